@@ -19,9 +19,9 @@ import re
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from avfs_git.cli.records import to_error, to_record, to_warning
 from avfs_git.errors import AvfsError, InvalidInput, VaultNotFound
 from avfs_git.model import FileInfo, Identity, Kind, TreeNode
+from avfs_git.records import to_error, to_record, to_warning
 from avfs_git.sdk import Avfs, ExecOptions, PathLike, Vault, Workspace
 
 AVFSError = AvfsError

@@ -1,6 +1,6 @@
 """The values that the library returns: frozen, complete, without behaviour of their own.
 
-Decided here: what each result holds and what its fields are called; `cli/records.py` maps them to JSON
+Decided here: what each result holds and what its fields are called; `records.py` maps them to JSON
 under the same names. Object ids are full hexadecimal text, tree paths are bytes, times are integers of
 nanoseconds since the epoch, sizes are bytes.
 """

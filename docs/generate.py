@@ -20,7 +20,7 @@ from typing import get_args
 import click
 
 from avfs_git import errors, model
-from avfs_git.cli import records as mapping
+from avfs_git import records as mapping
 from avfs_git.cli import results, table
 from avfs_git.cli.verb import Verb
 from avfs_git.proxy.exec import envelope, steplog
@@ -100,6 +100,8 @@ to standard error. `--help` wins over `--json`.
 | `result` | the record of the verb's result; null on failure |
 | `warnings` | what the caller should know: objects with a [`code`](#codes-of-warnings), `message` and, if one is meant, `path` |
 | `error` | null, or an object with `code`, `message`, `hint`, `exit_code`, `details`; `traceback` of a bug under `--verbose` |
+
+`avfs schema KIND` prints the JSON Schema of a kind of document.
 
 The promise: within a schema number fields are added, never renamed or removed, and codes are added, never changed. A
 reader ignores fields that it does not know. An exit status that it does not know is a failure.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict, final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from avfs_git.model import Checkpoint as CheckpointValue
@@ -295,3 +295,13 @@ class CommandSession(TypedDict):
     """The commit with the state before the first command."""
     steps: Sequence[Step]
     discarded: bool
+
+
+class SchemaResult(TypedDict):
+    """The JSON Schema of a kind of document, or the kinds that have one."""
+
+    kind: str | None
+    kinds: Sequence[str]
+    """All kinds, where none was named."""
+    document: Mapping[str, object] | None
+    """The schema of the whole document."""

@@ -14,9 +14,9 @@ import pytest
 from avfs_git import errors, model
 from avfs_git.backends.shown import BackendName
 from avfs_git.cli import results
-from avfs_git.cli.records import to_record
 from avfs_git.proxy.exec import envelope, steplog
 from avfs_git.proxy.policy import approvals, audit, decision
+from avfs_git.records import to_record
 
 ROOT = Path(__file__).resolve().parents[2]
 

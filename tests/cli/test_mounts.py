@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.cli.records import to_record
 from avfs_git.host.mounts.mounts import list_mounts
+from avfs_git.records import to_record
 from tests.cli.test_terminal import at_terminal
 from tests.support.cli import Cli, Transcript, spawn
 

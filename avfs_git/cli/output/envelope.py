@@ -46,7 +46,7 @@ class EnvelopeOutput:
 
     def result(self, value: object) -> None:
         """Keep the result and its warnings."""
-        from avfs_git.cli.records import to_record  # noqa: PLC0415 - not needed for usage errors
+        from avfs_git.records import to_record  # noqa: PLC0415 - not needed for usage errors
 
         self.warn(find_warnings(value))
         # A command that failed is a result like any other, and no success.
@@ -54,7 +54,7 @@ class EnvelopeOutput:
 
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Keep what the caller should know."""
-        from avfs_git.cli.records import to_warning  # noqa: PLC0415 - not needed for usage errors
+        from avfs_git.records import to_warning  # noqa: PLC0415 - not needed for usage errors
 
         for warning in warnings:
             self._warnings.append({**to_warning(warning), "message": complete(warning.message, self.named)})
@@ -82,7 +82,7 @@ class EnvelopeOutput:
 
     def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
         """Keep the failure; it replaces a result."""
-        from avfs_git.cli.records import to_error  # noqa: PLC0415 - only where it is needed
+        from avfs_git.records import to_error  # noqa: PLC0415 - only where it is needed
 
         if error.hint:
             error.hint = complete(error.hint, self.named)
@@ -92,7 +92,7 @@ class EnvelopeOutput:
         self._finish(success=False, result=None, error=record)
 
     def _finish(self, *, success: bool, result: object, error: object) -> None:
-        from avfs_git.cli.records import to_record  # noqa: PLC0415 - only where it is needed
+        from avfs_git.records import to_record  # noqa: PLC0415 - only where it is needed
 
         self._document = {
             "schema_version": SCHEMA_VERSION,

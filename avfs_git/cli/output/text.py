@@ -270,7 +270,7 @@ class TextOutput:
         """Show a time: local on a terminal."""
         if ns is None:
             return "-"
-        from avfs_git.cli.records import to_time  # noqa: PLC0415 - only where a time is shown
+        from avfs_git.records import to_time  # noqa: PLC0415 - only where a time is shown
 
         if self.on_terminal:
             from datetime import UTC, datetime  # noqa: PLC0415 - only on a terminal

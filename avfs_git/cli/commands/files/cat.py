@@ -34,8 +34,6 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
         if not state.output.structured:
             state.output.data(chunks)
             return None
-        from avfs_git.cli.records import to_content  # noqa: PLC0415 - only for a document
-
         pieces: list[bytes] = []
         for piece in chunks:
             pieces.append(piece)
@@ -44,3 +42,13 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
                     b"/" + path, f"has more than {DOCUMENT_MAX:,} bytes; `avfs cat` without `--json` writes it out"
                 )
         return to_content(path, b"".join(pieces))
+
+
+def to_content(path: bytes, data: bytes) -> Content:
+    """Spell the content of a file: exactly, and as text where it is UTF-8."""
+    from avfs_git.records import is_utf8, to_base64  # noqa: PLC0415 - only for a document
+
+    record: Content = {"path": path, "size": len(data), "content_b64": to_base64(data)}
+    if is_utf8(data):
+        record["content"] = data.decode("utf-8")
+    return record

@@ -28,7 +28,7 @@ def command(state: State, repair: bool) -> DoctorReport:
         return report
     if not state.output.structured:
         state.output.result(report)
-    from avfs_git.cli.records import to_record  # noqa: PLC0415 - only where something was found
+    from avfs_git.records import to_record  # noqa: PLC0415 - only where something was found
 
     left = [problem for problem in report.problems if problem.is_left]
     fixable = sum(problem.fixable for problem in left)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ForkResult,
         HookList,
         RemoteBranchList,
+        SchemaResult,
         TrustedList,
         VaultList,
     )
@@ -221,3 +222,14 @@ def gc(text: TextOutput, result: GarbageResult) -> None:
             text.line("Nothing would be dropped.")
         return
     text.line(f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}")
+
+
+def schema(text: TextOutput, result: SchemaResult) -> None:
+    """Print a schema as it is, or the kinds."""
+    if result["document"] is None:
+        for kind in result["kinds"]:
+            text.line(kind)
+        return
+    import json  # noqa: PLC0415 - only here
+
+    text.raw(json.dumps(result["document"], indent=2).encode() + b"\n")

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avfs_git.cli.commands.files.cat import to_content
 from avfs_git.cli.output.quoting import defuse, quote_path
-from avfs_git.cli.records import to_base64, to_content, to_error, to_record, to_time
 from avfs_git.errors import HostError, VaultNotFound
 from avfs_git.model import ChangedFile, ChangeKind, FileInfo, Kind, Status
+from avfs_git.records import to_base64, to_error, to_record, to_time
 
 
 @pytest.mark.parametrize(

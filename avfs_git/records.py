@@ -7,7 +7,7 @@ Decided here: how each kind of field is spelled. A record has the fields of its 
 - a mode becomes an octal text, the root of a workspace becomes `/`;
 - `warnings` are not part of a record: the envelope has those of the result and of all results in it.
 
-Fields are added, never renamed. Pure functions; `output.envelope` and the doctor's verb call them.
+Fields are added, never renamed. `schema` says the same as JSON Schema. Pure functions; `cli`, `agent` and `mcp` call them.
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from avfs_git.errors import AvfsError
 from avfs_git.model import DoctorReport, FileInfo, Status, TreeNode, Warning
 
-if TYPE_CHECKING:
-    from avfs_git.cli.results import Content
-
-_PATH_FIELDS = frozenset({"path", "old_path", "paths", "source", "destination"})
-_MODE_FIELDS = frozenset({"old_mode", "new_mode"})
+PATH_FIELDS = frozenset({"path", "old_path", "paths", "source", "destination"})
+"""The fields that hold paths of the workspace: the root is spelled `/`."""
+MODE_FIELDS = frozenset({"old_mode", "new_mode"})
+"""The fields that hold modes of git's trees."""
 COMPUTED: dict[type, tuple[str, ...]] = {Status: ("clean",), DoctorReport: ("healthy",)}
 """The properties that are part of a record."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -82,19 +80,19 @@ def _record_of(items: Iterable[tuple[str, object]]) -> dict[str, object]:
 def _put(record: dict[str, object], name: str, value: object) -> None:
     if name.endswith("_ns") and (value is None or isinstance(value, int)):
         record[name.removesuffix("_ns")] = None if value is None else to_time(value)
-    elif name in _MODE_FIELDS and isinstance(value, int):
+    elif name in MODE_FIELDS and isinstance(value, int):
         record[name] = f"{value:06o}"
     elif isinstance(value, str | bytes | Path) and not isinstance(value, Enum):
         raw = _raw(value)
-        if not raw and name in _PATH_FIELDS:
+        if not raw and name in PATH_FIELDS:
             raw = b"/"
         record[name] = _text(raw)
-        if not _is_utf8(raw):
+        if not is_utf8(raw):
             record[f"{name}_b64"] = to_base64(raw)
-    elif name in _PATH_FIELDS and isinstance(value, list | tuple):
+    elif name in PATH_FIELDS and isinstance(value, list | tuple):
         raws = [_raw(item) or b"/" for item in value]
         record[name] = [_text(raw) for raw in raws]
-        if not all(map(_is_utf8, raws)):
+        if not all(map(is_utf8, raws)):
             record[f"{name}_b64"] = [to_base64(raw) for raw in raws]
     else:
         record[name] = to_record(value)
@@ -108,7 +106,8 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _is_utf8(raw: bytes) -> bool:
+def is_utf8(raw: bytes) -> bool:
+    """Whether bytes are text in UTF-8."""
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -130,14 +129,6 @@ def to_time(ns: int) -> str | None:
         return None
     text = moment.replace(tzinfo=None).isoformat(timespec="seconds")
     return f"{text}.{fraction:09d}Z" if fraction else f"{text}Z"
-
-
-def to_content(path: bytes, data: bytes) -> Content:
-    """Spell the content of a file: exactly, and as text where it is UTF-8."""
-    record: Content = {"path": path, "size": len(data), "content_b64": to_base64(data)}
-    if _is_utf8(data):
-        record["content"] = data.decode("utf-8")
-    return record
 
 
 def to_warning(warning: Warning) -> dict[str, object]:

@@ -1,0 +1,97 @@
+"""`avfs schema`: what is published about documents is true of documents."""
+
+from __future__ import annotations
+
+import click
+import jsonschema
+import pytest
+
+from avfs_git.cli.commands.upkeep.schema import _verbs, describe
+from avfs_git.cli.table import program
+from tests.support.cli import Cli
+
+LINES = [
+    ["vault", "list"],
+    ["vault", "info"],
+    ["fork", "list"],
+    ["fork", "create", "side"],
+    ["write", "dir/new.txt", "text"],
+    ["write", "dir/\udcff", "text"],
+    ["status"],
+    ["ls"],
+    ["ls", "dir"],
+    ["tree"],
+    ["stat", "dir"],
+    ["cat", "dir/new.txt"],
+    ["diff"],
+    ["checkpoint", "save", "one"],
+    ["checkpoint", "list"],
+    ["checkpoint", "info", "one"],
+    ["log"],
+    ["log", "dir/new.txt"],
+    ["show", "one"],
+    ["op", "log"],
+    ["mv", "dir/new.txt", "moved.txt"],
+    ["checkpoint", "restore", "one"],
+    ["undo"],
+    ["merge", "side"],
+    ["overlap"],
+    ["policy", "show"],
+    ["policy", "check", "--", "rm", "-rf", "/"],
+    ["approvals", "list"],
+    ["audit"],
+    ["doctor"],
+    ["gc", "--dry-run"],
+    ["hooks", "list"],
+    ["schema"],
+    ["schema", "tree"],
+]
+"""Commands one after another in one vault."""
+FAILING = [["cat", "missing"], ["fork", "info", "nothing"], ["checkpoint", "restore", "nothing"]]
+
+
+def test_every_kind_has_a_schema_that_is_one() -> None:
+    """No command's result lacks a schema, and each is valid itself."""
+    verbs = list(_verbs(program, click.Context(program)))
+
+    for verb in verbs:
+        jsonschema.Draft202012Validator.check_schema(describe(verb))
+    assert len(verbs) > 70
+
+
+def test_documents_meet_their_schemas(cli: Cli, work: str) -> None:
+    """What commands write meets what `avfs schema` says of their kind, failures included."""
+    for line in [*LINES, *FAILING]:
+        document = cli("--json", *line).document
+        schema = cli("schema", document["kind"], "--json").result["document"]
+
+        jsonschema.Draft202012Validator(schema).validate(document)
+        assert document["success"] == (line in LINES), document
+
+
+def test_schemas_name_all_fields_of_documents(cli: Cli, work: str) -> None:
+    """A field that the schema does not know would not be validated at all."""
+    for line in (["status"], ["vault", "info"], ["op", "log"]):
+        document = cli("--json", *line).document
+        schema = cli("schema", document["kind"], "--json").result["document"]
+
+        assert set(document["result"]) <= set(schema["properties"]["result"]["anyOf"][0]["properties"])
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("statu", "avfs schema stat"), ("%", "List them with `avfs schema`.")])
+def test_unknown_kind(cli: Cli, kind: str, hint: str) -> None:
+    """A kind that no document has is refused, with the nearest one."""
+    ran = cli("schema", kind)
+
+    assert ran.status == 2
+    assert hint in ran.stderr
+
+
+def test_text_is_the_schema(cli: Cli) -> None:
+    """As text, the schema can be given to a validator as it is."""
+    import json
+
+    schema = json.loads(cli("schema", "status").ok().text)
+
+    assert schema["title"] == "status_result"
+    assert "status_result" in cli("schema").ok().text.split("\n")
