@@ -27,7 +27,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
@@ -69,13 +69,6 @@ _WANTED = (
 )
 _NEEDED = p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.MAX_PAGES
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ECONNRESET})
-
-
-class Agreed(NamedTuple):
-    """What this kernel and avfs agreed on."""
-
-    minor: int
-    flags: int
 
 
 class Request:
@@ -186,11 +179,8 @@ class Channel:
         self._is_left = True  # for a thread that finds a request each time and never waits
         os.eventfd_write(self._bell, 1)
 
-    def negotiate(self, *, writeback: bool = False) -> Agreed:
+    def negotiate(self) -> None:
         """Answer the kernel's first request.
-
-        Args:
-            writeback: Let the kernel collect small writes (docs/decisions/writeback-cache.md).
 
         Raises:
             MountError: If the kernel is too old, or the mount has ended already.
@@ -213,7 +203,7 @@ class Channel:
                     hint="Linux 5.4 or newer is needed.",
                     details={"version": f"{major}.{minor}"},
                 )
-            flags = offered & (_WANTED | (p.WRITEBACK_CACHE if writeback else 0))
+            flags = offered & _WANTED
             if offered & p.INIT_EXT:
                 flags |= p.INIT_EXT
             minor = min(minor, p.MINOR_MAX)
@@ -224,7 +214,7 @@ class Channel:
                     MAX_IO, 1, MAX_IO // 4096, 0, flags >> 32, 0, 0,
                 ),
             )  # fmt: skip
-            return Agreed(minor, flags)
+            return
         raise MountError("the mount ended before it was ready")
 
     def receive(self, request: Request) -> bool:

@@ -29,8 +29,7 @@ from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.handover.register import Register, TreeLedger, split
 from avfs_git.fuse.listing import Listings, make_listing
-from avfs_git.fuse.operations import Handler
-from avfs_git.fuse.server import TreeServer
+from avfs_git.fuse.operations import Handler, Operations
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree
@@ -85,13 +84,6 @@ class _Place:
         self.changed_ns = time.time_ns()
 
 
-class _OneThread(TreeServer):
-    """Serves one of the trees. Nothing is left to helpers: the next server would not know of it."""
-
-    def _pass_on(self, handler: Handler, request: Request) -> None:
-        self._answer_with(handler, request)
-
-
 class CompositeServer:
     """Serves a folder, and the trees below it, on one channel.
 
@@ -126,14 +118,14 @@ class CompositeServer:
         self._root = _Place(ROOT_INO, ROOT_INO, b"", root)
         self._places: dict[int, _Place] = {ROOT_INO: self._root}
         self._by_name: dict[tuple[int, bytes], _Place] = {}
-        self._trees: dict[int, TreeServer] = {}
+        self._trees: dict[int, Operations] = {}
         """By the numbers of their roots."""
         self._recalled: set[int] = set()
         """Those of which more may be noted than this server has met."""
         self._by_entrance: dict[tuple[int, bytes, bytes], int] = {}
         self._listings = Listings()
         self._uid, self._gid = os.geteuid(), os.getegid()
-        self._handlers: dict[int, Callable[[Request], bytes | None]] = {
+        self._handlers: dict[int, Handler] = {
             p.LOOKUP: self._lookup,
             p.GETATTR: self._getattr,
             p.READLINK: self._readlink,
@@ -182,29 +174,33 @@ class CompositeServer:
         if operation == p.INTERRUPT:
             return
         try:
-            root = self._root_of(request.ino)
+            body = self._find_handler(request)(request)
         except Exception as error:  # noqa: BLE001 - one failing request must not end the mount for every program
-            self.channel.reply_error(request, errno_of(error, f"finding node {request.ino}"))
-            return
-        if root is not None:
-            other = int.from_bytes(request.view[p.BODY : p.BODY + 8], "little") if operation in _ELSEWHERE else request.ino
-            if self._register.roots.get(other) != root:
-                self.channel.reply_error(request, errno.EXDEV)
-            else:
-                self._trees[root].handle(request)
+            self.channel.reply_error(request, errno_of(error, f"operation {operation} of node {request.ino}"))
         else:
+            if body is not None:
+                self.channel.reply(request, body)
+
+    def _find_handler(self, request: Request) -> Handler:
+        """Find what answers a request: the tree that it is about, or this server. No helper does: the next server would not know.
+
+        Raises:
+            OSError: The answer, if nothing can be done about the request.
+        """
+        operation = request.operation
+        root = self._root_of(request.ino)
+        if root is None:
             handler = self._handlers.get(operation)
             # Not ENOSYS but where a tree says so, too: the kernel would not ask any tree again.
-            if handler is None:
-                unknown = operation in (p.OPEN, p.OPENDIR, p.FLUSH, p.RELEASE, p.RELEASEDIR)
-                self.channel.reply_error(request, errno.ENOSYS if unknown else errno.EROFS)
-                return
-            try:
-                body = handler(request)
-            except Exception as error:  # noqa: BLE001 - one failing request must not end the mount for every program
-                self.channel.reply_error(request, errno_of(error, f"operation {operation} of folder {request.ino}"))
-            else:
-                self.channel.reply(request, body or b"")
+            unknown = operation in (p.OPEN, p.OPENDIR, p.FLUSH, p.RELEASE, p.RELEASEDIR)
+        else:
+            other = int.from_bytes(request.view[p.BODY : p.BODY + 8], "little") if operation in _ELSEWHERE else request.ino
+            if self._register.roots.get(other) != root:
+                raise fail(errno.EXDEV)
+            handler, unknown = self._trees[root].handlers.get(operation), True
+        if handler is None:
+            raise fail(errno.ENOSYS if unknown else errno.EROFS)
+        return handler
 
     # --- what the kernel knows -------------------------------------------------------------------------------
 
@@ -294,7 +290,7 @@ class CompositeServer:
             tree.follow(TreeLedger(self._register, root, place.ino, name, entrance.identity))
             tree.pin(tree.root, known or 0)
         self._register.roots[root] = root
-        self._trees[root] = _OneThread(tree, self.channel, most_nodes=None)
+        self._trees[root] = Operations(tree, self.channel, None, has_xattrs=True, xattr_search=None)
         self._by_entrance[place.ino, name, entrance.identity] = root
         if known is not None:
             self._recalled.add(root)

@@ -19,7 +19,6 @@ MAJOR: Final = 7
 MINOR_MIN: Final = 31
 """Linux 5.4: opening, closing and listing without a request."""
 MINOR_MAX: Final = 45
-ROOT_ID: Final = 1
 
 # --- operations ------------------------------------------------------------------------------------------
 
@@ -77,7 +76,6 @@ NOTIFY_INVAL_ENTRY: Final = 3
 ASYNC_READ: Final = 1 << 0
 BIG_WRITES: Final = 1 << 5
 DO_READDIRPLUS: Final = 1 << 13
-WRITEBACK_CACHE: Final = 1 << 16
 NO_OPEN_SUPPORT: Final = 1 << 17
 PARALLEL_DIROPS: Final = 1 << 18
 ABORT_ERROR: Final = 1 << 21

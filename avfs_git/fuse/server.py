@@ -72,7 +72,7 @@ class TreeServer:
         self,
         tree: MergedTree,
         channel: Channel,
-        handover: Handover | None = None,
+        handover: Handover,
         *,
         most_nodes: int | None = NODES_MAX,
         has_xattrs: bool = True,
@@ -98,9 +98,8 @@ class TreeServer:
         self.channel = channel
         self._guard = tree.guard
         self._handover = handover
-        if handover is not None:
-            tree.follow(handover)
-            channel.follow(handover)
+        tree.follow(handover)
+        channel.follow(handover)
         self.counts: Counter[int] = Counter()
         self._pool: ThreadPoolExecutor | None = None
         self._bringer: ThreadPoolExecutor | None = None
@@ -115,21 +114,19 @@ class TreeServer:
             p.BATCH_FORGET: self._forget,
             p.INTERRUPT: self._interrupt,
         }
-        if handover is not None:
-            for operation in ONCE & self._handlers.keys():
-                self._handlers[operation] = partial(self._do_once, handover, self._handlers[operation])
+        for operation in ONCE & self._handlers.keys():
+            self._handlers[operation] = partial(self._do_once, self._handlers[operation])
 
     def serve(self) -> None:
         """Answer requests until the tree is unmounted."""
         receive, counts, handlers = self.channel.receive, self.counts, self._handlers
-        request = Request() if self._handover is None else self._handover.request()
+        request = self._handover.request()
         buffer = request.buffer
         leavings = self.tree.pins.leavings = deque()
         self.channel.spare = self.tree.tidy
         self._defer()
         try:
-            if self._handover is not None:
-                self._resume(self._handover, request)
+            self._resume(request)
             while receive(request):
                 operation = request.operation
                 counts[operation] += 1
@@ -148,13 +145,6 @@ class TreeServer:
             self.channel.spare = self.tree.pins.leavings = None
         self.tree.empty_attic()
 
-    def handle(self, request: Request) -> None:
-        """Answer a request that the caller received."""
-        if request.operation in _SLOW:
-            self._pass_on(self._handlers[request.operation], request)
-        else:
-            self._answer(request)
-
     @property
     def _helpers(self) -> ThreadPoolExecutor:
         """The threads that answer slow requests; started by the first one."""
@@ -172,21 +162,19 @@ class TreeServer:
 
     def _pass_on(self, handler: Handler, request: Request) -> None:
         """Let a helper answer a request."""
-        if self._handover is None:
-            self._helpers.submit(self._answer_with, handler, request.copy())
-            return
         slot = self._handover.park(request)
         if slot is None:
             self._answer_with(handler, request)
         else:
-            self._helpers.submit(self._answer_parked, self._handover, slot, handler, request.copy())
+            self._helpers.submit(self._answer_parked, slot, handler, request.copy())
 
-    def _answer_parked(self, handover: Handover, slot: int, handler: Handler, request: Request) -> None:
+    def _answer_parked(self, slot: int, handler: Handler, request: Request) -> None:
         self._answer_with(handler, request)
-        handover.unpark(slot)
+        self._handover.unpark(slot)
 
-    def _do_once(self, handover: Handover, handler: Handler, request: Request) -> bytes | None:
+    def _do_once(self, handler: Handler, request: Request) -> bytes | None:
         """Do what must not be done twice, so that the next server can tell whether it was done."""
+        handover = self._handover
         with self._guard:
             handover.arm(request.unique)
             try:
@@ -199,26 +187,27 @@ class TreeServer:
             faults.reach("server.once_noted")
             return body
 
-    def _resume(self, handover: Handover, request: Request) -> None:
+    def _resume(self, request: Request) -> None:
         """Answer what the server before this one received and did not answer."""
+        handover = self._handover
         for slot, parked in handover.parked():
             handler = self._handlers.get(parked.operation, self._refuse)
             if parked.operation == p.READ:
-                self._helpers.submit(self._answer_parked, handover, slot, self._operations.read, parked)
+                self._helpers.submit(self._answer_parked, slot, self._operations.read, parked)
             elif parked.operation in _SLOW:
-                self._helpers.submit(self._answer_parked, handover, slot, handler, parked)
-            elif not self._answer_if_done(handover, parked):
+                self._helpers.submit(self._answer_parked, slot, handler, parked)
+            elif not self._answer_if_done(parked):
                 self._bring_for(handler, parked, slot, interrupted=True)
             else:
                 handover.unpark(slot)
         if handover.has_request:
             request.read_header()
-            self._serve_again(handover, request)
+            self._serve_again(request)
             handover.mark_answered()
         handover.is_serving = True
 
-    def _serve_again(self, handover: Handover, request: Request) -> None:
-        operation, tree = request.operation, self.tree
+    def _serve_again(self, request: Request) -> None:
+        operation, handover = request.operation, self._handover
         if operation in _SLOW:
             self._pass_on(self._handlers[operation], request)
             return
@@ -230,26 +219,23 @@ class TreeServer:
             return
         if operation in _UNANSWERED:
             with self._guard:
-                self._forget(request, forget_again(tree, handover, request))
+                self._forget(request, forget_again(self.tree, handover, request))
             return
-        if not self._answer_if_done(handover, request):
-            self._answer(request)
+        if not self._answer_if_done(request):
+            self._answer_with(self._handlers.get(operation, self._refuse), request)
 
-    def _answer_if_done(self, handover: Handover, request: Request) -> bool:
+    def _answer_if_done(self, request: Request) -> bool:
         """Answer what must not be done twice, if the server before this one did it."""
         if request.operation not in ONCE:
             return False
         try:
             with self._guard:
-                answer = find_answer(self.tree, handover, request, self._operations.told, self._operations.owner(request))
+                answer = find_answer(self.tree, self._handover, request, self._operations.told, self._operations.owner(request))
         except OSError:  # its node is gone: serving it says so
             return False
         if answer is not None:
             self.channel.reply(request, answer)
         return answer is not None
-
-    def _answer(self, request: Request) -> None:
-        self._answer_with(self._handlers.get(request.operation, self._refuse), request)
 
     def _refuse(self, request: Request) -> None:
         """Answer ENOSYS: the kernel does not ask again."""
@@ -259,8 +245,8 @@ class TreeServer:
         try:
             body = handler(request)
         except NotYetHere as missing:
-            slot = None if self._handover is None else self._handover.park(request)
-            if slot is None and self._handover is not None:  # no slot is free: answer it before the next one comes
+            slot = self._handover.park(request)
+            if slot is None:  # none is free: answer it before the next one comes
                 self._waiting.add(request, _no_wish)
                 self._bring_and_answer(handler, request, missing=missing)
             else:
@@ -275,7 +261,7 @@ class TreeServer:
         doing = f"{p.OPERATION_NAMES.get(request.operation, str(request.operation))} of node {request.ino}"
         self.channel.reply_error(request, errno_of(error, doing))
 
-    def _bring_for(self, handler: Handler, request: Request, slot: int | None, *, interrupted: bool = False) -> None:
+    def _bring_for(self, handler: Handler, request: Request, slot: int, *, interrupted: bool = False) -> None:
         """Let the bringer bring what a request needs and answer it, in the order of arrival."""
         self._waiting.add(request, partial(self._give_up, request, slot), interrupted=interrupted)
         if self._bringer is None:
@@ -285,14 +271,10 @@ class TreeServer:
             self._bringer = ThreadPoolExecutor(1, "avfs-bringer", self._defer)
         self._bringer.submit(self._bring_and_answer, handler, request, slot)
 
-    def _give_up(self, request: Request, slot: int | None) -> None:
+    def _give_up(self, request: Request, slot: int) -> None:
         """Answer a program that is being killed."""
         self.channel.reply_error(request, errno.EINTR)
-        self._unpark(slot)
-
-    def _unpark(self, slot: int | None) -> None:
-        if slot is not None and self._handover is not None:
-            self._handover.unpark(slot)
+        self._handover.unpark(slot)
 
     def _bring_and_answer(
         self, handler: Handler, request: Request, slot: int | None = None, missing: NotYetHere | None = None
@@ -327,7 +309,8 @@ class TreeServer:
             else:
                 if body is not None:
                     self.channel.reply(request, body)
-            self._unpark(slot)
+            if slot is not None:
+                self._handover.unpark(slot)
             self._waiting.remove(request)
         return None
 
@@ -340,18 +323,12 @@ class TreeServer:
 
     def _unpin(self, request: Request, index: int, ino: int, times: int) -> None:
         tree, handover = self.tree, self._handover
-        node = tree.inodes.find(ino)
-        if handover is None:
-            if node is not None:
-                tree.unpin(node, times)
-            return
         with self._guard:
-            if node is None:
-                try:
-                    node = tree.node_at(ino)
-                except OSError:
-                    handover.drop(ino)
-                    return
+            try:
+                node = tree.node_at(ino)
+            except OSError:
+                handover.drop(ino)
+                return
             handover.forgetting(request.unique, index, ino, max(0, node.pins - times))
             tree.unpin(node, times)
 

@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> Path:
     return make_source(tmp_path / "source")
 
 
-_SERVED = ("channel", "channel-writeback", "channel-user")
+_SERVED = ("channel", "channel-user")
 
 
 @pytest.fixture(params=backends(*_SERVED, "overlay"))

@@ -35,7 +35,6 @@ _NEEDS = {
     "plain": (),
     "tree": (),
     "channel": ("root", "fuse"),
-    "channel-writeback": ("root", "fuse"),
     "channel-user": ("fuse", "user-mounts"),
     "portable": ("root", "fuse", "libfuse"),
     "portable-user": ("fuse", "libfuse", "user-mounts"),
@@ -105,9 +104,7 @@ def show_again(backend: str, home: Path, path: Path) -> AbstractContextManager[S
     git_dir = home / "vaults" / "v.git"
     if backend == "overlay":
         return _overlay(home, path)
-    kind, _, how = backend.partition("-")
-    options = [*(["portable"] if kind == "portable" else []), *(["writeback"] if how == "writeback" else [])]
-    return mounted(git_dir, home, path, *options)
+    return mounted(git_dir, home, path, *(["portable"] if backend.startswith("portable") else []))
 
 
 class OverlayTree(ShownTree):

@@ -2,7 +2,7 @@
 
     python -m tests.support.supervised_server GIT_DIR FORK DIRECTORY supervised [OPTION...]
 
-Options: `writeback`; `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches,
+Options: `die=FILE`, a file with a number that counts down to 0 with each fault point that a server reaches,
 and at 0 the server dies, below 0 at each point; `tell=FILE`: where that file is, it is removed at the next point, and the
 server dies while it tells the kernel to forget a name of the root, for which the kernel waits for who changes the root;
 `break`, with which no server after the first gets as far as to serve, and the next one is not waited for.
@@ -60,7 +60,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     opened.serve("test")
     fd = mount_fuse(Path(directory), source=f"avfs:{fork}", subtype="avfs", allow_other=False, max_read=MAX_IO)
     channel = Channel(fd)
-    channel.negotiate(writeback="writeback" in chosen)
+    channel.negotiate()
     if "break" in chosen:
         vars(supervisor)["_LONGEST_PAUSE_S"] = 0.0
 

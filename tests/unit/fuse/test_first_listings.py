@@ -21,7 +21,7 @@ from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import Meta
 from avfs_git.vfs.layer.upper import UpperLayer
-from avfs_git.vfs.tree.inodes import Place
+from avfs_git.vfs.tree.inodes import ROOT_INO, Place
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.readonly import open_commit_tree
 from tests.support.objects import MemorySource
@@ -82,7 +82,7 @@ def workspace(lower: LowerTree, tmp_path: Path) -> Iterator[MergedTree]:
 def served(ends: Ends, tree: MergedTree, handover: Handover | None = None) -> Iterator[Kernel]:
     """Serve a tree to a kernel."""
     kernel, channel = ends
-    server = TreeServer(tree, channel, handover)
+    server = TreeServer(tree, channel, handover or Handover.make())
 
     def serve() -> None:
         channel.negotiate()
@@ -116,7 +116,7 @@ def entries(data: bytes) -> dict[bytes, tuple[bytes, int, int]]:
 
 def directory(kernel: Kernel) -> int:
     """Look the directory up."""
-    return int(kernel.look_up(p.ROOT_ID, b"d")[0])
+    return int(kernel.look_up(ROOT_INO, b"d")[0])
 
 
 def number_of(described: tuple[bytes, int, int]) -> int:
@@ -195,7 +195,7 @@ def test_many_directories_are_not_kept(ends: Ends, source: Elsewhere, tmp_path: 
     oid = source.add_tree({b"%d/f" % number: (MODE_FILE, b"x") for number in range(300)})
     tree = open_commit_tree(LowerTree(source, oid, None, default_mtime_ns=1), tmp_path, cache=BlobCache(tmp_path / "cache"))
     with served(ends, tree) as kernel:
-        inos = [int(kernel.look_up(p.ROOT_ID, b"%d" % number)[0]) for number in range(300)]
+        inos = [int(kernel.look_up(ROOT_INO, b"%d" % number)[0]) for number in range(300)]
         first = [list_plus(kernel, ino) for ino in inos]
 
         assert [list_plus(kernel, ino) for ino in inos] == first
