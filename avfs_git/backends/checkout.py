@@ -64,7 +64,7 @@ class CheckoutBackend:
             with host_errors(f"write '{root}'"):
                 if link is not None:
                     (root / ".git").write_bytes(link.read_bytes())
-                entry = opened.merged.getattr(opened.merged.root)
+                entry = opened.merged.attributes.getattr(opened.merged.root)
                 os.chmod(root, stat.S_IMODE(entry.mode))
                 os.utime(root, ns=(entry.mtime_ns, entry.mtime_ns))
             note_copy(opened.layout, root, is_complete=not readonly)

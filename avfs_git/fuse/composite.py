@@ -279,16 +279,16 @@ class CompositeServer:
             self._open(place, name, entrance, root, known)
         tree = self._trees[root].tree
         with tree.guard:
-            attr = tree.getattr(tree.root)
-            tree.pin(tree.root)
+            attr = tree.attributes.getattr(tree.root)
+            tree.pins.pin(tree.root)
         return attr
 
     def _open(self, place: _Place, name: bytes, entrance: Entrance, root: int, known: int | None) -> None:
         """Open a tree; a server before this one has told the kernel its root so many times, or nothing of it at all."""
         tree = entrance.open(root)
         with tree.guard:
-            tree.follow(TreeLedger(self._register, root, place.ino, name, entrance.identity))
-            tree.pin(tree.root, known or 0)
+            tree.pins.follow(TreeLedger(self._register, root, place.ino, name, entrance.identity))
+            tree.pins.pin(tree.root, known or 0)
         self._register.roots[root] = root
         self._trees[root] = Operations(tree, self.channel, None, has_xattrs=True, xattr_search=None)
         self._by_entrance[place.ino, name, entrance.identity] = root
@@ -323,7 +323,7 @@ class CompositeServer:
         """Tell how often the kernel knows a number; None if nothing is found by it any more."""
         try:
             root = self._root_of(ino)
-            return self._places[ino].looked_up if root is None else self._trees[root].tree.node_at(ino).pins
+            return self._places[ino].looked_up if root is None else self._trees[root].tree.pins.node_at(ino).pins
         except Exception:  # noqa: BLE001 - a FORGET has no answer
             return None
 
@@ -332,8 +332,8 @@ class CompositeServer:
         root = self._register.roots.get(ino)
         if root is not None:
             tree = self._trees[root].tree
-            node = tree.node_at(ino)
-            tree.unpin(node, max(0, node.pins - left))
+            node = tree.pins.node_at(ino)
+            tree.pins.unpin(node, max(0, node.pins - left))
             if not tree.pins.is_pinned:
                 self._close(root)
             return
@@ -353,7 +353,7 @@ class CompositeServer:
         tree = self._trees.pop(root).tree
         self._by_entrance = {key: held for key, held in self._by_entrance.items() if held != root}
         # What a server before this one has noted, and the kernel may know, is needed to find it.
-        self._register.drop_tree(root, None if root in self._recalled else iter(tree.inodes))
+        self._register.drop_tree(root, None if root in self._recalled else iter(tree.nodes.inodes))
         self._recalled.discard(root)
         tree.close()
 

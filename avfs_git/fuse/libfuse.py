@@ -73,7 +73,7 @@ def serve(
         Calls(operations, os.fsencode(directory).decode("utf-8", "surrogateescape"), **options)
     except RuntimeError as error:  # libfuse has said why on stderr
         raise MountError(f"libfuse cannot mount at '{directory}'", details={"status": str(error)}) from error
-    tree.empty_attic()
+    tree.pins.empty_attic()
 
 
 def _escape(text: str) -> str:

@@ -89,7 +89,7 @@ class Operations:
             p.MKNOD: self._mknod,
             p.READ: self.read,
             p.WRITE: self._write,
-            p.STATFS: lambda _: p.pack_statfs(tree.statvfs()),
+            p.STATFS: lambda _: p.pack_statfs(tree.attributes.statvfs()),
             p.SETXATTR: self._setxattr,
             p.GETXATTR: self._getxattr,
             p.LISTXATTR: self._listxattr,
@@ -134,7 +134,7 @@ class Operations:
         `is_locked`: with the tree's lock held, as whatever changes names or tells the kernel of a node has to be.
         """
         names_of, unpack = _NAMES[names], layout.unpack_from
-        start, node_at = p.BODY + layout.size, self.tree.node_at
+        start, node_at = p.BODY + layout.size, self.tree.pins.node_at
         lock = self._guard if is_locked else _UNLOCKED
 
         def answer(request: Request) -> bytes:
@@ -147,8 +147,8 @@ class Operations:
 
     def told(self, node: Node) -> bytes:
         """Describe a node to the kernel, which knows it from now on. Called with the tree's lock held."""
-        body = p.pack_entry(self.tree.getattr(node))
-        self.tree.pin(node)
+        body = p.pack_entry(self.tree.attributes.getattr(node))
+        self.tree.pins.pin(node)
         return body
 
     def owner(self, request: Request) -> tuple[int, int] | None:
@@ -161,18 +161,18 @@ class Operations:
     def _lookup(self, request: Request) -> bytes:
         tree = self.tree
         with self._guard:
-            node = tree.find(tree.node_at(request.ino), request.name_at(p.BODY))
+            node = tree.nodes.find(tree.pins.node_at(request.ino), request.name_at(p.BODY))
             if self._forgetting is not None:
                 self._forgetting.look()
             return p.NO_ENTRY if node is None else self.told(node)
 
     def _getattr(self, request: Request) -> bytes:
         tree = self.tree
-        return p.pack_attr(tree.getattr(tree.node_at(request.ino)))
+        return p.pack_attr(tree.attributes.getattr(tree.pins.node_at(request.ino)))
 
     def _access(self, _request: Request, node: Node, mask: int) -> None:
         """Answer what the kernel asks for root only, in a mount that no other user can access (`host.mounts.mounts`)."""
-        if mask & os.X_OK and node.kind == stat.S_IFREG and not self.tree.getattr(node).mode & 0o111:
+        if mask & os.X_OK and node.kind == stat.S_IFREG and not self.tree.attributes.getattr(node).mode & 0o111:
             raise fail(errno.EACCES)
 
     def _setattr(self, request: Request) -> bytes:
@@ -181,8 +181,8 @@ class Operations:
         )
         tree = self.tree
         with self._guard:
-            node = tree.node_at(request.ino)
-            attr = tree.set_attributes(
+            node = tree.pins.node_at(request.ino)
+            attr = tree.attributes.set_attributes(
                 node,
                 size=size if valid & p.FATTR_SIZE else None,
                 uid=uid if valid & p.FATTR_UID else -1,
@@ -192,7 +192,7 @@ class Operations:
                 mtime_ns=mtime_s * 1_000_000_000 + mtime_ns if valid & p.FATTR_MTIME else None,
             )
             if valid & p.FATTR_KILL_SUIDGID and not valid & p.FATTR_MODE and self._drop_privileges(request, node, attr):
-                attr = tree.getattr(node)
+                attr = tree.attributes.getattr(node)
             return p.pack_attr(attr)
 
     def _drop_privileges(self, request: Request, node: Node, attr: Attr) -> bool:
@@ -209,9 +209,9 @@ class Operations:
         if mode & stat.S_IXGRP or (request.uid and request.gid != attr.gid):  # else members of the group may give it
             kept &= ~stat.S_ISGID
         if kept != mode:
-            tree.chmod(node, kept)
-        if node.has_xattrs and _CAPABILITY in tree.read_xattrs(node):
-            tree.remove_xattr(node, _CAPABILITY)
+            tree.attributes.chmod(node, kept)
+        if node.has_xattrs and _CAPABILITY in tree.attributes.read_xattrs(node):
+            tree.attributes.remove_xattr(node, _CAPABILITY)
             return True
         return kept != mode
 
@@ -220,7 +220,7 @@ class Operations:
 
         A serving thread may do that, unlike forgetting content: the kernel takes no lock of the inode for it.
         """
-        if self._drop_privileges(request, node, self.tree.getattr(node)):
+        if self._drop_privileges(request, node, self.tree.attributes.getattr(node)):
             self._channel.forget_attributes(node.ino)
 
     def _drop_for_others(self, request: Request, node: Node) -> None:
@@ -234,13 +234,13 @@ class Operations:
         size, flags = p.SETXATTR_IN.unpack_from(request.buffer, p.BODY)
         data = bytes(request.view[p.BODY + p.SETXATTR_IN.size : request.end])
         name, _, value = data.partition(b"\0")
-        self.tree.set_xattr(self.tree.node_at(request.ino), name, value[:size], flags=flags)
+        self.tree.attributes.set_xattr(self.tree.pins.node_at(request.ino), name, value[:size], flags=flags)
         return b""
 
     def _getxattr(self, request: Request) -> bytes | None:
         tree = self.tree
-        node = tree.node_at(request.ino)
-        if not tree.may_have_xattrs(node):
+        node = tree.pins.node_at(request.ino)
+        if not tree.attributes.may_have_xattrs(node):
             # Most requests end here: the kernel looks for `security.capability` before it writes to a file.
             self._xattr_asked += 1
             nothing_has_any = self._xattr_search is not None and self._search_xattrs(self._xattr_search)
@@ -248,7 +248,7 @@ class Operations:
             self._channel.reply_error(request, errno.ENOSYS if nothing_has_any else missing)
             return None
         size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
-        return _sized(tree.get_xattr(node, request.name_at(_XATTR_NAME_AT)), size)
+        return _sized(tree.attributes.get_xattr(node, request.name_at(_XATTR_NAME_AT)), size)
 
     def _search_xattrs(self, search: Iterator[bool]) -> bool:
         """Search one more directory for attributes; True when the whole tree has none."""
@@ -268,19 +268,19 @@ class Operations:
 
     def _listxattr(self, request: Request) -> bytes:
         size, _ = p.GETXATTR_IN.unpack_from(request.buffer, p.BODY)
-        found = self.tree.read_xattrs(self.tree.node_at(request.ino))
+        found = self.tree.attributes.read_xattrs(self.tree.pins.node_at(request.ino))
         return _sized(b"".join(name + b"\0" for name in found), size)
 
     def _removexattr(self, _request: Request, node: Node, name: bytes) -> None:
-        self.tree.remove_xattr(node, name)
+        self.tree.attributes.remove_xattr(node, name)
 
     # --- names -----------------------------------------------------------------------------------------------
 
     def _readlink(self, _request: Request, node: Node) -> bytes:
-        return self.tree.readlink(node)
+        return self.tree.attributes.readlink(node)
 
     def _symlink(self, request: Request, parent: Node, name: bytes, target: bytes) -> Node:
-        return self.tree.symlink(parent, name, target, owner=self.owner(request))
+        return self.tree.making.symlink(parent, name, target, owner=self.owner(request))
 
     def _mknod(self, request: Request) -> bytes:
         mode, rdev, _, _ = p.MKNOD_IN.unpack_from(request.buffer, p.BODY)
@@ -288,45 +288,45 @@ class Operations:
         tree = self.tree
         owner = self.owner(request)
         with self._guard:
-            parent = tree.node_at(request.ino)
+            parent = tree.pins.node_at(request.ino)
             if stat.S_IFMT(mode) not in (stat.S_IFREG, 0):
-                return self.told(tree.mknod(parent, name, mode, p.decode_rdev(rdev), owner=owner))
-            node, attr = tree.create_described(parent, name, stat.S_IMODE(mode), owner=owner)
-            tree.pin(node)
+                return self.told(tree.making.mknod(parent, name, mode, p.decode_rdev(rdev), owner=owner))
+            node, attr = tree.making.create_described(parent, name, stat.S_IMODE(mode), owner=owner)
+            tree.pins.pin(node)
             return p.pack_entry(attr)
 
     def _mkdir(self, request: Request, parent: Node, name: bytes, mode: int, _umask: int) -> Node:
-        return self.tree.mkdir(parent, name, stat.S_IMODE(mode), owner=self.owner(request))
+        return self.tree.making.mkdir(parent, name, stat.S_IMODE(mode), owner=self.owner(request))
 
     def _tmpfile(self, request: Request, parent: Node, _flags: int, mode: int, *_: int) -> bytes:
-        node = self.tree.create_unnamed(parent, stat.S_IMODE(mode), owner=self.owner(request))
+        node = self.tree.making.create_unnamed(parent, stat.S_IMODE(mode), owner=self.owner(request))
         return self.told(node) + p.OPEN_OUT.pack(0, 0, 0)
 
     def _unlink(self, _request: Request, parent: Node, name: bytes) -> None:
-        self.tree.unlink(parent, name)
+        self.tree.namespace.unlink(parent, name)
 
     def _rmdir(self, _request: Request, parent: Node, name: bytes) -> None:
-        self.tree.rmdir(parent, name)
+        self.tree.namespace.rmdir(parent, name)
 
     def _rename(self, _request: Request, parent: Node, name: bytes, new_name: bytes, new_parent: int, flags: int = 0) -> None:
-        self.tree.rename(parent, name, self.tree.node_at(new_parent), new_name, flags=flags)
+        self.tree.namespace.rename(parent, name, self.tree.pins.node_at(new_parent), new_name, flags=flags)
 
     def _link(self, _request: Request, parent: Node, name: bytes, ino: int) -> Node:
-        return self.tree.link(self.tree.node_at(ino), parent, name)
+        return self.tree.making.link(self.tree.pins.node_at(ino), parent, name)
 
     # --- listings --------------------------------------------------------------------------------------------
 
     def _list(self, node: Node, position: int) -> Listing:
         """Find the listing that is being read, or begin one. Called with the tree's lock held."""
         found = self._listings.find(node.ino) if position else None
-        return found or self._listings.keep(node.ino, make_listing(self.tree.readdir_shown(node)))
+        return found or self._listings.keep(node.ino, make_listing(self.tree.nodes.readdir_shown(node)))
 
     def _readdir(self, request: Request) -> bytes:
         _, position, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         pieces: list[bytes] = []
         with self._guard:
-            node = tree.node_at(request.ino)
+            node = tree.pins.node_at(request.ino)
             listing = self._list(node, position)
             left = self._add_dots(pieces, node, position, size, b"")
             for index in range(listing.after(position), len(listing.names)):
@@ -348,14 +348,14 @@ class Operations:
         _, position, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
         tree, answers = self.tree, self._answers
         with self._guard:
-            node = tree.node_at(request.ino)
+            node = tree.pins.node_at(request.ino)
             if answers is None:
                 if self._forgetting is not None:
                     self._forgetting.look()
                 return self._list_told(node, position, size)[0]
             found = answers.find(node.ino, position, size)
             if found is not None:
-                tree.pin_all(found[1])
+                tree.pins.pin_all(found[1])
                 return found[0]
             if self._forgetting is not None:
                 self._forgetting.look()
@@ -376,7 +376,7 @@ class Operations:
         if not position and node.lower is not None:
             tree.lower.learn_sizes(node.lower)
         left = self._add_dots(pieces, node, position, size, p.HIDDEN_ENTRY)
-        known, below = node.children, tree.lower_children(node)
+        known, below = node.children, tree.nodes.lower_children(node)
         is_whole = True
         for index in range(listing.after(position), len(listing.names)):
             name, kind = listing.names[index]
@@ -386,15 +386,15 @@ class Operations:
             lower = below.get(name)
             if lower is not None and name not in known:
                 try:
-                    child, length = tree.show_lower(node, name, lower)
+                    child, length = tree.pins.show_lower(node, name, lower)
                 except _UNTOLD:  # then as below
                     pass
                 else:
                     place = listing.positions[index]
-                    pieces.append(p.pack_listed(child.ino, lower.mode, tree.owner, length, lower.mtime_ns, place, name))
+                    pieces.append(p.pack_listed(child.ino, lower.mode, tree.nodes.owner, length, lower.mtime_ns, place, name))
                     told.append(child)
                     continue
-            found = tree.find(node, name)
+            found = tree.nodes.find(node, name)
             if found is None:  # removed since it was listed
                 continue
             try:
@@ -426,44 +426,45 @@ class Operations:
     def read_now(self, request: Request) -> bytes | None:
         """Read what can be had at once; None if a big blob has to be taken out of its pack first."""
         _, offset, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
-        return self.tree.read_now(self.tree.node_at(request.ino), size, offset)
+        return self.tree.contents.read_now(self.tree.pins.node_at(request.ino), size, offset)
 
     def read(self, request: Request) -> bytes:
         """Read, however long it takes."""
         _, offset, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
-        return self.tree.read(self.tree.node_at(request.ino), size, offset)
+        return self.tree.contents.read(self.tree.pins.node_at(request.ino), size, offset)
 
     def _write(self, request: Request) -> bytes:
         offset, size, flags = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)
         tree = self.tree
-        node = tree.node_at(request.ino)
-        done = tree.write(node, request.view[_WRITTEN_AT : _WRITTEN_AT + size], offset)
+        node = tree.pins.node_at(request.ino)
+        done = tree.contents.write(node, request.view[_WRITTEN_AT : _WRITTEN_AT + size], offset)
         if flags & p.WRITE_KILL_SUIDGID:
             self._drop_and_tell(request, node)
         return p.WRITE_OUT.pack(done)
 
     def _fsync(self, _request: Request, node: Node, _handle: int, flags: int) -> None:
-        self.tree.sync(node, data_only=bool(flags & p.FSYNC_DATA_ONLY))
+        self.tree.contents.sync(node, data_only=bool(flags & p.FSYNC_DATA_ONLY))
 
     def _fallocate(self, request: Request, node: Node, _handle: int, offset: int, length: int, mode: int) -> None:
-        fd = self.tree.open_file(node, os.O_RDWR, judged=True)
+        fd = self.tree.contents.open_file(node, os.O_RDWR, judged=True)
         try:
             self._drop_for_others(request, node)
             fallocate(fd, mode, offset, length)
         finally:
             os.close(fd)
-            self.tree.mark_changed(node)
+            self.tree.contents.mark_changed(node)
 
     def _lseek(self, _request: Request, node: Node, _handle: int, offset: int, whence: int) -> bytes:
-        return p.LSEEK_OUT.pack(self.tree.seek(node, offset, whence))
+        return p.LSEEK_OUT.pack(self.tree.contents.seek(node, offset, whence))
 
     def _copy_file_range(self, request: Request, source: Node, *fields: int) -> bytes:
         _, offset, target_ino, _, target_offset, length, _ = fields
         tree = self.tree
-        target = tree.node_at(target_ino)
-        out = tree.open_file(target, os.O_RDWR, judged=True)  # first: if both are one file, it is copied up before it is read
+        target = tree.pins.node_at(target_ino)
+        # First: if both are one file, it is copied up before it is read.
+        out = tree.contents.open_file(target, os.O_RDWR, judged=True)
         try:
-            into = tree.open_file(source, os.O_RDONLY, judged=True)
+            into = tree.contents.open_file(source, os.O_RDONLY, judged=True)
             try:
                 self._drop_for_others(request, target)
                 done = os.copy_file_range(into, out, min(length, _COPY_MAX), offset, target_offset)
@@ -471,7 +472,7 @@ class Operations:
                 os.close(into)
         finally:
             os.close(out)
-            tree.mark_changed(target)
+            tree.contents.mark_changed(target)
         return p.WRITE_OUT.pack(done)
 
 

@@ -71,12 +71,12 @@ class PortableOperations:
 
     def _node(self, path: str | None, handle: int | None = None) -> Node:
         if handle is not None:
-            return self.tree.node_at(handle)
+            return self.tree.pins.node_at(handle)
         if path is None:
             raise fail(errno.ESTALE)
         hidden = self._find_hidden(path)
         if hidden is None and path == "/.git":  # programs see one that is not in the workspace
-            found = self.tree.find(self.tree.root, b".git")
+            found = self.tree.nodes.find(self.tree.root, b".git")
             if found is None:
                 raise fail(errno.ENOENT)
             return found
@@ -95,13 +95,13 @@ class PortableOperations:
         return None if caller == self._own else caller
 
     def _open_node(self, node: Node) -> int:
-        self.tree.pin(node)
+        self.tree.pins.pin(node)
         return node.ino
 
     def _close_node(self, handle: int) -> int:
-        node = self.tree.inodes.find(handle)
+        node = self.tree.nodes.inodes.find(handle)
         if node is not None:
-            self.tree.unpin(node)
+            self.tree.pins.unpin(node)
         return 0
 
     # --- attributes ------------------------------------------------------------------------------------------
@@ -109,35 +109,35 @@ class PortableOperations:
     def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
         """Tell the attributes of a file."""
         with self.tree.guard:
-            return _stat_of(self.tree.getattr(self._node(path, handle)))
+            return _stat_of(self.tree.attributes.getattr(self._node(path, handle)))
 
     def chmod(self, path: str | None, mode: int, handle: int | None = None) -> int:
         """Set the permission bits."""
         with self.tree.guard:
-            self.tree.chmod(self._node(path, handle), stat.S_IMODE(mode))
+            self.tree.attributes.chmod(self._node(path, handle), stat.S_IMODE(mode))
         return 0
 
     def chown(self, path: str | None, uid: int, gid: int, handle: int | None = None) -> int:
         """Set owner and group; -1 keeps."""
         with self.tree.guard:
-            self.tree.chown(self._node(path, handle), uid, gid)
+            self.tree.attributes.chown(self._node(path, handle), uid, gid)
         return 0
 
     def utimens(self, path: str | None, times: Times, handle: int | None = None) -> int:
         """Set the times of access and change, in nanoseconds; None keeps."""
         with self.tree.guard:
-            self.tree.utimens(self._node(path, handle), atime_ns=times[0], mtime_ns=times[1])
+            self.tree.attributes.utimens(self._node(path, handle), atime_ns=times[0], mtime_ns=times[1])
         return 0
 
     def truncate(self, path: str | None, length: int, handle: int | None = None) -> int:
         """Set the size of a file."""
         with self.tree.guard:
-            self.tree.truncate(self._node(path, handle), length)
+            self.tree.contents.truncate(self._node(path, handle), length)
         return 0
 
     def statfs(self, _path: str) -> dict[str, int]:
         """Tell the sizes of the disk."""
-        found = self.tree.statvfs()
+        found = self.tree.attributes.statvfs()
         return {
             "f_bsize": found.f_bsize, "f_frsize": found.f_frsize, "f_blocks": found.f_blocks, "f_bfree": found.f_bfree,
             "f_bavail": found.f_bavail, "f_files": found.f_files, "f_ffree": found.f_ffree, "f_favail": found.f_favail,
@@ -146,54 +146,54 @@ class PortableOperations:
 
     def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
         """Read an extended attribute; only macOS reads one in pieces."""
-        return self.tree.get_xattr(self._node(path), _bytes(name))[position:]
+        return self.tree.attributes.get_xattr(self._node(path), _bytes(name))[position:]
 
     def listxattr(self, path: str) -> list[str]:
         """List the names of extended attributes."""
-        return [_text(name) for name in self.tree.read_xattrs(self._node(path))]
+        return [_text(name) for name in self.tree.attributes.read_xattrs(self._node(path))]
 
     def setxattr(self, path: str, name: str, value: bytes, flags: int, position: int = 0) -> int:
         """Set an extended attribute."""
         if position:
             raise fail(errno.EINVAL)
         with self.tree.guard:
-            self.tree.set_xattr(self._node(path), _bytes(name), value, flags=flags)
+            self.tree.attributes.set_xattr(self._node(path), _bytes(name), value, flags=flags)
         return 0
 
     def removexattr(self, path: str, name: str) -> int:
         """Remove an extended attribute."""
         with self.tree.guard:
-            self.tree.remove_xattr(self._node(path), _bytes(name))
+            self.tree.attributes.remove_xattr(self._node(path), _bytes(name))
         return 0
 
     # --- names -----------------------------------------------------------------------------------------------
 
     def readlink(self, path: str) -> str:
         """Read a symbolic link."""
-        return _text(self.tree.readlink(self._node(path)))
+        return _text(self.tree.attributes.readlink(self._node(path)))
 
     def symlink(self, path: str, target: str) -> int:
         """Make a symbolic link."""
         with self.tree.guard:
-            self.tree.symlink(*self._place(path), _bytes(target), owner=self._owner())
+            self.tree.making.symlink(*self._place(path), _bytes(target), owner=self._owner())
         return 0
 
     def mknod(self, path: str, mode: int, rdev: int) -> int:
         """Make a file, fifo, socket or device."""
         with self.tree.guard:
-            self.tree.mknod(*self._place(path), mode, rdev, owner=self._owner())
+            self.tree.making.mknod(*self._place(path), mode, rdev, owner=self._owner())
         return 0
 
     def mkdir(self, path: str, mode: int) -> int:
         """Make a directory."""
         with self.tree.guard:
-            self.tree.mkdir(*self._place(path), stat.S_IMODE(mode), owner=self._owner())
+            self.tree.making.mkdir(*self._place(path), stat.S_IMODE(mode), owner=self._owner())
         return 0
 
     def link(self, path: str, source: str) -> int:
         """Give a file one more name."""
         with self.tree.guard:
-            self.tree.link(self._node(source), *self._place(path))
+            self.tree.making.link(self._node(source), *self._place(path))
         return 0
 
     def unlink(self, path: str) -> int:
@@ -201,16 +201,16 @@ class PortableOperations:
         with self.tree.guard:
             hidden = self._find_hidden(path)
             if hidden is None:
-                self.tree.unlink(*self._place(path))
+                self.tree.namespace.unlink(*self._place(path))
             else:
                 del self._hidden[path.rpartition("/")[2]]
-                self.tree.unpin(hidden)
+                self.tree.pins.unpin(hidden)
         return 0
 
     def rmdir(self, path: str) -> int:
         """Remove an empty directory."""
         with self.tree.guard:
-            self.tree.rmdir(*self._place(path))
+            self.tree.namespace.rmdir(*self._place(path))
         return 0
 
     def rename(self, old: str, new: str, flags: int = 0) -> int:
@@ -220,17 +220,17 @@ class PortableOperations:
             parent, name = self._place(old)
             hidden = new.rpartition("/")[2]
             if flags in (0, RENAME_NOREPLACE) and _HIDDEN.fullmatch(hidden) is not None:
-                node = tree.find(parent, name)
+                node = tree.nodes.find(parent, name)
                 if node is not None and node.pins and not node.is_dir:
-                    tree.pin(node)
+                    tree.pins.pin(node)
                     try:
-                        tree.unlink(parent, name)
+                        tree.namespace.unlink(parent, name)
                     except BaseException:
-                        tree.unpin(node)
+                        tree.pins.unpin(node)
                         raise
                     self._hidden[hidden] = node
                     return 0
-            tree.rename(parent, name, *self._place(new), flags=flags)
+            tree.namespace.rename(parent, name, *self._place(new), flags=flags)
         return 0
 
     # --- listings --------------------------------------------------------------------------------------------
@@ -244,11 +244,11 @@ class PortableOperations:
         """List a directory whole; libfuse keeps the list while the directory is open."""
         tree = self.tree
         with tree.guard:
-            node = tree.node_at(handle)
+            node = tree.pins.node_at(handle)
             above = node.parent or node
             found = [(".", node.ino, stat.S_IFDIR), ("..", above.ino, stat.S_IFDIR)]
-            for name, kind in tree.readdir_shown(node):
-                child = tree.find(node, name)
+            for name, kind in tree.nodes.readdir_shown(node):
+                child = tree.nodes.find(node, name)
                 if child is not None:  # else removed behind our back
                     found.append((_text(name), child.ino, kind))
         return ((name, {"st_ino": ino, "st_mode": mode}, 0) for name, ino, mode in found)
@@ -266,7 +266,7 @@ class PortableOperations:
     def create(self, path: str, mode: int, _flags: int) -> int:
         """Make a file and open it."""
         with self.tree.guard:
-            return self._open_node(self.tree.create(*self._place(path), stat.S_IMODE(mode), owner=self._owner()))
+            return self._open_node(self.tree.making.create(*self._place(path), stat.S_IMODE(mode), owner=self._owner()))
 
     def open(self, path: str, flags: int) -> int:
         """Open a file; the kernel has looked at its permissions.
@@ -279,7 +279,7 @@ class PortableOperations:
             except FileNotFoundError:
                 raise fail(errno.ESTALE) from None
             if flags & os.O_TRUNC:
-                self.tree.truncate(node, 0)
+                self.tree.contents.truncate(node, 0)
             return self._open_node(node)
 
     def release(self, _path: str | None, handle: int) -> int:
@@ -288,32 +288,32 @@ class PortableOperations:
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
         """Read a piece of a file."""
-        return self.tree.read(self.tree.node_at(handle), size, offset)
+        return self.tree.contents.read(self.tree.pins.node_at(handle), size, offset)
 
     def write(self, _path: str | None, data: bytes, offset: int, handle: int) -> int:
         """Write a piece of a file. With the guard: a checkpoint of the tree is one moment for every writer."""
         with self.tree.guard:
-            return self.tree.write(self.tree.node_at(handle), data, offset)
+            return self.tree.contents.write(self.tree.pins.node_at(handle), data, offset)
 
     def fsync(self, _path: str | None, data_only: int, handle: int) -> int:
         """Force a file to disk."""
-        self.tree.sync(self.tree.node_at(handle), data_only=bool(data_only))
+        self.tree.contents.sync(self.tree.pins.node_at(handle), data_only=bool(data_only))
         return 0
 
     def lseek(self, _path: str | None, offset: int, whence: int, handle: int) -> int:
         """Find the next data or hole."""
-        return self.tree.seek(self.tree.node_at(handle), offset, whence)
+        return self.tree.contents.seek(self.tree.pins.node_at(handle), offset, whence)
 
     def fallocate(self, _path: str | None, mode: int, offset: int, length: int, handle: int) -> int:
         """Give a file room on the disk, or take it."""
         with self.tree.guard:
-            node = self.tree.node_at(handle)
-            fd = self.tree.open_file(node, os.O_RDWR, judged=True)
+            node = self.tree.pins.node_at(handle)
+            fd = self.tree.contents.open_file(node, os.O_RDWR, judged=True)
             try:
                 fallocate(fd, mode, offset, length)
             finally:
                 os.close(fd)
-                self.tree.mark_changed(node)
+                self.tree.contents.mark_changed(node)
         return 0
 
 

@@ -98,7 +98,7 @@ class TreeServer:
         self.channel = channel
         self._guard = tree.guard
         self._handover = handover
-        tree.follow(handover)
+        tree.pins.follow(handover)
         channel.follow(handover)
         self.counts: Counter[int] = Counter()
         self._pool: ThreadPoolExecutor | None = None
@@ -123,7 +123,7 @@ class TreeServer:
         request = self._handover.request()
         buffer = request.buffer
         leavings = self.tree.pins.leavings = deque()
-        self.channel.spare = self.tree.tidy
+        self.channel.spare = self.tree.pins.drop_leaving
         self._defer()
         try:
             self._resume(request)
@@ -131,7 +131,7 @@ class TreeServer:
                 operation = request.operation
                 counts[operation] += 1
                 if leavings and operation not in _NEEDS_NO_ROOM:
-                    while self.tree.tidy():
+                    while self.tree.pins.drop_leaving():
                         pass
                 if operation in _SLOW:
                     self._pass_on(handlers[operation], request)
@@ -143,7 +143,7 @@ class TreeServer:
                 if pool is not None:
                     pool.shutdown()
             self.channel.spare = self.tree.pins.leavings = None
-        self.tree.empty_attic()
+        self.tree.pins.empty_attic()
 
     @property
     def _helpers(self) -> ThreadPoolExecutor:
@@ -151,12 +151,12 @@ class TreeServer:
         if self._pool is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a tenth of a server's start
 
-            self._pool = ThreadPoolExecutor(_HELPERS, "avfs-helper", self.tree.defer_copies)
+            self._pool = ThreadPoolExecutor(_HELPERS, "avfs-helper", self.tree.steps.defer_copies)
         return self._pool
 
     def _defer(self) -> None:
         """Let this thread leave slow work to the bringer."""
-        self.tree.defer_copies()
+        self.tree.steps.defer_copies()
         if self._wait_elsewhere is not None:
             self._wait_elsewhere()
 
@@ -325,12 +325,12 @@ class TreeServer:
         tree, handover = self.tree, self._handover
         with self._guard:
             try:
-                node = tree.node_at(ino)
+                node = tree.pins.node_at(ino)
             except OSError:
                 handover.drop(ino)
                 return
             handover.forgetting(request.unique, index, ino, max(0, node.pins - times))
-            tree.unpin(node, times)
+            tree.pins.unpin(node, times)
 
     def _interrupt(self, request: Request) -> None:
         """Note that the program of a request got a signal. Only requests that wait for the bringer need that."""

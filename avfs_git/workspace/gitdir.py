@@ -76,7 +76,7 @@ class GitDir:
     def show(self, directory: Path) -> None:
         """Make the tree one in which git works: it shows a file `.git`. Called before anything is served."""
         opened = self.opened
-        opened.merged.show_git_file(self._prepare(directory), opened.vault.clock_ns(), self.bring_up)
+        opened.merged.nodes.show_git_file(self._prepare(directory), opened.vault.clock_ns(), self.bring_up)
 
     def link(self, link: Path, directory: Path) -> None:
         """Make the tree one in which git works, by a file that is shown as its `.git`.

@@ -122,19 +122,19 @@ def test_a_plain_change_takes_only_the_names_that_are_free(place: tuple[Path, Pa
     with serving(home, tree) as work:
         opened = opened_of(work)
         with opened.locked() as locked, locked.changing() as merged:
-            assert not any(name == b"new" for name, _ in merged.readdir(merged.root))
+            assert not any(name == b"new" for name, _ in merged.nodes.readdir(merged.root))
             (tree / "new").write_bytes(b"of a program\n")
             for act in (
-                lambda: merged.mkdir(merged.root, b"new"),
-                lambda: merged.symlink(merged.root, b"new", b"target"),
-                lambda: merged.link(merged.resolve(TreePath(b"a")), merged.root, b"new"),
-                lambda: merged.mknod(merged.root, b"new", stat.S_IFIFO | 0o600),
-                lambda: merged.rename(merged.root, b"a", merged.root, b"new", flags=1),
+                lambda: merged.making.mkdir(merged.root, b"new"),
+                lambda: merged.making.symlink(merged.root, b"new", b"target"),
+                lambda: merged.making.link(merged.resolve(TreePath(b"a")), merged.root, b"new"),
+                lambda: merged.making.mknod(merged.root, b"new", stat.S_IFIFO | 0o600),
+                lambda: merged.namespace.rename(merged.root, b"a", merged.root, b"new", flags=1),
             ):
                 with pytest.raises(FileExistsError):
                     act()
             with pytest.raises(OSError, match="not empty"):
-                merged.rmdir(merged.root, b"many")
+                merged.namespace.rmdir(merged.root, b"many")
 
         assert (tree / "new").read_bytes() == b"of a program\n"
         assert not list(tree.glob(".avfs-*"))

@@ -39,16 +39,16 @@ OPERATIONS: dict[str, Callable[[MergedTree], object]] = {
     "write over a lower file": lambda tree: tree.write_file(_path("a/b/c/a"), b"new"),
     "write over an upper file": lambda tree: tree.write_file(_path("up/file"), b"new"),
     "write over a whiteout": lambda tree: tree.write_file(_path("b/a"), b"new"),
-    "create a file": lambda tree: tree.create(tree.resolve(_path("a/b")), b"new", 0o644),
-    "create over a whiteout": lambda tree: tree.create(tree.resolve(_path("b")), b"a", 0o644),
-    "append to a lower file": lambda tree: tree.append(tree.resolve(_path("a/a")), b"more"),
-    "truncate a lower file": lambda tree: tree.truncate(tree.resolve(_path("a/a")), 0),
-    "chmod a lower file": lambda tree: tree.chmod(tree.resolve(_path("a/b/a")), 0o600),
-    "set an attribute of a lower directory": lambda tree: tree.set_xattr(tree.resolve(_path("a/b")), b"user.x", b"1"),
-    "make a directory": lambda tree: tree.mkdir(tree.resolve(_path("a/b/c")), b"new", 0o755),
-    "make a directory over a whiteout": lambda tree: tree.mkdir(tree.resolve(_path("b")), b"a", 0o755),
-    "symlink over a whiteout": lambda tree: tree.symlink(tree.resolve(_path("b")), b"a", b"target"),
-    "link over a whiteout": lambda tree: tree.link(tree.resolve(_path("a/a")), tree.resolve(_path("b")), b"a"),
+    "create a file": lambda tree: tree.making.create(tree.resolve(_path("a/b")), b"new", 0o644),
+    "create over a whiteout": lambda tree: tree.making.create(tree.resolve(_path("b")), b"a", 0o644),
+    "append to a lower file": lambda tree: tree.contents.append(tree.resolve(_path("a/a")), b"more"),
+    "truncate a lower file": lambda tree: tree.contents.truncate(tree.resolve(_path("a/a")), 0),
+    "chmod a lower file": lambda tree: tree.attributes.chmod(tree.resolve(_path("a/b/a")), 0o600),
+    "set an attribute of a lower directory": lambda tree: tree.attributes.set_xattr(tree.resolve(_path("a/b")), b"user.x", b"1"),
+    "make a directory": lambda tree: tree.making.mkdir(tree.resolve(_path("a/b/c")), b"new", 0o755),
+    "make a directory over a whiteout": lambda tree: tree.making.mkdir(tree.resolve(_path("b")), b"a", 0o755),
+    "symlink over a whiteout": lambda tree: tree.making.symlink(tree.resolve(_path("b")), b"a", b"target"),
+    "link over a whiteout": lambda tree: tree.making.link(tree.resolve(_path("a/a")), tree.resolve(_path("b")), b"a"),
     "unlink a lower file": lambda tree: tree.remove(_path("a/b/a")),
     "unlink a copied-up file": lambda tree: tree.remove(_path("d e")),
     "unlink an upper file": lambda tree: tree.remove(_path("up/file")),
@@ -76,7 +76,7 @@ def _prepare(base: Path) -> None:
     tree = _open(base)
     tree.make_dir(_path("up/dir"), parents=True)
     tree.write_file(_path("up/file"), b"upper")
-    tree.chmod(tree.resolve(_path("d e")), 0o640)
+    tree.attributes.chmod(tree.resolve(_path("d e")), 0o640)
     tree.remove(_path("b/a"))
     tree.remove(_path("b/d e/b"))
 

@@ -90,7 +90,7 @@ class MergedTreeMachine(RuleBasedStateMachine):
         if files and len(self.handles) < 5:
             path = files[number % len(files)]
             node = self.tree.resolve(TreePath(path), follow_last=False)
-            self.tree.pin(node)
+            self.tree.pins.pin(node)
             self.handles.append((node, os.open(os.fsencode(self.base / "model") + b"/" + path, os.O_RDWR)))
 
     @rule(data=st.sampled_from([b"", b"handle"]), number=st.integers(0, 4))
@@ -99,18 +99,18 @@ class MergedTreeMachine(RuleBasedStateMachine):
         if number < len(self.handles):
             node, fd = self.handles[number]
             if data:
-                self.tree.write(node, data, 2)
+                self.tree.contents.write(node, data, 2)
                 os.pwrite(fd, data, 2)
             found = os.fstat(fd)
-            attr = self.tree.getattr(node)
+            attr = self.tree.attributes.getattr(node)
             assert (attr.size, attr.mode, attr.nlink) == (found.st_size, found.st_mode, found.st_nlink)
-            assert self.tree.read(node, 100_000, 0) == os.pread(fd, 100_000, 0)
+            assert self.tree.contents.read(node, 100_000, 0) == os.pread(fd, 100_000, 0)
             self.before = describe_dir(self.base / "model")
 
     def close_handles(self) -> None:
         """Close all files."""
         for node, fd in self.handles:
-            self.tree.unpin(node)
+            self.tree.pins.unpin(node)
             os.close(fd)
         self.handles.clear()
 

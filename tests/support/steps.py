@@ -155,42 +155,42 @@ def _in_tree(tree: MergedTree, step: Step) -> None:  # noqa: PLR0912 - one branc
         raise NotADirectoryError(errno.ENOTDIR, "")
     match step.verb:
         case "create":
-            tree.create(parent, name, 0o644)
+            tree.making.create(parent, name, 0o644)
         case "mkdir":
-            tree.mkdir(parent, name, 0o755)
+            tree.making.mkdir(parent, name, 0o755)
         case "mkfifo":
-            tree.mknod(parent, name, stat.S_IFIFO | 0o644)
+            tree.making.mknod(parent, name, stat.S_IFIFO | 0o644)
         case "symlink":
-            tree.symlink(parent, name, step.other)
+            tree.making.symlink(parent, name, step.other)
         case "unlink":
-            tree.unlink(parent, name)
+            tree.namespace.unlink(parent, name)
         case "rmdir":
-            tree.rmdir(parent, name)
+            tree.namespace.rmdir(parent, name)
         case "remove_tree":
             tree.remove(path, recursive=True)
         case "rename" | "noreplace" | "exchange":
             new_parent, new_name = tree.resolve(split(other)[0]), split(other)[1]
             flags = {"rename": 0, "noreplace": RENAME_NOREPLACE, "exchange": RENAME_EXCHANGE}[step.verb]
-            tree.rename(parent, name, new_parent, new_name, flags=flags)
+            tree.namespace.rename(parent, name, new_parent, new_name, flags=flags)
         case "link":
-            node = tree.lookup(parent, name)
-            tree.link(node, tree.resolve(split(other)[0]), split(other)[1])
+            node = tree.nodes.lookup(parent, name)
+            tree.making.link(node, tree.resolve(split(other)[0]), split(other)[1])
         case "write_file":
             tree.write_file(path, step.other)
         case "append":
-            tree.append(tree.lookup(parent, name), step.other)
+            tree.contents.append(tree.nodes.lookup(parent, name), step.other)
         case "write_at":
-            tree.write(tree.lookup(parent, name), step.other, step.number)
+            tree.contents.write(tree.nodes.lookup(parent, name), step.other, step.number)
         case "truncate":
-            tree.truncate(tree.lookup(parent, name), step.number)
+            tree.contents.truncate(tree.nodes.lookup(parent, name), step.number)
         case "chmod":
-            tree.chmod(tree.lookup(parent, name), step.number)
+            tree.attributes.chmod(tree.nodes.lookup(parent, name), step.number)
         case "utime":
-            tree.utimens(tree.lookup(parent, name), atime_ns=OLD_NS, mtime_ns=OLD_NS + step.number)
+            tree.attributes.utimens(tree.nodes.lookup(parent, name), atime_ns=OLD_NS, mtime_ns=OLD_NS + step.number)
         case "set_xattr":
-            tree.set_xattr(tree.lookup(parent, name), b"user.note", b"v")
+            tree.attributes.set_xattr(tree.nodes.lookup(parent, name), b"user.note", b"v")
         case "remove_xattr":
-            tree.remove_xattr(tree.lookup(parent, name), b"user.note")
+            tree.attributes.remove_xattr(tree.nodes.lookup(parent, name), b"user.note")
 
 
 def take_in_directory(directory: Path, step: Step) -> str | None:

@@ -123,8 +123,8 @@ def describe_dir(directory: Path | bytes, *, times: bool = False) -> dict[bytes,
 def list_nodes(tree: MergedTree, node: Node) -> list[tuple[bytes, Node, Attr]]:
     """List a directory with the node and the attributes of each entry, in one step."""
     with tree.guard:
-        found = [(name, tree.find(node, name)) for name, _ in tree.readdir(node)]
-        return [(name, child, tree.getattr(child)) for name, child in found if child is not None]
+        found = [(name, tree.nodes.find(node, name)) for name, _ in tree.nodes.readdir(node)]
+        return [(name, child, tree.attributes.getattr(child)) for name, child in found if child is not None]
 
 
 def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Described]:
@@ -134,26 +134,26 @@ def describe_tree(tree: MergedTree, *, times: bool = False) -> dict[bytes, Descr
     pending: list[tuple[bytes, Node]] = [(b"", tree.root)]
     while pending:
         path, node = pending.pop()
-        attr = tree.getattr(node)
+        attr = tree.attributes.getattr(node)
         content: object = None
         if node.kind == stat.S_IFDIR:
             below = sorted(list_nodes(tree, node), key=lambda entry: entry[0], reverse=True)
-            assert sorted(name for name, _ in tree.readdir(node)) == sorted(name for name, _, _ in below)
-            listed = tree.list_attrs(node)
+            assert sorted(name for name, _ in tree.nodes.readdir(node)) == sorted(name for name, _, _ in below)
+            listed = tree.attributes.list_attrs(node)
             # How many directories a directory holds is not known in a list.
             assert [(name, seen._replace(nlink=1) if child.is_dir else seen) for name, child, seen in reversed(below)] == [
                 (one.name, one.attr._replace(nlink=1) if stat.S_ISDIR(one.attr.mode) else one.attr) for one in listed
             ]
             pending += [(path + b"/" + name if path else name, child) for name, child, _ in below]
         elif node.kind == stat.S_IFLNK:
-            content = tree.readlink(node)
-            assert attr.size == len(tree.readlink(node))
+            content = tree.attributes.readlink(node)
+            assert attr.size == len(tree.attributes.readlink(node))
         elif node.kind == stat.S_IFREG:
-            content = tree.read_all(node)
-            assert content == tree.read(node, attr.size + 10, 0)
-            assert content == b"".join(tree.stream(node))
-            assert attr.size == len(tree.read_all(node))
-        xattrs = {os.fsdecode(name): value for name, value in tree.read_xattrs(node).items()}
+            content = tree.contents.read_all(node)
+            assert content == tree.contents.read(node, attr.size + 10, 0)
+            assert content == b"".join(tree.contents.stream(node))
+            assert attr.size == len(tree.contents.read_all(node))
+        xattrs = {os.fsdecode(name): value for name, value in tree.attributes.read_xattrs(node).items()}
         first = links.setdefault(node.ino, path) if node.kind != stat.S_IFDIR and attr.nlink > 1 else None
         moment = attr.mtime_ns if times else None
         found[path] = (node.kind, attr.mode & 0o7777, content, sorted(xattrs.items()), first, moment)

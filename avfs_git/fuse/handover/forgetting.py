@@ -44,7 +44,7 @@ class Forgetting:
 
     def look(self) -> None:
         """Look whether there is too much. Called when the kernel asks for nodes; takes no lock."""
-        if len(self._tree.inodes) > self._most and (self._thread is None or not self._thread.is_alive()):
+        if len(self._tree.nodes.inodes) > self._most and (self._thread is None or not self._thread.is_alive()):
             self._thread = threading.Thread(target=self._forget, name="avfs-forgetting", daemon=True)
             self._thread.start()
 
@@ -59,7 +59,7 @@ class Forgetting:
         """Choose the files that have been known for longest, after those that were chosen the last time."""
         tree = self._tree
         with tree.guard:
-            found = list(islice(tree.inodes.known_after(self._last), _AT_ONCE))
+            found = list(islice(tree.nodes.inodes.known_after(self._last), _AT_ONCE))
             self._last = found[-1].ino if found else 0
             return [
                 (node.parent.ino, node.name)

@@ -69,12 +69,12 @@ def find_answer(tree: MergedTree, handover: Handover, request: Request, told: To
         size, _ = p.SETXATTR_IN.unpack_from(request.buffer, p.BODY)
         p.SETXATTR_IN.pack_into(request.buffer, p.BODY, size, 0)
         return None
-    node = tree.node_at(request.ino)
+    node = tree.pins.node_at(request.ino)
     if operation == p.REMOVEXATTR:
-        return None if request.name_at(p.BODY) in tree.read_xattrs(node) else b""
+        return None if request.name_at(p.BODY) in tree.attributes.read_xattrs(node) else b""
     if operation in (p.UNLINK, p.RMDIR):
         name = request.name_at(p.BODY)
-        if tree.shows(node, name):
+        if tree.nodes.shows(node, name):
             return None
         tree.pins.note_removed(node, name, mark.ino)
         return b""
@@ -93,13 +93,13 @@ def _find_made_answer(tree: MergedTree, request: Request, parent: Node, told: To
         name, _ = request.names_at(p.BODY)
     else:
         name = request.name_at(p.BODY + p.LINK_IN.size)
-        tree.node_at(p.LINK_IN.unpack_from(request.buffer, p.BODY)[0])  # so that the name is found to lead there
-    if not tree.shows(parent, name):
+        tree.pins.node_at(p.LINK_IN.unpack_from(request.buffer, p.BODY)[0])  # so that the name is found to lead there
+    if not tree.nodes.shows(parent, name):
         return None
     if request.operation != p.LINK:
         # What is made under its own name gets its owner and mode after that.
-        tree.settle(parent, name, None if mode is None else stat.S_IMODE(mode), owner=owner)
-    return told(tree.lookup(parent, name))
+        tree.making.settle(parent, name, None if mode is None else stat.S_IMODE(mode), owner=owner)
+    return told(tree.nodes.lookup(parent, name))
 
 
 def _find_rename_answer(tree: MergedTree, request: Request, mark: Mark) -> bytes | None:
@@ -111,9 +111,9 @@ def _find_rename_answer(tree: MergedTree, request: Request, mark: Mark) -> bytes
         new_ino, flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)
         start = p.BODY + p.RENAME2_IN.size
     name, new_name = request.names_at(start)
-    parent, new_parent = tree.node_at(request.ino), tree.node_at(new_ino)
+    parent, new_parent = tree.pins.node_at(request.ino), tree.pins.node_at(new_ino)
     exchanged = bool(flags & RENAME_EXCHANGE)
-    done = tree.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.shows(parent, name)
+    done = tree.nodes.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.nodes.shows(parent, name)
     if not done:
         return None
     note = tree.pins.note_exchanged if exchanged else tree.pins.note_renamed
@@ -132,9 +132,9 @@ def forget_again(tree: MergedTree, handover: Handover, request: Request) -> int:
     index, ino, pins = last
     if handover.read(ino) is not None:
         try:
-            node = tree.node_at(ino)
+            node = tree.pins.node_at(ino)
         except OSError:
             handover.drop(ino)
         else:
-            tree.unpin(node, max(0, node.pins - pins))
+            tree.pins.unpin(node, max(0, node.pins - pins))
     return index + 1

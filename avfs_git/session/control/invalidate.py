@@ -75,8 +75,8 @@ class Watch:
 
     def tell(self, kernel: Forgetter) -> None:
         """Let the kernel forget what was noted. Called after the block, without the guard."""
-        if self._merged.git_file is not None:
-            kernel.forget_content(self._merged.git_file.ino)  # so that the next git asks, and its index follows the branch
+        if self._merged.nodes.git_file is not None:
+            kernel.forget_content(self._merged.nodes.git_file.ino)  # so that the next git asks, and its index follows the branch
         if not self._paths and not self._names:
             return
         names, contents = self._names, {ino: None for ino, _ in self._names}
@@ -110,15 +110,15 @@ def tell_everything(merged: MergedTree, kernel: Forgetter) -> None:
     """
     names: dict[tuple[int, bytes], None] = {}
     with merged.guard:
-        contents = [ROOT_INO, *merged.list_known()]
+        contents = [ROOT_INO, *merged.pins.list_known()]
     for ino in contents:
         # One at a time, so that programs are served meanwhile: what changes by the mount now, the kernel knows.
         with merged.guard:
             try:
-                node = merged.node_at(ino)
+                node = merged.pins.node_at(ino)
                 names.update(((parent.ino, name), None) for parent, name in node.names() if not node.is_dir)
-                for name, _ in merged.readdir(node) if node.is_dir else ():
-                    child = merged.find(node, name)
+                for name, _ in merged.nodes.readdir(node) if node.is_dir else ():
+                    child = merged.nodes.find(node, name)
                     # It may believe that there is no such name. A directory that it knows is where it was.
                     if child is None or not child.is_dir or not child.pins:
                         names[node.ino, name] = None

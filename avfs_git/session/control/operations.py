@@ -230,8 +230,8 @@ def read_content(opened: OpenWorkspace, path: TreePath) -> Content:
     merged = opened.read_view()
     with file_errors(path, "read the workspace"):
         node = merged.resolve(path)
-        if not node.is_dir and merged.getattr(node).size > CONTENT_INLINE:
-            fd = merged.open_file(node, os.O_RDONLY)
+        if not node.is_dir and merged.attributes.getattr(node).size > CONTENT_INLINE:
+            fd = merged.contents.open_file(node, os.O_RDONLY)
             try:
                 # Opened anew, because others may share the descriptor, and read at another position or write.
                 return Content(handle=Handle(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)))

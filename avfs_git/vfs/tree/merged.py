@@ -55,10 +55,7 @@ class MergedTree:
     """A tree: an upper layer over a lower one.
 
     Attributes:
-        nodes: The nodes; the methods of the parts are bound below, so that a call by node costs no further frame.
-        pins: The pins of nodes.
-        changes: Tells observers what changed.
-        steps: What changes do on disk.
+        nodes, pins, changes, steps, contents, attributes, making, namespace, writing: Its parts, in the order of the table above.
         guard: The lock of the tree.
         is_shared: Whether programs use the tree, so that nothing slow is waited for with the lock held.
         list_covered: Lists the paths where the kernel shows another mount, which removing the path would detach.
@@ -98,95 +95,22 @@ class MergedTree:
         self.upper = upper
         self.nodes = nodes = Nodes(lower, upper, has_upper=may_change, reserve_git=reserve_git, hides=hides, first_ino=first_ino)
         self.guard = self._lock = nodes.lock
-        self.owner = nodes.owner
-        self.inodes = nodes.inodes
-        self.lookup = nodes.lookup
-        self.find = nodes.find
-        self.shows = nodes.shows
-        self.stat_upper = nodes.stat_upper
-        self.lower_children = nodes.lower_children
-        self.show_git_file = nodes.show_git_file
-        self.path_of = nodes.path_of
-        self.readdir = nodes.readdir
-        self.readdir_shown = nodes.readdir_shown
-        self.is_empty = nodes.is_empty
-        self.bound_below = nodes.bound_below
         self._child = nodes.child
         self._remember_path = nodes.remember_path
         self._paths = nodes.paths
-
         self.pins = pins = Pins(nodes)
-        self.pin = pins.pin
-        self.pin_all = pins.pin_all
-        self.show_lower = pins.show_lower
-        self.unpin = pins.unpin
-        self.tidy = pins.tidy
-        self.empty_attic = pins.empty_attic
-        self.node_at = pins.node_at
-        self.follow = pins.follow
-        self.list_known = pins.list_known
-
         self.changes = changes = Changes(nodes, on_change)
         self.steps = way = steps(nodes, pins)
-        self.defer_copies = way.defer_copies
-
-        contents = Contents(nodes, changes, way, cache)
-        self.read = contents.read
-        self.read_now = contents.read_now
-        self.read_all = contents.read_all
-        self.stream = contents.stream
-        self.write = contents.write
-        self.append = contents.append
-        self.truncate = contents.truncate
-        self.open_file = contents.open_file
-        self.seek = contents.seek
-        self.mark_changed = contents.mark_changed
-        self.sync = contents.sync
-
-        attributes = Attributes(nodes, pins, changes, way, contents)
-        self.statvfs = attributes.statvfs
-        self.getattr = attributes.getattr
-        self.list_attrs = attributes.list_attrs
-        self.readlink = attributes.readlink
-        self.may_have_xattrs = attributes.may_have_xattrs
-        self.read_xattrs = attributes.read_xattrs
-        self.get_xattr = attributes.get_xattr
-        self.set_xattr = attributes.set_xattr
-        self.remove_xattr = attributes.remove_xattr
-        self.set_attributes = attributes.set_attributes
-        self.chmod = attributes.chmod
-        self.chown = attributes.chown
-        self.utimens = attributes.utimens
-
-        making = Making(nodes, pins, changes, way)
-        self.create = making.create
-        self.create_described = making.create_described
-        self.create_unnamed = making.create_unnamed
-        self.mkdir = making.mkdir
-        self.symlink = making.symlink
-        self.mknod = making.mknod
-        self.link = making.link
-        self.settle = making.settle
-
-        namespace = Namespace(nodes, pins, changes, way, making)
-        self.unlink = namespace.unlink
-        self.rmdir = namespace.rmdir
-        self.remove_tree = namespace.remove_tree
-        self.rename = namespace.rename
-        self.relist = namespace.relist
-
-        self._writing = Writing(nodes, pins, changes, way, contents, attributes, making, namespace)
-        self.install = self._writing.install
+        self.contents = contents = Contents(nodes, changes, way, cache)
+        self.attributes = attributes = Attributes(nodes, pins, changes, way, contents)
+        self.making = making = Making(nodes, pins, changes, way)
+        self.namespace = namespace = Namespace(nodes, pins, changes, way, making)
+        self.writing = Writing(nodes, pins, changes, way, contents, attributes, making, namespace)
 
     @property
     def root(self) -> Node:
         """The root directory."""
         return self.nodes.root
-
-    @property
-    def git_file(self) -> Node | None:
-        """The `.git` that programs find in the root, see `Nodes.show_git_file`."""
-        return self.nodes.git_file
 
     def forget_all(self) -> None:
         """Drop every node and descriptor, because another process may have changed the upper layer.
@@ -291,7 +215,7 @@ class MergedTree:
         return (parent, name, here) if here.parent is parent and here.name == name else (here.parent, here.name, here)
 
     def _link_parts(self, path: TreePath, link: Node) -> list[bytes]:
-        target = self.readlink(link)
+        target = self.attributes.readlink(link)
         if target.startswith(b"/"):
             raise PathEscapes(path)
         if not target:
@@ -303,7 +227,7 @@ class MergedTree:
     def attr(self, path: TreePath, *, follow_last: bool = False) -> Attr:
         """Give the attributes of the entry at a path."""
         with self._lock:
-            return self.getattr(self.resolve(path, follow_last=follow_last))
+            return self.attributes.getattr(self.resolve(path, follow_last=follow_last))
 
     def read_file(self, path: TreePath) -> bytes:
         """Read a whole file."""
@@ -312,7 +236,7 @@ class MergedTree:
             if node is None or node.kind == stat.S_IFLNK:
                 node = self.resolve(path)
             if node.upper or node.kind != stat.S_IFREG or node.lower is None:
-                return self.read_all(node)
+                return self.contents.read_all(node)
             entry = node.lower
         return self.lower.read(entry)
 
@@ -334,10 +258,10 @@ class MergedTree:
             OSError: EINVAL if something else is there that is no regular file.
         """
         if self.is_shared and not isinstance(data, Data):
-            with self._writing.collected(data) as pieces, self._lock:
-                return self._writing.write(*self._walk(path, follow_last=True), pieces, mode)
+            with self.writing.collected(data) as pieces, self._lock:
+                return self.writing.write(*self._walk(path, follow_last=True), pieces, mode)
         with self._lock:
-            return self._writing.write(*self._walk(path, follow_last=True), data, mode)
+            return self.writing.write(*self._walk(path, follow_last=True), data, mode)
 
     # --- names by path -------------------------------------------------------------------------------------
 
@@ -357,7 +281,7 @@ class MergedTree:
                 parent, name, found = self._walk(path, follow_last=False)
                 if found is not None:
                     raise fail(errno.EEXIST, path)
-                return self.mkdir(parent, name, mode)
+                return self.making.mkdir(parent, name, mode)
             try:
                 there = self.resolve(path)
             except FileNotFoundError:
@@ -376,7 +300,7 @@ class MergedTree:
             for count in range(first, len(parts) + 1):
                 parent, name, found = self._walk(TreePath(b"/".join(parts[:count])), follow_last=True)
                 if found is None:
-                    found = self.mkdir(parent, name, mode if count == len(parts) else None)
+                    found = self.making.mkdir(parent, name, mode if count == len(parts) else None)
                 elif not found.is_dir:
                     raise fail(errno.ENOTDIR if count < len(parts) else errno.EEXIST, path)
                 there = found
@@ -395,11 +319,11 @@ class MergedTree:
             if found is self.nodes.root or (found.is_dir and self.is_covered(path)):
                 raise fail(errno.EBUSY, path)
             if not found.is_dir:
-                self.unlink(parent, name)
+                self.namespace.unlink(parent, name)
             elif recursive:
-                self.remove_tree(parent, name)
+                self.namespace.remove_tree(parent, name)
             else:
-                self.rmdir(parent, name)
+                self.namespace.rmdir(parent, name)
 
     def move(self, old: TreePath, new: TreePath, *, flags: int = 0) -> None:
         """Rename the entry at a path, see `rename`; symbolic links at the ends are not followed."""
@@ -410,7 +334,7 @@ class MergedTree:
             new_parent, new_name, target = self._walk(new, follow_last=False)
             if found is self.nodes.root or target is self.nodes.root or (found.is_dir and self.is_covered(old)):
                 raise fail(errno.EBUSY, old)
-            self.rename(parent, name, new_parent, new_name, flags=flags)
+            self.namespace.rename(parent, name, new_parent, new_name, flags=flags)
 
     def make_symlink(self, path: TreePath, target: bytes) -> Node:
         """Make a symbolic link at a path."""
@@ -418,7 +342,7 @@ class MergedTree:
             parent, name, found = self._walk(path, follow_last=False)
             if found is not None:
                 raise fail(errno.EEXIST, path)
-            return self.symlink(parent, name, target)
+            return self.making.symlink(parent, name, target)
 
     def make_link(self, path: TreePath, new: TreePath) -> Node:
         """Give the file at a path one more name."""
@@ -427,4 +351,4 @@ class MergedTree:
             parent, name, found = self._walk(new, follow_last=False)
             if found is not None:
                 raise fail(errno.EEXIST, new)
-            return self.link(node, parent, name)
+            return self.making.link(node, parent, name)

@@ -45,7 +45,7 @@ class Pins:
 
     Attributes:
         ledger: Where pinned nodes are noted for a process that goes on after this one died; see `follow`.
-        leavings: Unused names in `work`, if a server removes them later (`tidy`); None: they go at once.
+        leavings: Unused names in `work`, if a server removes them later (`drop_leaving`); None: they go at once.
         kept: Names in `work` of files that are about to lose their last name, by number; see `hold`.
         total: How many pins there are.
     """
@@ -79,7 +79,7 @@ class Pins:
 
     def close(self) -> None:
         """Remove the files that have a name only in `work`, unless a process that goes on needs them."""
-        while self.tidy():
+        while self.drop_leaving():
             pass
         if self.ledger is None:
             for node in self._inodes:
@@ -174,7 +174,7 @@ class Pins:
                 leavings.append(node.name)
             node.parent = None
 
-    def tidy(self) -> bool:
+    def drop_leaving(self) -> bool:
         """Remove one of `leavings`, which gives its room on the disk back; tells whether there was any."""
         with self._lock:
             if not self.leavings:

@@ -93,8 +93,8 @@ def read_rules(locked: LockedWorkspace) -> Ignorer:
         merged = locked.merged
         with contextlib.suppress(OSError):
             node = merged.resolve(join(directory, b".gitignore"), follow_last=False)
-            if stat.S_ISREG(merged.getattr(node).mode):  # git follows no symbolic link here
-                return merged.read(node, IGNORE_FILE_READ, 0)
+            if stat.S_ISREG(merged.attributes.getattr(node).mode):  # git follows no symbolic link here
+                return merged.contents.read(node, IGNORE_FILE_READ, 0)
         return None
 
     return Ignorer(read, locked.vault.read_exclude())

@@ -63,7 +63,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
 
 def _is_file(locked: LockedWorkspace, path: TreePath) -> bool:
     try:
-        return stat.S_ISREG(locked.merged.getattr(locked.merged.resolve(path, follow_last=False)).mode)
+        return stat.S_ISREG(locked.merged.attributes.getattr(locked.merged.resolve(path, follow_last=False)).mode)
     except OSError:
         return False
 

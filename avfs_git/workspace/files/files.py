@@ -137,7 +137,7 @@ class Files:
             node = merged.resolve(path)
             if node.is_dir:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            return merged.stream(node)
+            return merged.contents.stream(node)
 
         pieces = self._read(path, begin)
         while True:
@@ -149,7 +149,7 @@ class Files:
 
     def read_link(self, path: TreePath) -> bytes:
         """Read a symbolic link."""
-        return self._read(path, lambda merged: merged.readlink(merged.resolve(path, follow_last=False)))
+        return self._read(path, lambda merged: merged.attributes.readlink(merged.resolve(path, follow_last=False)))
 
     def exists(self, path: TreePath) -> bool:
         """Whether anything is at a path, be it a symbolic link to nowhere."""
@@ -164,7 +164,7 @@ class Files:
 
         def look(merged: MergedTree) -> FileInfo:
             node = merged.resolve(path, follow_last=follow)
-            info = _describe(merged, path, node, merged.getattr(node))
+            info = _describe(merged, path, node, merged.attributes.getattr(node))
             return self._with_oid(merged, node, info) if with_oid else info
 
         return self._read(path, look)
@@ -175,10 +175,10 @@ class Files:
         def look(merged: MergedTree) -> list[FileInfo]:
             node = merged.resolve(path)
             if not node.is_dir:
-                return [_describe(merged, path, node, merged.getattr(node))]
+                return [_describe(merged, path, node, merged.attributes.getattr(node))]
             return [
                 _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem)
-                for name, attr, entry, problem in merged.list_attrs(node)
+                for name, attr, entry, problem in merged.attributes.list_attrs(node)
             ]
 
         return self._read(path, look)
@@ -230,7 +230,7 @@ class Files:
                         raise
                     merged.make_dir(split(path)[0], parents=True)
                     node = merged.write_file(path, data, mode=mode)
-            return _describe(merged, path, node, merged.getattr(node))
+            return _describe(merged, path, node, merged.attributes.getattr(node))
 
         return self._change(path, put)
 
@@ -243,13 +243,13 @@ class Files:
         for piece in (data,) if isinstance(data, bytes) else data:
             left = memoryview(piece)
             while left:  # a full disk takes a part, and refuses the next
-                left = left[merged.append(node, left) :]
+                left = left[merged.contents.append(node, left) :]
         return node
 
     @staticmethod
     def _executable_mode(merged: MergedTree, path: TreePath, *, executable: bool) -> int:
         try:
-            mode = stat.S_IMODE(merged.getattr(merged.resolve(path)).mode)
+            mode = stat.S_IMODE(merged.attributes.getattr(merged.resolve(path)).mode)
         except FileNotFoundError:
             mode = 0o644
         return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
@@ -345,13 +345,13 @@ class Files:
                 if mtime_ns is None:
                     return
             when = time.time_ns() if mtime_ns is None else mtime_ns
-            merged.utimens(node, atime_ns=when, mtime_ns=when)
+            merged.attributes.utimens(node, atime_ns=when, mtime_ns=when)
 
         self._change(path, act)
 
     def chmod(self, path: TreePath, mode: int) -> None:
         """Set permission bits."""
-        self._change(path, lambda merged: merged.chmod(merged.resolve(path), mode & 0o7777))
+        self._change(path, lambda merged: merged.attributes.chmod(merged.resolve(path), mode & 0o7777))
 
     def symlink(self, path: TreePath, target: bytes) -> None:
         """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""
@@ -366,7 +366,7 @@ def content_oid(merged: MergedTree, node: Node) -> str:
     """Compute the id that the content of a file has as a blob."""
     if node.lower is not None and not node.upper and node.lower.oid is not None:
         return node.lower.oid.hex()
-    data = merged.readlink(node) if node.kind == stat.S_IFLNK else merged.read_all(node)
+    data = merged.attributes.readlink(node) if node.kind == stat.S_IFLNK else merged.contents.read_all(node)
     return hash_object(KIND_BLOB, data).hex()
 
 
@@ -392,26 +392,26 @@ def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePa
 
 def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePath) -> None:
     pending = [(source, node, target)]
-    bound = merged.bound_below(node)
+    bound = merged.nodes.bound_below(node)
     bound.ask()
     while pending:
         path, here, there = pending.pop()
-        attr = merged.getattr(here)
+        attr = merged.attributes.getattr(here)
         if here.is_dir:
             made = merged.make_dir(there, mode=stat.S_IMODE(attr.mode))
-            names = merged.readdir(here)
+            names = merged.nodes.readdir(here)
             bound.meet(len(names))
-            pending += [(join(path, name), merged.lookup(here, name), join(there, name)) for name, _ in names]
+            pending += [(join(path, name), merged.nodes.lookup(here, name), join(there, name)) for name, _ in names]
         elif here.kind == stat.S_IFLNK:
-            merged.make_symlink(there, merged.readlink(here))
+            merged.make_symlink(there, merged.attributes.readlink(here))
             continue
         elif here.kind == stat.S_IFREG:
-            made = merged.write_file(there, merged.stream(here), mode=stat.S_IMODE(attr.mode))
+            made = merged.write_file(there, merged.contents.stream(here), mode=stat.S_IMODE(attr.mode))
         else:
             raise PathUnsuitable(b"/" + path, "is a device, socket or pipe and cannot be copied")
-        for key, value in merged.read_xattrs(here).items():
+        for key, value in merged.attributes.read_xattrs(here).items():
             if key.startswith(b"user."):
-                merged.set_xattr(made, key, value)
+                merged.attributes.set_xattr(made, key, value)
 
 
 def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr) -> FileInfo:
@@ -429,7 +429,7 @@ def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes 
     target = None
     if kind is Kind.SYMLINK and problem is None:
         try:
-            target = merged.readlink(merged.resolve(path, follow_last=False))
+            target = merged.attributes.readlink(merged.resolve(path, follow_last=False))
         except _BAD as error:
             problem = error.message
     return FileInfo(
@@ -457,7 +457,7 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
     pending: list[tuple[TreePath, Node, int]] = [(path, node, 0)]
     entered: list[tuple[FileInfo, int]] = []
     made: list[TreeNode] = []
-    bound = merged.bound_below(node)
+    bound = merged.nodes.bound_below(node)
     while pending:
         here, there, level = pending.pop()
         if level < 0:
@@ -466,9 +466,9 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
             continue
         names: list[bytes] = []
         try:
-            info = _describe(merged, here, there, merged.getattr(there))
+            info = _describe(merged, here, there, merged.attributes.getattr(there))
             if there.is_dir and level != depth:
-                names = sorted((name for name, _ in merged.readdir(there)), reverse=True)
+                names = sorted((name for name, _ in merged.nodes.readdir(there)), reverse=True)
         except _BAD as error:
             if level == 0 or there.lower is None:
                 raise
@@ -479,5 +479,5 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
         entered.append((info, len(made)))
         pending.append((here, there, -1))
         bound.meet(len(names))
-        pending += [(join(here, name), merged.lookup(there, name), level + 1) for name in names]
+        pending += [(join(here, name), merged.nodes.lookup(there, name), level + 1) for name in names]
     return made[0]

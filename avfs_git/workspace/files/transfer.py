@@ -94,7 +94,7 @@ def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally
         status = os.fstat(file.fileno())
         merged.make_dir(split(path)[0], parents=True)
         node = merged.write_file(path, _pieces(file, tally), mode=stat.S_IMODE(status.st_mode) & 0o777)
-        merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
+        merged.attributes.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
     tally.files += 1
 
 
@@ -141,10 +141,10 @@ def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_dept
         # Last: files that come into a directory change its time.
         status = layer.dir_stat(inside)
         node = merged.resolve(there, follow_last=False)
-        merged.chmod(node, stat.S_IMODE(status.st_mode))
+        merged.attributes.chmod(node, stat.S_IMODE(status.st_mode))
         for key, value in layer.dir_xattrs(inside):
-            merged.set_xattr(node, key, value)
-        merged.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
+            merged.attributes.set_xattr(node, key, value)
+        merged.attributes.utimens(node, atime_ns=status.st_mtime_ns, mtime_ns=status.st_mtime_ns)
 
 
 def _put_symlink(merged: MergedTree, path: TreePath, target: bytes, mtime_ns: int) -> None:
@@ -152,7 +152,7 @@ def _put_symlink(merged: MergedTree, path: TreePath, target: bytes, mtime_ns: in
     making = join(split(path)[0], b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii"))
     node = merged.make_symlink(making, target)
     try:
-        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        merged.attributes.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
         merged.move(making, path)
     except BaseException:
         merged.remove(making)
@@ -170,9 +170,9 @@ def _import_entry(
     fd = layer.open_file(here, found.name)
     with os.fdopen(fd, "rb", buffering=0) as file:
         node = merged.write_file(there, _pieces(file, tally), mode=stat.S_IMODE(found.stat.st_mode) & 0o777)
-        merged.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
+        merged.attributes.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
         for key, value in layer.file_xattrs(fd, join(here, found.name)):
-            merged.set_xattr(node, key, value)
+            merged.attributes.set_xattr(node, key, value)
     tally.files += 1
 
 
@@ -198,9 +198,9 @@ def _finish_directory(merged: MergedTree, path: TreePath, member: tarfile.TarInf
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a later member took its place
         node = merged.resolve(path, follow_last=False)
         if node.is_dir:
-            merged.chmod(node, member.mode & 0o777)
+            merged.attributes.chmod(node, member.mode & 0o777)
             mtime_ns = _mtime_ns(member)
-            merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+            merged.attributes.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
 
 
 def _mtime_ns(member: tarfile.TarInfo) -> int:
@@ -240,7 +240,7 @@ def _unpack(
         content = archive.extractfile(member)
         assert content is not None  # noqa: S101 - regular members have one
         node = merged.write_file(there, _pieces(content, tally), mode=member.mode & 0o777)
-        merged.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
+        merged.attributes.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
         tally.files += 1
     elif member.issym():
         target = os.fsencode(member.linkname)
@@ -274,15 +274,15 @@ def _walk(merged: MergedTree, node: Node, max_depth: int | None) -> Iterator[tup
         TooManyFiles: If it is a tree bomb, and not only a few levels of it are asked for.
     """
     stack: list[tuple[TreePath, Node, int]] = [(ROOT, node, 0)]
-    bound = merged.bound_below(node)
+    bound = merged.nodes.bound_below(node)
     if max_depth is None:
         bound.ask()
     while stack:
         here, directory, depth = stack.pop()
-        names = sorted(merged.readdir(directory))
+        names = sorted(merged.nodes.readdir(directory))
         bound.meet(len(names))
         for name, _ in names:
-            child = merged.lookup(directory, name)
+            child = merged.nodes.lookup(directory, name)
             yield join(here, name), child
             if child.is_dir and (max_depth is None or depth + 1 < max_depth):
                 stack.append((join(here, name), child, depth + 1))
@@ -354,13 +354,13 @@ def _export_directory(
             tally.directories += 1
             made.append((inside, child))
         elif child.kind == stat.S_IFLNK:
-            target = merged.readlink(child)
+            target = merged.attributes.readlink(child)
             if not every_link and leads_out(above, target):
                 tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
                 continue
             with _placing(directory, name, inside, overwrite) as making:
                 os.symlink(target, making, dir_fd=directory)
-                mtime_ns = merged.getattr(child).mtime_ns
+                mtime_ns = merged.attributes.getattr(child).mtime_ns
                 os.utime(making, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
             tally.files += 1
         elif child.kind == stat.S_IFREG:
@@ -369,7 +369,7 @@ def _export_directory(
             tally.leave_out(inside, "is a device, socket or pipe")
     for inside, child in reversed(made):
         # Last: a read-only directory takes no files, and files that come change its times.
-        attr = merged.getattr(child)
+        attr = merged.attributes.getattr(child)
         opened = open_at(directories.get(inside), b".", os.O_RDONLY | os.O_DIRECTORY)
         try:
             _export_xattrs(merged, child, opened)
@@ -405,11 +405,11 @@ def _placing(directory: int, name: bytes, path: bytes, overwrite: bool) -> Itera
 def _export_file(
     merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally
 ) -> None:
-    attr = merged.getattr(node)
+    attr = merged.attributes.getattr(node)
     with _placing(directory, name, path, overwrite) as making:
         fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
         try:
-            for piece in merged.stream(node, judged=True):  # the copy gets its mode
+            for piece in merged.contents.stream(node, judged=True):  # the copy gets its mode
                 write_all(fd, piece)
                 tally.total_bytes += len(piece)
             _export_xattrs(merged, node, fd)
@@ -421,7 +421,7 @@ def _export_file(
 
 
 def _export_xattrs(merged: MergedTree, node: Node, fd: int) -> None:
-    for key, value in merged.read_xattrs(node).items():
+    for key, value in merged.attributes.read_xattrs(node).items():
         if key.startswith(b"user."):
             with contextlib.suppress(OSError):  # the destination may know no attributes
                 os.setxattr(fd, key, value)
@@ -474,7 +474,7 @@ class _Pieces(io.RawIOBase):
 
 
 def _pack(merged: MergedTree, archive: tarfile.TarFile, inside: TreePath, node: Node, tally: _Tally) -> None:
-    attr = merged.getattr(node)
+    attr = merged.attributes.getattr(node)
     member = tarfile.TarInfo(os.fsdecode(inside))
     seconds, nanoseconds = divmod(attr.mtime_ns, 1_000_000_000)
     member.mtime = seconds
@@ -487,12 +487,12 @@ def _pack(merged: MergedTree, archive: tarfile.TarFile, inside: TreePath, node: 
         tally.directories += 1
     elif node.kind == stat.S_IFLNK:
         member.type = tarfile.SYMTYPE
-        member.linkname = os.fsdecode(merged.readlink(node))
+        member.linkname = os.fsdecode(merged.attributes.readlink(node))
         archive.addfile(member)
         tally.files += 1
     elif node.kind == stat.S_IFREG:
         member.size = attr.size
-        archive.addfile(member, _Pieces(merged.stream(node)))
+        archive.addfile(member, _Pieces(merged.contents.stream(node)))
         tally.files += 1
         tally.total_bytes += attr.size
     else:

@@ -269,10 +269,10 @@ def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> 
             merged.make_symlink(path, content)
             return
         node = merged.write_file(path, content)
-        bits = stat.S_IMODE(merged.getattr(node).mode)
+        bits = stat.S_IMODE(merged.attributes.getattr(node).mode)
         wanted = bits | 0o111 if mode == MODE_EXEC else bits & ~0o111
         if bits != wanted:
-            merged.chmod(node, wanted)
+            merged.attributes.chmod(node, wanted)
 
 
 # --- the end ------------------------------------------------------------------------------------------------------

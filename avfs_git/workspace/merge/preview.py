@@ -55,9 +55,10 @@ class Preview(DryWriter):
         if path is None:
             return super().read_blob(oid)
         try:
-            node = self._merged.resolve(path, follow_last=False)
-            is_link = stat.S_ISLNK(self._merged.getattr(node).mode)
-            data = self._merged.readlink(node) if is_link else self._merged.read_all(node)[: self.blob_size(oid)]
+            tree = self._merged
+            node = tree.resolve(path, follow_last=False)
+            is_link = stat.S_ISLNK(tree.attributes.getattr(node).mode)
+            data = tree.attributes.readlink(node) if is_link else tree.contents.read_all(node)[: self.blob_size(oid)]
         except OSError as error:
             raise FileChanging(path) from error
         if hash_object(KIND_BLOB, data) != oid:

@@ -56,7 +56,7 @@ class Served(Plain):
         """Let the next capture scan, and list each directory anew; nodes stay."""
         self._in_capture, self._is_captured = None, False
         self.restart(None)
-        self.view.relist()
+        self.view.namespace.relist()
 
     def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
         """Capture one moment of the tree, most of it while programs go on."""

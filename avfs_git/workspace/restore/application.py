@@ -161,11 +161,11 @@ class Application:
             if not node.is_dir:
                 self._remove_file(above, here, there)
             elif not node.upper and not any(place.startswith(there + b"/") for place in self._covered):
-                merged.remove_tree(above, here)
+                merged.namespace.remove_tree(above, here)
             else:
                 pending.append((above, here, there, known, True))
                 held = self.now.children(known)
-                for child, _ in merged.readdir(node):
+                for child, _ in merged.nodes.readdir(node):
                     below = held.get(child)
                     if below is None:
                         # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
@@ -176,7 +176,7 @@ class Application:
 
     def _find_to_remove(self, parent: Node, name: bytes) -> Node | None:
         try:
-            return self._tree.lookup(parent, name)
+            return self._tree.nodes.lookup(parent, name)
         except FileNotFoundError:
             if self.locked.opened.mounted is None:
                 raise
@@ -185,16 +185,16 @@ class Application:
     def _remove_file(self, parent: Node, name: bytes, path: TreePath) -> None:
         mounted = self.locked.opened.mounted
         if mounted is None:
-            self._tree.unlink(parent, name)
+            self._tree.namespace.unlink(parent, name)
             return
         mounted.upper.taking = path
         with contextlib.suppress(FileNotFoundError):  # as above
-            self._tree.unlink(parent, name)
+            self._tree.namespace.unlink(parent, name)
 
     def _remove_dir(self, parent: Node, name: bytes, path: TreePath) -> bool:
         """Remove a directory that is empty now; tell whether it is gone."""
         try:
-            self._tree.rmdir(parent, name)
+            self._tree.namespace.rmdir(parent, name)
         except OSError as error:
             if self.locked.opened.mounted is None or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
                 raise
@@ -217,29 +217,29 @@ class Application:
             return
         if entry.is_dir:
             with contextlib.suppress(FileExistsError):
-                merged.mkdir(parent, name, entry.mode & 0o7777)
-            self._set_attributes(merged.lookup(parent, name), entry)
+                merged.making.mkdir(parent, name, entry.mode & 0o7777)
+            self._set_attributes(merged.nodes.lookup(parent, name), entry)
         elif entry.kind == "symlink":
             target = self.target.read(entry)
             if step.before is not None and not step.is_removal:
-                merged.unlink(parent, name)
-            merged.symlink(parent, name, target)
+                merged.namespace.unlink(parent, name)
+            merged.making.symlink(parent, name, target)
         elif path in staged:
             temporary, made = staged[path]
-            merged.install(parent, name, temporary)
+            merged.writing.install(parent, name, temporary)
             del staged[path]
             self.known[path] = made
         else:
-            node = merged.lookup(parent, name)
+            node = merged.nodes.lookup(parent, name)
             self._set_attributes(node, entry)
             if step.before is not None and step.before.tracked != entry.tracked:
                 # Nothing in it changes, but the next capture has to look at it: it moves between tree and sidecar.
-                merged.utimens(node, mtime_ns=merged.getattr(node).mtime_ns)
+                merged.attributes.utimens(node, mtime_ns=merged.attributes.getattr(node).mtime_ns)
 
     def _stays(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> bool:
         """Whether something is in the place of an entry that the state before did not hold: nothing else has it."""
         try:
-            there = self._tree.lookup(parent, name)
+            there = self._tree.nodes.lookup(parent, name)
         except FileNotFoundError:
             return False
         if there.is_dir and entry.is_dir:
@@ -262,12 +262,12 @@ class Application:
 
     def _set_attributes(self, node: Node, entry: LowerEntry) -> None:
         merged = self._tree
-        if stat.S_IMODE(merged.getattr(node).mode) != stat.S_IMODE(entry.mode):
-            merged.chmod(node, stat.S_IMODE(entry.mode))
+        if stat.S_IMODE(merged.attributes.getattr(node).mode) != stat.S_IMODE(entry.mode):
+            merged.attributes.chmod(node, stat.S_IMODE(entry.mode))
         wanted = dict(entry.xattrs)
-        there = {key: value for key, value in merged.read_xattrs(node).items() if key.startswith(b"user.")}
+        there = {key: value for key, value in merged.attributes.read_xattrs(node).items() if key.startswith(b"user.")}
         for key in there.keys() - wanted.keys():
-            merged.remove_xattr(node, key)
+            merged.attributes.remove_xattr(node, key)
         for key, value in wanted.items():
             if there.get(key) != value:
-                merged.set_xattr(node, key, value)
+                merged.attributes.set_xattr(node, key, value)

@@ -87,7 +87,7 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
             with host_errors("write to the workspace"):
                 for step in reversed(steps):  # directories last: what comes into one changes its time
                     if step.after is not None and step.path not in change.in_the_way:
-                        merged.utimens(merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns)
+                        merged.attributes.utimens(merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns)
     finally:
         pack.discard()
     return [*after.warnings, *change.warnings], bool(steps)

@@ -194,7 +194,7 @@ def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> _Cho
         elif after is None or before.kind != "file" or after.kind != "file" or before.oid == after.oid:
             is_lost = False
         else:
-            found = locked.merged.getattr(node)
+            found = locked.merged.attributes.getattr(node)
             is_older = found.ctime_ns <= record.at_ns + _TICK_NS and (not found.size or found.mtime_ns <= after.mtime_ns)
             # What a restore has put back is recorded with the times of its target, which may be long before what stood there.
             is_lost = is_older or found.ctime_ns < record.since_ns

@@ -222,12 +222,12 @@ def test_a_server_after_another_goes_on_with_its_numbers(ends: Ends, lower: Lowe
         above = directory(kernel)
         before = entries(list_plus(kernel, above))
     after = open_commit_tree(lower, tmp_path, cache=cache)
-    after.follow(handover)
-    found = after.lookup(after.root, b"d")
+    after.pins.follow(handover)
+    found = after.nodes.lookup(after.root, b"d")
 
     assert found.ino == above
-    for name, entry in after.lower_children(found).items():
-        child, _ = after.show_lower(found, name, entry)
+    for name, entry in after.nodes.lower_children(found).items():
+        child, _ = after.pins.show_lower(found, name, entry)
         noted = handover.read(child.ino)
         assert child.ino == number_of(before[name])
         assert noted is not None

@@ -94,7 +94,7 @@ def test_a_file_that_is_removed_while_open_is_in_no_listing(calls: PortableOpera
     with pytest.raises(FileNotFoundError):
         calls.getattr(HIDDEN)
     with pytest.raises(OSError, match=os.strerror(errno.ESTALE)):
-        tree.node_at(handle)
+        tree.pins.node_at(handle)
 
 
 def test_a_name_like_a_hidden_one_is_a_name_for_what_is_not_open(calls: PortableOperations) -> None:
@@ -161,7 +161,7 @@ def test_programs_see_the_git_file(calls: PortableOperations, tree: MergedTree) 
     """The `.git` that leads git to the vault is there, and cannot be changed."""
     with pytest.raises(FileNotFoundError):
         calls.getattr("/.git")
-    tree.show_git_file(b"gitdir: elsewhere\n", 7)
+    tree.nodes.show_git_file(b"gitdir: elsewhere\n", 7)
     handle = calls.open("/.git", os.O_RDONLY)
 
     assert ".git" in _names(calls, "/")

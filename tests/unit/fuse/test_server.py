@@ -190,7 +190,7 @@ def test_an_unlinked_file_lives_until_the_kernel_forgets_it(kernel: Kernel, tree
     assert _read(kernel, ino) == b"data"
     kernel.send(p.BATCH_FORGET, 0, p.BATCH_FORGET_IN.pack(1, 0) + p.FORGET_ONE.pack(ino, 1))
     assert kernel.fail(p.GETATTR, ino, bytes(16)) == errno.ESTALE
-    assert tree.inodes.find(ino) is None
+    assert tree.nodes.inodes.find(ino) is None
 
 
 def test_forgetting_what_has_a_name_changes_nothing(kernel: Kernel) -> None:

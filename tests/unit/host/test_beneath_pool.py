@@ -44,8 +44,8 @@ def test_a_tree_works_with_less_descriptors_than_it_has_directories(tmp_path: Pa
             tree.write_file(TreePath(b"%d/a/b/c" % number), b"%d" % number)
         for number in range(50):
             node = tree.resolve(TreePath(b"%d/a/b/c" % number))
-            tree.chmod(node, 0o600)
-            tree.append(node, b"!")
+            tree.attributes.chmod(node, 0o600)
+            tree.contents.append(node, b"!")
             assert tree.read_file(TreePath(b"%d/a/b/c" % number)) == b"%d!" % number
             assert tree.attr(TreePath(b"%d/a" % number)).nlink == 3
     finally:

@@ -36,12 +36,12 @@ def test_numbers_stay_through_copy_up_and_rename(fill: Fill) -> None:
     tree = fill({"dir/sub/file": b"x"})
     nodes = [tree.resolve(_path(path)) for path in ("dir", "dir/sub", "dir/sub/file")]
     numbers = [node.ino for node in nodes]
-    tree.write(nodes[2], b"y", 0)
+    tree.contents.write(nodes[2], b"y", 0)
     tree.move(_path("dir"), _path("moved"))
     assert [tree.resolve(_path(path)).ino for path in ("moved", "moved/sub", "moved/sub/file")] == numbers
-    assert [tree.getattr(node).ino for node in nodes] == numbers
-    assert [tree.node_at(number) for number in numbers] == nodes
-    assert tree.path_of(nodes[2]) == b"moved/sub/file"
+    assert [tree.attributes.getattr(node).ino for node in nodes] == numbers
+    assert [tree.pins.node_at(number) for number in numbers] == nodes
+    assert tree.nodes.path_of(nodes[2]) == b"moved/sub/file"
 
 
 def test_hard_links_share_a_node(layers: Layers, fill: Fill) -> None:
@@ -52,12 +52,12 @@ def test_hard_links_share_a_node(layers: Layers, fill: Fill) -> None:
     fresh = layers.open()
     node = fresh.resolve(_path("dir/b"))
     assert fresh.resolve(_path("a")) is node
-    assert fresh.getattr(node).nlink == 2
+    assert fresh.attributes.getattr(node).nlink == 2
     fresh.remove(_path("dir/b"))
     assert fresh.resolve(_path("a")) is node
-    fresh.write(node, b"y", 0)
+    fresh.contents.write(node, b"y", 0)
     assert fresh.read_file(_path("a")) == b"y"
-    assert fresh.getattr(node).nlink == 1
+    assert fresh.attributes.getattr(node).nlink == 1
 
 
 def test_a_node_finds_its_other_name_after_the_known_one_went(layers: Layers, fill: Fill) -> None:
@@ -67,12 +67,12 @@ def test_a_node_finds_its_other_name_after_the_known_one_went(layers: Layers, fi
     tree.make_link(_path("a"), _path("b"))
     fresh = layers.open()
     node = fresh.resolve(_path("a"))
-    fresh.pin(node)
+    fresh.pins.pin(node)
     fresh.remove(_path("a"))
-    assert fresh.getattr(node).nlink == 1
+    assert fresh.attributes.getattr(node).nlink == 1
     assert fresh.resolve(_path("b")) is node
-    assert fresh.path_of(node) == b"b"
-    fresh.unpin(node)
+    assert fresh.nodes.path_of(node) == b"b"
+    fresh.pins.unpin(node)
     assert fresh.read_file(_path("b")) == b"x"
 
 
@@ -86,33 +86,33 @@ def test_an_unlinked_file_in_use_can_be_read_and_written(layers: Layers, fill: F
     if where == "upper":
         tree.write_file(_path("file"), b"content")
     node = tree.resolve(_path("file"))
-    tree.pin(node, 2)
+    tree.pins.pin(node, 2)
     tree.remove(_path("file"))
-    assert tree.read(node, 100, 3) == b"tent"
-    assert tree.read_all(node) == b"content"
-    tree.write(node, b"C", 0)
-    tree.truncate(node, 4)
-    tree.append(node, b"!")
-    tree.chmod(node, 0o640)
-    tree.utimens(node, mtime_ns=5)
-    tree.set_xattr(node, b"user.x", b"1")
-    assert tree.read_xattrs(node) == {b"user.x": b"1"}
-    tree.sync(node)
-    attr = tree.getattr(node)
-    assert (tree.read_all(node), stat.S_IMODE(attr.mode), attr.nlink) == (b"Cont!", 0o640, 0)
-    fd = tree.open_file(node, os.O_RDONLY)
+    assert tree.contents.read(node, 100, 3) == b"tent"
+    assert tree.contents.read_all(node) == b"content"
+    tree.contents.write(node, b"C", 0)
+    tree.contents.truncate(node, 4)
+    tree.contents.append(node, b"!")
+    tree.attributes.chmod(node, 0o640)
+    tree.attributes.utimens(node, mtime_ns=5)
+    tree.attributes.set_xattr(node, b"user.x", b"1")
+    assert tree.attributes.read_xattrs(node) == {b"user.x": b"1"}
+    tree.contents.sync(node)
+    attr = tree.attributes.getattr(node)
+    assert (tree.contents.read_all(node), stat.S_IMODE(attr.mode), attr.nlink) == (b"Cont!", 0o640, 0)
+    fd = tree.contents.open_file(node, os.O_RDONLY)
     assert os.pread(fd, 100, 0) == b"Cont!"
     os.close(fd)
     with pytest.raises(FileNotFoundError):
-        tree.link(node, tree.root, b"again")
+        tree.making.link(node, tree.root, b"again")
     with pytest.raises(FileNotFoundError):
-        tree.path_of(node)
-    assert tree.readdir(tree.root) == []
-    tree.unpin(node)
-    tree.unpin(node)
+        tree.nodes.path_of(node)
+    assert tree.nodes.readdir(tree.root) == []
+    tree.pins.unpin(node)
+    tree.pins.unpin(node)
     with pytest.raises(OSError, match="Stale"):
-        tree.node_at(node.ino)
-    assert layers.open().readdir(tree.root) == []
+        tree.pins.node_at(node.ino)
+    assert layers.open().nodes.readdir(tree.root) == []
 
 
 def test_a_removed_directory_in_use_is_empty_and_takes_nothing(fill: Fill) -> None:
@@ -121,11 +121,11 @@ def test_a_removed_directory_in_use_is_empty_and_takes_nothing(fill: Fill) -> No
     tree.make_dir(_path("upper"))
     for path in ("lower", "upper"):
         node = tree.resolve(_path(path))
-        tree.pin(node)
+        tree.pins.pin(node)
         tree.remove(_path(path))
-        assert tree.readdir(node) == []
-        assert stat.S_ISDIR(tree.getattr(node).mode)
-        for call in (tree.create, tree.mkdir, tree.lookup):
+        assert tree.nodes.readdir(node) == []
+        assert stat.S_ISDIR(tree.attributes.getattr(node).mode)
+        for call in (tree.making.create, tree.making.mkdir, tree.nodes.lookup):
             with pytest.raises(FileNotFoundError):
                 call(node, b"new")
 
@@ -136,11 +136,11 @@ def test_files_below_a_removed_tree_stay_readable(fill: Fill) -> None:
     tree.write_file(_path("dir/sub/up"), b"up")
     nodes = [tree.resolve(_path("dir/sub/" + name)) for name in ("low", "up")]
     for node in nodes:
-        tree.pin(node)
+        tree.pins.pin(node)
     tree.remove(_path("dir"), recursive=True)
-    assert [tree.read_all(node) for node in nodes] == [b"low", b"up"]
+    assert [tree.contents.read_all(node) for node in nodes] == [b"low", b"up"]
     for node in nodes:
-        tree.unpin(node)
+        tree.pins.unpin(node)
 
 
 def test_a_file_replaced_by_rename_stays_readable(fill: Fill) -> None:
@@ -148,10 +148,10 @@ def test_a_file_replaced_by_rename_stays_readable(fill: Fill) -> None:
     tree = fill({"old": b"old", "new": b"new"})
     for layer in ("lower", "upper"):
         node = tree.resolve(_path("old"))
-        tree.pin(node)
+        tree.pins.pin(node)
         tree.write_file(_path("new"), b"new")
         tree.move(_path("new"), _path("old"))
-        assert tree.read_all(node) == (b"old" if layer == "lower" else b"new")
+        assert tree.contents.read_all(node) == (b"old" if layer == "lower" else b"new")
         assert tree.read_file(_path("old")) == b"new"
         assert tree.resolve(_path("old")) is not node
 
@@ -189,8 +189,8 @@ def test_truncating_a_lower_file_to_nothing_copies_no_content(
 
     monkeypatch.setattr(tree.lower, "read", refuse)
     monkeypatch.setattr(tree.lower, "stream", refuse)
-    tree.truncate(tree.resolve(_path("a")), 0)
-    os.close(tree.open_file(tree.resolve(_path("b")), os.O_WRONLY | os.O_TRUNC))
+    tree.contents.truncate(tree.resolve(_path("a")), 0)
+    os.close(tree.contents.open_file(tree.resolve(_path("b")), os.O_WRONLY | os.O_TRUNC))
     assert tree.read_file(_path("a")) == tree.read_file(_path("b")) == b""
 
 
@@ -204,14 +204,14 @@ def test_large_lower_files_are_read_in_pieces(fill: Fill, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(tree.lower, "read", refuse)
     node = tree.resolve(_path("big"))
-    assert tree.read(node, 1000, 4_000_000) == content[4_000_000:4_001_000]
-    assert tree.read(node, 1000, len(content) - 10) == content[-10:]
-    fd = tree.open_file(node, os.O_RDONLY)
+    assert tree.contents.read(node, 1000, 4_000_000) == content[4_000_000:4_001_000]
+    assert tree.contents.read(node, 1000, len(content) - 10) == content[-10:]
+    fd = tree.contents.open_file(node, os.O_RDONLY)
     assert os.pread(fd, 100, 70) == content[70:170]
     os.close(fd)
-    tree.write(node, b"!", 0)
-    assert tree.read(node, 3, 0) == b"!" + content[1:3]
-    assert b"".join(tree.stream(node)) == b"!" + content[1:]
+    tree.contents.write(node, b"!", 0)
+    assert tree.contents.read(node, 3, 0) == b"!" + content[1:3]
+    assert b"".join(tree.contents.stream(node)) == b"!" + content[1:]
 
 
 # --- marks and attributes --------------------------------------------------------------------------------
@@ -233,13 +233,13 @@ def test_a_whiteout_cannot_be_made_from_inside(fill: Fill) -> None:
     """Neither the device nor the attribute that would delete a lower file."""
     tree = fill({"file": b"x"})
     with pytest.raises(PermissionError):
-        tree.mknod(tree.root, b"white", stat.S_IFCHR | 0o600, 0)
-    tree.set_xattr(tree.root, b"user.overlay.opaque", b"y")
-    assert tree.read_xattrs(tree.root) == {b"user.overlay.opaque": b"y"}
+        tree.making.mknod(tree.root, b"white", stat.S_IFCHR | 0o600, 0)
+    tree.attributes.set_xattr(tree.root, b"user.overlay.opaque", b"y")
+    assert tree.attributes.read_xattrs(tree.root) == {b"user.overlay.opaque": b"y"}
     tree.forget_all()
     assert tree.read_file(_path("file")) == b"x"
     with pytest.raises(PermissionError):
-        tree.set_xattr(tree.root, b"trusted.overlay.opaque", b"y")
+        tree.attributes.set_xattr(tree.root, b"trusted.overlay.opaque", b"y")
 
 
 def test_access_control_lists_are_refused(layers: Layers, fill: Fill) -> None:
@@ -249,10 +249,10 @@ def test_access_control_lists_are_refused(layers: Layers, fill: Fill) -> None:
         node = tree.resolve(_path(path))
         for name in (b"system.posix_acl_access", b"system.posix_acl_default"):
             with pytest.raises(OSError, match="not supported") as caught:
-                tree.set_xattr(node, name, b"\2\0\0\0")
+                tree.attributes.set_xattr(node, name, b"\2\0\0\0")
             assert caught.value.errno == errno.EOPNOTSUPP
             with pytest.raises(OSError, match="No data"):
-                tree.remove_xattr(node, name)
+                tree.attributes.remove_xattr(node, name)
     assert os.listdir(layers.upper) == []
 
 
@@ -261,18 +261,18 @@ def test_xattr_flags_are_obeyed_before_anything_is_copied_up(layers: Layers, fil
     tree = fill({"file": b""})
     node = tree.resolve(_path("file"))
     for call, number in (
-        (lambda: tree.set_xattr(node, b"user.x", b"", flags=os.XATTR_REPLACE), errno.ENODATA),
-        (lambda: tree.remove_xattr(node, b"user.x"), errno.ENODATA),
-        (lambda: tree.get_xattr(node, b"user.x"), errno.ENODATA),
+        (lambda: tree.attributes.set_xattr(node, b"user.x", b"", flags=os.XATTR_REPLACE), errno.ENODATA),
+        (lambda: tree.attributes.remove_xattr(node, b"user.x"), errno.ENODATA),
+        (lambda: tree.attributes.get_xattr(node, b"user.x"), errno.ENODATA),
     ):
         with pytest.raises(OSError, match="No data") as caught:
             call()
         assert caught.value.errno == number
     assert os.listdir(layers.upper) == []
-    tree.set_xattr(node, b"user.x", b"1", flags=os.XATTR_CREATE)
+    tree.attributes.set_xattr(node, b"user.x", b"1", flags=os.XATTR_CREATE)
     with pytest.raises(FileExistsError):
-        tree.set_xattr(node, b"user.x", b"2", flags=os.XATTR_CREATE)
-    assert tree.get_xattr(node, b"user.x") == b"1"
+        tree.attributes.set_xattr(node, b"user.x", b"2", flags=os.XATTR_CREATE)
+    assert tree.attributes.get_xattr(node, b"user.x") == b"1"
 
 
 def test_whiteouts_spelled_by_attribute_hide(layers: Layers) -> None:
@@ -283,7 +283,7 @@ def test_whiteouts_spelled_by_attribute_hide(layers: Layers) -> None:
     os.setxattr(layers.upper / "a", "user.overlay.whiteout", b"")
     os.setxattr(layers.upper, "user.overlay.opaque", b"x")
     tree = layers.open()
-    assert tree.readdir(tree.root) == [(b"b", stat.S_IFREG)]
+    assert tree.nodes.readdir(tree.root) == [(b"b", stat.S_IFREG)]
     with pytest.raises(FileNotFoundError):
         layers.open().resolve(_path("a"))
     tree.write_file(_path("a"), b"")
@@ -300,11 +300,11 @@ def test_exact_modes_whatever_the_umask(fill: Fill) -> None:
     old = os.umask(0o077)
     try:
         for name in (b"file", b"gone"):
-            assert stat.S_IMODE(tree.getattr(tree.create(tree.root, name, 0o6666)).mode) == 0o6666
+            assert stat.S_IMODE(tree.attributes.getattr(tree.making.create(tree.root, name, 0o6666)).mode) == 0o6666
         tree.remove(_path("gone"))
         for name in (b"dir", b"gone"):
-            assert stat.S_IMODE(tree.getattr(tree.mkdir(tree.root, name, 0o1777)).mode) == 0o1777
-        assert stat.S_IMODE(tree.getattr(tree.create(tree.root, b"masked")).mode) == 0o600
+            assert stat.S_IMODE(tree.attributes.getattr(tree.making.mkdir(tree.root, name, 0o1777)).mode) == 0o1777
+        assert stat.S_IMODE(tree.attributes.getattr(tree.making.create(tree.root, b"masked")).mode) == 0o600
         assert stat.S_IMODE(tree.attr(_path("masked")).mode) == 0o600
         tree.write_file(_path("whole"), b"")
         assert stat.S_IMODE(tree.attr(_path("whole")).mode) == 0o600
@@ -317,24 +317,24 @@ def test_owner_and_group_of_what_is_made(fill: Fill) -> None:
     """The caller's, or the group of a directory that hands it on; made in place, over a whiteout, or whole."""
     tree = fill({"dir/gone": b"", "dir/gone2": b"", "dir/gone3": b""})
     parent = tree.resolve(_path("dir"))
-    tree.chown(parent, 7, 8)
-    tree.chmod(parent, 0o2775)
+    tree.attributes.chown(parent, 7, 8)
+    tree.attributes.chmod(parent, 0o2775)
     for gone in ("gone", "gone2", "gone3"):
         tree.remove(_path("dir/" + gone))
     made = [
-        tree.create(parent, b"file", 0o644, owner=(5, 6)),
-        tree.create(parent, b"gone", 0o644, owner=(5, 6)),
-        tree.symlink(parent, b"link", b"x", owner=(5, 6)),
+        tree.making.create(parent, b"file", 0o644, owner=(5, 6)),
+        tree.making.create(parent, b"gone", 0o644, owner=(5, 6)),
+        tree.making.symlink(parent, b"link", b"x", owner=(5, 6)),
     ]
     for node in made:
-        attr = tree.getattr(node)
+        attr = tree.attributes.getattr(node)
         assert (attr.uid, attr.gid) == (5, 8)
     for name in (b"sub", b"gone2"):
-        attr = tree.getattr(tree.mkdir(parent, name, 0o755, owner=(5, 6)))
+        attr = tree.attributes.getattr(tree.making.mkdir(parent, name, 0o755, owner=(5, 6)))
         assert (attr.uid, attr.gid, stat.S_IMODE(attr.mode)) == (5, 8, 0o2755)
-    assert tree.getattr(tree.write_file(_path("dir/whole"), b"")).gid == 8
-    assert tree.getattr(tree.write_file(_path("dir/gone3"), b"")).gid == 8
-    outside = tree.getattr(tree.create(tree.root, b"outside", 0o644, owner=(5, 6)))
+    assert tree.attributes.getattr(tree.write_file(_path("dir/whole"), b"")).gid == 8
+    assert tree.attributes.getattr(tree.write_file(_path("dir/gone3"), b"")).gid == 8
+    outside = tree.attributes.getattr(tree.making.create(tree.root, b"outside", 0o644, owner=(5, 6)))
     assert (outside.uid, outside.gid) == (5, 6)
     tree.write_file(_path("outside"), b"anew")
     assert tree.attr(_path("outside")).uid == 5
@@ -344,15 +344,15 @@ def test_listing_without_looking_up(fill: Fill) -> None:
     """A plain listing makes no nodes and tells the ids of lower content."""
     tree = fill({"a": b"1", "b": None})
     tree.write_file(_path("c"), b"333")
-    count = len(tree.inodes)
-    found = tree.list_attrs(tree.root)
+    count = len(tree.nodes.inodes)
+    found = tree.attributes.list_attrs(tree.root)
     assert [(entry.name, entry.attr.size if stat.S_ISREG(entry.attr.mode) else None) for entry in found] == [
         (b"a", 1),
         (b"b", None),
         (b"c", 3),
     ]
     assert [entry.entry is not None for entry in found] == [True, True, False]
-    assert len(tree.inodes) == count
+    assert len(tree.nodes.inodes) == count
 
 
 def test_mutations_are_reported(layers: Layers, fill: Fill) -> None:
@@ -364,19 +364,19 @@ def test_mutations_are_reported(layers: Layers, fill: Fill) -> None:
         layers.reported.clear()
         return found
 
-    tree.write(tree.resolve(_path("dir/file")), b"1", 0)
+    tree.contents.write(tree.resolve(_path("dir/file")), b"1", 0)
     assert reported() == [(b"dir/file", False)]
-    tree.chmod(tree.resolve(_path("dir")), 0o700)
+    tree.attributes.chmod(tree.resolve(_path("dir")), 0o700)
     assert reported() == [(b"dir", False)]
     tree.move(_path("dir"), _path("moved"))
     assert reported() == [(b"dir", True), (b"moved", True)]
     tree.make_link(_path("x"), _path("moved/y"))
     reported()
-    tree.append(tree.resolve(_path("x")), b"1")
+    tree.contents.append(tree.resolve(_path("x")), b"1")
     assert sorted(reported()) == [(b"moved/y", False), (b"x", False)]
-    tree.chmod(tree.root, 0o755)
+    tree.attributes.chmod(tree.root, 0o755)
     assert reported() == [(ROOT, False)]
-    tree.readdir(tree.root)
+    tree.nodes.readdir(tree.root)
     tree.read_file(_path("x"))
     assert reported() == []
 
@@ -388,14 +388,14 @@ def test_many_changes_of_one_file_are_one_report(layers: Layers, fill: Fill) -> 
 
     def change() -> list[TreePath]:
         layers.reported.clear()
-        tree.write(file, b"1", 0)
-        tree.chmod(file, 0o600)
-        tree.utimens(file, mtime_ns=1)
+        tree.contents.write(file, b"1", 0)
+        tree.attributes.chmod(file, 0o600)
+        tree.attributes.utimens(file, mtime_ns=1)
         return [path for path, _ in layers.reported]
 
     assert change() == [b"dir/file"]
     assert change() == []
-    tree.chmod(other, 0o600)
+    tree.attributes.chmod(other, 0o600)
     assert change() == [b"dir/file"]
     tree.move(_path("dir"), _path("moved"))
     assert change() == [b"moved/file"]
@@ -421,16 +421,16 @@ def test_an_observer_sees_every_change(fill: Fill) -> None:
 
     tree = fill({"file": b""})
     file = tree.resolve(_path("file"))
-    tree.write(file, b"1", 0)
+    tree.contents.write(file, b"1", 0)
     tree.changes.observer = Watching()
-    tree.write(file, b"1", 0)
-    tree.chmod(file, 0o600)
+    tree.contents.write(file, b"1", 0)
+    tree.attributes.chmod(file, 0o600)
     assert seen == [(b"file", False), (b"file", False)]
     seen.clear()
-    tree.unlink(tree.root, b"file")
+    tree.namespace.unlink(tree.root, b"file")
     assert seen == [(file.ino,), (tree.root.ino, b"file"), (b"file", False)]
     tree.changes.observer = None
-    tree.create(tree.root, b"new")
+    tree.making.create(tree.root, b"new")
     assert len(seen) == 3
 
 
@@ -464,7 +464,7 @@ def test_threads_share_a_tree(layers: Layers, fill: Fill, monkeypatch: pytest.Mo
                 tree.write_file(mine, b"%d" % turn)
                 assert tree.read_file(mine) == b"%d" % turn
                 node = tree.resolve(mine)
-                tree.write(node, b"more", 1)
+                tree.contents.write(node, b"more", 1)
                 moved = _path(f"dir{(number + turn + 1) % 8}/moved{number}")
                 tree.move(mine, moved)
                 assert tree.read_file(moved)[1:] == b"more"
@@ -481,7 +481,7 @@ def test_threads_share_a_tree(layers: Layers, fill: Fill, monkeypatch: pytest.Mo
         thread.join()
     assert failures == []
     assert describe_tree(tree) == describe_tree(layers.open())
-    assert sorted(tree.readdir(tree.root)) == [(b"dir%d" % number, stat.S_IFDIR) for number in range(8)]
+    assert sorted(tree.nodes.readdir(tree.root)) == [(b"dir%d" % number, stat.S_IFDIR) for number in range(8)]
 
 
 def test_a_tree_keeps_few_descriptors(layers: Layers, fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,11 +493,11 @@ def test_a_tree_keeps_few_descriptors(layers: Layers, fill: Fill, monkeypatch: p
     before = len(os.listdir("/proc/self/fd"))
     for number in range(100):
         tree.make_dir(_path(f"dir{number}"))
-        node: Node = tree.create(tree.resolve(_path(f"dir{number}")), b"file")
-        tree.write(node, b"x", 0)
+        node: Node = tree.making.create(tree.resolve(_path(f"dir{number}")), b"file")
+        tree.contents.write(node, b"x", 0)
     assert len(os.listdir("/proc/self/fd")) <= before + 10
     for number in range(100):
-        assert tree.read(tree.resolve(_path(f"dir{number}/file")), 10, 0) == b"x"
+        assert tree.contents.read(tree.resolve(_path(f"dir{number}/file")), 10, 0) == b"x"
     assert len(os.listdir("/proc/self/fd")) <= before + 10
 
 
@@ -508,53 +508,53 @@ def test_the_git_file_is_there_for_programs_only(fill: Fill) -> None:
     """A server finds, lists and reads it; whoever goes by path, or lists the workspace, does not see it."""
     tree = fill({"file": b"x"})
     asked: list[int] = []
-    node = tree.show_git_file(b"gitdir: somewhere\n", 5_000_000_007, lambda: asked.append(1))
-    assert tree.find(tree.root, b".git") is node
-    assert (b".git", stat.S_IFREG) in tree.readdir_shown(tree.root)
-    attr = tree.getattr(node)
+    node = tree.nodes.show_git_file(b"gitdir: somewhere\n", 5_000_000_007, lambda: asked.append(1))
+    assert tree.nodes.find(tree.root, b".git") is node
+    assert (b".git", stat.S_IFREG) in tree.nodes.readdir_shown(tree.root)
+    attr = tree.attributes.getattr(node)
     assert (attr.mode, attr.size, attr.mtime_ns) == (stat.S_IFREG | 0o644, 18, 5_000_000_007)
-    assert tree.read_now(node, 100, 0) is None
-    assert (tree.read(node, 100, 0), tree.read(node, 4, 8), len(asked)) == (b"gitdir: somewhere\n", b"some", 2)
-    tree.pin(node)
-    tree.unpin(node)
-    assert tree.node_at(node.ino) is node
+    assert tree.contents.read_now(node, 100, 0) is None
+    assert (tree.contents.read(node, 100, 0), tree.contents.read(node, 4, 8), len(asked)) == (b"gitdir: somewhere\n", b"some", 2)
+    tree.pins.pin(node)
+    tree.pins.unpin(node)
+    assert tree.pins.node_at(node.ino) is node
     with pytest.raises(FileNotFoundError):
         tree.resolve(_path(".git"))
-    assert [name for name, _ in tree.readdir(tree.root)] == [b"file"]
-    assert [listed.name for listed in tree.list_attrs(tree.root)] == [b"file"]
-    tree.relist()
-    assert tree.find(tree.root, b".git") is node
+    assert [name for name, _ in tree.nodes.readdir(tree.root)] == [b"file"]
+    assert [listed.name for listed in tree.attributes.list_attrs(tree.root)] == [b"file"]
+    tree.namespace.relist()
+    assert tree.nodes.find(tree.root, b".git") is node
 
 
 def test_the_git_file_cannot_be_changed(fill: Fill) -> None:
     """Whatever would change, remove, replace or move it fails with EPERM, and nothing of it gets into the upper layer."""
     tree = fill({"file": b"x"})
-    node = tree.show_git_file(b"gitdir: somewhere\n", 0)
+    node = tree.nodes.show_git_file(b"gitdir: somewhere\n", 0)
     file = tree.resolve(_path("file"))
     root = tree.root
     for change in (
-        lambda: tree.write(node, b"x", 0),
-        lambda: tree.truncate(node, 0),
-        lambda: tree.chmod(node, 0o600),
-        lambda: tree.chown(node, 1, 1),
-        lambda: tree.utimens(node, atime_ns=1, mtime_ns=1),
-        lambda: tree.set_xattr(node, b"user.a", b"b"),
-        lambda: tree.remove_xattr(node, b"user.a"),
-        lambda: tree.open_file(node, os.O_RDWR),
-        lambda: tree.unlink(root, b".git"),
-        lambda: tree.rmdir(root, b".git"),
-        lambda: tree.rename(root, b".git", root, b"other"),
-        lambda: tree.rename(root, b"file", root, b".git"),
-        lambda: tree.rename(root, b"file", root, b".git", flags=RENAME_EXCHANGE),
-        lambda: tree.link(node, root, b"other"),
-        lambda: tree.link(file, root, b".git"),
-        lambda: tree.create(root, b".git"),
-        lambda: tree.mkdir(root, b".git"),
+        lambda: tree.contents.write(node, b"x", 0),
+        lambda: tree.contents.truncate(node, 0),
+        lambda: tree.attributes.chmod(node, 0o600),
+        lambda: tree.attributes.chown(node, 1, 1),
+        lambda: tree.attributes.utimens(node, atime_ns=1, mtime_ns=1),
+        lambda: tree.attributes.set_xattr(node, b"user.a", b"b"),
+        lambda: tree.attributes.remove_xattr(node, b"user.a"),
+        lambda: tree.contents.open_file(node, os.O_RDWR),
+        lambda: tree.namespace.unlink(root, b".git"),
+        lambda: tree.namespace.rmdir(root, b".git"),
+        lambda: tree.namespace.rename(root, b".git", root, b"other"),
+        lambda: tree.namespace.rename(root, b"file", root, b".git"),
+        lambda: tree.namespace.rename(root, b"file", root, b".git", flags=RENAME_EXCHANGE),
+        lambda: tree.making.link(node, root, b"other"),
+        lambda: tree.making.link(file, root, b".git"),
+        lambda: tree.making.create(root, b".git"),
+        lambda: tree.making.mkdir(root, b".git"),
     ):
         with pytest.raises(OSError, match=r"permitted|No data") as caught:
             change()
         assert caught.value.errno in (errno.EPERM, errno.ENODATA), change
-    assert tree.find(root, b".git") is node
+    assert tree.nodes.find(root, b".git") is node
     assert ".git" not in os.listdir(tree.upper.directory)
 
 
@@ -563,16 +563,16 @@ def test_a_write_that_the_disk_takes_in_part_tells_how_much(fill: Fill) -> None:
     tree = fill({"file": b""})
     node = tree.resolve(_path("file"))
     most, data = 16 << 20, bytes(1 << 20)
-    tree.write(node, b"x", most - 1000)
+    tree.contents.write(node, b"x", most - 1000)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
-        done = tree.write(node, data, most - 700)
+        done = tree.contents.write(node, data, most - 700)
         with pytest.raises(OSError, match="too large") as refused:
-            tree.write(node, data, most)
+            tree.contents.write(node, data, most)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     assert done == 700
     assert refused.value.errno == errno.EFBIG
-    assert tree.getattr(node).size == most
+    assert tree.attributes.getattr(node).size == most

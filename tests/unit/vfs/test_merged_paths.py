@@ -107,14 +107,14 @@ def test_git_in_the_root_is_reserved(layers: Layers) -> None:
     (layers.lower / ".git").mkdir()
     (layers.lower / "dir").mkdir()
     tree = layers.open()
-    assert tree.readdir(tree.root) == [(b"dir", stat.S_IFDIR)]
+    assert tree.nodes.readdir(tree.root) == [(b"dir", stat.S_IFDIR)]
     for call in (
-        lambda: tree.create(tree.root, b".git"),
-        lambda: tree.mkdir(tree.root, b".git"),
-        lambda: tree.symlink(tree.root, b".git", b"x"),
+        lambda: tree.making.create(tree.root, b".git"),
+        lambda: tree.making.mkdir(tree.root, b".git"),
+        lambda: tree.making.symlink(tree.root, b".git", b"x"),
         lambda: tree.move(_path("dir"), _path(".git")),
         lambda: tree.write_file(_path(".git"), b""),
-        lambda: tree.unlink(tree.root, b".git"),
+        lambda: tree.namespace.unlink(tree.root, b".git"),
     ):
         with pytest.raises(PermissionError):
             call()
@@ -130,9 +130,9 @@ def test_impossible_names_are_refused(fill: Fill, name: bytes) -> None:
     """Names that no directory can hold are refused before the disk is asked."""
     tree = fill({"file": b""})
     calls: list[Callable[[], object]] = [
-        lambda: tree.create(tree.root, name),
-        lambda: tree.rename(tree.root, b"file", tree.root, name),
-        lambda: tree.link(tree.resolve(_path("file")), tree.root, name),
+        lambda: tree.making.create(tree.root, name),
+        lambda: tree.namespace.rename(tree.root, b"file", tree.root, name),
+        lambda: tree.making.link(tree.resolve(_path("file")), tree.root, name),
     ]
     for call in calls:
         with pytest.raises(OSError, match="Invalid argument"):
@@ -142,10 +142,10 @@ def test_impossible_names_are_refused(fill: Fill, name: bytes) -> None:
 def test_names_may_have_255_bytes_and_no_more(fill: Fill) -> None:
     """The limit is that of Linux."""
     tree = fill({})
-    tree.create(tree.root, b"n" * 255)
+    tree.making.create(tree.root, b"n" * 255)
     calls: list[Callable[[], object]] = [
-        lambda: tree.create(tree.root, b"n" * 256),
-        lambda: tree.lookup(tree.root, b"n" * 256),
+        lambda: tree.making.create(tree.root, b"n" * 256),
+        lambda: tree.nodes.lookup(tree.root, b"n" * 256),
     ]
     for call in calls:
         with pytest.raises(OSError, match="too long"):
@@ -162,10 +162,10 @@ def test_trees_deeper_than_a_path_can_say(layers: Layers) -> None:
     tree.write_file(file, b"deep")
     fresh = layers.open()
     assert fresh.read_file(file) == b"deep"
-    assert fresh.path_of(fresh.resolve(file)) == file
+    assert fresh.nodes.path_of(fresh.resolve(file)) == file
     fresh.move(_path("d" * 50), _path("moved"))
     fresh.remove(_path("moved"), recursive=True)
-    assert fresh.readdir(fresh.root) == []
+    assert fresh.nodes.readdir(fresh.root) == []
     assert os.listdir(layers.work) == []
 
 
@@ -182,8 +182,8 @@ def test_write_file_keeps_mode_attributes_and_the_directory_s_times(layers: Laye
     for content in (b"first", b"second", b""):
         node = tree.write_file(_path("dir/file"), content)
         assert tree.read_file(_path("dir/file")) == content
-        assert stat.S_IMODE(tree.getattr(node).mode) == 0o750
-        assert tree.read_xattrs(node) == {b"user.note": b"mine"}
+        assert stat.S_IMODE(tree.attributes.getattr(node).mode) == 0o750
+        assert tree.attributes.read_xattrs(node) == {b"user.note": b"mine"}
         assert tree.attr(_path("dir")).mtime_ns == OLD_NS
     tree.write_file(_path("dir/file"), b"x", mode=0o4711)
     assert stat.S_IMODE(tree.attr(_path("dir/file")).mode) == 0o4711
@@ -212,7 +212,7 @@ def test_write_file_leaves_the_old_file_when_the_pieces_fail(layers: Layers, fil
         assert tree.read_file(_path(path)) == content
     with pytest.raises(ValueError, match="source broke"):
         tree.write_file(_path("new"), (piece for piece in [b"part", *broken()]))
-    assert [name for name, _ in sorted(tree.readdir(tree.root))] == [b"lower", b"upper"]
+    assert [name for name, _ in sorted(tree.nodes.readdir(tree.root))] == [b"lower", b"upper"]
     assert os.listdir(layers.work) == []
 
 
@@ -245,7 +245,7 @@ def test_write_file_through_a_link_changes_what_it_points_to(fill: Fill) -> None
 def test_write_file_refuses_what_is_no_file(fill: Fill) -> None:
     """A directory, and a fifo, which would block."""
     tree = fill({"dir": None})
-    tree.mknod(tree.root, b"pipe", stat.S_IFIFO | 0o600)
+    tree.making.mknod(tree.root, b"pipe", stat.S_IFIFO | 0o600)
     with pytest.raises(IsADirectoryError):
         tree.write_file(_path("dir"), b"")
     with pytest.raises(OSError, match="Invalid"):
@@ -260,17 +260,17 @@ def test_write_file_over_a_pinned_one_leaves_that_readable(fill: Fill) -> None:
     tree.write_file(_path("upper"), b"up")
     for path, old in (("lower", b"low"), ("upper", b"up")):
         node = tree.resolve(_path(path))
-        tree.pin(node)
+        tree.pins.pin(node)
         new = tree.write_file(_path(path), b"replaced")
         assert new.ino != node.ino
-        assert tree.read(node, 100, 0) == old
-        assert tree.getattr(node).nlink == 0
-        tree.write(node, b"!!", 0)
-        assert tree.read(node, 100, 0) == b"!!" + old[2:]
+        assert tree.contents.read(node, 100, 0) == old
+        assert tree.attributes.getattr(node).nlink == 0
+        tree.contents.write(node, b"!!", 0)
+        assert tree.contents.read(node, 100, 0) == b"!!" + old[2:]
         assert tree.read_file(_path(path)) == b"replaced"
-        tree.unpin(node)
+        tree.pins.unpin(node)
         with pytest.raises(OSError, match="Stale"):
-            tree.node_at(node.ino)
+            tree.pins.node_at(node.ino)
 
 
 # --- by path ---------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_the_root_is_neither_removed_nor_moved(fill: Fill) -> None:
     for call in calls:
         with pytest.raises(OSError, match="busy"):
             call()
-    tree.chmod(tree.root, 0o711)
+    tree.attributes.chmod(tree.root, 0o711)
     assert stat.S_IMODE(tree.attr(ROOT).mode) == 0o711
 
 
@@ -315,8 +315,8 @@ def test_remove_tree_is_one_step_and_leaves_nothing_in_work(layers: Layers, fill
     assert os.listdir(layers.work) == ["avfs-whiteout"]
     assert (_path("dir"), True) in layers.reported
     tree.make_dir(_path("dir"))
-    assert tree.readdir(tree.resolve(_path("dir"))) == []
-    assert layers.open().readdir(tree.resolve(_path("dir"))) == []
+    assert tree.nodes.readdir(tree.resolve(_path("dir"))) == []
+    assert layers.open().nodes.readdir(tree.resolve(_path("dir"))) == []
 
 
 # --- forgetting ------------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def test_forget_all_shows_what_another_process_did(layers: Layers, fill: Fill) -
     """Names, content and directories put in other directories' places are seen anew; old nodes are dead."""
     tree = fill({"dir/a": b"1"})
     tree.write_file(_path("dir/b"), b"2")
-    tree.readdir(tree.resolve(_path("dir")))
+    tree.nodes.readdir(tree.resolve(_path("dir")))
     old = tree.resolve(_path("dir"))
     other = layers.open()
     other.remove(_path("dir/a"))
@@ -336,9 +336,9 @@ def test_forget_all_shows_what_another_process_did(layers: Layers, fill: Fill) -
     tree.forget_all()
     assert describe_tree(tree) == describe_tree(other)
     with pytest.raises(FileNotFoundError):
-        tree.getattr(old)
+        tree.attributes.getattr(old)
     with pytest.raises(FileNotFoundError):
-        tree.create(old, b"x")
+        tree.making.create(old, b"x")
 
 
 def test_removed_behind_our_back(layers: Layers, fill: Fill) -> None:
@@ -352,7 +352,7 @@ def test_removed_behind_our_back(layers: Layers, fill: Fill) -> None:
         with pytest.raises(FileNotFoundError):
             tree.read_file(_path(path))
         with pytest.raises(FileNotFoundError):
-            tree.remove(_path(path)) if path == "up" else tree.chmod(tree.resolve(_path(path)), 0o600)
+            tree.remove(_path(path)) if path == "up" else tree.attributes.chmod(tree.resolve(_path(path)), 0o600)
     with pytest.raises(FileNotFoundError):
         tree.resolve(_path("up"))
     tree.forget_all()
@@ -377,5 +377,5 @@ def test_swapped_for_a_link_behind_our_back(layers: Layers, fill: Fill, tmp_path
         with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
             tree.read_file(_path(path))
         with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
-            tree.append(tree.resolve(_path(path)), b"overwritten")
+            tree.contents.append(tree.resolve(_path(path)), b"overwritten")
     assert (secret / "file").read_bytes() == b"secret"

@@ -35,18 +35,18 @@ def test_everything_works_without_privileges(tmp_path: Path) -> None:
     tree.move(_path("a/a"), _path("a/b/a"))
     tree.make_dir(_path("a/a"))
     tree.write_file(_path("b/d e/b"), b"new")
-    tree.set_xattr(tree.resolve(_path("c")), b"user.x", b"1")
-    tree.chmod(tree.resolve(_path("b")), 0o700)
+    tree.attributes.set_xattr(tree.resolve(_path("c")), b"user.x", b"1")
+    tree.attributes.chmod(tree.resolve(_path("b")), 0o700)
     tree.make_link(_path("b/a"), _path("b/other"))
     tree.move(_path("a"), _path("moved"))
     tree.move(_path("moved/b"), _path("c"), flags=RENAME_EXCHANGE)
     tree.make_symlink(_path("link"), b"x")
-    tree.utimens(tree.resolve(_path("link"), follow_last=False), mtime_ns=7)
+    tree.attributes.utimens(tree.resolve(_path("link"), follow_last=False), mtime_ns=7)
     assert tree.attr(_path("link")).mtime_ns == 7
     assert (tree.attr(_path("b")).uid, tree.attr(_path("b/a")).uid) == (os.geteuid(), os.geteuid())
-    assert tree.read_xattrs(tree.resolve(_path("b"))) == {b"user.note": b"dir"}
+    assert tree.attributes.read_xattrs(tree.resolve(_path("b"))) == {b"user.note": b"dir"}
     tree.write_file(_path("shut"), b"x")
-    tree.chmod(tree.resolve(_path("shut")), 0)
+    tree.attributes.chmod(tree.resolve(_path("shut")), 0)
     with pytest.raises(PermissionError):
         tree.read_file(_path("shut"))
     tree.write_file(_path("shut"), b"replaced")  # the directory allows it, as for any editor that saves by rename
@@ -55,7 +55,7 @@ def test_everything_works_without_privileges(tmp_path: Path) -> None:
     tree.remove(_path("d e"))
     assert describe_tree(tree) == describe_tree(layers.open())
     tree.make_dir(_path("closed/sub"), parents=True)
-    tree.chmod(tree.resolve(_path("closed")), 0o111)
+    tree.attributes.chmod(tree.resolve(_path("closed")), 0o111)
     assert tree.resolve(_path("closed/sub")).is_dir
     tree.remove(_path("closed"), recursive=True)
     tree.upper.clean_work()
@@ -72,7 +72,7 @@ def test_a_read_only_lower_directory_is_brought_up_as_such(tmp_path: Path) -> No
     tree.steps.bring_up(tree.resolve(_path("dir/sub")))
     assert stat.S_IMODE(os.stat(layers.upper / "dir" / "sub").st_mode) == 0o555
     with pytest.raises(PermissionError):
-        tree.create(tree.resolve(_path("dir/sub")), b"file")
+        tree.making.create(tree.resolve(_path("dir/sub")), b"file")
 
 
 def test_files_of_a_closed_directory_can_be_written(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_files_of_a_closed_directory_can_be_written(tmp_path: Path) -> None:
     for content in (b"new", b"newer"):
         node = tree.write_file(_path("dir/file"), content)
         assert tree.read_file(_path("dir/file")) == content
-        assert tree.read_xattrs(node) == {b"user.note": b"1"}
-    tree.append(tree.resolve(_path("dir/other")), b"!")
+        assert tree.attributes.read_xattrs(node) == {b"user.note": b"1"}
+    tree.contents.append(tree.resolve(_path("dir/other")), b"!")
     with pytest.raises(PermissionError):
         tree.write_file(_path("dir/fixed"), b"new")
     with pytest.raises(PermissionError):
@@ -104,28 +104,28 @@ def test_who_has_a_file_open_goes_on_when_its_mode_closes_it(tmp_path: Path) -> 
     layers = Layers(tmp_path)
     (layers.lower / "file").write_bytes(b"lower content")
     tree = layers.open()
-    made = tree.create(tree.resolve(_path("")), b"made", 0o444)
+    made = tree.making.create(tree.resolve(_path("")), b"made", 0o444)
     brought = tree.resolve(_path("file"))
     tree.steps.bring_up(brought)
-    tree.chmod(brought, 0)
+    tree.attributes.chmod(brought, 0)
     for node in (made, brought):
         for step in (
-            lambda node=node: tree.write(node, b"new", 0),
-            lambda node=node: tree.read(node, 3, 0),
-            lambda node=node: tree.truncate(node, 3),
-            lambda node=node: tree.sync(node),
-            lambda node=node: os.close(tree.open_file(node, os.O_RDWR, judged=True)),
+            lambda node=node: tree.contents.write(node, b"new", 0),
+            lambda node=node: tree.contents.read(node, 3, 0),
+            lambda node=node: tree.contents.truncate(node, 3),
+            lambda node=node: tree.contents.sync(node),
+            lambda node=node: os.close(tree.contents.open_file(node, os.O_RDWR, judged=True)),
         ):
             POOL.clear()
             step()
-        assert tree.read(node, 99, 0) == b"new"
+        assert tree.contents.read(node, 99, 0) == b"new"
     POOL.clear()
 
-    assert [stat.S_IMODE(tree.getattr(node).mode) for node in (made, brought)] == [0o444, 0]
+    assert [stat.S_IMODE(tree.attributes.getattr(node).mode) for node in (made, brought)] == [0o444, 0]
     for refused in (
         lambda: tree.read_file(_path("file")),
-        lambda: tree.append(made, b"x"),
-        lambda: tree.open_file(made, os.O_RDWR),
+        lambda: tree.contents.append(made, b"x"),
+        lambda: tree.contents.open_file(made, os.O_RDWR),
     ):
         POOL.clear()
         with pytest.raises(PermissionError):

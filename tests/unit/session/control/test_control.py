@@ -462,7 +462,7 @@ def test_the_kernel_is_told_exactly_what_changed(live: Served) -> None:
         )
     known = {name: merged.resolve(TreePath(name)) for name in (b"", b"file", b"d", b"d/kept", b"d/gone", b"d/same")}
     for node in known.values():
-        merged.pin(node)  # as the kernel does for what it was told
+        merged.pins.pin(node)  # as the kernel does for what it was told
     directory = known[b"d"].ino
 
     def told(op: str, **args: Any) -> set[object]:
@@ -484,7 +484,7 @@ def test_the_kernel_is_told_exactly_what_changed(live: Served) -> None:
     )
     assert rewritten == {1, (1, b"file"), ("attributes", known[b"file"].ino)}  # a new file took its place
     appended = merged.resolve(TreePath(b"file"))
-    merged.pin(appended)
+    merged.pins.pin(appended)
     assert told(
         "write", path=TreePath(b"file"), content=Content(data=b"er"), append=True, expect=None, parents=True, executable=None
     ) == {appended.ino}
@@ -500,7 +500,7 @@ def test_a_successor_makes_the_kernel_forget_what_it_may_not_have_been_told(live
     """The lock file says that an operation was under way when its server was killed."""
     merged = live.opened.merged
     node = merged.resolve(TreePath(b"file"))
-    merged.pin(node)
+    merged.pins.pin(node)
     live.opened.lock.mark_operating(operating=True)
     listener = listen(live.path.with_name("other"))
     server = ControlServer(listener, live.opened, live.kernel, served=wire.Served(SESSION, "/", None, 0), end=lambda: None)
@@ -695,8 +695,8 @@ def test_a_restore_that_fails_leaves_what_was_there(live: Served, number: int) -
     write(b"d/kept", b"second")
     live.ask("remove", path=TreePath(b"d/gone"), recursive=False, missing_ok=False, expect=None)
     write(b"new/file", b"not in the checkpoint")
-    merged.pin(merged.resolve(TreePath(b"d")))
-    merged.pin(merged.resolve(TreePath(b"new")))
+    merged.pins.pin(merged.resolve(TreePath(b"d")))
+    merged.pins.pin(merged.resolve(TreePath(b"new")))
     target = Oid(bytes.fromhex(saved.checkpoint.id))
     failed = 0
     for step in range(200):
@@ -721,7 +721,7 @@ def test_a_restore_that_fails_leaves_what_was_there(live: Served, number: int) -
         assert live.ask("read", path=TreePath(b"d/kept")) == (b"first" if done else b"second")
         assert live.ask("exists", path=TreePath(b"d/gone")) is done, step
         assert live.ask("exists", path=TreePath(b"new/file")) is not done, step
-        assert merged.find(merged.root, b"d") is merged.resolve(TreePath(b"d"))
+        assert merged.nodes.find(merged.root, b"d") is merged.resolve(TreePath(b"d"))
         live.ask("read_status")
         if reached <= step:
             break

@@ -78,7 +78,7 @@ def test_everything_belongs_to_who_serves_it(tree: MergedTree) -> None:
     for path in (b"", b"a", b"src", b"link"):
         attr = tree.attr(TreePath(path))
         assert (attr.uid, attr.gid, attr.nlink) == (os.getuid(), os.getgid(), 1)
-    assert tree.statvfs().f_blocks > 0
+    assert tree.attributes.statvfs().f_blocks > 0
 
 
 def _changes(tree: MergedTree) -> dict[str, Callable[[], object]]:
@@ -86,31 +86,31 @@ def _changes(tree: MergedTree) -> dict[str, Callable[[], object]]:
     empty = tree.resolve(TreePath(b"empty"))
 
     def rename(flags: int, new: bytes) -> Callable[[], object]:
-        return lambda: tree.rename(root, b"a", root, new, flags=flags)
+        return lambda: tree.namespace.rename(root, b"a", root, new, flags=flags)
 
     return {
-        "create": lambda: tree.create(root, b"new"),
-        "mkdir": lambda: tree.mkdir(src, b"new"),
-        "symlink": lambda: tree.symlink(src, b"new", b"x"),
-        "mknod": lambda: tree.mknod(src, b"new", stat.S_IFIFO),
-        "unnamed": lambda: tree.create_unnamed(empty),
-        "link": lambda: tree.link(a, src, b"new"),
-        "unlink": lambda: tree.unlink(root, b"a"),
-        "rmdir": lambda: tree.rmdir(root, b"empty"),
-        "remove_tree": lambda: tree.remove_tree(root, b"src"),
+        "create": lambda: tree.making.create(root, b"new"),
+        "mkdir": lambda: tree.making.mkdir(src, b"new"),
+        "symlink": lambda: tree.making.symlink(src, b"new", b"x"),
+        "mknod": lambda: tree.making.mknod(src, b"new", stat.S_IFIFO),
+        "unnamed": lambda: tree.making.create_unnamed(empty),
+        "link": lambda: tree.making.link(a, src, b"new"),
+        "unlink": lambda: tree.namespace.unlink(root, b"a"),
+        "rmdir": lambda: tree.namespace.rmdir(root, b"empty"),
+        "remove_tree": lambda: tree.namespace.remove_tree(root, b"src"),
         "rename": rename(0, b"new"),
         "rename over": rename(0, b"big"),
         "exchange": rename(2, b"big"),
-        "rename directory": lambda: tree.rename(root, b"src", empty, b"new"),
-        "write": lambda: tree.write(a, b"x", 0),
-        "append": lambda: tree.append(a, b"x"),
-        "truncate": lambda: tree.truncate(a, 0),
-        "open": lambda: tree.open_file(a, os.O_RDWR),
-        "chmod": lambda: tree.chmod(a, 0o600),
-        "chmod root": lambda: tree.chmod(root, 0o700),
-        "chown": lambda: tree.chown(a, 1, 1),
-        "utimens": lambda: tree.utimens(a, mtime_ns=1),
-        "set_xattr": lambda: tree.set_xattr(a, b"user.x", b"1"),
+        "rename directory": lambda: tree.namespace.rename(root, b"src", empty, b"new"),
+        "write": lambda: tree.contents.write(a, b"x", 0),
+        "append": lambda: tree.contents.append(a, b"x"),
+        "truncate": lambda: tree.contents.truncate(a, 0),
+        "open": lambda: tree.contents.open_file(a, os.O_RDWR),
+        "chmod": lambda: tree.attributes.chmod(a, 0o600),
+        "chmod root": lambda: tree.attributes.chmod(root, 0o700),
+        "chown": lambda: tree.attributes.chown(a, 1, 1),
+        "utimens": lambda: tree.attributes.utimens(a, mtime_ns=1),
+        "set_xattr": lambda: tree.attributes.set_xattr(a, b"user.x", b"1"),
         "copy_up": lambda: tree.steps.bring_up(a),
         "write_file": lambda: tree.write_file(TreePath(b"a"), b"x"),
         "write new file": lambda: tree.write_file(TreePath(b"new"), b"x"),
@@ -125,13 +125,13 @@ def test_every_change_is_refused(tree: MergedTree) -> None:
         with pytest.raises(OSError, match="Read-only") as caught:
             change()
         assert caught.value.errno == errno.EROFS, name
-    tree.sync(tree.resolve(TreePath(b"a")))
+    tree.contents.sync(tree.resolve(TreePath(b"a")))
 
     assert describe_tree(tree) == before
 
 
 def _pieces(tree: MergedTree, node: Node, size: int, step: int) -> bytes:
-    return b"".join(tree.read(node, step, offset) for offset in range(0, size, step))
+    return b"".join(tree.contents.read(node, step, offset) for offset in range(0, size, step))
 
 
 def test_files_are_read_in_pieces(tree: MergedTree, vault: OpenVault) -> None:
@@ -146,15 +146,15 @@ def test_files_are_read_in_pieces(tree: MergedTree, vault: OpenVault) -> None:
     tree.lower.read = count  # type: ignore[method-assign]  # what is counted is what reaches the objects
     big, middle = tree.resolve(TreePath(b"big")), tree.resolve(TreePath(b"src/middle"))
 
-    assert tree.read_now(big, 10, 0) is None
+    assert tree.contents.read_now(big, 10, 0) is None
     assert _pieces(tree, big, len(_BIG), 70_001) == _BIG
-    assert tree.read_now(big, 10, 5) == _BIG[5:15]
+    assert tree.contents.read_now(big, 10, 5) == _BIG[5:15]
     assert _pieces(tree, middle, len(_MIDDLE), 30_001) == _MIDDLE
     assert len(reads) == 1
-    assert tree.read(middle, 100, len(_MIDDLE)) == b""
+    assert tree.contents.read(middle, 100, len(_MIDDLE)) == b""
     assert sum(path.is_file() for path in vault.layout.blob_cache.rglob("*")) == 1
     for path in (b"big", b"a"):
-        fd = tree.open_file(tree.resolve(TreePath(path)), os.O_RDONLY)
+        fd = tree.contents.open_file(tree.resolve(TreePath(path)), os.O_RDONLY)
         assert os.pread(fd, 4, 0) == tree.read_file(TreePath(path))[:4]
         os.close(fd)
 
@@ -169,7 +169,7 @@ def test_a_big_file_is_read_where_there_is_no_room(tree: MergedTree, monkeypatch
     big = tree.resolve(TreePath(b"big"))
 
     assert _pieces(tree, big, len(_BIG), 700_001) == _BIG
-    assert tree.read(big, 10, len(_BIG) - 3) == _BIG[-3:]
+    assert tree.contents.read(big, 10, len(_BIG) - 3) == _BIG[-3:]
 
 
 def test_numbers_begin_where_asked(vault: OpenVault) -> None:
@@ -177,5 +177,5 @@ def test_numbers_begin_where_asked(vault: OpenVault) -> None:
     tree = open_commit(vault, _head(vault), first_ino=5 << 40)
 
     assert tree.root.ino == 5 << 40
-    assert tree.node_at(5 << 40) is tree.root
+    assert tree.pins.node_at(5 << 40) is tree.root
     assert tree.resolve(TreePath(b"a")).ino > 5 << 40

@@ -244,7 +244,7 @@ def test_file_that_goes_on_being_written_is_in_the_next_checkpoint(work: Workspa
     with work._opened.locked() as locked, locked.changing() as merged:
         node = merged.resolve(TreePath(b"f"))
         for text in (b"2\n", b"3\n"):
-            merged.write(node, text, 0)
+            merged.contents.write(node, text, 0)
             assert {change.path for change in save_checkpoint(locked, CheckpointRequest()).changed_files} == {b"f"}
 
 
@@ -270,7 +270,7 @@ def test_attribute_set_right_after_a_checkpoint(home: Avfs, work: Workspace) -> 
         work.checkpoint()
         opened = work._opened
         with opened.locked() as locked, locked.changing() as merged:
-            merged.set_xattr(merged.resolve(TreePath(b"f")), b"user.n", b"%d" % number)
+            merged.attributes.set_xattr(merged.resolve(TreePath(b"f")), b"user.n", b"%d" % number)
         home.close()
         work = home.open_vault("v").workspace()
         assert [change.path for change in work.checkpoint().sidecar_changed] == [b"f"]

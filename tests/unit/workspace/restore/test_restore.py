@@ -221,7 +221,7 @@ def test_what_no_checkpoint_holds_stays(work: Workspace) -> None:
     work.write("d/b", b"1")
     opened = work._opened
     with opened.locked() as locked, locked.changing() as merged:
-        merged.mknod(merged.resolve(TreePath(b"d")), b"pipe", 0o010644)
+        merged.making.mknod(merged.resolve(TreePath(b"d")), b"pipe", 0o010644)
     work.checkpoint("c2")
     result = work.restore("c1")
     assert {warning.path for warning in result.warnings if warning.code == "restore.kept"} == {b"d/pipe"}
@@ -234,13 +234,13 @@ def test_attributes_come_back(work: Workspace) -> None:
     work.write("d/a", b"1")
     opened = work._opened
     with opened.locked() as locked, locked.changing() as merged:
-        merged.set_xattr(merged.resolve(TreePath(b"d/a")), b"user.k=,%", b"\0\xff")
-        merged.set_xattr(merged.resolve(TreePath(b"d")), b"user.d", b"")
+        merged.attributes.set_xattr(merged.resolve(TreePath(b"d/a")), b"user.k=,%", b"\0\xff")
+        merged.attributes.set_xattr(merged.resolve(TreePath(b"d")), b"user.d", b"")
     work.checkpoint("c1")
     before = describe_tree(opened.read_view())
     with opened.locked() as locked, locked.changing() as merged:
-        merged.remove_xattr(merged.resolve(TreePath(b"d/a")), b"user.k=,%")
-        merged.set_xattr(merged.resolve(TreePath(b"d")), b"user.d", b"other")
+        merged.attributes.remove_xattr(merged.resolve(TreePath(b"d/a")), b"user.k=,%")
+        merged.attributes.set_xattr(merged.resolve(TreePath(b"d")), b"user.d", b"other")
     assert {change.path for change in work.checkpoint("c2").sidecar_changed} == {b"d", b"d/a"}
     work.restore("c1")
     assert describe_tree(opened.read_view()) == before
