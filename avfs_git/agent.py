@@ -54,7 +54,7 @@ class AVFS:
             identity: Author of commits.
             policy: The user's policy file for commands.
         """
-        self._avfs = Avfs(home or Path("~/.local/share/avfs").expanduser(), identity=identity, policy=policy)
+        self._avfs = Avfs(home, identity=identity, policy=policy)
         self._name = vault
         self._fork = fork
         self._vault: Vault | None = None

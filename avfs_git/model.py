@@ -72,6 +72,18 @@ class FileInfo:
 
 
 @value_class
+class EditResult:
+    """What replacing text in a file did, or would do."""
+
+    path: bytes
+    replacements: int
+    patch: bytes
+    """As `git diff` prints it, without its header."""
+    file: FileInfo | None
+    """The file that was written; None where nothing was to be written."""
+
+
+@value_class
 class TreeNode:
     """An entry with what stands below it."""
 

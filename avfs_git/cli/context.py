@@ -24,12 +24,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from avfs_git.cli.environment import (
     find_command,
     find_home,
-    find_identity,
-    find_user_policy,
-    is_in_hook,
     list_naming,
+    open_home,
     read_environment,
-    remote_environment,
     wants_color,
 )
 from avfs_git.cli.output.hints import Named
@@ -109,14 +106,8 @@ class State:
     def avfs(self) -> Avfs:
         """The home with its vaults."""
         if self._avfs is None:
-            from avfs_git.sdk import Avfs  # noqa: PLC0415 - loads libgit2; help does without
-
-            self._avfs = Avfs(
-                find_home(),
-                identity=find_identity,
-                remote_environment=remote_environment(asks=not self.json and sys.stdin.isatty() and sys.stderr.isatty()),
-                runs_hooks=not is_in_hook(),  # a hook that makes a checkpoint must not run itself again
-                policy=find_user_policy(),
+            self._avfs = open_home(
+                asks=not self.json and sys.stdin.isatty() and sys.stderr.isatty(),
                 on_wait=self._tell_of_waiting,
                 on_warnings=lambda warnings: self.output.warn(warnings),  # noqa: PLW0108 - `use_text` changes it
             )

@@ -16,7 +16,7 @@ What remotes need (credentials, ssh, proxies) is read by name in `gitstore.remot
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,9 @@ from avfs_git.paths import ROOT
 
 if TYPE_CHECKING:
     from avfs_git.cli.place import Place
-    from avfs_git.model import Identity
+    from avfs_git.host.locks.locks import Holder
+    from avfs_git.model import Identity, Warning
+    from avfs_git.sdk import Home
 
 
 def find_home() -> Path:
@@ -69,6 +71,32 @@ def find_identity(git_dir: Path) -> Identity:
     place = origin if origin is not None and origin.is_dir() else git_dir
     found = find_author(place, os.environ, default_email=default.email) or default
     return Identity(name or found.name, email or found.email)
+
+
+def open_home(
+    *,
+    asks: bool = False,
+    on_wait: Callable[[str, Holder | None], object] | None = None,
+    on_warnings: Callable[[Sequence[Warning]], object] | None = None,
+) -> Home:
+    """Open the home that the command line uses, with all that the environment says: also for programs, as `avfs_git.open_home`.
+
+    Args:
+        asks: Let git ask for passwords on the terminal.
+        on_wait: As for `Home`.
+        on_warnings: As for `Home`.
+    """
+    from avfs_git.sdk import Home  # noqa: PLC0415 - loads libgit2; help does without
+
+    return Home(
+        find_home(),
+        identity=find_identity,
+        remote_environment=remote_environment(asks=asks),
+        runs_hooks=not is_in_hook(),  # a hook that makes a checkpoint must not run itself again
+        policy=find_user_policy(),
+        on_wait=on_wait,
+        on_warnings=on_warnings,
+    )
 
 
 def wants_color() -> bool:

@@ -69,6 +69,7 @@ else:
     remotegit = LazyModule("avfs_git.gitstore.remote.runner")
 
 _SUFFIX = ".git"
+_DEFAULT = "~/.local/share/avfs"
 _OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted", "seal.key", "hooks.json", "hooks.lock"})
 """The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
@@ -78,7 +79,7 @@ class Home:
 
     def __init__(
         self,
-        home: Path,
+        home: Path | None = None,
         *,
         identity: Caller | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
@@ -92,7 +93,8 @@ class Home:
         """Use a home; the first vault makes its directory.
 
         Args:
-            home: The directory. A relative path is resolved now.
+            home: The directory; `~/.local/share/avfs` by default, as for the command line where no variable names another. A
+                relative path is resolved now.
             identity: Author of commits, unless a vault's settings name one; or a function that finds it for a vault's repository,
                 called before the first commit or session there.
             clock_ns: Gives the time of commits and operations, in nanoseconds since the epoch.
@@ -104,7 +106,7 @@ class Home:
             on_wait: Called with a fork and the process that holds it, if known, when a change waits for that process.
             on_warnings: Called with warnings that no result carries, such as files left out when file calls were recorded.
         """
-        self.home = Path(home).absolute()
+        self.home = (Path(home) if home is not None else Path(_DEFAULT).expanduser()).absolute()
         self._seal = Seal(self.home / "seal.key")
         self._remote_environment = remote_environment
         self._policy = None if policy is None else policy.absolute()

@@ -23,6 +23,7 @@ from avfs_git.model import (
     CheckpointDetails,
     CheckpointResult,
     Diff,
+    EditResult,
     FileInfo,
     LogEntry,
     MergeMode,
@@ -48,7 +49,7 @@ from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 if TYPE_CHECKING:
     from avfs_git.gitstore import holding
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
-    from avfs_git.sdk import commands
+    from avfs_git.sdk import commands, texts
     from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
@@ -74,6 +75,7 @@ else:
     overlap = LazyModule("avfs_git.workspace.merge.overlap")
     point = LazyModule("avfs_git.session.serve.point")
     revisions = LazyModule("avfs_git.workspace.vault.revisions")
+    texts = LazyModule("avfs_git.sdk.texts")
     workspaces = LazyModule("avfs_git.workspace.opened.workspace")
 
 _P = ParamSpec("_P")
@@ -228,6 +230,66 @@ class Workspace:
             return self._files.write(parse_tree_path(path), chunks, append=append, expect=expect)
         with client.spooled(self._opened, chunks) as content:
             return self._run(operations.write, parse_tree_path(path), content, append, expect, True, None)
+
+    def read_text(self, path: PathLike) -> str:
+        """Read a whole file as text.
+
+        Raises:
+            PathUnsuitable: If it is no file, or not text in UTF-8.
+            PathNotFound, PathEscapes: As `read`.
+        """
+        return texts.read_text(self, path)
+
+    def write_text(self, path: PathLike, text: str, *, expect: str | None = None) -> FileInfo:
+        """Write text to a file, in UTF-8; otherwise as `write`.
+
+        Raises:
+            InvalidInput: If the text cannot be written in UTF-8.
+            ContentChanged, PathUnsuitable: As `write`.
+        """
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"character {error.start} of the text cannot be written in UTF-8") from error
+        return self.write(path, data, expect=expect)
+
+    def edit(self, path: PathLike, *edits: tuple[str, str], replace_all: bool = False, dry_run: bool = False) -> EditResult:
+        """Replace texts in a file: all of them, in the given order, or none.
+
+        Args:
+            path: The file.
+            edits: Pairs of an old text and a new text. Each old text occurs exactly once.
+            replace_all: Let an old text occur more than once, and replace each occurrence.
+            dry_run: Only report the result.
+
+        Raises:
+            PathUnsuitable: If an old text does not occur, or occurs more than once; or if the file is not text in UTF-8.
+            ContentChanged: If another process changed the file meanwhile; nothing is written.
+            PathNotFound: If nothing is at the path.
+        """
+        return texts.edit(self, path, edits, replace_all=replace_all, dry_run=dry_run)
+
+    def walk(self, path: PathLike = "/") -> Iterator[FileInfo]:
+        """Visit everything below a directory, each directory before its entries; links are not followed.
+
+        Raises:
+            PathNotFound, PathUnsuitable: If there is no such directory.
+        """
+        return texts.walk(self, path)
+
+    def glob(self, pattern: str, path: PathLike = "/") -> Iterator[FileInfo]:
+        """Find entries below a directory whose path matches a pattern; only directories that may lead to one are read.
+
+        Args:
+            pattern: Names with `*`, `?` and `[…]`, separated by slashes; `**` stands for any number of directories, and at the
+                end for everything below.
+            path: The directory.
+
+        Raises:
+            InvalidInput: If the pattern is empty.
+            PathNotFound, PathUnsuitable: If there is no such directory.
+        """
+        return texts.glob(self, pattern, path)
 
     def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
         """Describe the entries of a directory, sorted by name."""

@@ -489,7 +489,18 @@ CHANGES = {
     "write": "x 1",
 }
 """All others, and those of them that have both."""
-ELSEWHERE = {"clone", "end", "fork dir", "vault create", "vault delete", "vault fork", "vault list", "vault trust", "vault use"}
+ELSEWHERE = {
+    "clone",
+    "end",
+    "fork dir",
+    "schema",
+    "vault create",
+    "vault delete",
+    "vault fork",
+    "vault list",
+    "vault trust",
+    "vault use",
+}
 """Verbs whose arguments name the vault or the directory: where they are called says nothing to them."""
 
 
