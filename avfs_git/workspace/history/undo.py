@@ -41,9 +41,12 @@ from avfs_git.workspace.vault.gitmoves import adopt_git_moves, list_unrecorded, 
 from avfs_git.workspace.vault.oplog import (
     BY,
     EXACT,
+    FILES,
     FORK_CREATE,
+    FORK_DELETE,
     GIT_HEAD,
     IN_MERGE,
+    LEFT_AT,
     OF_FORKS,
     OURS,
     REDO,
@@ -81,7 +84,41 @@ def find_next(vault: OpenVault, fork: str | None, direction: str) -> OpRecord | 
     """Find the operation that undo takes back, or redo does again, next; None if there is none."""
     if direction == UNDO:
         return vault.oplog.find_undoable(fork, partial(_is_as_made, vault))
-    return vault.oplog.find_redoable(fork)
+    return vault.oplog.find_redoable(fork, partial(_is_as_left, vault))
+
+
+def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
+    """Whether a fork is as it was when undo brought it back: no branch and no file has changed since, and it is not mounted.
+
+    Only looks: it holds no lock, so whoever deletes the fork again asks again with the workspace locked.
+    """
+    fork = deleted.fork
+    head = vault.read_head(fork)
+    if head is None:  # another process has removed the branch already
+        return True
+    if not any(ref == HEADS + fork and old == head.hex() for ref, old, _ in deleted.moves):
+        return False
+    for record in vault.oplog.read_fork(fork):
+        if record.kind == UNDO and record.target == deleted.id:
+            left_at, now = record.more.get(LEFT_AT) or [], _read_counters(vault, fork)
+            return any(then == value != "" for then, value in zip(left_at, now, strict=False))
+        if record.kind not in (UNDO, REDO, FILES):  # files count by the counters: what was there before may be recorded later
+            break
+    return False
+
+
+def _read_counters(vault: OpenVault, fork: str) -> list[str]:
+    """Tell with which epoch the files of a fork are unchanged, and which commit holds them all; empty while it is mounted.
+
+    A mount in which nothing was changed moves the epoch, and not that commit. Where no commit is known to hold them, it is "".
+    """
+    try:
+        with closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
+            if lock.session is not None:
+                return []
+            return [str(lock.epoch), lock.clean_commit.hex() if lock.epoch == lock.clean_epoch else ""]
+    except OSError:
+        return []
 
 
 def _is_as_made(vault: OpenVault, made: OpRecord) -> bool:
@@ -251,8 +288,9 @@ def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspac
     if (record.kind == FORK_CREATE) != back:
         _bring_back(vault, record, changes, new)
     elif vault.read_head(record.fork) is not None:
-        asks = back and not is_at_hand
-        if not end_fork(vault, record.fork, open_workspace, new, only_if=lambda _: not asks or _is_as_made(vault, record)):
+        is_unused = partial(_is_as_made if back else _is_as_left, vault, record)
+        asks = not (back and is_at_hand)
+        if not end_fork(vault, record.fork, open_workspace, new, only_if=lambda _: not asks or is_unused()):
             raise CannotUndo(record.description, f"somebody works in {quote(record.fork)} since")
     else:  # somebody has removed the branch already
         new.moves = [_as_move(change) for change in changes]
@@ -279,6 +317,8 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     state = read_own_state(vault, fork)
     if state is not None:
         new.more.update(facts_of(state))
+    if record.kind == FORK_DELETE:
+        new.more[LEFT_AT] = _read_counters(vault, fork)
     try:
         reach("undo.workspace_back")
         vault.move_refs(sorted(still, key=lambda change: change.name.startswith(HEADS)), new)

@@ -63,6 +63,8 @@ SIDECAR_BEFORE = "sidecar_before"
 """Likewise of the state before."""
 EXACT = "exact"
 """The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
+LEFT_AT = "left_at"
+"""The name, in `more`, of the epoch of a fork's files, and the commit that holds them all, when undo brought the fork back."""
 BY = "by"
 """The name, in `more`, of the fork at hand when another fork was made or deleted: `undo` there takes it back."""
 CAPTURED = "captured_ns"
@@ -430,10 +432,15 @@ class OpLog:
         others = (record for record in made if record.fork == fork or is_as_made(record))
         return max(next(mine, None), next(others, None), key=lambda record: done.index(record) if record is not None else -1)
 
-    def find_redoable(self, fork: str | None) -> OpRecord | None:
-        """Find the operation that `redo` does again next."""
+    def find_redoable(self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
+        """Find the operation that `redo` does again next.
+
+        Args:
+            fork: Which fork; all if not given.
+            is_as_left: Tells of a line that deleted a fork whether nothing was done there since undo brought it back.
+        """
         _, undone = _replay(self._list_turns(fork))
-        return undone[-1] if undone else None
+        return next((record for record in reversed(undone) if record.kind != FORK_DELETE or is_as_left(record)), None)
 
     def _list_turns(self, fork: str | None) -> list[OpRecord]:
         return [record for record in self.read() if fork is None or fork in (record.fork, record.more.get(BY))]

@@ -182,6 +182,44 @@ def test_another_fork_that_nobody_used_is_undone(vault: Vault, work: Workspace) 
     assert vault.workspace("other").read("a") == b"1"
 
 
+def test_deletion_of_a_fork_that_was_used_since_is_not_done_again(home: Avfs, vault: Vault, work: Workspace) -> None:
+    """Unsaved work in a fork that undo brought back keeps redo from it, wherever redo is called."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    vault.fork("other").write("before", b"uncommitted")
+    vault.delete_fork("other", by="main")
+    vault.undo(fork="main")
+    other = vault.workspace("other")
+    other.write("since", b"acknowledged")
+    with Avfs(home.home) as elsewhere:
+        for fork in ("main", "other", None):
+            with pytest.raises(NothingToUndo):
+                elsewhere.open_vault("v").redo(fork=fork)
+    other.write("later", b"goes on")
+    assert [other.read(name) for name in ("before", "since", "later")] == [b"uncommitted", b"acknowledged", b"goes on"]
+
+
+def test_deletion_of_a_fork_that_was_only_looked_at_is_done_again(home: Avfs, vault: Vault, work: Workspace) -> None:
+    """Reading is no use of a fork, whether or not everything in it was saved, and whether or not it was ever opened."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    vault.fork("unsaved").write("a", b"uncommitted")
+    saved = vault.fork("saved")
+    saved.write("a", b"2")
+    saved.checkpoint("c2")
+    vault.fork("unopened")
+    for name in ("unsaved", "saved", "unopened"):
+        vault.delete_fork(name, by="main")
+        vault.undo(fork="main")
+        with Avfs(home.home) as elsewhere:
+            there = elsewhere.open_vault("v").workspace(name)
+            there.status()
+            assert there.read("a")
+        vault.redo(fork="main")
+        assert not vault.has_fork(name)
+        vault.undo(fork="main")
+
+
 def test_deleted_label_comes_back(work: Workspace) -> None:
     """Taking a label away is an operation like any other."""
     work.write("a", b"1")
