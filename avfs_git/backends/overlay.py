@@ -24,7 +24,7 @@ from avfs_git.errors import FuseUnavailable, HostError, MountError
 from avfs_git.host.mounts.overlayfs import clear_volatile
 from avfs_git.host.processes.runner_handle import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
-from avfs_git.paths import Oid
+from avfs_git.paths import oid_of
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 
 _OPTIONS = ("userxattr", "index=off", "volatile")
@@ -154,6 +154,6 @@ def base_of(opened: OpenWorkspace) -> tuple[str, str | None] | None:
     state = opened.state
     if state.base is None:
         return None
-    commit = opened.vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    commit = opened.vault.store.read_commit(oid_of(state.base))
     own = commit.sidecar.hex() if commit.sidecar is not None else None
     return state.base, state.sidecar if state.sidecar != own else None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput
-from avfs_git.paths import Oid
+from avfs_git.paths import oid_of
 from avfs_git.session.life.record import FoundSession
 from avfs_git.session.life.request import Request
 from avfs_git.values import replace
@@ -47,7 +47,7 @@ def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, mount: Call
         try:
             if state.base is None:
                 return mount(replace(request, base=base))
-            own = vault.store.read_commit(Oid(bytes.fromhex(state.base))).sidecar
+            own = vault.store.read_commit(oid_of(state.base)).sidecar
             beside = state.sidecar if own is None or state.sidecar != own.hex() else None
             with lowers.holding(state.base, beside) as (place, fd):
                 return mount(replace(request, base=(state.base, state.sidecar, os.fspath(place)), base_fd=fd))

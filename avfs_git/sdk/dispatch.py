@@ -20,7 +20,7 @@ from avfs_git.gitstore.repository import is_lazy
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
-from avfs_git.paths import Oid, check_fork_name
+from avfs_git.paths import Oid, check_fork_name, oid_of
 from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
@@ -236,7 +236,7 @@ class Dispatch:
         if save:
             text = f"save before {name} is merged"
             saved = self.run(opened, operations.save_checkpoint, message=bookkeeping(text), description=text)
-            return (Oid(bytes.fromhex(saved.checkpoint.id)) if saved.checkpoint is not None else oid), saved.warnings
+            return (oid_of(saved.checkpoint.id) if saved.checkpoint is not None else oid), saved.warnings
         if self.run(opened, operations.read_status).clean:
             return oid, ()
         return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)

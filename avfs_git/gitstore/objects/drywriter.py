@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
+from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.trees import parse_tree, serialize_sorted, serialize_tree, write_edited
 from avfs_git.gitstore.objects.blobfile import hash_file
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore, hash_object
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
 from avfs_git.gitstore.source import Tree
 from avfs_git.paths import Oid
 
@@ -41,6 +41,10 @@ class DryWriter:
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Compute the id of a tree."""
         return self.add(KIND_TREE, serialize_tree(entries))
+
+    def add_commit(self, commit: Commit) -> Oid:
+        """Compute the id of a commit."""
+        return self.add(KIND_COMMIT, serialize_commit(commit))
 
     def add_sorted(self, tree: Tree) -> Oid:
         """Compute the id of a tree whose entries are in git's order, with names that git allows; it is not copied."""

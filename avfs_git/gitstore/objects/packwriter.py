@@ -25,7 +25,7 @@ from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.config.trust import is_private
 from avfs_git.gitstore.formats import packfile
-from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
+from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
 from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
@@ -176,6 +176,10 @@ class PackWriter:
         tree = sort_tree(entries)
         data = serialize_tree(tree, in_order=True)
         return self._remember(self.add(KIND_TREE, data), WrittenTree(tree, data))
+
+    def add_commit(self, commit: Commit) -> Oid:
+        """Take a commit and return its id."""
+        return self.add(KIND_COMMIT, serialize_commit(commit))
 
     def add_sorted(self, tree: Tree) -> Oid:
         """Take a tree whose entries are in git's order, with names that git allows, and return its id."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.proxy.exec.delta import subtract
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.environment import Inherited
@@ -133,7 +133,7 @@ class Commits:
             commit = commit or moved.hex()
             store = opened.vault.store
             old = store.read_commit(run.head).tree if run.head is not None else None
-            new = store.read_commit(Oid(bytes.fromhex(commit))).tree
+            new = store.read_commit(oid_of(commit)).tree
             changed = tuple(diff_trees(store, old, new, size_of=store.blob_size))
         return commit, self._with_renames(changed), saved.sidecar_changed
 

@@ -36,7 +36,7 @@ from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.runner_handle import NamespaceRefused
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import Oid
+from avfs_git.paths import oid_of
 from avfs_git.proxy.exec.commits import Commits, Run, describe
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.exec.environment import divide
@@ -424,7 +424,7 @@ class Executor:
             )
         if commit is not None and note is not None and not note.is_added:
             with aftermath(run.warnings, "the commit has no note"):
-                notes.add_note(opened.vault, Oid(bytes.fromhex(commit)), describe(run, finished, backend.name, len(changed)))
+                notes.add_note(opened.vault, oid_of(commit), describe(run, finished, backend.name, len(changed)))
         before = run.saved or (run.head.hex() if run.head is not None else None)
         StepLog(opened.layout.root, opened.fork).add(Step(run.redactor.command(run.request), before))
         out, err = streams

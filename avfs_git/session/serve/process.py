@@ -26,7 +26,7 @@ from avfs_git.faults import reach
 from avfs_git.fuse.handover.supervisor import supervise
 from avfs_git.lazy import LazyLogger, LazyModule
 from avfs_git.model import WHOLE_VAULT, Identity, SessionBackend, SessionState
-from avfs_git.paths import Oid
+from avfs_git.paths import oid_of
 from avfs_git.session.life.ending import ENDING
 from avfs_git.session.life.log import format_log, open_log
 from avfs_git.session.life.record import HeldSession, await_ending, begin
@@ -186,8 +186,8 @@ def _open_tree(session: Session) -> MergedTree | None:
     if request.fork == WHOLE_VAULT:
         return None
     if request.at is not None:
-        sidecar = Oid(bytes.fromhex(request.sidecar)) if request.sidecar is not None else None
-        return open_commit(session.vault, Oid(bytes.fromhex(request.at)), sidecar=sidecar)
+        sidecar = oid_of(request.sidecar) if request.sidecar is not None else None
+        return open_commit(session.vault, oid_of(request.at), sidecar=sidecar)
     opened = session.open_workspace()
     GitDir(opened).show(session.directory)
     return opened.merged

@@ -16,12 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avfs_git.gitstore.compare.treediff import diff_trees
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import Oid, show_path
+from avfs_git.paths import Oid, oid_of, show_path
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.mark import mark_captured
@@ -30,13 +27,11 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, tell_head_move
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
+from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
 _NAMED = 3
 """Paths that a description names; the others are counted."""
-
-Trees = tuple[Oid | None, Oid | None]
-"""The tree and the sidecar tree of a state."""
 
 
 def record_changes(
@@ -54,8 +49,7 @@ def record_changes(
     if opened.is_clean():
         return ()
     vault.prepare()
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         recorded, was = find_recorded(locked)
         captured = capture_workspace(locked, pack, CaptureRequest(skips_unreadable=True))
         now = (captured.tree, captured.sidecar)
@@ -83,8 +77,6 @@ def record_changes(
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))
-    finally:
-        pack.discard()
 
 
 def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
@@ -108,16 +100,16 @@ def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:
     synced = opened.synced_trees()
     cached = opened.cache.commit if opened.cache is not None else None
     if cached is None and opened.state.base is not None:
-        cached = Oid(bytes.fromhex(opened.state.base))
+        cached = oid_of(opened.state.base)
     last = vault.oplog.find_last_state(locked.fork)
     if last is None or last.after is None or (cached is not None and last.after == cached.hex()):
         return cached, synced
-    recorded = Oid(bytes.fromhex(last.after))
+    recorded = oid_of(last.after)
     commit = vault.store.read_commit(recorded)
     sidecar = vault.sidecar_tree(commit)
     if SIDECAR in last.more:
-        sidecar = vault.store.read_commit(Oid(bytes.fromhex(last.more[SIDECAR]))).tree
-    return recorded, (None if commit.tree == EMPTY_TREE else commit.tree, sidecar)
+        sidecar = vault.store.read_commit(oid_of(last.more[SIDECAR])).tree
+    return recorded, (tree_of(commit), sidecar)
 
 
 def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
@@ -130,7 +122,7 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
         return None
     for record in vault.oplog.read_fork(fork):
         if record.after == oid.hex():
-            return Oid(bytes.fromhex(record.more[SIDECAR])) if SIDECAR in record.more else named
+            return oid_of(record.more[SIDECAR]) if SIDECAR in record.more else named
         if record.kind == FORK_CREATE:
             break
     return named
@@ -144,7 +136,7 @@ def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
             told.setdefault(record.after, record.more.get(SIDECAR))
         if record.kind == FORK_CREATE:
             break
-    return {commit: Oid(bytes.fromhex(sidecar)) for commit, sidecar in told.items() if isinstance(sidecar, str)}
+    return {commit: oid_of(sidecar) for commit, sidecar in told.items() if isinstance(sidecar, str)}
 
 
 def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFORE) -> dict[str, object]:
@@ -162,7 +154,7 @@ def make_recorded_commit(
     """
     if recorded is not None:
         commit = locked.vault.store.read_commit(recorded)
-        if (None if commit.tree == EMPTY_TREE else commit.tree) == was[0] and locked.vault.sidecar_tree(commit) == was[1]:
+        if (tree_of(commit)) == was[0] and locked.vault.sidecar_tree(commit) == was[1]:
             return recorded, ()
     made, sidecar = _make_commit(locked, pack, was, recorded, "state before")
     return made, (made, sidecar)
@@ -171,13 +163,4 @@ def make_recorded_commit(
 def _make_commit(
     locked: LockedWorkspace, pack: PackWriter, trees: Trees, parent: Oid | None, text: str
 ) -> tuple[Oid, Oid | None]:
-    signature = locked.vault.signature()
-    sidecar = None
-    if trees[1] is not None:
-        sidecar = pack.add(
-            KIND_COMMIT, serialize_commit(Commit(trees[1], (), signature, signature, f"sidecar of {locked.fork}\n"))
-        )
-    tree = trees[0] if trees[0] is not None else pack.add(KIND_TREE, b"")
-    parents = (parent,) if parent is not None else ()
-    made = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text + "\n", sidecar=sidecar)))
-    return made, sidecar
+    return add_state(pack, locked.fork, locked.vault.signature(), trees, text + "\n", parent)

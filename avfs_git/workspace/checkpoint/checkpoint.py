@@ -15,12 +15,11 @@ from collections.abc import Iterator, Sequence
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
-from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
@@ -32,7 +31,6 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import (
-    Trees,
     describe_changes,
     find_recorded,
     find_sidecar,
@@ -52,6 +50,7 @@ from avfs_git.workspace.vault.gitmoves import (
     tell_head_move,
 )
 from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.states import Trees, add_sidecar
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
@@ -217,8 +216,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         check_new_label(label)
         if vault.refs.read(label_ref(locked.fork, label)) is not None:
             raise CheckpointExists(label)
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         recorded = find_recorded(locked)
         taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
         if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
@@ -232,15 +230,13 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old)})
         result = _record(locked, taken, pack, recorded, request, applied)
-    finally:
-        pack.discard()
     return replace(result, warnings=(*_warn_of_head(locked), *result.warnings, *merge_small_packs(vault)))
 
 
 def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:
     index = None
     if applied.index is not None and applied.captured is None:
-        index = applied.index(pack) or _empty_tree(pack)
+        index = applied.index(pack) or pack.add_tree({})
     return CaptureRequest(
         known=applied.known,
         index=index,
@@ -415,7 +411,7 @@ def _record(
     new_sidecar = None
     if captured.sidecar is not None:
         new_sidecar = _add_sidecar(locked, pack, signature, old_sidecar, captured.sidecar, applied.parents)
-    tree = captured.tree if captured.tree is not None else _empty_tree(pack)
+    tree = captured.tree if captured.tree is not None else pack.add_tree({})
     text = request.message or (f"checkpoint {label}" if label else "checkpoint")
     commit = Commit(
         tree,
@@ -425,7 +421,7 @@ def _record(
         text.rstrip("\n") + "\n",
         sidecar=new_sidecar,
     )
-    oid = pack.add(KIND_COMMIT, serialize_commit(commit))
+    oid = pack.add_commit(commit)
     changes = []
     if new_sidecar is not None and new_sidecar != old_sidecar:
         changes.append(RefChange(SIDECARS + fork, vault.refs.read(SIDECARS + fork), new_sidecar, lasting=True))
@@ -475,8 +471,7 @@ def _add_sidecar(
     beside = [oid for oid in (read(parent).sidecar for parent in parents) if oid not in (None, old)]
     if old is not None and not beside and read(old).tree == tree:
         return old
-    named = tuple(dict.fromkeys(oid for oid in (old or maybe_oid(locked.opened.state.sidecar), *beside) if oid is not None))
-    return pack.add(KIND_COMMIT, serialize_commit(Commit(tree, named, signature, signature, f"sidecar of {locked.fork}\n")))
+    return add_sidecar(pack, locked.fork, signature, tree, old or maybe_oid(locked.opened.state.sidecar), *beside)
 
 
 def _note_edits(
@@ -517,8 +512,3 @@ def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], r
             raise
         noting.clear()
         vault.move_refs(changes, record, after=edits)
-
-
-def _empty_tree(pack: PackWriter) -> Oid:
-    pack.add(KIND_TREE, b"")
-    return EMPTY_TREE

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
@@ -37,6 +35,7 @@ from avfs_git.workspace.creation.submodules import WithModules
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState
 from avfs_git.workspace.vault.oplog import OpRecord
 from avfs_git.workspace.vault.origin import create_workspace, facts_of
+from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 
@@ -184,28 +183,20 @@ def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -
     """
     head = vault.read_head(fork)
     head_commit = vault.store.read_commit(head) if head is not None else None
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None, place=place)
         signature = vault.signature()
-        sidecar = None
-        changes = []
-        if captured.sidecar is not None:
-            text = f"sidecar of {fork}\n"
-            sidecar = pack.add(KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (), signature, signature, text)))
-            changes.append(RefChange(SIDECARS + fork, None, sidecar))
         commit = head
         if head_commit is None or head_commit.tree != captured.tree:
-            tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
             text = "import\n" if head is None else "uncommitted changes at import\n"
-            commit = pack.add(
-                KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head else (), signature, signature, text, sidecar=sidecar))
-            )
+            commit, sidecar = add_state(pack, fork, signature, (captured.tree, captured.sidecar), text, head)
+        else:
+            sidecar = add_sidecar(pack, fork, signature, captured.sidecar) if captured.sidecar is not None else None
+        changes = [RefChange(SIDECARS + fork, None, sidecar)] if sidecar is not None else []
+        if commit != head:
             changes.append(RefChange(HEADS + fork, head, commit))
         pack.finish()
         vault.refs.update(changes)
-    finally:
-        pack.discard()
     assert commit is not None  # noqa: S101 - the head, or made just now
     state = WorkspaceState(
         fork=fork,

@@ -20,10 +20,9 @@ import hashlib
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, NotAVault
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.host.files.modes import make_dir
@@ -90,7 +89,7 @@ class Lookback:
         tree = pack.add_tree({name: (MODE_TREE, oid) for name, oid in parts.items() if oid is not None})
         signature = self._vault.signature()
         text = f"a directory as it was forked\n\n{self._rules}\n"
-        self._commit = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, (), signature, signature, text)))
+        self._commit = pack.add_commit(Commit(tree, (), signature, signature, text))
 
     def note(self, captured: Captured) -> None:
         """Remember the state, once the pack is on disk. Where that fails, or somebody else was faster, it is not remembered."""

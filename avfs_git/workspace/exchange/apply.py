@@ -29,7 +29,7 @@ from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
 from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, components, join, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_path, split
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.vault.oplog import FORK_CREATE
@@ -87,7 +87,7 @@ def apply_fork(
                 if held != _held(change.old_mode, change.old_oid):
                     own.append(show_path(change.path))
                 if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
-                    read_target(vault.store, Oid(bytes.fromhex(change.new_oid)))  # before anything is written
+                    read_target(vault.store, oid_of(change.new_oid))  # before anything is written
                 todo.append((change, held))
             if own:
                 raise ApplyConflict(os.fspath(directory), own)
@@ -109,7 +109,7 @@ def _beginning(vault: OpenVault, fork: str) -> Oid:
     for record in vault.oplog.read_fork(fork):
         base = record.more.get("base")
         if record.kind in {FORK_CREATE, "vault_create"} and base is not None:
-            return Oid(bytes.fromhex(base))
+            return oid_of(base)
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
 
 
@@ -183,7 +183,7 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> boo
         with suppress(FileExistsError):
             os.mkdir(part, dir_fd=place.fd)
         place = open_beneath(place.fd, [part])
-    oid = Oid(bytes.fromhex(change.new_oid))
+    oid = oid_of(change.new_oid)
     try:
         if change.new_mode == MODE_SYMLINK:
             os.symlink(read_target(vault.store, oid), temporary, dir_fd=place.fd)

@@ -26,13 +26,13 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from avfs_git.errors import AvfsError, ObjectCorrupt, quote
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
 from avfs_git.gitstore.objects.owncommits import find_commits, list_sidecars
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT
+from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.model import Warning
-from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
+from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.layer.sidecar import (
     Meta,
@@ -144,7 +144,7 @@ def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid
         return None
     commit = vault.store.read_commit(newest)
     stands_for = (_STANDS_FOR, (named or newest).hex().encode("ascii"))
-    return pack.add(KIND_COMMIT, serialize_commit(replace(commit, parents=(), sidecar=None, extra=(stands_for,))))
+    return pack.add_commit(replace(commit, parents=(), sidecar=None, extra=(stands_for,)))
 
 
 def _read_stands_for(vault: OpenVault, sidecar: Oid) -> Oid | None:
@@ -152,7 +152,7 @@ def _read_stands_for(vault: OpenVault, sidecar: Oid) -> Oid | None:
     with suppress(AvfsError, ValueError):
         for key, value in vault.store.read_commit(sidecar).extra:
             if key == _STANDS_FOR and len(value) == _HEX_SIZE:
-                named = Oid(bytes.fromhex(value.decode("ascii")))
+                named = oid_of(value)
                 return None if vault.store.own_commits.has(named) else named
     return None
 
@@ -234,7 +234,7 @@ def _accept_chain(
             counts[oid] = oid
         elif tree is not None:
             made = replace(commit, tree=tree, parents=tuple(parents), extra=(), sidecar=None)
-            counts[oid] = pack.add(KIND_COMMIT, serialize_commit(made))
+            counts[oid] = pack.add_commit(made)
     if refused:
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
         warnings.append(Warning("fetch.sidecar_refused", f"a sidecar of {quote(remote)} is refused: {refused[0]}{more}"))

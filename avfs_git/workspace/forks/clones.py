@@ -22,17 +22,15 @@ from pathlib import Path
 from avfs_git.errors import ForkExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, read_head
 from avfs_git.gitstore.takeover import import_as_remote
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import Oid, check_fork_name
+from avfs_git.paths import Oid, check_fork_name, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.creation.atomic import vault_made
@@ -42,6 +40,7 @@ from avfs_git.workspace.forks.trash import clear_orphan
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.oplog import FORK_CREATE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
+from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 REMOTE = "origin"
@@ -121,8 +120,7 @@ def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None,
         if branch is not None and branch.startswith(HEADS):
             upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
     head_commit = vault.store.read_commit(head) if head is not None else None
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         tracked = head_commit.tree if head_commit is not None else None
         # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
         lookback = Lookback(vault, git_dir, tracked) if parent is None else None
@@ -130,23 +128,17 @@ def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None,
         if lookback is not None:
             lookback.keep(pack, captured)
         signature = vault.signature()
-        sidecar = None
-        if captured.sidecar is not None:
-            text = f"sidecar of {name}\n"
-            sidecar = pack.add(KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (), signature, signature, text)))
         base = head
         if head_commit is None or head_commit.tree != captured.tree:
-            tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
             text = "import\n" if head is None else f"present state of {source.name}\n"
-            parents = (head,) if head is not None else ()
-            base = pack.add(KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, text, sidecar=sidecar)))
+            base, sidecar = add_state(pack, name, signature, (captured.tree, captured.sidecar), text, head)
+        else:
+            sidecar = add_sidecar(pack, name, signature, captured.sidecar) if captured.sidecar is not None else None
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
         _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author)
         if lookback is not None:
             lookback.note(captured)
-    finally:
-        pack.discard()
     warnings = list(captured.warnings)
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
         text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
@@ -231,7 +223,7 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
         return False
     if head.hex() == state.forked_at:
         return True
-    here, base = vault.store.read_commit(head), vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    here, base = vault.store.read_commit(head), vault.store.read_commit(oid_of(state.base))
     return (
         [parent.hex() for parent in here.parents] == [state.forked_at]
         and here.tree == base.tree
@@ -264,6 +256,6 @@ def _moved_inside(vault: OpenVault, fork: str) -> bool:
     state, head = peek_state(vault, fork), vault.read_head(fork)
     if state is None or state.base is None or head is None:
         return False
-    base = vault.store.read_commit(Oid(bytes.fromhex(state.base)))
+    base = vault.store.read_commit(oid_of(state.base))
     was, now = vault.sidecar_tree(base), vault.sidecar_tree(vault.store.read_commit(head))
     return was is not None and any(_OF_HISTORY.search(change.path) for change in diff_sidecars(vault.store, was, now))

@@ -31,7 +31,7 @@ from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import CheckpointResult, ForkInfo, Identity
-from avfs_git.paths import Oid, check_fork_name
+from avfs_git.paths import Oid, check_fork_name, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import find_sidecar
@@ -222,7 +222,7 @@ def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     at = head
     for _ in range(_HISTORY_LOOKED_AT):
         if at.hex() == base:
-            return Oid(bytes.fromhex(state.sidecar)) if state.sidecar is not None else None
+            return oid_of(state.sidecar) if state.sidecar is not None else None
         commit = vault.store.read_commit(at)
         if commit.sidecar is not None or not commit.parents:
             return commit.sidecar

@@ -14,7 +14,7 @@ from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
@@ -89,7 +89,7 @@ def _diff_files(
 
 def _contents_of(change: ChangedFile) -> Iterator[Oid]:
     sides = ((change.old_mode, change.old_oid), (change.new_mode, change.new_oid))
-    return (Oid(bytes.fromhex(oid)) for mode, oid in sides if oid is not None and mode != MODE_GITLINK)
+    return (oid_of(oid) for mode, oid in sides if oid is not None and mode != MODE_GITLINK)
 
 
 def _is_within(path: bytes, paths: Sequence[TreePath]) -> bool:

@@ -14,16 +14,17 @@ from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore.compare import walk as commits
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.commits import Commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
 from avfs_git.workspace.vault.gitmoves import list_made_inside
 from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -182,7 +183,7 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
 def _with_size(vault: OpenVault, change: ChangedFile) -> ChangedFile:
     if change.new_oid is None or change.new_mode in (MODE_TREE, MODE_GITLINK):
         return change
-    return replace(change, size=vault.store.blob_size(Oid(bytes.fromhex(change.new_oid))))
+    return replace(change, size=vault.store.blob_size(oid_of(change.new_oid)))
 
 
 def find_version(vault: OpenVault, fork: str, path: TreePath, number: int) -> PathVersion:
@@ -206,7 +207,7 @@ def stream_past(vault: OpenVault, name: str, path: TreePath, *, fork: str | None
         PathUnsuitable: If it is no file there.
     """
     commit = vault.store.read_commit(resolve_revision(vault, name, fork=fork))
-    tree = None if commit.tree == EMPTY_TREE else commit.tree  # which need not be stored
+    tree = tree_of(commit)  # which need not be stored
     lower = LowerTree(vault.store, tree, vault.sidecar_tree(commit), default_mtime_ns=commit.committer.when_s * 1_000_000_000)
     entry = lower.lookup(path)
     if entry is None:

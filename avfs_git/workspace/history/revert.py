@@ -12,7 +12,7 @@ from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import PathVersion, RestoreResult
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import TreePath, oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, take
 from avfs_git.workspace.history.history import list_path_versions
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -36,7 +36,7 @@ def revert_path(locked: LockedWorkspace, path: TreePath) -> RestoreResult:
     wanted = versions[:1] if _is_uncommitted(locked, path) else versions[1:]
     if not wanted:
         raise PathUnsuitable(b"/" + path, "has no earlier version")
-    target = Oid(bytes.fromhex(wanted[0].checkpoint))
+    target = oid_of(wanted[0].checkpoint)
     return restore_state(locked, target, paths=[path], name=f"version {wanted[0].number}", kind="revert")
 
 

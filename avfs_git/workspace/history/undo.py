@@ -20,7 +20,7 @@ from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.locks.locks import LookingLock
 from avfs_git.model import Operation, UndoResult, Warning
-from avfs_git.paths import Oid, maybe_oid
+from avfs_git.paths import maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
 from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
@@ -304,7 +304,7 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     """Bring a fork back: its workspace from the trash, then its refs, with `new` as the line in the log."""
     fork = record.fork
     gone = _last_end(vault, record)
-    moves = [RefChange(ref, None, Oid(bytes.fromhex(old))) for ref, old, _ in gone.moves if old is not None] if gone else changes
+    moves = [RefChange(ref, None, oid_of(old)) for ref, old, _ in gone.moves if old is not None] if gone else changes
     # Sidecars and labels before the branch, by which the fork is found.
     still = [
         # The others harm nothing without the branch, and a new fork of that name clears them away.

@@ -16,15 +16,15 @@ from dataclasses import replace
 
 from avfs_git.errors import RefConflict
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult, Warning
-from avfs_git.paths import Oid
+from avfs_git.paths import oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, recorded_sidecar, saving_first
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.gitmoves import check_head
+from avfs_git.workspace.vault.states import tree_of
 
 _TRIES = 5
 
@@ -52,9 +52,9 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
         told = join_warnings(told, left_out)
         with host_errors("merge what others have put on the branch"):
             reach("catchup.saved")
-        ours = Oid(bytes.fromhex(saved)) if saved is not None else came_from
+        ours = oid_of(saved) if saved is not None else came_from
         commit = locked.vault.store.read_commit(ours)
-        now = (None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, ours, commit))
+        now = (tree_of(commit), recorded_sidecar(locked, ours, commit))
         start = Start(ours, now, saved, branch=head, warnings=told)
         try:
             return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))

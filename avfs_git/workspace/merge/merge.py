@@ -19,27 +19,27 @@ from pathlib import Path
 from avfs_git.errors import InvalidInput, NotFastForward, UnrelatedHistories, quote
 from avfs_git.gitstore.compare.treediff import Entry, changed_file, find_differences
 from avfs_git.gitstore.config.gitconfig import read_config
-from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.choose import make_engine
 from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergeEngine, TreeConflict
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
-from avfs_git.paths import Oid, TreePath, show_path
+from avfs_git.paths import Oid, TreePath, oid_of, show_path
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_small_packs, save_first
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import Advanced, OtherSide, advance
-from avfs_git.workspace.restore.aside import Trees, saved_trees
+from avfs_git.workspace.restore.aside import saved_trees
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
 from avfs_git.workspace.vault.gitmoves import check_head
+from avfs_git.workspace.vault.states import Trees
 
 MERGED = "merged"
 """The name, in the log's `more`, of the commit that was merged."""
@@ -116,8 +116,7 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
 def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Merge a commit into a fork that has nothing uncommitted; raises as `merge_commit` does."""
     vault = locked.vault
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         in_workspace = options.in_workspace
         merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
@@ -130,8 +129,6 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         if merged.outcome in ("up_to_date", "conflicted"):
             return replace(result, warnings=join_warnings(result.warnings, start.warnings))
         done = _advance(locked, pack, start, theirs, merged, options)
-    finally:
-        pack.discard()
     return replace(
         result,
         commit=done.head.hex(),
@@ -174,7 +171,7 @@ def save_target(locked: LockedWorkspace, description: str) -> Start:
     result = save_first(locked, description)
     assert result.checkpoint is not None  # noqa: S101 - saving makes a first commit where there is none
     saved = result.checkpoint.id if result.outcome == "created" else None
-    return Start(Oid(bytes.fromhex(result.checkpoint.id)), saved_trees(locked, saved), saved, warnings=result.warnings)
+    return Start(oid_of(result.checkpoint.id), saved_trees(locked, saved), saved, warnings=result.warnings)
 
 
 def merge_in_memory(
@@ -243,7 +240,7 @@ def add_merge(
         return theirs
     parents = (ours,) if options.mode is MergeMode.SQUASH else (ours, theirs)
     commit = Commit(merged.tree, parents, signature, signature, "not committed yet\n")
-    return sink.add(KIND_COMMIT, serialize_commit(commit), keep=True)
+    return sink.add_commit(commit)
 
 
 def describe_merge(
@@ -296,7 +293,7 @@ def _advance(
             return theirs
         parents = (start.head,) if options.mode is MergeMode.SQUASH else (start.head, theirs)
         signature = locked.signature()
-        return sink.add(KIND_COMMIT, serialize_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar)))
+        return sink.add_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar))
 
     return advance(
         locked,

@@ -21,12 +21,10 @@ from contextlib import suppress
 
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, find_entry
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
@@ -40,10 +38,11 @@ from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
 from avfs_git.workspace.restore.application import Application
-from avfs_git.workspace.restore.aside import Trees, save_aside, saved_trees
+from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.vault.oplog import OURS, SIDECAR, OpRecord
+from avfs_git.workspace.vault.states import Trees, add_state
 
 REBASE, CHERRY_PICK = "rebase", "cherry_pick"
 _MARKERS = re.compile(rb"^(?:<{7,}|>{7,}) ", re.MULTILINE)
@@ -87,23 +86,12 @@ def _begin(
         captured.tree = adopt_submodules(pack, captured.tree, tree)
         if plan.brought and (captured.tree or EMPTY_TREE) != tree:
             raise NotIgnoredHere(captured.tree)
-        signature = locked.signature()
         head, theirs = oid_of(merging.head), oid_of(merging.theirs)
-        sidecar = None
-        if captured.sidecar is not None:
-            held = vault.read_sidecar_ref(locked.fork)
-            beside = Commit(captured.sidecar, (held,) if held else (), signature, signature, f"sidecar of {locked.fork}\n")
-            sidecar = pack.add(KIND_COMMIT, serialize_commit(beside))
         # On no branch: what a power cut takes is put back from it.
-        made = Commit(
-            captured.tree or EMPTY_TREE,
-            tuple(dict.fromkeys((head, *_needed(merging), theirs))),
-            signature,
-            signature,
-            f"conflicts of merging '{merging.source}'\n",
-            sidecar=sidecar,
-        )
-        oid = pack.add(KIND_COMMIT, serialize_commit(made))
+        trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
+        text = f"conflicts of merging '{merging.source}'\n"
+        parents = (head, *_needed(merging), theirs)
+        oid, sidecar = add_state(pack, locked.fork, locked.signature(), trees, text, *parents, sidecar_before=held)
         pack.finish(hold=True)
         vault.refs.update(vault.hold(sidecar, oid))
         text = f"begin to merge {merging.source}"

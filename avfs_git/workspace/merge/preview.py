@@ -11,9 +11,9 @@ import stat
 from collections.abc import Iterator
 
 from avfs_git.errors import FileChanging
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, hash_object
+from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import Taken, take
@@ -39,7 +39,7 @@ class Preview(DryWriter):
         tree = taken.captured.tree or self.add_tree({})
         parents = (taken.head,) if taken.head is not None else ()
         made_up = Commit(tree, parents, self._signature, self._signature, "not committed yet\n")
-        return self.add(KIND_COMMIT, serialize_commit(made_up), keep=True)
+        return self.add_commit(made_up)
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object."""

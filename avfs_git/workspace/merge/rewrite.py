@@ -21,13 +21,13 @@ from dataclasses import dataclass, replace
 
 from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
 from avfs_git.gitstore.compare.treediff import diff_trees
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, MergedTrees, MergeEngine
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
@@ -213,8 +213,7 @@ def _put_on(
     read = vault.store.read_commit
     stand = stand or _Stand(onto, read(onto).tree, [])
     own = list_told_sidecars(vault, locked.fork)
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         if resolved is not None:
             _add_commit(locked, pack, stand, _read_own(pack, resolved, own), start.now[0] or pack.add_tree({}), plan)
         stop = _put_all(locked, pack, stand, picked, plan, own)
@@ -234,7 +233,7 @@ def _put_on(
             if newest is None:
                 return last
             # What was put on last names the sidecar of the present.
-            return sink.add(KIND_COMMIT, serialize_commit(replace(newest, sidecar=sidecar)))
+            return sink.add_commit(replace(newest, sidecar=sidecar))
 
         done = advance(
             locked,
@@ -248,8 +247,6 @@ def _put_on(
             keeps_head=True,
             ends_merge=plan.ends_merge,
         )
-    finally:
-        pack.discard()
     commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])
     return RewriteResult(
         "rewritten",
@@ -303,7 +300,7 @@ def _add_commit(
     signature = locked.signature()
     sidecar = commit.sidecar if plan.kind == REBASE else None
     stand.newest = replace(commit, tree=tree, parents=(stand.last,), committer=signature, sidecar=sidecar, extra=())
-    stand.last = pack.add(KIND_COMMIT, serialize_commit(stand.newest))
+    stand.last = pack.add_commit(stand.newest)
     stand.made.append(stand.last)
 
 
@@ -381,14 +378,13 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
     messages = [vault.store.read_commit(oid).message.strip() for oid in reversed(squashed)]
     told = [text for text in messages if not is_bookkeeping(text)]
     text = message or "\n\n".join(told or messages)
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         one = replace(newest, parents=(first,), committer=signature, message=text.rstrip("\n") + "\n", extra=())
-        made = [pack.add(KIND_COMMIT, serialize_commit(one))]
+        made = [pack.add_commit(one)]
         for oid in reversed(above):
             commit = _read_own(vault.store, oid, own)
             parents = (made[-1], *commit.parents[1:])
-            made.append(pack.add(KIND_COMMIT, serialize_commit(replace(commit, parents=parents, committer=signature, extra=()))))
+            made.append(pack.add_commit(replace(commit, parents=parents, committer=signature, extra=())))
         pack.finish(hold=True)
         assert head is not None  # noqa: S101 - the line leads to it
         change = RefChange(HEADS + locked.fork, head, made[-1])
@@ -401,8 +397,6 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
             moves=[(change.name, head.hex(), made[-1].hex())],  # no state after: the workspace may hold something else
         )
         vault.move_refs([*vault.hold(head), change], record)
-    finally:
-        pack.discard()
     commits = tuple(oid.hex() for oid in made)
     return RewriteResult("rewritten", locked.fork, head.hex(), made[-1].hex(), commits, warnings=tuple(merge_small_packs(vault)))
 

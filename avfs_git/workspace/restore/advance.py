@@ -23,14 +23,12 @@ from dataclasses import dataclass, field
 
 from avfs_git.errors import InternalError, LeftInForce, PathUnsuitable
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, join, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, join, maybe_oid, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.layer.sidecar import Meta
@@ -45,10 +43,10 @@ from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
-from avfs_git.workspace.restore.aside import Trees
 from avfs_git.workspace.restore.restore import announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS
 from avfs_git.workspace.vault.oplog import CAPTURED, OURS, SIDECAR, OpRecord
+from avfs_git.workspace.vault.states import Trees, add_sidecar
 
 MakeHead = Callable[[PackWriter, Oid | None], Oid]
 """Makes or names the commit that the branch moves to, given the commit of its sidecar."""
@@ -265,12 +263,8 @@ def _add_sidecar(
     theirs = pack.read_commit(other.commit).sidecar if other is not None else None
     if held is not None and theirs in (None, held) and pack.read_commit(held).tree == captured.sidecar:
         return held, False
-    started_from = locked.opened.state.sidecar
-    before = held or (Oid(bytes.fromhex(started_from)) if started_from else None)
-    parents = tuple(dict.fromkeys(oid for oid in (before, theirs) if oid is not None))
-    signature = locked.signature()
-    commit = Commit(captured.sidecar, parents, signature, signature, f"sidecar of {fork}\n")
-    return pack.add(KIND_COMMIT, serialize_commit(commit)), True
+    before = held or maybe_oid(locked.opened.state.sidecar)
+    return add_sidecar(pack, fork, locked.signature(), captured.sidecar, before, theirs), True
 
 
 # --- what has to be done --------------------------------------------------------------------------------------

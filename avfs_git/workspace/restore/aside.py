@@ -9,19 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TREE
 from avfs_git.model import Warning
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar, take
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-
-Trees = tuple[Oid | None, Oid | None]
-"""The tree and the sidecar tree of a state."""
+from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 
 
 class Aside(NamedTuple):
@@ -44,8 +39,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
     compared with it.
     """
     vault = locked.vault
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         taken = take(locked, pack, onto=onto)
         captured = taken.captured
         warnings = captured.warnings.copy()
@@ -53,24 +47,12 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
             if taken.head is not None:
                 warnings += mark_recorded(locked, captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
             return Aside(None, tuple(warnings))
-        signature = locked.signature()
-        sidecar = None
-        if captured.sidecar is not None:
-            held = vault.read_sidecar_ref(locked.fork)
-            text = f"sidecar of {locked.fork}\n"
-            sidecar = pack.add(
-                KIND_COMMIT, serialize_commit(Commit(captured.sidecar, (held,) if held else (), signature, signature, text))
-            )
-        tree = captured.tree if captured.tree is not None else pack.add(KIND_TREE, b"")
-        parents = (taken.head,) if taken.head else ()
-        oid = pack.add(
-            KIND_COMMIT, serialize_commit(Commit(tree, parents, signature, signature, bookkeeping(description), sidecar=sidecar))
-        )
+        trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
+        text = bookkeeping(description)
+        oid, sidecar = add_state(pack, locked.fork, locked.signature(), trees, text, taken.head, sidecar_before=held)
         pack.finish(hold=True)
         vault.refs.update(vault.hold(sidecar, oid))
         warnings += mark_captured(locked, captured, commit=oid)
-    finally:
-        pack.discard()
     return Aside(oid.hex(), tuple(warnings))
 
 
@@ -80,9 +62,9 @@ def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:
     Either may be a commit of which the stat cache does not know, as after a crash, or on a disk that failed then.
     """
     if saved is not None:
-        made = locked.vault.store.read_commit(Oid(bytes.fromhex(saved)))
-        return None if made.tree == EMPTY_TREE else made.tree, locked.vault.sidecar_tree(made)
+        made = locked.vault.store.read_commit(oid_of(saved))
+        return tree_of(made), locked.vault.sidecar_tree(made)
     head, commit = locked.head()
     if commit is None:
         return locked.opened.synced_trees()
-    return None if commit.tree == EMPTY_TREE else commit.tree, recorded_sidecar(locked, head, commit)
+    return tree_of(commit), recorded_sidecar(locked, head, commit)

@@ -61,8 +61,7 @@ def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
 def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
     """Apply what differs between a copy and its workspace; tell whether anything does."""
     vault = locked.vault
-    pack = PackWriter(vault.store)
-    try:
+    with PackWriter(vault.store) as pack:
         before = take(locked, pack).captured
         layer = PlainDirectory(place, is_own=True)
 
@@ -88,8 +87,6 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
                 for step in reversed(steps):  # directories last: what comes into one changes its time
                     if step.after is not None and step.path not in change.in_the_way:
                         merged.attributes.utimens(merged.resolve(step.path, follow_last=False), mtime_ns=step.after.mtime_ns)
-    finally:
-        pack.discard()
     return [*after.warnings, *change.warnings], bool(steps)
 
 

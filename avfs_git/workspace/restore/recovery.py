@@ -28,9 +28,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.paths import ROOT, Oid, TreePath, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, oid_of, show_path, split
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, plan_steps
 from avfs_git.vfs.layer.readers import UpperReader
@@ -45,6 +44,7 @@ from avfs_git.workspace.restore.plaincopy import take_in_left
 from avfs_git.workspace.restore.restore import is_complete, put_back
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.oplog import CAPTURED, SIDECAR, SINCE
+from avfs_git.workspace.vault.states import tree_of
 
 _NAMED = 50
 """Paths that are named one by one; the warning after them counts the others."""
@@ -108,18 +108,18 @@ def _find_record(locked: LockedWorkspace) -> _Record:
     vault, state = locked.vault, locked.opened.state
     at_ns = 0
     since_ns = next((int(found.more[SINCE]) for found in vault.oplog.read_fork(locked.fork) if SINCE in found.more), 0)
-    commit = Oid(bytes.fromhex(state.base)) if state.base is not None else None
+    commit = oid_of(state.base) if state.base is not None else None
     record = vault.oplog.find_last_state(locked.fork)
     if record is not None and record.after is not None:
-        commit, at_ns = Oid(bytes.fromhex(record.after)), int(record.more.get(CAPTURED, record.created_at_ns))
+        commit, at_ns = oid_of(record.after), int(record.more.get(CAPTURED, record.created_at_ns))
     if commit is None or commit.hex() == state.base:
         root = locked.opened.lower.root
         return _Record(commit, root.tree, root.sidecar, at_ns, since_ns)
     read = vault.store.read_commit(commit)
     sidecar = vault.sidecar_tree(read)
     if record is not None and SIDECAR in record.more:
-        sidecar = vault.store.read_commit(Oid(bytes.fromhex(record.more[SIDECAR]))).tree
-    return _Record(commit, None if read.tree == EMPTY_TREE else read.tree, sidecar, at_ns, since_ns)
+        sidecar = vault.store.read_commit(oid_of(record.more[SIDECAR])).tree
+    return _Record(commit, tree_of(read), sidecar, at_ns, since_ns)
 
 
 def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:

@@ -54,11 +54,12 @@ from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
-from avfs_git.workspace.restore.aside import Aside, Trees, save_aside, saved_trees
+from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.oplog import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.states import Trees, tree_of
 
 
 def restore_state(
@@ -184,7 +185,7 @@ def _count(paths: Sequence[TreePath]) -> str:
 
 def _target_trees(locked: LockedWorkspace, oid: Oid, commit: Commit, now: Trees) -> Trees:
     """Find the trees of a state. A commit of git's says nothing of untracked files: they stay."""
-    tree = None if commit.tree == EMPTY_TREE else commit.tree
+    tree = tree_of(commit)
     sidecar = find_sidecar(locked.vault, locked.fork, oid)
     return tree, locked.vault.store.read_commit(sidecar).tree if sidecar is not None else now[1]
 
@@ -459,7 +460,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     now = saved_trees(locked, saved)
     sidecar = replay.sidecar or commit.sidecar
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else None
-    wanted = None if commit.tree == EMPTY_TREE else commit.tree, now[1] if sidecar is None and not replay.is_exact else beside
+    wanted = tree_of(commit), now[1] if sidecar is None and not replay.is_exact else beside
     steps = _plan(vault.store, now, wanted, commit, ())
     vault.store.expect(list_contents(steps))
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)

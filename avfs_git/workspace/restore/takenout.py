@@ -20,12 +20,12 @@ from dataclasses import dataclass
 
 from avfs_git.errors import ContentChanged, FileChanging
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
 from avfs_git.gitstore.objects.blobfile import SizeChanged
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT
+from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.host.files.beneath import open_at
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.flush import await_writes
@@ -146,9 +146,7 @@ def _keep(locked: LockedWorkspace, place: Staging, saved: LowerTree | None) -> l
         signature = locked.signature()
         text = "what programs wrote while their files were replaced\n"
         tree = edit_tree(pack, pack, base, edits) or EMPTY_TREE
-        commit = pack.add(
-            KIND_COMMIT, serialize_commit(Commit(tree, (head,) if head is not None else (), signature, signature, text))
-        )
+        commit = pack.add_commit(Commit(tree, (head,) if head is not None else (), signature, signature, text))
         pack.finish(hold=True)
         locked.vault.refs.update(locked.vault.hold(commit))
     finally:

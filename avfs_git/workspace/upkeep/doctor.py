@@ -25,7 +25,7 @@ from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import DoctorReport, Problem, Severity
-from avfs_git.paths import Oid, show_path
+from avfs_git.paths import Oid, oid_of, show_path
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import take
@@ -154,7 +154,7 @@ def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
             said = logged[-1].new.hex()
     if said is None or len(said) != 40:
         return None
-    last = Oid(bytes.fromhex(said))
+    last = oid_of(said)
     return last if vault.store.exists(last) else None
 
 

@@ -44,7 +44,7 @@ from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import GarbageResult, Warning
-from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.paths import Oid, fork_dir_name, oid_of
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
 from avfs_git.workspace.vault.oplog import INTENT, SINCE, Chosen, OpRecord
@@ -200,7 +200,7 @@ def _check_workspaces(vault: OpenVault) -> None:
         with contextlib.suppress(WorkspaceDamaged):  # what such a file said stands in the log
             state = vault.layout.workspace(fork).read_state()
         for text in (state.base, state.sidecar) if state is not None else ():
-            if text is not None and not vault.store.exists(Oid(bytes.fromhex(text))):
+            if text is not None and not vault.store.exists(oid_of(text)):
                 raise WorkspaceDamaged(fork, f"it begins with {text}, which is missing")
 
 
@@ -315,14 +315,14 @@ def _named_by(records: Iterable[OpRecord]) -> Iterator[Oid]:
         texts = [value for move in record.moves for value in move[1:] if value is not None]
         texts += [value for value in (record.before, record.after) if value is not None]
         for found in _HEX.findall(" ".join([*texts, repr(record.more)])):
-            yield Oid(bytes.fromhex(found))
+            yield oid_of(found)
 
 
 def _named_by_workspaces(places: Iterable[Path]) -> Iterator[Oid]:
     for place in places:
         layout = WorkspaceLayout(place, "")
         for found in _HEX.findall(_read_state(place)):
-            yield Oid(bytes.fromhex(found))
+            yield oid_of(found)
         yield from StatCache.read_ids(layout.statcache)
         yield from read_ids_below(place / "git")
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from avfs_git.errors import RefConflict
-from avfs_git.gitstore.formats.commits import Commit, serialize_commit
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_FILE, edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT
+from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.host.files.durable import host_errors
@@ -68,7 +68,7 @@ def _put(vault: OpenVault, pack: PackWriter, commit: Oid, text: str) -> RefChang
     assert noted is not None  # noqa: S101 - it holds a note
     parents = (held,) if held is not None else ()
     made = Commit(noted, parents, signature, signature, "Notes added by avfs\n")
-    return RefChange(NOTES, held, pack.add(KIND_COMMIT, serialize_commit(made)), lasting=True)
+    return RefChange(NOTES, held, pack.add_commit(made), lasting=True)
 
 
 @contextmanager
