@@ -14,18 +14,12 @@ from typing import NamedTuple, Protocol
 
 from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
-from avfs_git.gitstore.worktree import ensure_config
-from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import make_private_dirs
-from avfs_git.host.files.plainfile import holds
 from avfs_git.host.processes.runner_handle import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
-
-GIT_LINK = "gitlink"
-"""The directory in a workspace that holds the file `.git` of its tree."""
+from avfs_git.workspace.vault.gitmoves import link_worktree
 
 
 class BackendName(StrEnum):
@@ -110,21 +104,12 @@ def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
     Raises:
         HostError: If the disk refuses.
     """
-    worktree = open_worktree(opened.vault, opened.fork)
     try:
-        worktree.bring_back(opened.layout.root / PUT_AWAY)
-        ensure_config(opened.vault.git_dir)
-        content = worktree.prepare(HEADS + opened.fork, root)
-        link = opened.layout.root / GIT_LINK / ".git"
-        with host_errors(f"make '{link}'"):
-            link.parent.mkdir(exist_ok=True)
-            if not holds(link, content):
-                write_file_atomically(link, content, durable=False)
+        return link_worktree(opened.vault, opened.fork, root)
     except AvfsError:
         if opened.vault.read_head(opened.fork) is None:
             return None
         raise
-    return link
 
 
 def make_root(root: Path) -> None:

@@ -44,9 +44,8 @@ from avfs_git.gitstore.formats.index import (
 )
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.source import Tree
-from avfs_git.gitstore.worktree import IndexBusy, ensure_config
-from avfs_git.host.files.durable import host_errors, write_file_atomically
-from avfs_git.host.files.plainfile import holds
+from avfs_git.gitstore.worktree import IndexBusy
+from avfs_git.host.files.durable import host_errors
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
@@ -56,7 +55,7 @@ from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import PUT_AWAY, open_worktree
+from avfs_git.workspace.vault.gitmoves import open_worktree, prepare_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
@@ -76,24 +75,8 @@ class GitDir:
     def show(self, directory: Path) -> None:
         """Make the tree one in which git works: it shows a file `.git`. Called before anything is served."""
         opened = self.opened
-        opened.merged.nodes.show_git_file(self._prepare(directory), opened.vault.clock_ns(), self.bring_up)
-
-    def link(self, link: Path, directory: Path) -> None:
-        """Make the tree one in which git works, by a file that is shown as its `.git`.
-
-        The server of `link` has git wait where the index is behind (`is_behind`).
-        """
-        content = self._prepare(directory)
-        with host_errors(f"make '{link}'"):
-            link.parent.mkdir(exist_ok=True)
-            if not holds(link, content):
-                write_file_atomically(link, content, durable=False)
-
-    def _prepare(self, directory: Path) -> bytes:
-        opened = self.opened
-        self.worktree.bring_back(opened.layout.root / PUT_AWAY)
-        ensure_config(opened.vault.git_dir)
-        return self.worktree.prepare(HEADS + opened.fork, directory)
+        content = prepare_worktree(opened.vault, opened.fork, directory)
+        opened.merged.nodes.show_git_file(content, opened.vault.clock_ns(), self.bring_up)
 
     def bring_up(self) -> None:
         """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.

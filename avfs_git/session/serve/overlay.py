@@ -41,15 +41,13 @@ from avfs_git.session.life.record import take_over
 from avfs_git.session.life.request import Request
 from avfs_git.session.serve.gitwatch import GitWatch
 from avfs_git.session.serve.session import Session
-from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.opened.workspace import OpenWorkspace
+from avfs_git.workspace.vault.gitmoves import link_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 _LOG = LazyLogger(__name__)
 _OPTIONS = ("userxattr", "index=off")
 _WITHOUT_TIMES = frozenset({"tmpfs", "ramfs"})
-_LINK = "gitlink"
-"""The directory in a workspace that is the layer with the file `.git`."""
 _GIT = ".git"
 
 
@@ -71,7 +69,7 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     if wanted != [opened.state.base, opened.state.sidecar] or (base is None) != (opened.state.base is None):
         raise BaseMoved("it stands on another commit by now")
     _check_kind(opened.layout.upper)
-    lower = [prepare_git(opened, directory).parent]
+    lower = [link_worktree(session.vault, opened.fork, directory).parent]
     if base is not None:
         lower.append(Path(base))
     _clear_git(opened.layout.upper)
@@ -125,7 +123,7 @@ def adopt(request: Request, vault: OpenVault, left: str) -> OverlayTree:
     watch = _watch_found(mounted)
     opened.lock.left = left
     opened.serve(left)
-    prepare_git(opened, mounted.directory)
+    link_worktree(vault, opened.fork, mounted.directory)
     return OverlayTree(session, opened, watch, handover)
 
 
@@ -155,17 +153,6 @@ def _find_left(session_id: str, request: Request) -> Mounted:
         if mounted.kind == "overlay" and session_of_source(mounted.source) == session_id:
             return mounted
     raise WorkspaceMounted(request.fork, request.directory, session=session_id, is_ending=True)
-
-
-def prepare_git(opened: OpenWorkspace, directory: Path) -> Path:
-    """Make git work in the tree; gives the file that is to be its `.git`.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
-    link = opened.layout.root / _LINK / _GIT
-    GitDir(opened).link(link, directory)
-    return link
 
 
 def _clear_git(upper: Path) -> None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from avfs_git.errors import HeadElsewhere, HostError
-from avfs_git.gitstore.worktree import Logged, Worktree
+from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.plainfile import holds
 from avfs_git.paths import Oid, fork_dir_name
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
@@ -22,6 +25,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 PUT_AWAY = "git"
 """Where in the workspace of a deleted fork its git directory is."""
+GIT_LINK = Path("gitlink", ".git")
+"""Where in a workspace the file is that the kernel shows as the `.git` of its tree; nothing else is in its directory."""
 _TEXT_MAX = 200
 _GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
 """How git's log begins where HEAD went to a commit that was there already."""
@@ -37,6 +42,29 @@ class CommandStart:
 def open_worktree(vault: OpenVault, fork: str) -> Worktree:
     """Name the git directory of a fork's live tree."""
     return Worktree(vault.git_dir, fork_dir_name(fork))
+
+
+def prepare_worktree(vault: OpenVault, fork: str, directory: Path) -> bytes:
+    """Make git work in a tree that is shown at a directory; give what the file `.git` in it has to hold.
+
+    Raises:
+        AvfsError: If the disk or git's configuration refuses.
+    """
+    worktree = open_worktree(vault, fork)
+    worktree.bring_back(vault.layout.workspace(fork).root / PUT_AWAY)
+    ensure_config(vault.git_dir)
+    return worktree.prepare(HEADS + fork, directory)
+
+
+def link_worktree(vault: OpenVault, fork: str, directory: Path) -> Path:
+    """Do what `prepare_worktree` does, and give a file (`GIT_LINK`) to be shown as `.git`."""
+    link = vault.layout.workspace(fork).root / GIT_LINK
+    content = prepare_worktree(vault, fork, directory)
+    with host_errors(f"make '{link}'"):
+        link.parent.mkdir(exist_ok=True)
+        if not holds(link, content):
+            write_file_atomically(link, content, durable=False)
+    return link
 
 
 def find_head_elsewhere(vault: OpenVault, fork: str) -> str | None:
