@@ -32,14 +32,10 @@ class CheckoutBackend:
     def __init__(self, locked: LockedWorkspace, root: Path, *, readonly: bool) -> None:
         """Copy it out.
 
-        Args:
-            locked: The workspace.
-            root: Where: a directory that is empty or not there, or what an earlier call left.
-            readonly: Refuse every change.
+        `root` is empty or not there, or what an earlier call left.
 
         Raises:
             Passed: If there is something else at that place, or it cannot be made read-only here.
-            HostError: If the disk refuses.
         """
         opened = locked.opened
         self.root = root

@@ -50,13 +50,7 @@ def open_held(
 ) -> Backend | None:
     """Show a workspace whose lock this process holds; None if it takes a session to show it.
 
-    Args:
-        names: What to try, in order.
-        locked: The workspace.
-        lowers: Where commits are mounted.
-        root: Where the command is to see it.
-        readonly: Refuse every change.
-        reasons: Takes why backends were passed over.
+    `reasons` takes why backends were passed over.
     """
 
     def open_checkout() -> Backend:

@@ -26,11 +26,7 @@ class FuseBackend:
     def __init__(self, opened: OpenWorkspace, served: Served | None, mount: Mount, *, readonly: bool) -> None:
         """Show it.
 
-        Args:
-            opened: The workspace.
-            served: What shows it already.
-            mount: Mounts it if it is not.
-            readonly: Refuse every change by the command; other programs change the live tree as before.
+        With `readonly`, other programs change the live tree as before.
 
         Raises:
             Passed: If this machine does not allow it.

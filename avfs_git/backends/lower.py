@@ -57,13 +57,7 @@ class LowerMounts:
     """The mounts of one vault's commits."""
 
     def __init__(self, vault: OpenVault, directory: Path, *, lock_timeout_s: float) -> None:
-        """Know where they are.
-
-        Args:
-            vault: Whose commits.
-            directory: Where they are mounted, below which nothing else is.
-            lock_timeout_s: How long a mount may wait for other processes.
-        """
+        """Know where they are."""
         self._vault = vault
         self._directory = directory
         self._lock_timeout_s = lock_timeout_s

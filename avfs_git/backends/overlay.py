@@ -40,12 +40,6 @@ class OverlayBackend:
     def __init__(self, opened: OpenWorkspace, lowers: LowerMounts, root: Path, *, readonly: bool) -> None:
         """Show it. Called with the workspace locked.
 
-        Args:
-            opened: The workspace.
-            lowers: Where its base is mounted.
-            root: Where the command is to see it.
-            readonly: Refuse every change.
-
         Raises:
             Passed: If this machine does not allow it.
             AvfsError: If the disk or an object fails.

@@ -37,9 +37,7 @@ Mounts = tuple[Mapping[str, object], ...]
 def shield_vault(opened: OpenWorkspace, root: Path) -> Mounts:
     """Describe the mounts that keep a command from what is avfs's own, and from what is obeyed later.
 
-    Args:
-        opened: The workspace.
-        root: Where it is shown. A tree that lies over the vault hides all of it.
+    A tree that lies over the vault hides all of it.
     """
     vault, layout = opened.vault.git_dir, opened.vault.layout
     if vault.is_relative_to(root):
@@ -76,9 +74,7 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
     Looks into the vault's own directory, the directory of packs and the working tree. After a kill they stay: avfs refuses the
     vault then, or the next command removes them.
 
-    Args:
-        opened: The workspace.
-        before: What `list_parts` gave before the command.
+    `before` is what `list_parts` gave before the command.
 
     Raises:
         HostError: If something cannot be removed.
@@ -126,12 +122,7 @@ def _list_strange(top: Path, *, below: bool) -> list[Path]:
 
 
 def make_readonly(opened: OpenWorkspace, root: Path) -> Mounts:
-    """Describe the mounts that make workspace and vault read-only; the vault too, because git could still move refs.
-
-    Args:
-        opened: The workspace.
-        root: Where it is shown.
-    """
+    """Describe the mounts that make workspace and vault read-only; the vault too, because git could still move refs."""
     vault = opened.vault.git_dir
     worktree = open_worktree(opened.vault, opened.fork).path
     places = [] if vault.is_relative_to(root) else [vault, *([worktree] if worktree.is_dir() else [])]

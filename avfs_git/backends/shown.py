@@ -67,10 +67,8 @@ class Backend(Protocol):
 def start_runner(find_mounts: Callable[[], Mounts], *, optional: bool = False, held: tuple[int, ...] = ()) -> Runner:
     """Start what runs commands, with a PID namespace where the system allows it.
 
-    Args:
-        find_mounts: Tells what it mounts; called while it starts.
-        optional: Do without the mounts where the system allows no mount namespace.
-        held: Descriptors that it keeps open until everything that it ran has ended, such as that of a lock.
+    With `optional` it does without the mounts where the system allows no mount namespace. `held` are descriptors that it keeps
+    open until everything that it ran has ended, such as that of a lock.
 
     Raises:
         NamespaceRefused: If the mounts cannot be made.
@@ -100,9 +98,6 @@ def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
     """Make git work in a tree that is shown at `root`; give the file that is to be its `.git`.
 
     None if there is nothing that git could work on.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     try:
         return link_worktree(opened.vault, opened.fork, root)

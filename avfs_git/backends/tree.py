@@ -26,12 +26,6 @@ _TRIES = 5
 def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, mount: Callable[[Request], FoundSession]) -> FoundSession:
     """Mount a workspace over its base.
 
-    Args:
-        vault: The vault.
-        lowers: Where commits are mounted.
-        request: What to mount, without the base.
-        mount: Mounts it: `session.serve.start.start_session`.
-
     Raises:
         InvalidInput: If a commit is to be shown: overlayfs shows workspaces.
         FuseUnavailable: If this user may not mount overlayfs.

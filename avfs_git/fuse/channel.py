@@ -143,12 +143,7 @@ class Channel:
     """The descriptor on which the kernel speaks to the server of one mount."""
 
     def __init__(self, fd: int, *, keep_awake: bool = False) -> None:
-        """Take over a descriptor of `/dev/fuse`, which is closed with this object.
-
-        Args:
-            fd: The descriptor.
-            keep_awake: Keep idle processors of the machine awake while requests follow each other closely, if that is allowed.
-        """
+        """Take over a descriptor of `/dev/fuse`, which is closed with this object."""
         self.fd = fd
         os.set_blocking(fd, False)
         self._take = io.FileIO(fd, "r+b", closefd=False).readinto

@@ -102,12 +102,8 @@ class CompositeServer:
     ) -> None:
         """Prepare to serve.
 
-        Args:
-            root: What the mount shows; the trees below it have to be read-only.
-            channel: On which channel, negotiated; the mount is read-only.
-            handover: Where a server before this one left what it knew, and this one leaves it to the next.
-            statvfs: Tells the sizes of the disk that all of it is on.
-            reopen: Finds a tree by its identity, whatever name leads there now; None if it is no more.
+        The mount and the trees are read-only. `statvfs` tells the sizes of the disk that all of it is on; `reopen` finds a tree
+        by its identity, whatever name leads there now.
         """
         self._handover = handover
         self._reopen = reopen

@@ -17,12 +17,7 @@ _LIMIT = 512
 
 
 def errno_of(error: BaseException, doing: str) -> int:
-    """Choose the errno that says what happened.
-
-    Args:
-        error: What was raised.
-        doing: What was asked for, for the log.
-    """
+    """Choose the errno that says what happened."""
     if isinstance(error, OSError) and error.errno is not None and 0 < error.errno < _LIMIT:
         if error.errno == errno.EBADF:  # never a program's fault here: it names files by node
             _LOG.error("%s used a closed descriptor", doing, exc_info=error)

@@ -46,13 +46,7 @@ def serve(
 
     libfuse handles SIGHUP, SIGINT and SIGTERM meanwhile: they end the mount.
 
-    Args:
-        tree: What is served.
-        directory: Where it is mounted.
-        source: What the mount table shows as its source.
-        read_only: Refuse every change, before the tree is asked.
-        allow_other: Let in other users than the one that mounts.
-        ready: Called, by a thread of libfuse, when programs can use the tree.
+    A thread of libfuse calls `ready` when programs can use the tree.
 
     Raises:
         MountError: If it cannot be mounted.

@@ -48,10 +48,7 @@ class PortableOperations:
     def __init__(self, tree: MergedTree, caller: Callable[[], tuple[int, int]], ready: Callable[[], None] | None = None) -> None:
         """Serve a tree.
 
-        Args:
-            tree: What is served.
-            caller: Tells the user and group that the present call comes from.
-            ready: Called when programs can use the tree.
+        `caller` tells the user and group that the present call comes from; `ready` is called when programs can use the tree.
         """
         self.tree = tree
         self._caller = caller

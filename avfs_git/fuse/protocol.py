@@ -203,14 +203,7 @@ def pack_attr(attr: Attr, good_s: int = FOREVER_S) -> bytes:
 def pack_listed(ino: int, mode: int, owner: tuple[int, int], size: int, mtime_ns: int, position: int, name: bytes) -> bytes:
     """Lay out the listing entry of a file that only the lower layer has, in the format of `pack_entry` and `pack_dirent`.
 
-    Args:
-        ino: Its number.
-        mode: Its `st_mode`.
-        owner: User and group.
-        size: Its size in bytes.
-        mtime_ns: The one time that it has.
-        position: The position in the listing after it.
-        name: Its name.
+    `position` is the one in the listing after it.
     """
     seconds, rest_ns = divmod(mtime_ns, _SECOND_NS)
     piece = LISTED_OUT.pack(

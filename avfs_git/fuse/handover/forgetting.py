@@ -29,13 +29,7 @@ class Forgetting:
     """Has the kernel forget what is too much of one tree."""
 
     def __init__(self, tree: MergedTree, forget_name: Callable[[int, bytes], bool], most: int = NODES_MAX) -> None:
-        """Prepare; starts no thread.
-
-        Args:
-            tree: The tree.
-            forget_name: Asks the kernel to forget a name in a directory.
-            most: How many nodes may be known.
-        """
+        """Prepare; starts no thread."""
         self._tree = tree
         self._forget_name = forget_name
         self._most = most

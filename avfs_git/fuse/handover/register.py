@@ -67,10 +67,7 @@ class Register:
     def recall(self, folder: int, name: bytes, identity: bytes | None = None) -> tuple[int, int] | None:
         """Find the number that something in a folder had for a server before this one, with how often the kernel knows it.
 
-        Args:
-            folder: The number of the folder.
-            name: The name in it.
-            identity: Of a tree: what it shows.
+        `identity` is of a tree: what it shows.
         """
         text = _text(name, identity)
         noted = self.below.pop(folder, None)
@@ -109,15 +106,7 @@ class TreeLedger:
     """The ledger of one tree, see `vfs.tree.inodes.Ledger`; nothing in such a tree ever changes its place."""
 
     def __init__(self, register: Register, root: int, folder: int, name: bytes, identity: bytes) -> None:
-        """Note what a tree with a root of this number is told.
-
-        Args:
-            register: All numbers.
-            root: The number of the tree's root.
-            folder: The number of the folder that it was entered from.
-            name: Its name there.
-            identity: What it shows.
-        """
+        """Note what a tree with a root of this number is told."""
         self._register = register
         self._root = root
         self._folder = folder

@@ -46,12 +46,7 @@ def find_answer(tree: MergedTree, handover: Handover, request: Request, told: To
 
     Called with the tree's lock held.
 
-    Args:
-        tree: The tree that it is about.
-        handover: What the server left.
-        request: One of `ONCE`.
-        told: Describes a node to the kernel.
-        owner: User and group of a new file; None for this process's.
+    `told` describes a node to the kernel.
 
     Returns:
         The answer, if the operation was done; None if it is to be served like any other.

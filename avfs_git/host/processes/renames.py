@@ -70,14 +70,7 @@ class Renames:
     """Answers what a command's renames ask."""
 
     def __init__(self, listener: int, *, root: str, upper: str, lower: str) -> None:
-        """Begin.
-
-        Args:
-            listener: The descriptor that reports them.
-            root: Where the overlayfs is mounted.
-            upper: Its upper layer.
-            lower: The lower one.
-        """
+        """Begin."""
         self.listener = listener
         self._root = root
         self._upper = upper

@@ -88,13 +88,7 @@ def overlay_mount(
 ) -> Mapping[str, object]:
     """Describe a mount of the kernel's overlayfs.
 
-    Args:
-        target: Where.
-        lower: The lower layers, the topmost first.
-        device: What the last of them is mounted from, so that it can be told whether it still is; None if it is not mounted.
-        upper: The upper one.
-        work: Its work directory.
-        options: Further options.
+    The topmost of the lower layers is the first; `device` is what the last is mounted from, None if it is not mounted.
     """
     return {
         "what": "overlay",
@@ -119,10 +113,7 @@ def writable_mount(target: Path) -> Mapping[str, object]:
 def hiding_mount(target: Path, *, kept: Sequence[str], files: Mapping[str, bytes]) -> Mapping[str, object]:
     """Describe a mount that shows a directory without its contents, read-only.
 
-    Args:
-        target: The directory.
-        kept: What stays visible of it, as relative paths of directories; those that are not there are left out.
-        files: Small files that it shows instead.
+    Of `target`, the directories `kept` stay visible, as relative paths; small `files` show instead of the rest.
     """
     return {"what": "hiding", "target": os.fspath(target), "kept": list(kept), "files": dict(files)}
 
@@ -198,8 +189,7 @@ class Runner:
     def __init__(self, *, held: Sequence[int] = ()) -> None:
         """Start it; it waits for `isolate`.
 
-        Args:
-            held: Descriptors that it keeps open from then on until everything that it ran has ended; commands do not get them.
+        It keeps `held` open until everything that it ran has ended; commands do not get them.
 
         Raises:
             HostError: If no process can be started.

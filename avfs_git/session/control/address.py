@@ -19,11 +19,7 @@ _SUN_PATH = 108  # with the NUL at its end; unix(7)
 
 
 def listen(path: Path) -> _socket.socket:
-    """Make the listening socket of a session, for its owner only. What is at the path is replaced.
-
-    Raises:
-        HostError: If the system refuses.
-    """
+    """Make the listening socket of a session, for its owner only. What is at the path is replaced."""
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         path.unlink(missing_ok=True)

@@ -107,13 +107,8 @@ class Connection:
     ) -> Any:
         """Ask for something and wait for the answer.
 
-        Args:
-            name: The operation.
-            hints: The types of its arguments.
-            arguments: Those that are given.
-            result: The type of the answer.
-            flush: Writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
-            on_silence: Called once if nothing comes for `TOLD_AFTER_S`.
+        `flush` writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
+        `on_silence` is called once if nothing comes for `TOLD_AFTER_S`.
 
         Raises:
             AvfsError: What the operation raised there.
@@ -188,11 +183,8 @@ class Sessions:
     ) -> None:
         """Know where sessions are.
 
-        Args:
-            directory: Where they have their sockets.
-            wait_s: How long to wait for one that does something else, in seconds.
-            attend: Starts another process for the session of that id, which died and whose mount goes on.
-            on_wait: Called when another client's operation, which the session carries out, has to be waited for.
+        `wait_s` is how long to wait for a session that does something else. `attend` starts another process for the session of
+        that id, which died and whose mount goes on. `on_wait` is called when another client's operation has to be waited for.
         """
         self._attend = attend
         self._on_wait = on_wait

@@ -77,9 +77,7 @@ class Clients:
     def __init__(self, listener: _socket.socket, take: Callable[[Client, bytes, list[int]], object]) -> None:
         """Prepare.
 
-        Args:
-            listener: From `address.listen`; it stays open.
-            take: Called with each line of a client and the descriptors that came with it.
+        `take` is called with each line of a client and the descriptors that came with it. The listener stays open.
         """
         self._listener = socket.socket(fileno=os.dup(listener.fileno()))
         self._take = take

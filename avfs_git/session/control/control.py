@@ -118,13 +118,8 @@ class ControlServer:
     ) -> None:
         """Prepare to serve.
 
-        Args:
-            listener: From `address.listen`; it stays open.
-            opened: The workspace, served by this process.
-            kernel: The channel to the kernel that shows it; None if none does.
-            served: What clients are told about the session.
-            end: Begins to unmount and returns; called after the answer to a `stop` whose final checkpoint is safe.
-            changed: Called after each operation that may have moved the branch, when the workspace is free again.
+        `end` begins to unmount and returns; it is called after the answer to a `stop` whose final checkpoint is safe. `changed`
+        is called after each operation that may have moved the branch, when the workspace is free again. The listener stays open.
         """
         self._clients = Clients(listener, self._take_request)
         self._opened = opened

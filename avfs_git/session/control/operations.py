@@ -422,10 +422,7 @@ def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreeP
 def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
     """Take an operation on this fork back, or do it again.
 
-    Args:
-        opened: The workspace.
-        record: The number of the operation, so that it is the one that the caller means.
-        back: Whether it is taken back.
+    `record` is the number of the operation, so that it is the one that the caller means.
 
     Raises:
         CannotUndo: If another one is the next by now, or it made or ended the fork.

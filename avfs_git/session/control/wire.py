@@ -349,11 +349,7 @@ def _decode_tree(value: Json, into: Incoming) -> TreeNode:
 def pack_message(head: dict[str, Json], field: str, body: Json, out: Outgoing) -> tuple[bytes, list[int]]:
     """Write a message as its line and the descriptors that go with it; the first is the caller's to close if `attached` is set.
 
-    Args:
-        head: The fields besides the body.
-        field: The name of the body.
-        body: What has been encoded.
-        out: What was put aside meanwhile.
+    `field` is the name of the body; `out` has what was put aside when the body was encoded.
     """
     text = json.dumps(body, separators=(",", ":")).encode("ascii")
     if len(text) > _INLINE_JSON:

@@ -75,13 +75,9 @@ class Ending:
     ) -> None:
         """Prepare to watch.
 
-        Args:
-            session: The id of the session.
-            mounted: Its mount, as it was made; None if it is yet to be.
-            is_rooted: Whether there still is a vault; called every few seconds.
-            begin: Called when the end begins, from the thread that watches.
-            leave: Lets the server return although the kernel may still ask.
-            remove_copies: Takes away unused copies in other mount namespaces, where the server cannot leave.
+        `is_rooted` tells whether there still is a vault; it is called every few seconds. `begin` is called when the end begins,
+        from the thread that watches. `leave` lets the server return although the kernel may still ask. `remove_copies` takes away
+        unused copies in other mount namespaces, where the server cannot leave.
         """
         self._session = session
         self._mark = f"@{session}:".encode()

@@ -68,7 +68,6 @@ def make_elsewhere(sessions: Path) -> Path:
     """Give the directory of this user's sessions of a read-only vault, whose top is made if needed.
 
     Raises:
-        OSError: If the system refuses.
         HostError: If another user has that directory, or can open it.
     """
     top = _top_elsewhere()

@@ -205,7 +205,6 @@ def begin(
 
     Raises:
         NotWritable: If the vault may only be read, and this is not a read-only mount.
-        HostError: If the disk refuses; nothing is left behind.
     """
     with host_errors(f"make a session in '{sessions}'"):
         refused = find_refusal(sessions)
@@ -258,7 +257,6 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
     Raises:
         SessionEnding: If another process took it over, or it is over.
         SessionFailed: If its record cannot be read.
-        HostError: If the disk refuses.
     """
     with host_errors(f"take over the session {place.id}"), _guarded(place.root.parent):
         try:
@@ -321,12 +319,8 @@ def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
 def await_ending(sessions: Path, *, fork: str, directory: Path | None, timeout_s: float) -> FoundSession | None:
     """Wait for sessions whose mount is gone and that are about to end; those that live are left alone.
 
-    Args:
-        sessions: The sessions of a vault.
-        fork: That of its workspace is waited for, which has to be given back.
-        directory: What was mounted there is waited for, too, because it may be about to remove the directory; not for long,
-            because it may as well be in use.
-        timeout_s: How long to wait, in seconds.
+    The session that serves the workspace of `fork` has to give it back. What was mounted at `directory` may be about to remove
+    the directory; it is not waited for for long, because it may as well be in use.
 
     Returns:
         The session of the workspace, if it did not end in time; else None.

@@ -45,10 +45,7 @@ _SIGNALS_APART_S = 1.2
 def end_session(session: FoundSession, *, lazy: bool = False, force: bool = False) -> tuple[UnmountOutcome, list[str]]:
     """Take a mount away.
 
-    Args:
-        session: Which.
-        lazy: Also while programs use it.
-        force: Also while programs use it, and without waiting for them.
+    `lazy`: also while programs use it. `force`: also then, and without waiting for them.
 
     Returns:
         `unmounted`, `detached` or `cut_off`, and the programs that used it.

@@ -24,11 +24,7 @@ _IDLE_MAX = 32
 
 
 def make_users_file(place: SessionPlace) -> None:
-    """Let a session have users. Called before it is ready.
-
-    Raises:
-        HostError: If the disk refuses.
-    """
+    """Let a session have users. Called before it is ready."""
     with host_errors(f"make '{place.users}'"):
         os.close(os.open(place.users, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
@@ -36,12 +32,7 @@ def make_users_file(place: SessionPlace) -> None:
 def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
     """Become a user of a session's mount, until the descriptor that this gives is closed; None if it is about to end.
 
-    Args:
-        place: The session.
-        idle_s: For how many seconds the mount is to stay without users; the longest that was asked for counts.
-
-    Raises:
-        HostError: If the disk refuses.
+    The mount stays for `idle_s` without users; the longest time that was asked for counts.
     """
     try:
         fd = open_plain(place.users, os.O_RDWR)
@@ -67,9 +58,7 @@ def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
 def await_unused(place: SessionPlace, starter_fd: int | None) -> None:
     """Wait until a mount has no users any more, and had none for as long as it is to stay. No one can become a user then.
 
-    Args:
-        place: The session.
-        starter_fd: A pipe that the process which started the session closes when it counts as a user; None if it did.
+    The process that started the session closes the other end of `starter_fd` when it counts as a user.
     """
     if starter_fd is not None:
         os.set_blocking(starter_fd, True)

@@ -38,9 +38,7 @@ _LIVE = b".live"
 def open_catalogue(vault: OpenVault, enter: Callable[[str], Path] | None = None) -> Folder:
     """Make what a mount of a whole vault shows, for `fuse.composite.CompositeServer`.
 
-    Args:
-        vault: The vault.
-        enter: Mounts a fork that a program walks into, and gives the directory; None where that cannot be done.
+    `enter` mounts a fork that a program walks into, and gives the directory; None where that cannot be done.
     """
     entries: dict[bytes, Entry] = {
         b"forks": _Forks(vault, partial(_show_fork, vault, has_door=enter is not None)),

@@ -35,11 +35,8 @@ class Doors:
     def __init__(self, vault: OpenVault, request: Request, mounts: Path, leash: int) -> None:
         """Know how they are mounted.
 
-        Args:
-            vault: The vault.
-            request: What the session of the whole vault was asked to be.
-            mounts: The directory below which forks of this vault are mounted.
-            leash: The reading end of a pipe; sessions end when the other end is closed.
+        `request` is that of the session of the whole vault. `leash` is the reading end of a pipe: sessions end when the other is
+        closed.
         """
         self._vault = vault
         self._request = request

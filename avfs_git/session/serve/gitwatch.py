@@ -35,9 +35,7 @@ class GitWatch:
     def __init__(self, opened: OpenWorkspace, link: Path | None) -> None:
         """Watch from now on: a git that comes waits until `start` is called.
 
-        Args:
-            opened: The workspace.
-            link: The file `.git` of the tree, as programs find it; None if they do not.
+        `link` is the file `.git` of the tree, as programs find it.
         """
         self._opened = opened
         self._is_closing = False

@@ -42,9 +42,7 @@ _SWITCH_S: Final = 0.0005
 def mount(session: Session, tree: MergedTree | None) -> LiveTree:
     """Mount what a session shows.
 
-    Args:
-        session: The session.
-        tree: The tree; None for the whole vault, whose trees the server opens.
+    Without a `tree` it is the whole vault, whose trees the server opens.
 
     Raises:
         MountError: If it cannot be mounted.

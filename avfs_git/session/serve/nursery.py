@@ -60,10 +60,7 @@ def live(fd: int, path: Sequence[str], idle_s: float) -> NoReturn:
 
     The interpreter finishes nothing then: nothing is open that has to be closed, and in a fork of the starter nothing may be.
 
-    Args:
-        fd: This end of the socket.
-        path: Where Python finds its modules here.
-        idle_s: After so long without a request it ends.
+    `path` is where Python finds its modules here. After `idle_s` without a request it ends.
     """
     try:
         for number in _DEFAULT:  # Python's own handlers would print a trace

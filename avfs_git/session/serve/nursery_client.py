@@ -48,10 +48,8 @@ class Nursery:
     def __init__(self, program: Sequence[str], path: Sequence[str], *, idle_s: float = 60.0) -> None:
         """Begin it. It takes requests from now on, and serves them as soon as it is there.
 
-        Args:
-            program: The command line of sessions, without what tells one from another.
-            path: Where they find their modules.
-            idle_s: After so long without a request it ends.
+        `program` is the command line of sessions, without what tells one from another; `path` is where they find their modules.
+        After `idle_s` without a request it ends.
 
         Raises:
             OSError: If no process can be started.
@@ -72,10 +70,8 @@ class Nursery:
     def ask(self, request: Mapping[str, object], program: Sequence[str], handed: Mapping[str, int]) -> bool:
         """Ask for a session; False if the nursery is gone, or stopped.
 
-        Args:
-            request: The fields of its `Request`.
-            program: The command line that the list of processes is to show.
-            handed: The descriptors in `request`, by field name.
+        `program` is the command line that the list of processes is to show; `handed` has the descriptors in `request` by field
+        name.
 
         Raises:
             OSError: If there is not enough memory.
@@ -203,10 +199,6 @@ _own = _Own()
 def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
     """Ask the nursery of this process for a session, and begin one if there is none.
 
-    Args:
-        request: What the session is to be.
-        handed: As for `Nursery.ask`.
-
     Returns:
         The nursery; None where sessions are programs of their own.
 
@@ -241,9 +233,7 @@ def give_up(nursery: Nursery) -> None:
 def own_program(fork: str, directory: str) -> tuple[tuple[str, ...], list[str]]:
     """Tell how a session runs what this process runs: its command line, and where it finds its modules.
 
-    Args:
-        fork: The fork, for people who look at the list of processes.
-        directory: Where it is mounted, for the same.
+    Fork and directory are for people who look at the list of processes.
 
     Raises:
         SessionFailed: If this process does not know its interpreter.
@@ -267,9 +257,7 @@ def starting_early(*, unless_mounted: tuple[Path, str] | None = None) -> Iterato
 
     Failures show when a session is started. A nursery that was not used ends with the block.
 
-    Args:
-        unless_mounted: A directory, and a name: where something is mounted below a directory of that name in there, nothing is
-            begun.
+    Nothing is begun where something is mounted below a directory of the second name of `unless_mounted` in the first.
     """
     begun = None
     with suppress(OSError, SessionFailed):

@@ -60,7 +60,6 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     Raises:
         BaseMoved: If the base is another one by now, or went.
         MountError: If it cannot be mounted.
-        HostError: If the disk refuses.
     """
     directory = session.directory
     handover = Handover.make()

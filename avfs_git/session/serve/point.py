@@ -23,11 +23,7 @@ _CHOOSE = "Name an empty directory, or none at all."
 def default_directory(mounts: Path, vault: str, fork: str, at: str | None) -> Path:
     """Place a mount for which no directory was named.
 
-    Args:
-        mounts: The directory of the home for this.
-        vault: The name of the vault.
-        fork: The fork; a slash in its name is one in the path, because git has no branches `a` and `a/b` beside each other.
-        at: The commit that is shown; None for the workspace.
+    A slash in the name of a fork is one in the path, because git has no branches `a` and `a/b` beside each other.
     """
     return mounts / vault / (fork if at is None else f"{fork}@{at[:12]}")
 
@@ -94,11 +90,7 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
 
 
 def make(missing: tuple[str, ...]) -> None:
-    """Make the directories that `check` missed.
-
-    Raises:
-        HostError: If the system refuses.
-    """
+    """Make the directories that `check` missed."""
     for directory in missing:
         try:
             os.mkdir(directory, 0o700)

@@ -128,13 +128,7 @@ class Session:
     def begin_server(
         self, handover: Handover, *, leave: Callable[[], object], remove_copies: Callable[[], object] | None = None
     ) -> Ending | None:
-        """Begin to catch signals, in a server; None if the session ended with the server before this one.
-
-        Args:
-            handover: What servers leave to each other.
-            leave: Lets the server return although programs may still use the tree.
-            remove_copies: As for `Ending`.
-        """
+        """Begin to catch signals, in a server; None if the session ended with the server before this one."""
         self.held.record = read_record(self.held.place) or self.held.record  # a server before this one changed it
         if self.held.record.state == SessionState.ENDED:
             return None  # that one died in its last steps; the workspace may be another session's by now

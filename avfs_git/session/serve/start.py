@@ -70,10 +70,7 @@ def start_best(wanted: str, sessions: Path, request: Request) -> FoundSession:
 def start_session(sessions: Path, request: Request, *, program: Sequence[str] = ()) -> FoundSession:
     """Mount; return when programs can use the tree.
 
-    Args:
-        sessions: Where the records of the vault's sessions are.
-        request: What to mount, and where.
-        program: A command line to run instead of `__main__`, with the same input: how faults are put into a session.
+    `program` is run instead of `__main__`, with the same input: so faults are put into a session.
 
     Raises:
         WorkspaceMounted: If the workspace is mounted already.
@@ -105,11 +102,6 @@ def start_session(sessions: Path, request: Request, *, program: Sequence[str] = 
 
 def attend(sessions: Path, session_id: str, request: Request) -> None:
     """Start another process for a session that died and whose mount goes on; return when that answers, or another does.
-
-    Args:
-        sessions: Where the records of the vault's sessions are.
-        session_id: The session.
-        request: What every session of the vault is told; fork, directory and backend are those of the record.
 
     Raises:
         WorkspaceMounted: If the mount cannot be gone on with from here: only other mount namespaces have it, or programs that it

@@ -39,11 +39,7 @@ class BlobCache:
     def __init__(self, directory: Path, *, limit_bytes: int | Callable[[], int] = CACHE_BYTES, boot: str | None = None) -> None:
         """Use a directory, which is made when the first file is.
 
-        Args:
-            directory: Where the files are; nothing else may be in it. It and the directory above it are made if needed.
-            limit_bytes: How much they may take together, or what tells it, asked when a file is to be kept. A blob larger than
-                half of that is not kept.
-            boot: Which boot of the machine this is; asked of the machine if not given.
+        Nothing else may be in the directory. A blob larger than half of `limit_bytes` is not kept.
         """
         self._top = directory
         self._boot = read_boot_id() if boot is None else boot
@@ -54,14 +50,7 @@ class BlobCache:
     def open(self, oid: Oid, size: int, pieces: Iterable[bytes], *, share: bool = True) -> int:
         """Open a blob for reading at any place; the caller closes the descriptor.
 
-        Args:
-            oid: Its id.
-            size: Its length in bytes.
-            pieces: Its content, checked by the caller; taken only if the file does not exist yet.
-            share: Whether it is kept for others; else it vanishes when it is closed.
-
-        Raises:
-            OSError: If the disk is full or refuses.
+        `pieces`, which the caller has checked, are taken only if there is no file yet; with `share` it is kept for others.
         """
         name = self._place / oid.hex()
         found = self._open_known(name, size)

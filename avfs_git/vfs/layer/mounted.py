@@ -169,10 +169,7 @@ class MountedLayer(UpperLayer):
     def __init__(self, directory: Path, device: int, below: UpperLayer) -> None:
         """Open it.
 
-        Args:
-            directory: Where the workspace is mounted.
-            device: The device number of the mount.
-            below: The upper layer on disk, for hidden files.
+        `below` is the upper layer on disk, for hidden files.
 
         Raises:
             MountError: If the workspace is not there any more.

@@ -32,10 +32,7 @@ def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()
 
     A directory that is removed or added stands for all that is in it before, and is followed by its children after.
 
-    Args:
-        now: The state that is there.
-        target: The state that is wanted.
-        paths: Only these and paths below them; all if none.
+    With `paths`, only these and what is below them.
 
     Raises:
         TooManyFiles: If more differ than avfs walks through.

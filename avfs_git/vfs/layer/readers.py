@@ -93,9 +93,7 @@ class UpperReader(_Reader):
     def __init__(self, upper: UpperLayer, *, watch: UpperWatch | None = None) -> None:
         """Read an upper layer.
 
-        Args:
-            upper: Which.
-            watch: Where overlayfs writes to it: the watch, in a capture, which is told each entry that is read.
+        Where overlayfs writes to the layer, `watch` is told each entry that a capture reads.
         """
         super().__init__(upper.root)
         self._upper = upper
@@ -195,9 +193,7 @@ class PlainDirectory(_Reader):
     def __init__(self, root: Path, *, is_own: bool = False) -> None:
         """Open the directory. The root itself may be reached through symbolic links.
 
-        Args:
-            root: The directory.
-            is_own: Whether avfs made it: then a closed file is read, too, by changing its mode for a moment.
+        With `is_own`, avfs made it: then a closed file is read, too, by changing its mode for a moment.
 
         Raises OSError if it is not there.
         """

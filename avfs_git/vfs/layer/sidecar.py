@@ -265,10 +265,7 @@ def edit_records(data: bytes, edits: Mapping[bytes, Record | None], oid: Oid) ->
 def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath, Mapping[bytes, Record | None]]) -> Oid | None:
     """Give entries of a state other attributes; None if nothing is left of its sidecar.
 
-    Args:
-        sink: Where objects are read from, and new ones go.
-        sidecar: The sidecar tree of the state; None if it has none.
-        edits: Records by directory and name, None for one that goes. The directories are such as the git tree has.
+    `edits` has records by directory and name, None for one that goes; the directories are such as the git tree has.
 
     Raises:
         ObjectCorrupt: If something is no sidecar.

@@ -63,9 +63,7 @@ _numbers = itertools.count()
 def attic_name(ino: int, *, unnamed: bool = False) -> bytes:
     """Choose the name in `work` of a file that has none in the layer.
 
-    Args:
-        ino: The number of its node.
-        unnamed: Whether it was made without a name and may get its first one.
+    `unnamed`: it was made without a name and may get its first one.
     """
     return b"%s%x" % (_UNNAMED if unnamed else _ATTIC, ino)
 
@@ -116,10 +114,6 @@ class UpperLayer:
 
     def scan_dir(self, directory: int, path: TreePath) -> list[Found]:
         """List a directory with the stat of each entry, sorted by name.
-
-        Args:
-            directory: A descriptor of it.
-            path: Where it stands, for messages.
 
         Raises:
             LayerNotUnderstood: If the directory or one in it has an unknown mark. Marks of files: see `check_file_marks`.
@@ -233,11 +227,7 @@ class UpperLayer:
     def move_to_attic(self, directory: int, name: bytes, ino: int, *, hide: bool) -> bytes:
         """Take a file's name away and give it one in `work`, in one step; gives that name.
 
-        Args:
-            directory: A descriptor of the file's directory.
-            name: Its name there.
-            ino: The number of its node.
-            hide: Leave a whiteout in its place.
+        With `hide`, a whiteout takes its place.
         """
         kept = attic_name(ino)
         if hide:
@@ -299,8 +289,7 @@ class UpperLayer:
     def clean_work(self, *, keep_attic: bool = False) -> None:
         """Remove what killed processes left: in `work`, but for the kernel's own directories, and whiteouts that they noted.
 
-        Args:
-            keep_attic: Leave files without a name, because this process goes on for a dead one and programs use them.
+        With `keep_attic` files without a name stay: this process goes on for a dead one, and programs use them.
         """
         for name in self._list_work():
             if name.startswith(_LEFTOVER):
@@ -485,8 +474,7 @@ def remove_stray(directory: int, name: bytes) -> None:
 def probe(directory: Path) -> None:
     """Make sure that a directory can hold an upper layer.
 
-    Args:
-        directory: A writable directory; the trial files are removed again.
+    The files of the trial are removed again.
 
     Raises:
         HostUnsupported: If whiteouts, user attributes or renames with flags cannot be made there.

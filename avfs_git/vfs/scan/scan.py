@@ -183,12 +183,7 @@ def scan_directory(
 ) -> Iterator[Suspect]:
     """Yield the names of one directory that differ from the cache, directories always among them.
 
-    Args:
-        layer: Where the directory is.
-        path: The directory, which the layer holds.
-        cached: Its fingerprints at the last capture.
-        only: Look at these names only.
-        racy_after_ns: See `take_fingerprint`.
+    With `only`, those names only.
     """
     if only is not None:
         for name, below in only.names.items():

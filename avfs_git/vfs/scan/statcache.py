@@ -47,11 +47,8 @@ DirCache = dict[bytes, Fingerprint]
 def take_fingerprint(found: os.stat_result, *, opaque: bool = False, racy_after_ns: int | None = None) -> Fingerprint:
     """Condense what tells whether an entry changed.
 
-    Args:
-        found: From lstat.
-        opaque: Whether it is an opaque directory.
-        racy_after_ns: An entry changed at this time or later may change again without its times moving
-            (the clock of file systems ticks coarsely), so that it gets a fingerprint that is never the same again.
+    An entry changed at `racy_after_ns` or later may change again without its times moving (the clock of file systems ticks
+    coarsely): it gets a fingerprint that is never the same again.
     """
     ctime_ns = found.st_ctime_ns
     if racy_after_ns is not None and ctime_ns >= racy_after_ns:

@@ -76,14 +76,7 @@ def read_steadily(
 ) -> Reading:
     """Store a file of a layer as a blob.
 
-    Args:
-        layer: Where it is.
-        directory: Its directory.
-        name: Its name there.
-        before: Its stat when it was listed.
-        sink: What takes the blob.
-        known: The blob that it was made from, if that is known; then it is not read.
-        tries: How often it is read at most.
+    If `known`, the blob that it was made from, still holds, the file is not read.
 
     Raises:
         FileChanging: If it changed each time while it was read, or is no file any more.

@@ -52,11 +52,7 @@ class UpperWatch:
     """The known entries of one upper layer."""
 
     def __init__(self, shown_at: Path) -> None:
-        """Begin with nothing known.
-
-        Args:
-            shown_at: Where the layer is mounted.
-        """
+        """Begin with nothing known."""
         self._shown_at = shown_at
         self._watches: Watches | None = None
         self._process = os.getpid()
@@ -110,9 +106,7 @@ class UpperWatch:
     def begin(self, cache: StatCache | None, *, lasts: bool) -> DirtySet | None:
         """Begin a capture; give the only entries that can differ from the cache, or None if any can.
 
-        Args:
-            cache: The last recorded capture.
-            lasts: Whether the capture is going to be recorded.
+        `lasts`: the capture is going to be recorded.
         """
         if self._process != os.getpid():  # made before a fork: reports went to the other process
             self._process = os.getpid()

@@ -175,10 +175,7 @@ class Contents:
     def stream(self, node: Node, chunk: int = 1 << 20, *, judged: bool = False) -> Iterator[bytes]:
         """Read a file in pieces; a file that replaces it meanwhile is not read.
 
-        Args:
-            node: The file.
-            chunk: The size of a piece in bytes.
-            judged: Skip the mode check, for a program that has the file open (`open_file`).
+        `judged`: a program has the file open, so that its mode is not checked.
         """
         with self._lock:
             if node.kind != stat.S_IFREG:

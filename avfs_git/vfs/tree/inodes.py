@@ -160,10 +160,7 @@ class Ledger(Protocol):
     def begin(self, ino: int, over: int, on_disk: int) -> None:
         """Note that all checks have passed and the next thing to be done changes the disk.
 
-        Args:
-            ino: The number of what loses its name or moves, if any.
-            over: The number of what loses its name to it, if any.
-            on_disk: The inode number on disk of what moves, if that is needed.
+        `ino` loses its name or moves, `over` loses its name to it. `on_disk` is the inode number of what moves, where needed.
         """
 
     def numbers(self) -> Iterator[int]:
@@ -188,9 +185,7 @@ class InodeTable:
     def recall_with(self, recall: Callable[[Node], int | None], ledger: Ledger) -> None:
         """Give nodes the numbers that they had for a process before this one.
 
-        Args:
-            recall: Asked for the number of a node that has its place; None for one that had none.
-            ledger: Knows which numbers are not taken.
+        `recall` is asked for the number of a node that has its place; it gives None for one that had none.
         """
         self._recall = recall
         self._is_free = ledger.is_free

@@ -46,11 +46,7 @@ class Making:
     def create(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file.
 
-        Args:
-            parent: The directory that gets it.
-            name: Its name there.
-            mode: Its exact permission bits; None for what the process's umask leaves of 0666.
-            owner: Its user and group; None for the process's own. A directory that hands its group on does so.
+        `mode` is exact; without one the process's umask decides. A directory that hands its group on does so in any case.
 
         Raises:
             FileExistsError: If the name is taken.
@@ -135,11 +131,6 @@ class Making:
 
     def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it.
-
-        Args:
-            parent: The directory that a name would be in.
-            mode: Its exact permission bits; None for what the process's umask leaves of 0666.
-            owner: Its user and group; None for the process's own.
 
         Raises:
             OSError: As for `create`.

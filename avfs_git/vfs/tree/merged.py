@@ -77,16 +77,8 @@ class MergedTree:
     ) -> None:
         """Join two layers.
 
-        Args:
-            lower: What the workspace began with.
-            upper: What changed since.
-            reserve_git: Hide `.git` at the root.
-            on_change: Told each path that changes.
-            cache: Where big files of the lower layer are read from in pieces; hidden copies in `upper` if not given.
-            first_ino: The number of the root; other numbers follow.
-            hides: Tells the names at the root that are in no listing.
-            steps: What changes do on disk.
-            may_change: Whether there is an upper layer.
+        `hides` tells the names at the root that are in no listing. Without a `cache`, pieces of big lower files are read from
+        hidden copies in `upper`.
         """
         self.is_shared = False
         self.list_covered: Callable[[], Collection[TreePath]] = tuple
@@ -134,10 +126,6 @@ class MergedTree:
 
     def resolve(self, path: TreePath, *, follow_last: bool = True) -> Node:
         """Find the node at a path.
-
-        Args:
-            path: From the root of the workspace.
-            follow_last: Whether a symbolic link at the end is followed.
 
         Raises:
             FileNotFoundError: If nothing is there.
@@ -247,11 +235,8 @@ class MergedTree:
 
         Owner, mode and extended attributes of an old file stay, and the times of its directory.
 
-        Args:
-            path: Where; a symbolic link there is followed.
-            data: Its new content, whole or in pieces. Taking the pieces blocks all other threads, unless the tree is
-                shared: then they are collected first.
-            mode: Exact permission bits to give it; None keeps, or for a new file leaves it to the umask.
+        A symbolic link at `path` is followed. Taking the pieces of `data` blocks all other threads, unless the tree is shared:
+        then they are collected first. Without a `mode` the old one stays, or the umask decides.
 
         Raises:
             IsADirectoryError: If a directory is there.
@@ -268,10 +253,7 @@ class MergedTree:
     def make_dir(self, path: TreePath, *, parents: bool = False, mode: int | None = None) -> Node:
         """Make a directory.
 
-        Args:
-            path: Where.
-            parents: Make those above it that are missing, and let it be there already.
-            mode: Exact permission bits of it; None leaves them to the umask.
+        With `parents`, make those above it that are missing, and let it be there already.
 
         Raises:
             FileExistsError: If something is there; with `parents`, something that is no directory.

@@ -44,12 +44,7 @@ class MountedTree:
     """
 
     def __init__(self, source: ObjectSource, layer: MountedLayer) -> None:
-        """Show it.
-
-        Args:
-            source: Any; nothing is read from it.
-            layer: The mounted directory; it is closed with the tree.
-        """
+        """Show a layer, which is closed with the tree; nothing is read from `source`."""
         self.upper = layer
         lower = LowerTree(source, None, None, default_mtime_ns=0)
         self.tree = MergedTree(lower, layer, hides=is_staging, steps=lambda nodes, _: MountedSteps(nodes, layer))

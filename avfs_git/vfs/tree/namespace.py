@@ -183,12 +183,7 @@ class Namespace:
     def rename(self, parent: Node, name: bytes, new_parent: Node, new_name: bytes, *, flags: int = 0) -> None:
         """Rename an entry, a directory with everything below it.
 
-        Args:
-            parent: The directory that holds it.
-            name: Its name there.
-            new_parent: The directory that gets it.
-            new_name: Its name there.
-            flags: `RENAME_NOREPLACE` or `RENAME_EXCHANGE` of renameat2(2).
+        The flags are `RENAME_NOREPLACE` or `RENAME_EXCHANGE` of renameat2(2).
 
         Raises:
             OSError: As rename(2) does.

@@ -276,10 +276,7 @@ class Nodes:
         Only `find` and `readdir_shown` show it: operations by path and captures do not. Called before the tree is used;
         `MergedTree.forget_all` removes it. Takes the lock.
 
-        Args:
-            content: What it holds.
-            mtime_ns: Its times.
-            before_read: Called without the lock before each read; may take long, and fails the read by raising.
+        `before_read` is called without the lock before each read; it may take long, and fails the read by raising.
         """
         with self.lock:
             self.before_git = before_read
@@ -374,10 +371,7 @@ class Nodes:
     def data_fd(self, node: Node, *, write: bool, judged: bool = False) -> Descriptor:
         """Give a descriptor of the data of a file of the upper layer, or of a hidden copy of a lower one.
 
-        Args:
-            node: The file.
-            write: Open it for writing, too.
-            judged: The caller has the file open already: do not check its mode again.
+        `judged`: the caller has the file open already, so that its mode is not checked again.
         """
         if node.held is not None:
             return node.held

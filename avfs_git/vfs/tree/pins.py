@@ -121,11 +121,6 @@ class Pins:
 
         Does what `find`, `getattr` and `pin` do one after the other, at half the cost: for listings.
 
-        Args:
-            parent: A directory.
-            name: A name that has no node yet.
-            entry: What `lower_children` has under it.
-
         Raises:
             NotYetHere: If its size is on a server; then there is no node.
         """
@@ -336,13 +331,7 @@ class Pins:
     def note_renamed(self, parent: Node, name: bytes, ino: int, new_parent: Node, new_name: bytes, over: int) -> None:
         """Note that an earlier process renamed a node and died before it noted that.
 
-        Args:
-            parent: Where it was.
-            name: Its name there.
-            ino: Its number.
-            new_parent: Where it is.
-            new_name: Its name there.
-            over: The number of what had that name, 0 for nothing.
+        `over` is the number of what had the new name, 0 for nothing.
         """
         with self._lock:
             self._names_noted(parent).pop(name, None)
@@ -460,10 +449,8 @@ class Pins:
     def begin(self, node: Node | None = None, over: Node | None = None, *, on_disk: int = 0) -> None:
         """Note that the disk is about to change, for a process that goes on if this one dies meanwhile. Called with the lock.
 
-        Args:
-            node: The node that loses its name or moves.
-            over: The node that loses its name to it.
-            on_disk: The inode number on disk of the moved file, where names alone do not tell whether it has moved.
+        `node` loses its name or moves, `over` loses its name to it. `on_disk` is the inode number of the moved file, where names
+        alone do not tell whether it has moved.
         """
         if self.ledger is not None:
             self.ledger.begin(0 if node is None else node.ino, 0 if over is None else over.ino, on_disk)

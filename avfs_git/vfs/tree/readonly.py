@@ -44,11 +44,7 @@ class NoUpper(UpperLayer):
 def open_commit_tree(lower: LowerTree, disk: Path, *, cache: BlobCache, first_ino: int = ROOT_INO) -> MergedTree:
     """Show a lower layer.
 
-    Args:
-        lower: The layer.
-        disk: A directory on the disk of the objects, for `statvfs`.
-        cache: Where big files are read from in pieces.
-        first_ino: The number of the root; other numbers follow.
+    `disk` is a directory on the disk of the objects, for `statvfs`.
     """
     return MergedTree(lower, NoUpper(disk), cache=cache, first_ino=first_ino, steps=ReadOnly, may_change=False)
 

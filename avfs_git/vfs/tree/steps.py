@@ -58,12 +58,7 @@ class Steps(Protocol):
     def remove(self, parent: Node, name: bytes, node: Node, *, hides: bool, deep: bool) -> None:
         """Remove a name.
 
-        Args:
-            parent: Its directory.
-            name: The name.
-            node: Its node.
-            hides: The lower layer has the name, too.
-            deep: Remove a directory with everything below it.
+        `hides`: the lower layer has the name, too. `deep`: with everything below it.
 
         Raises:
             FileNotFoundError: If another process has removed it.
@@ -102,11 +97,7 @@ class UpperSteps:
         self._deferring.is_on = True
 
     def _copy_ahead(self, node: Node, entry: LowerEntry) -> None:
-        """Copy a lower file into `work`, without the lock; one at a time.
-
-        Raises:
-            OSError: If the disk is full or refuses; nothing is left then.
-        """
+        """Copy a lower file into `work`, without the lock; one at a time."""
         with self._lock:
             if node.upper or (self._ahead is not None and self._ahead[0] is entry):
                 return
@@ -245,12 +236,7 @@ class UpperSteps:
     def _show_copy(self, temporary: bytes, directory: int, node: Node, mode: int, above: int) -> None:
         """Give a copy in `work` its name.
 
-        Args:
-            temporary: Its name in `work`.
-            directory: The directory that gets it.
-            node: The node that it is a copy of.
-            mode: The mode of the copy.
-            above: The mode of the directory.
+        `mode` is that of the copy, `above` that of the directory.
         """
         try:
             try:
