@@ -265,11 +265,15 @@ class Dispatch:
             except WorkspaceMounted as err:
                 err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then undo."
                 raise
-        told = self.record_changes(fork) if back and fork is not None and self.core.has_fork(fork) else ()
-        done = self._turn_next(fork, back=back)
+        told: tuple[Warning, ...] = ()
+        recorded_at = None
+        if back and fork is not None and self.core.has_fork(fork):
+            told = self.record_changes(fork)
+            recorded_at = self.open_workspace(fork).epoch
+        done = self._turn_next(fork, back=back, recorded_at=recorded_at)
         return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
 
-    def _turn_next(self, fork: str | None, *, back: bool) -> UndoResult:
+    def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None) -> UndoResult:
         for name in undo.forks_with_git_dir(self.core, fork):
             opened = self.open_workspace(name)
             if opened.lock.session is not None:
@@ -286,7 +290,9 @@ class Dispatch:
                         raise
                 else:
                     return self.run(opened, operations.turn, record.id, back)
-        return (undo.undo if back else undo.redo)(self.core, fork, self.open_workspace)
+        if not back:
+            return undo.redo(self.core, fork, self.open_workspace)
+        return undo.undo(self.core, fork, self.open_workspace, recorded_at=recorded_at)
 
     # --- sessions --------------------------------------------------------------------------------
 

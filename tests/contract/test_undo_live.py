@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
 from avfs_git.sdk import Workspace
+from avfs_git.session.life.record import has_ended
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "user-xattrs", "whiteout")]
 
@@ -64,6 +69,22 @@ def test_another_fork_that_is_mounted_neither_blocks_undo_nor_goes(mounted: tupl
         session.unmount()
     assert work.undo().operation.fork == "main"
     assert other.read("work") == b"hours\n"
+
+
+def test_fork_whose_mount_was_killed_goes_if_nothing_was_changed_in_it(mounted: tuple[Workspace, Path]) -> None:
+    """What a dead session has left in the lock is no use of the fork; a file that was written there is."""
+    work, tree = mounted
+    for written in (False, True):
+        other = work.vault.fork("other", source="main")
+        session = other.mount(tree.parent / "other")
+        if written:
+            (session.path / "kept").write_bytes(b"hours\n")
+        place = session._found.place
+        os.kill(session.info().pid, signal.SIGKILL)
+        wait_for(partial(has_ended, place))
+        assert work.undo().operation.fork == ("main" if written else "other")
+        assert work.vault.has_fork("other") == written
+    assert other.read("kept") == b"hours\n"
 
 
 def test_edits_before_a_checkpoint_are_taken_back_after_it(mounted: tuple[Workspace, Path]) -> None:

@@ -9,7 +9,7 @@ who undo at once, the second one is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,8 @@ from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, No
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.host.locks.locks import LookingLock
+from avfs_git.host.locks.locks import LookingLock, ReadingLock
+from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
@@ -36,7 +37,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
-from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import adopt_git_moves, list_unrecorded, open_worktree, record_head_move
 from avfs_git.workspace.vault.oplog import (
     BY,
@@ -60,14 +61,21 @@ from avfs_git.workspace.vault.origin import facts_of, read_own_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 
-def undo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
+def undo(vault: OpenVault, fork: str | None, open_workspace: Opener, *, recorded_at: int | None = None) -> UndoResult:
     """Take back the last operation of a fork, or of the vault, that is still in force.
+
+    Args:
+        vault: Where.
+        fork: Which fork; all if not given.
+        open_workspace: Opens a workspace.
+        recorded_at: The epoch of the fork's files at which the log had all that was done to them. The making of the fork itself
+            is not taken back where they have changed since.
 
     Raises:
         NothingToUndo: If there is none.
-        CannotUndo: If its refs have moved since, or somebody else undoes it.
+        CannotUndo: If its refs have moved since, another process undoes it, or it made the fork and files have changed since.
     """
-    return _turn_next(vault, fork, UNDO, open_workspace)
+    return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at)
 
 
 def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
@@ -134,13 +142,23 @@ def _is_as_made(vault: OpenVault, made: OpRecord) -> bool:
         return False
     layout = vault.layout.workspace(fork)
     try:
-        with closing(LookingLock(layout.lock)) as lock:
-            is_mounted = lock.session is not None
-        return not is_mounted and not any(layout.upper.iterdir())
+        return not _is_mounted(layout) and not any(layout.upper.iterdir())
     except FileNotFoundError:  # nobody has opened it yet
         return True
     except OSError:  # nobody can tell, so the fork stays
         return False
+
+
+def _is_mounted(layout: WorkspaceLayout) -> bool:
+    """Whether a session keeps a workspace, or the kernel goes on showing it; what a dead session has left does not count."""
+    with closing(LookingLock(layout.lock)) as looking:
+        if looking.session is None:
+            return False
+    with closing(ReadingLock(layout.lock)) as lock:
+        if not lock.acquire(0):
+            return True
+        lock.release()
+    return is_upper_used(layout.upper)
 
 
 def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Operation]:
@@ -151,7 +169,9 @@ def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Oper
     return vault.oplog.list_operations(fork, limit, unrecorded=sorted(found, key=lambda record: record.created_at_ns))
 
 
-def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener) -> UndoResult:
+def _turn_next(
+    vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener, *, recorded_at: int | None = None
+) -> UndoResult:
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         _adopt(vault, fork, open_workspace)
         for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
@@ -167,7 +187,7 @@ def _turn_next(vault: OpenVault, fork: str | None, direction: str, open_workspac
             if found is None or found.id != record.id:
                 raise CannotUndo(record.description, "something else was done meanwhile")
             if locked is None:
-                return _turn_fork(vault, record, direction, open_workspace, is_at_hand=record.fork == fork)
+                return _turn_fork(vault, record, direction, open_workspace, partial(_may_go, record, fork, direction, recorded_at))
             return _turn_files(locked, record, direction)
 
 
@@ -278,8 +298,19 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     return UndoResult(record.to_operation(undone=back), done.changed_files, done.saved, done.warnings, done.sidecar_changed)
 
 
-def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, *, is_at_hand: bool) -> UndoResult:
-    """Take a fork away or bring it back. Called with the fork's name locked."""
+def _may_go(record: OpRecord, at_hand: str | None, direction: str, recorded_at: int | None, locked: LockedWorkspace) -> bool:
+    """Whether a fork is as it was when an operation was chosen that takes it away. Called with its workspace locked."""
+    if direction == REDO:
+        return _is_as_left(locked.vault, record)
+    if record.fork != at_hand:
+        return _is_as_made(locked.vault, record)
+    return recorded_at in (None, locked.opened.lock.epoch) or locked.opened.is_clean()
+
+
+def _turn_fork(
+    vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, only_if: Callable[[LockedWorkspace], bool]
+) -> UndoResult:
+    """Take a fork away, if it still may go, or bring it back. Called with the fork's name locked."""
     back = direction == UNDO
     changes, _ = _find_changes(vault, record, direction)
     more = {BY: record.more[BY]} if BY in record.more else {}
@@ -288,9 +319,7 @@ def _turn_fork(vault: OpenVault, record: OpRecord, direction: str, open_workspac
     if (record.kind == FORK_CREATE) != back:
         _bring_back(vault, record, changes, new)
     elif vault.read_head(record.fork) is not None:
-        is_unused = partial(_is_as_made if back else _is_as_left, vault, record)
-        asks = not (back and is_at_hand)
-        if not end_fork(vault, record.fork, open_workspace, new, only_if=lambda _: not asks or is_unused()):
+        if not end_fork(vault, record.fork, open_workspace, new, only_if=only_if):
             raise CannotUndo(record.description, f"somebody works in {quote(record.fork)} since")
     else:  # somebody has removed the branch already
         new.moves = [_as_move(change) for change in changes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.errors import CannotUndo, NothingToUndo
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
@@ -218,6 +219,29 @@ def test_deletion_of_a_fork_that_was_only_looked_at_is_done_again(home: Avfs, va
         vault.redo(fork="main")
         assert not vault.has_fork(name)
         vault.undo(fork="main")
+
+
+def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(home: Avfs, vault: Vault, work: Workspace) -> None:
+    """Undo of the making of the fork at hand finds a write that came after it recorded what was there: the fork stays."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    other = vault.fork("other")
+
+    def write(point: str) -> None:
+        if point == "undo.found":
+            faults.arm(None)
+            with Avfs(home.home) as elsewhere:
+                elsewhere.open_vault("v").workspace("other").write("kept", b"acknowledged")
+
+    faults.arm(write)
+    try:
+        with pytest.raises(CannotUndo):
+            vault.undo(fork="other")
+    finally:
+        faults.arm(None)
+    assert other.read("kept") == b"acknowledged"
+    other.undo()
+    assert vault.undo(fork="other").operation.kind == "fork_create"
 
 
 def test_deleted_label_comes_back(work: Workspace) -> None:
