@@ -187,7 +187,8 @@ def _turn_next(
             if found is None or found.id != record.id:
                 raise CannotUndo(record.description, "something else was done meanwhile")
             if locked is None:
-                return _turn_fork(vault, record, direction, open_workspace, partial(_may_go, record, fork, direction, recorded_at))
+                only_if = partial(_may_go, record, fork, direction, recorded_at)
+                return _turn_fork(vault, record, direction, open_workspace, only_if)
             return _turn_files(locked, record, direction)
 
 
