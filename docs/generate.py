@@ -142,6 +142,8 @@ WARNINGS = {
     "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",
     "fork.submodule": "A nested repository could not be copied; git does not work in it.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
+    "run.in_use": "A fork that was to be deleted is kept: programs still use its mount.",
+    "run.not_started": "The program could not be executed. The message says why.",
     "gc.busy": "Another process collects garbage or merges packs; nothing was done.",
     "gc.not_swept": "Some unreachable data was not removed. The message says why.",
     "gc.refs_left": "Some refs could not be removed; the next `avfs gc` tries again.",
@@ -276,7 +278,7 @@ def spell_type(annotation: str, name: str, records: dict[str, Record]) -> str:
         return f"list of {spell_type(match[1], name, records)}"
     if annotation.startswith("Mapping[str, object"):
         return "object"
-    if annotation.startswith("dict["):
+    if annotation.startswith(("dict[", "Mapping[str, str]")):
         return "object of texts"
     if name.endswith("_ns"):
         return "time"

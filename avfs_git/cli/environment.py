@@ -4,6 +4,7 @@
     AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
     AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
     AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`
+                    and `avfs run`
     AVFS_HOOK       set for a hook, whose own commands run no hooks
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
@@ -115,6 +116,13 @@ def read_environment() -> tuple[Target, str]:
 def list_naming() -> list[str]:
     """List the variables that are set to name a vault or a fork."""
     return [name for name in ("AVFS_VAULT", "AVFS_FORK") if os.environ.get(name)]
+
+
+def program_environment(own: Mapping[str, str], directory: Path) -> dict[str, str]:
+    """Give a program the environment of this process, with variables of its own and without a git's that runs avfs."""
+    left_out = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "OLDPWD")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**kept, "PWD": os.fspath(directory), **own}
 
 
 def find_command() -> Place | None:

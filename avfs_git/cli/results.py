@@ -78,6 +78,31 @@ class DirectoryFork(TypedDict):
     """The remote that git in the fork's tree can push to; None where the directory is no clone."""
 
 
+class ProgramRun(TypedDict):
+    """What a program did in a fork of its own: what `run` gives."""
+
+    fork: str
+    vault: str
+    directory: Path
+    """Where the fork is, or was, mounted."""
+    command: Sequence[str]
+    exit_code: int
+    """128 + N if signal N killed it; 126 or 127 if it cannot be executed."""
+    duration_ms: int
+    outcome: str
+    """`kept`; `unchanged` or `discarded`, and then the fork is deleted."""
+    mounted: bool
+    """Whether the fork is still mounted: other programs use it, or it was mounted before."""
+    diff: Diff
+    """How the files differ from those at the start of the program, without lines."""
+    checkpoints: Sequence[CheckpointValue]
+    """The commits that were made meanwhile, the newest first."""
+    pushed: bool
+    """Whether the clone that the fork was made of has all of them."""
+    next: Mapping[str, str]
+    """Commands that continue from here, by what they are for."""
+
+
 @final
 class ForkList(TypedDict):
     """The forks of a vault."""

@@ -439,7 +439,7 @@ class Home:
     def fork_directory(
         self,
         source: str | Path,
-        directory: str | Path,
+        directory: str | Path | None,
         *,
         branch: str | None = None,
         author: Identity | None = None,
@@ -452,7 +452,7 @@ class Home:
 
         Args:
             source: The directory, or any directory in a working tree of git.
-            directory: Where to mount the fork: an empty directory, or a missing one.
+            directory: Where to mount the fork: an empty directory, or a missing one. None for `mounts/VAULT/FORK` in the home.
             branch: The fork's name; the name of `directory` if not given.
             author: Author of the fork's commits; the vault's author if not given.
             backend: As for `Workspace.mount`.
@@ -468,25 +468,26 @@ class Home:
         top = clones.find_top(Path(source))
         if not top.is_dir():
             raise HostError(f"read '{top}'", NotADirectoryError(20, os.strerror(20 if top.exists() else 2)))
-        place = point.resolve(directory)
+        place = point.resolve(self.home / "mounts" if directory is None else directory)
         shown = self._find_shown(top)
         if shown is not None:
             top = shown.path
         if place == top or top in place.parents:
             raise MountPointUnusable(os.fspath(place), "it is in the directory that is forked", hint="Name one beside it.")
         try:
-            name = check_fork_name(branch if branch is not None else place.name)
+            name = check_fork_name(branch if branch is not None else place.name if directory is not None else "")
         except InvalidName as error:
             if branch is None:
                 error.hint = "It is that of the directory. Name the fork with `--branch NAME`."
             raise
-        point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
+        if directory is not None:
+            point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
             taken = clones.fork_present(vault._core, name, top, parent=parent, author=author)  # noqa: SLF001 - the two are one interface
             vault.warnings = tuple(taken)
             try:
-                return vault.workspace(name).mount(place, backend=backend)
+                return vault.workspace(name).mount(place if directory is not None else None, backend=backend)
             except BaseException:
                 with suppress(AvfsError):
                     vault._delete_fork(name, lambda locked: locked.opened.is_unused())  # noqa: SLF001 - the two are one interface

@@ -70,6 +70,14 @@ class Session:
         """Tell whether `Avfs.fork_directory` made its fork."""
         return clones.is_of_directory(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
 
+    def is_untouched(self) -> bool:
+        """Tell whether its fork, which the caller saved just now, holds what it held when it was made, and nothing else."""
+        return clones.is_untouched(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
+
+    def is_pushed(self) -> bool:
+        """Tell whether the clone that its vault was made of has all commits of its fork; False without a clone."""
+        return clones.is_pushed(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
+
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
 

@@ -479,6 +479,7 @@ CHANGES = {
     "resolve": "README",
     "revert": "README",
     "rm": "README",
+    "run": "-- true",
     "squash": "HEAD~1..HEAD",
     "stop": "",
     "touch": "x",

@@ -11,7 +11,7 @@ from avfs_git.proxy.exec.envelope import ExecPlan
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import CommandSession
+    from avfs_git.cli.results import CommandSession, ProgramRun
     from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
@@ -37,6 +37,45 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
         text.note(f"  and {len(result.sidecar_changed)} ignored")
     if result.commit is not None:
         text.note(f"saved as {result.commit[:12]} in {text.request['vault']}@{text.request['fork']}")
+
+
+_MOST_LISTED = 10
+_NEXT = {
+    "resume": "go on",
+    "diff": "look",
+    "merge": "take it",
+    "apply": "take it",
+    "push": "push it",
+    "unmount": "unmount it",
+    "discard": "delete it",
+    "restore": "restore it",
+}
+
+
+def run(text: TextOutput, result: ProgramRun) -> None:
+    """Say on standard error what the program changed in its fork, and how to continue; nothing if it changed nothing."""
+    fork, files = result["fork"], result["diff"].files
+    if result["outcome"] == "unchanged":
+        text.note(f"(nothing changed: fork {fork} is deleted again)")
+        return
+    plus, minus = sum(file.additions for file in files), sum(file.deletions for file in files)
+    made = result["checkpoints"]
+    beside = len(result["diff"].sidecar)
+    ignored = f", {beside} ignored or not known to git" if beside else ""
+    commits = f"{len(made)} commit{'' if len(made) == 1 else 's'}"
+    text.note(f"{len(files)} file{'' if len(files) == 1 else 's'} changed (+{plus} -{minus}){ignored}, in {commits}")
+    for file in files[:_MOST_LISTED]:
+        counts = "binary" if file.binary else f"+{file.additions} -{file.deletions}"
+        text.note(f"  {status_letter(file.change)} {quote_path(file.change.path)} | {counts}")
+    if len(files) > _MOST_LISTED:
+        text.note(f"  and {len(files) - _MOST_LISTED} more")
+    if result["outcome"] == "discarded":
+        text.note(f"Deleted fork {fork}.")
+    else:
+        state = "mounted still; " if result["mounted"] else ""
+        text.note(f"Kept fork {fork}: {state}{'pushed' if result['pushed'] else 'everything is saved, nothing is pushed'}.")
+    for purpose, words in result["next"].items():
+        text.note(f"  {_NEXT[purpose] + ':':<12}{words}")
 
 
 def _plan(text: TextOutput, plan: ExecPlan) -> None:

@@ -1,0 +1,115 @@
+"""Running a program on the terminal of this process, and waiting for it.
+
+Decided here: the program stays in this process's group, as a command that a shell runs. So the terminal sends Ctrl-C, Ctrl-Z and
+changes of its size to the program itself, and the job control of the shell covers both. A signal that another process sends to
+this one is passed on; one from the terminal is not, because the program has it already. If only the program stops itself, this
+process stops too, so that the shell gets its terminal back. Called by the main thread. Keeps nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import termios
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+_FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT})
+"""What a terminal sends to all of its group: if the sender is not known, the program has it."""
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+
+
+class Finished(NamedTuple):
+    """How a program ended."""
+
+    exit_code: int
+    """128 + N if signal N killed it; 126 or 127 if it cannot be executed."""
+    problem: str | None = None
+    """Why it could not be executed."""
+
+
+def run_foreground(
+    argv: Sequence[str | bytes], *, directory: Path, environment: Mapping[str, str], stdout: int | None = None
+) -> Finished:
+    """Run a program with the standard streams of this process, and wait for its end.
+
+    Args:
+        argv: The program, which is searched in PATH, and its arguments.
+        directory: Where it starts.
+        environment: All of its variables.
+        stdout: The descriptor for its standard output, instead of this process's own.
+    """
+    missed: list[int] = []
+    # A signal that this process ignores, as under nohup, is ignored by the program too.
+    ours = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda got, _frame: missed.append(got)) for number in ours}
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    terminal = _Terminal()
+    try:
+        try:
+            process = subprocess.Popen(argv, cwd=directory, env=dict(environment), stdout=stdout)
+        except FileNotFoundError as error:
+            return Finished(NOT_FOUND, f"cannot run '{os.fsdecode(argv[0])}': {error.strerror}")
+        except (OSError, ValueError) as error:
+            return Finished(NOT_EXECUTABLE, f"cannot run '{os.fsdecode(argv[0])}': {getattr(error, 'strerror', None) or error}")
+        # Blocked only now: the program inherits the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*before, signal.SIGTTOU})
+        try:
+            for number in missed:
+                if number not in _FROM_TERMINAL:
+                    _send(process.pid, number)
+            code = process.returncode = _wait(process.pid, set(before))
+            terminal.take_back(was_killed=code < 0)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return Finished(code if code >= 0 else 128 - code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(pid: int, blocked: set[signal.Signals]) -> int:
+    """Wait for the end of the program; give its status, negative if a signal killed it."""
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
+        if found and os.WIFSTOPPED(status):
+            os.kill(os.getpid(), signal.SIGSTOP)  # it goes on below when the shell continues the job
+            _send(pid, signal.SIGCONT)
+        elif found:
+            return os.waitstatus_to_exitcode(status)
+        got = signal.sigwaitinfo(blocked)
+        if got.si_signo != signal.SIGCHLD and got.si_code <= 0:  # sent by a process, not by the terminal
+            _send(pid, got.si_signo)
+
+
+def _send(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # it has ended; it runs as another user
+        os.kill(pid, number)
+
+
+class _Terminal:
+    """The terminal as it was before the program; without one, nothing happens."""
+
+    def __init__(self) -> None:
+        self._group: int | None = None
+        self._settings: Any = None
+        with suppress(OSError, termios.error):
+            self._group = os.tcgetpgrp(0)
+            self._settings = termios.tcgetattr(0)
+
+    def take_back(self, *, was_killed: bool) -> None:
+        """Make this process's group the terminal's again; after a program that was killed, also restore the settings.
+
+        The caller blocks SIGTTOU.
+        """
+        if self._group != os.getpgrp():
+            return
+        with suppress(OSError, termios.error):
+            if os.tcgetpgrp(0) != self._group:
+                os.tcsetpgrp(0, self._group)
+            if was_killed and self._settings is not None:
+                termios.tcsetattr(0, termios.TCSADRAIN, self._settings)

@@ -1,0 +1,229 @@
+"""`avfs run`: a program of the user in a fork of its own, on its terminal."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.sdk import Avfs
+from tests.support.cli import spawn
+
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")]
+
+
+def _git(place: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=place, check=True, capture_output=True).stdout.decode()
+
+
+@pytest.fixture
+def clone(mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A clone with an ignored and a changed file; the current directory is below it."""
+    home = mount_dir / "home"
+    monkeypatch.setenv("AVFS_HOME", str(home))
+    place = mount_dir / "shop"
+    (place / "src").mkdir(parents=True)
+    (place / "src" / "main").write_text("one\n")
+    (place / ".gitignore").write_text(".env\n")
+    _git(place, "init", "-q", "-b", "main")
+    _git(place, "add", "-A")
+    _git(place, "commit", "-q", "-m", "one")
+    (place / ".env").write_text("KEY=1\n")
+    (place / "src" / "main").write_text("two\n")
+    monkeypatch.chdir(place / "src")
+    yield place
+    with Avfs(home) as avfs:
+        for session in avfs.sessions():
+            with avfs.open_vault(session.vault) as vault:
+                found = vault.find_session(session.fork)
+                if found is not None:
+                    found.unmount(lazy=True)
+                    found.wait()
+
+
+def _forks(home_of: Path) -> set[str]:
+    with Avfs(home_of.parent / "home") as avfs, avfs.open_vault("shop") as vault:
+        return {fork.name for fork in vault.list_forks()}
+
+
+@pytest.mark.usefixtures("person")
+def test_a_program_works_in_a_fork_of_the_current_directory(clone: Path) -> None:
+    """In the same directory of it, with ignored and unsaved files; the clone stays as it is, and the status is the program's."""
+    script = 'cat main ../.env; pwd; echo "$AVFS_FORK"; git rev-parse --show-prefix; echo new > made; echo three > main; exit 7'
+    ran = spawn("run", "--name", "task", "--", "sh", "-c", script)
+
+    assert ran.status == 7, ran.stderr
+    shown = ran.text.splitlines()
+    tree = clone.parent / "home" / "mounts" / "shop" / "task"
+    assert shown == ["two", "KEY=1", str(tree / "src"), "task", "src/"]
+    assert (clone / "src" / "main").read_text() == "two\n"
+    assert not (clone / "src" / "made").exists()
+    assert not tree.exists()
+    assert "2 files changed (+2 -1), in 1 commit\n" in ran.stderr
+    assert "Kept fork task" in ran.stderr
+
+
+def test_the_commands_of_the_banner_work_as_they_stand(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From any directory."""
+    program = ("sh", "-c", "echo more >> 'new file'")
+    ran = spawn("run", "--json", "--name", "a task", "--", *program)
+    assert ran.document["error"]["code"] == "input.invalid_name"
+    assert ran.status == 125
+    found = spawn("run", "--json", "--", *program).ok().result
+    assert (found["outcome"], found["exit_code"], found["mounted"], found["pushed"]) == ("kept", 0, False, False)
+    assert [file["change"]["path"] for file in found["diff"]["files"]] == ["src/new file"]
+    assert list(found["next"]) == ["resume", "diff", "apply", "push", "discard"]
+
+    monkeypatch.chdir("/")
+    commands = {name: shlex.split(words)[1:] for name, words in found["next"].items()}
+    assert "+more" in spawn(*commands["diff"]).ok().text
+    spawn(*commands["apply"]).ok()
+    assert (clone / "src" / "new file").read_text() == "more\n"
+    spawn(*commands["push"]).ok()
+    assert found["fork"] in _git(clone, "branch", "--list")
+    monkeypatch.chdir(clone / "src")
+    again = spawn(*commands["resume"][:2], *commands["resume"][2:]).ok()
+    assert "1 file changed (+1 -0), in 1 commit\n" in again.stderr
+    monkeypatch.chdir("/")
+    spawn(*commands["discard"]).ok()
+    assert _forks(clone) == set()
+
+
+def test_a_fork_in_which_nothing_changed_is_deleted(clone: Path) -> None:
+    """Also of a program that cannot be executed; `--keep` keeps it. `--discard` deletes a changed one, and undo restores that."""
+    assert spawn("run", "--", "true").status == 0
+    assert spawn("run", "--", "nosuch-program").status == 127
+    assert spawn("run", "--", "./main").status == 126
+    assert _forks(clone) == set()
+    assert spawn("run", "--keep", "--name", "kept", "--", "false").status == 1
+    assert _forks(clone) == {"kept"}
+    assert "no fork 'nosuch'" in spawn("--vault", "shop", "run", "--resume", "nosuch", "--", "true").stderr
+    found = spawn("run", "--discard", "--json", "--name", "gone", "--", "sh", "-c", "echo x > x").ok().result
+    assert (found["outcome"], _forks(clone)) == ("discarded", {"kept"})
+    spawn(*shlex.split(found["next"]["restore"])[1:]).ok()
+    assert _forks(clone) == {"kept", "gone"}
+
+
+def test_a_fork_that_is_in_use_stays_mounted(clone: Path) -> None:
+    """A server that the program leaves behind goes on in the tree; what there is is saved, and `unmount` is named."""
+    script = "echo x > x; (trap '' HUP; exec sleep 600) >/dev/null 2>&1 & echo $!"
+    ran = spawn("run", "--json", "--discard", "--name", "task", "--", "sh", "-c", script)
+    found = ran.ok().result
+    try:
+        assert (found["outcome"], found["mounted"], len(found["checkpoints"])) == ("kept", True, 1)
+        assert [warning["code"] for warning in ran.document["warnings"]] == ["run.in_use"]
+    finally:
+        os.kill(int(ran.stderr.splitlines()[-1]), signal.SIGKILL)
+    for _ in range(200):
+        ended = spawn(*shlex.split(found["next"]["unmount"])[1:])
+        if ended.status == 0:
+            break
+        time.sleep(0.05)
+    assert ended.status == 0
+
+
+def test_a_fork_of_a_live_tree_and_of_a_named_fork(clone: Path) -> None:
+    """A program in a live tree gets a fork of that one; `--vault` and `--fork` name one that is not mounted."""
+    inner = f"{shlex.quote(sys.executable)} -m avfs_git run --name inner -- sh -c 'cat x; echo y > y'"
+    found = spawn("run", "--json", "--name", "outer", "--", "sh", "-c", f"echo x > x; {inner}").ok().result
+    assert [file["change"]["path"] for file in found["diff"]["files"]] == ["src/x"]
+    assert _forks(clone) == {"outer", "inner"}
+    script = "cat y | sed s/^/it-is-/; echo z > z"
+    named = spawn("--vault", "shop", "--fork", "inner", "run", "--name", "third", "--json", "--", "sh", "-c", script)
+    assert named.ok().result["next"]["merge"] == "avfs --vault shop merge third --into inner"
+    assert "it-is-y\n" in named.stderr
+    spawn(*shlex.split(named.result["next"]["merge"])[1:]).ok()
+    assert spawn("--vault", "shop", "--fork", "inner", "cat", "/src/z").ok().text == "z\n"
+
+
+def test_a_signal_reaches_the_program(clone: Path) -> None:
+    """What the program does with it counts; avfs saves what there is."""
+    script = "trap 'echo got > got; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    command = [sys.executable, "-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 9
+    assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/got").ok().text == "got\n"
+    killed = spawn("run", "--", "sh", "-c", "kill -9 $$")
+    assert killed.status == 128 + signal.SIGKILL
+
+
+class _Terminal:
+    """A program on a terminal of its own, as the leader of its session."""
+
+    def __init__(self, *command: str) -> None:
+        self.pid, self.fd = pty.fork()
+        if not self.pid:
+            os.execv(sys.executable, [sys.executable, *command])
+        self.shown = b""
+
+    def read_until(self, text: bytes) -> None:
+        """Read up to a text; the next call looks behind it."""
+        while text not in self.shown:
+            self.shown += os.read(self.fd, 1024)
+        self.shown = self.shown.partition(text)[2]
+
+    def type(self, text: bytes) -> None:
+        os.write(self.fd, text)
+
+    def wait(self) -> int:
+        try:
+            while piece := os.read(self.fd, 1024):
+                self.shown += piece
+        except OSError:  # the last program has closed it
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_the_program_has_the_terminal(clone: Path) -> None:
+    """Its size, changes of it, and Ctrl-C, which does not end avfs."""
+    script = "trap 'echo size=$(stty size)' WINCH; trap 'echo int; exit 5' INT; test -t 0 && test -t 1 && echo ready"
+    script += "; echo x > x; while :; do sleep 0.05; done"
+    terminal = _Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
+    terminal.read_until(b"ready")
+    termios.tcsetwinsize(terminal.fd, (33, 77))
+    terminal.read_until(b"size=33 77")
+    terminal.type(b"\x03")
+    assert terminal.wait() == 5
+    assert b"Kept fork task" in terminal.shown
+
+
+def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
+    """Also where the program only stops itself."""
+    run = f"{shlex.quote(sys.executable)} -m avfs_git run --name task -- "
+    script = 'echo begun; kill -STOP $$; echo went-on; read line; echo "got $line"'
+    terminal = _Terminal("-c", "import os; os.execvp('bash', ['bash', '--norc', '-i'])")
+    terminal.type(b"PS1='$ '; " + run.encode() + b"sh -c " + shlex.quote(script).encode() + b"; echo status=$?\n")
+    terminal.read_until(b"\nbegun")
+    terminal.read_until(b"status=147")  # 128 + SIGSTOP: the shell has its terminal back
+    terminal.type(b"fg\n")
+    terminal.read_until(b"\nwent-on")
+    terminal.type(b"\x1a")
+    terminal.read_until(b"Stopped")
+    terminal.type(b"fg\n")
+    time.sleep(0.1)
+    terminal.type(b"words\n")
+    terminal.read_until(b"\ngot words")
+    terminal.type(b"exit\n")
+    terminal.wait()
+
+
+def test_what_is_not_a_run_is_refused(clone: Path) -> None:
+    """Without a program; with two names; a fork where there is no vault."""
+    assert "avfs run -- claude" in spawn("run").stderr
+    assert spawn("run").status == 2
+    assert spawn("run", "--name", "a", "--resume", "b", "--", "true").status == 2
+    missing = spawn("run", "--resume", "nosuch", "--", "true")
+    assert (missing.status, "no vault was named" in missing.stderr) == (125, True)
+    assert "contradict" in spawn("run", "--keep", "--discard", "--", "true").stderr
