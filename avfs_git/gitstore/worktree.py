@@ -343,6 +343,14 @@ def _is_foreign(path: Path) -> bool:
     return reason != _REASON and (bool(reason) or (path / "HEAD").exists())
 
 
+def list_worktrees(git_dir: Path) -> frozenset[str]:
+    """List the names under which `Worktree` may find a working tree of ours; of most repositories there are few."""
+    try:
+        return frozenset(name.removesuffix("%avfs") for name in os.listdir(git_dir / "worktrees"))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
 def list_half_made(git_dir: Path) -> list[Path]:
     """List the directories of ours below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
     try:

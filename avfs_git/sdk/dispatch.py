@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import undo
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
-    from avfs_git.workspace.vault import oplog, revisions
+    from avfs_git.workspace.vault import oprecord, revisions
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.control.client")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
-    oplog = LazyModule("avfs_git.workspace.vault.oplog")
+    oprecord = LazyModule("avfs_git.workspace.vault.oprecord")
     point = LazyModule("avfs_git.session.serve.point")
     record = LazyModule("avfs_git.session.life.record")
     recovery = LazyModule("avfs_git.workspace.restore.recovery")
@@ -278,11 +278,11 @@ class Dispatch:
             opened = self.open_workspace(name)
             if opened.lock.session is not None:
                 self.run(opened, operations.adopt_git_moves)
-        record = undo.find_next(self.core, fork, oplog.UNDO if back else oplog.REDO)
+        record = undo.find_next(self.core, fork, oprecord.UNDO if back else oprecord.REDO)
         if record is not None and self.core.has_fork(record.fork):
             opened = self.open_workspace(record.fork)
             if opened.lock.session is not None:
-                if record.kind in oplog.OF_FORKS:
+                if record.kind in oprecord.OF_FORKS:
                     try:
                         self.check_unmounted(record.fork)
                     except WorkspaceMounted as err:

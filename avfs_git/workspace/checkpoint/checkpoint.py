@@ -49,7 +49,7 @@ from avfs_git.workspace.vault.gitmoves import (
     is_made_inside,
     tell_head_move,
 )
-from avfs_git.workspace.vault.oplog import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.states import Trees, add_sidecar
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -18,10 +18,11 @@ from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, No
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.worktree import list_worktrees
 from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.model import Operation, UndoResult, Warning
-from avfs_git.paths import maybe_oid, oid_of
+from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
 from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
@@ -39,7 +40,7 @@ from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import adopt_git_moves, list_unrecorded, open_worktree, record_head_move
-from avfs_git.workspace.vault.oplog import (
+from avfs_git.workspace.vault.oprecord import (
     BY,
     EXACT,
     FILES,
@@ -217,10 +218,11 @@ def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
 
 def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
     """List the forks in whose live trees git may have done something: all such, or one."""
+    there = list_worktrees(vault.git_dir)
     return [
         name
-        for name in (vault.list_heads() if fork is None else (fork,))
-        if open_worktree(vault, name).is_there and vault.has_fork(name)
+        for name in ((vault.list_heads() if there else ()) if fork is None else (fork,))
+        if fork_dir_name(name) in there and open_worktree(vault, name).is_there and vault.has_fork(name)
     ]
 
 

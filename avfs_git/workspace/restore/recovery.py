@@ -43,7 +43,7 @@ from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.plaincopy import take_in_left
 from avfs_git.workspace.restore.restore import is_complete, put_back
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
-from avfs_git.workspace.vault.oplog import CAPTURED, SIDECAR, SINCE
+from avfs_git.workspace.vault.oprecord import CAPTURED, SIDECAR, SINCE
 from avfs_git.workspace.vault.states import tree_of
 
 _NAMED = 50
@@ -107,7 +107,7 @@ def _find_record(locked: LockedWorkspace) -> _Record:
     """
     vault, state = locked.vault, locked.opened.state
     at_ns = 0
-    since_ns = next((int(found.more[SINCE]) for found in vault.oplog.read_fork(locked.fork) if SINCE in found.more), 0)
+    since_ns = int(vault.oplog.find_last_fact(locked.fork, SINCE) or 0)
     commit = oid_of(state.base) if state.base is not None else None
     record = vault.oplog.find_last_state(locked.fork)
     if record is not None and record.after is not None:

@@ -47,7 +47,8 @@ from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name, oid_of
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
-from avfs_git.workspace.vault.oplog import INTENT, SINCE, Chosen, OpRecord
+from avfs_git.workspace.vault.oplog import Chosen
+from avfs_git.workspace.vault.oprecord import INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9

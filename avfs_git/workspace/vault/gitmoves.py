@@ -20,7 +20,7 @@ from avfs_git.paths import Oid, fork_dir_name
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.oplog import GIT_HEAD, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.oprecord import GIT_HEAD, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 PUT_AWAY = "git"

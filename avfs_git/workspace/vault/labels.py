@@ -11,7 +11,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import check_label
 from avfs_git.workspace.vault.format import label_ref
-from avfs_git.workspace.vault.oplog import OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.oprecord import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 

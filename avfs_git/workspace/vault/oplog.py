@@ -1,6 +1,6 @@
 """The operation log: what was done to the forks of a vault, so that it can be taken back.
 
-Decided here: the format of `avfs/oplog`, when a line counts, and how undo and redo walk it. One line an operation, a
+Decided here: when a line counts, and how undo and redo walk it. One line an operation, a
 checksum in front; a damaged line (a torn write before a power cut) is passed over. Lines are appended under a lock
 on the file and forced to disk. What an operation leaves behind stays reachable by refs, of which the record
 names the old and new values; the log itself holds no object.
@@ -21,13 +21,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
-import re
 import stat
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -35,89 +34,41 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
-from avfs_git.model import Operation, RefMove
+from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
-from avfs_git.patterns import compiled
-from avfs_git.values import field, record_class, replace
+from avfs_git.values import record_class, replace
 from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.loglines import ANNOUNCED, HAPPENED, INDEXED_ABOVE, MARK_AT, WITHDRAWN, Key, LogView, open_line
+from avfs_git.workspace.vault.oprecord import (
+    BASE,
+    BY,
+    FORK_CREATE,
+    FORK_DELETE,
+    GIT_HEAD,
+    IN_MERGE,
+    INTENT,
+    OF_FORKS,
+    OURS,
+    REDO,
+    UNDO,
+    OpRecord,
+    end_key,
+    fact_key,
+    format_line,
+    is_end,
+    keys_of,
+    name_key,
+    parse_line,
+    parse_lines,
+    parse_places,
+)
 
-UNDO, REDO = "undo", "redo"
-FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"
-OF_FORKS = (FORK_CREATE, FORK_DELETE)
-"""The operations on a fork as a whole."""
 _LINES = 4096
 """So much at the end of the log holds its last line, as good as always."""
 _TAIL = 1 << 16
-_HAPPENED, _ANNOUNCED, _WITHDRAWN = b" ", b"?", b"-"
-"""The mark of a line, between its checksum and its text."""
-_MARK_AT = 8
-_ANNOUNCED_LINE = compiled(rb"^[0-9a-f]{8}\?\{", re.MULTILINE)
-
-FILES = "files"
-"""The operation that changed files and no branch: see `workspace.checkpoint.changes`."""
-SINCE = "since_ns"
-"""The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
-SIDECAR = "sidecar_after"
-"""The name, in `more`, of the sidecar commit of the state after, where the commit names another."""
-SIDECAR_BEFORE = "sidecar_before"
-"""Likewise of the state before."""
-EXACT = "exact"
-"""The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
-LEFT_AT = "left_at"
-"""The name, in `more`, of the epoch of a fork's files, and the commit that holds them all, when undo brought the fork back."""
-BY = "by"
-"""The name, in `more`, of the fork at hand when another fork was made or deleted: `undo` there takes it back."""
-CAPTURED = "captured_ns"
-"""The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
-INTENT = "intent"
-"""The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
-
-FROM = "branch_from"
-"""The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
-GIT_HEAD = "git_head"
-"""The name, in `more`, of where git's HEAD was in the live tree before and after: a ref or a commit; null on the fork's."""
-IN_MERGE = "in_merge"
-"""The name, in `more`, of whether files changed while conflicts were in them: that can be undone until the merge ends."""
+_TURNS = 64
+"""So many of the newest operations are looked at first for what undo takes back next."""
 _OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
-OURS = "ours"
-"""The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
-
-RefMoveRecord = tuple[str, str | None, str | None]
-"""A ref with its old and its new value in hexadecimal; None where it does not exist."""
-
-
-@record_class
-class OpRecord:
-    """One line of the log."""
-
-    id: int
-    fork: str
-    kind: str
-    description: str
-    created_at_ns: int
-    moves: list[RefMoveRecord] = field(default_factory=list)
-    before: str | None = None
-    """The commit whose state the workspace had, where the operation changed files."""
-    after: str | None = None
-    target: int | None = None
-    """For undo and redo: the operation that they speak of."""
-    more: dict[str, Any] = field(default_factory=dict)
-    is_confirmed: bool = True
-    """Whether its line says that it happened; otherwise the refs were asked."""
-
-    def without_moves(self) -> OpRecord:
-        """Make a record that says of the fork what this one says, and that cannot be undone."""
-        return replace(self, moves=[], before=None)
-
-    def whole_moves(self) -> list[RefMoveRecord]:
-        """List what the operation did to refs, with what git did to the branch in it."""
-        ref = HEADS + self.fork
-        return [(name, self.more.get(FROM, old) if name == ref else old, new) for name, old, new in self.moves]
-
-    def to_operation(self, *, undone: bool = False) -> Operation:
-        """Make the value that callers see."""
-        moves = tuple(RefMove(ref, old, new) for ref, old, new in self.whole_moves())
-        return Operation(self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target)
 
 
 @record_class
@@ -150,16 +101,18 @@ class Announced:
         with suppress(OSError):
             if happened is not None:
                 for offset in self._offsets:
-                    os.pwrite(fd, _HAPPENED if happened else _WITHDRAWN, offset + _MARK_AT)
+                    os.pwrite(fd, HAPPENED if happened else WITHDRAWN, offset + MARK_AT)
         os.close(fd)
 
 
 class OpLog:
     """The log of one vault. Usable from several threads and processes."""
 
-    def __init__(self, path: Path, read_ref: Callable[[str], Oid | None]) -> None:
+    def __init__(self, path: Path, read_ref: Callable[[str], Oid | None], *, indexed_above: int = INDEXED_ABOVE) -> None:
+        """Name a log, which need not exist; its index counts if the log has more than so many bytes."""
         self._path = path
         self._read_ref = read_ref
+        self._indexed_above = indexed_above
 
     def append(self, record: OpRecord) -> OpRecord:
         """Add an operation that has happened, durably; its number is given here.
@@ -167,7 +120,7 @@ class OpLog:
         Raises:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
-        os.close(self._append((record,), _HAPPENED)[0])
+        os.close(self._append((record,), HAPPENED)[0])
         return record
 
     def announce(self, *records: OpRecord) -> Announced:
@@ -180,7 +133,7 @@ class OpLog:
         Raises:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
-        return Announced(*self._append(records, _ANNOUNCED))
+        return Announced(*self._append(records, ANNOUNCED))
 
     def _append(self, records: Sequence[OpRecord], mark: bytes) -> tuple[int, list[int]]:
         """Write lines; give the open file, and where the lines begin in it."""
@@ -191,16 +144,17 @@ class OpLog:
                 tail, last = b"", None
                 for window in (_LINES, _TAIL, size):  # a line may be longer than most
                     tail = os.pread(fd, window, max(0, size - window))
-                    last = next(_parse_backwards(tail.split(b"\n"), withdrawn=True), None)
+                    opened = (open_line(line) for line in reversed(tail.split(b"\n")))
+                    last = next(filter(None, (parse_line(found[1]) for found in opened if found is not None)), None)
                     if last is not None or len(tail) == size:
                         break
                 # An append that was cut short must not take this one with it.
                 written = b"\n" if tail and not tail.endswith(b"\n") else b""
                 starts: list[int] = []
-                for number, record in enumerate(records, (last[0].id if last else 0) + 1):
+                for number, record in enumerate(records, (last.id if last else 0) + 1):
                     record.id = number
                     starts.append(size + len(written))
-                    written += _format(record, mark)
+                    written += format_line(record, mark)
                 try:
                     if os.pwrite(fd, written, size) != len(written):
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -259,7 +213,7 @@ class OpLog:
 
     def _shorten(self, choose: Callable[[list[OpRecord]], Chosen], mode: int) -> int:
         lines = self._read_all().split(b"\n")
-        found = [(at, line) for at in reversed(range(len(lines))) for line in _parse_backwards(lines[at : at + 1])]  # one or none
+        found = [(at, line) for at in reversed(range(len(lines))) for line in parse_lines([(at, lines[at])])]  # one or none
         place_of = {id(record): at for at, (record, _) in found}
         records = list(self._resolve(line for _, line in found))
         chosen = choose(records)
@@ -272,11 +226,11 @@ class OpLog:
         for at in range(len(records) - 1, chosen.newest - 1, -1):
             record = records[at]
             if at in chosen.whole:
-                kept.append(_format(record, _HAPPENED))
+                kept.append(format_line(record, HAPPENED))
                 continue
             gone += bool(record.moves) or record.before is not None
             if at in chosen.facts:
-                kept.append(_format(record.without_moves(), _HAPPENED))
+                kept.append(format_line(record.without_moves(), HAPPENED))
         content = b"".join(kept) + b"\n".join(end)
         if content != b"\n".join(lines):
             reach("oplog.expiring")
@@ -291,8 +245,28 @@ class OpLog:
             return open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW), True
 
     def read(self) -> Iterator[OpRecord]:
-        """Yield all operations that happened, newest first."""
-        yield from self._resolve(_parse_backwards(self._read_all().split(b"\n")))
+        """Yield all operations that happened, newest first; reads no more of the log than the caller asks for."""
+        with self._view() as view:
+            yield from self._resolve(parse_lines(view.lines()))
+
+    @contextmanager
+    def _view(self) -> Iterator[LogView]:
+        with host_errors("read the operation log"), LogView(self._path, keys_of, indexed_above=self._indexed_above) as view:
+            yield view
+
+    def write_index(self, *, beyond: int = 0) -> bool:
+        """Make the index cover the whole log, if it lacks more than so many bytes; tell whether it was made.
+
+        Raises:
+            HostError: If the disk refuses; the old index is there.
+        """
+        with self._view() as view:
+            return view.size - view.covered > beyond and view.write_index()
+
+    def measure_end(self) -> int:
+        """Tell how many bytes of the log the index does not cover."""
+        with self._view() as view:
+            return view.size - view.covered
 
     def _read_all(self) -> bytes:
         """Read the whole log; empty where it does not exist."""
@@ -307,25 +281,25 @@ class OpLog:
         later: dict[str, str | None] = {}
         """What refs held before the operations that were passed already."""
         for record, mark in found:
-            if mark == _ANNOUNCED:
+            if mark == ANNOUNCED:
                 record.is_confirmed = False
-                if not self._has_happened(record, later):
+                if not self._has_happened(record, lambda ref: (ref in later, later.get(ref))):
                     continue
             later.update({ref: old for ref, old, _ in record.moves})
             yield record
 
-    def _has_happened(self, record: OpRecord, later: dict[str, str | None]) -> bool:
+    def _has_happened(self, record: OpRecord, held_after: Callable[[str], tuple[bool, str | None]]) -> bool:
         """Ask the refs whether an operation that was announced has moved them, or the branch if that is one of them.
 
-        A branch moves before what depends on it, and after what it depends on.
+        A branch moves before what depends on it, and after what it depends on. `held_after` tells whether a later operation has
+        moved a ref, and what it held before that.
         """
         branches = [move for move in record.moves if move[0].startswith(HEADS)]
         if branches and all(old == new for _, old, new in branches):
             return True  # announced when all files were in place: nothing else was left to do
         for ref, old, _ in branches or record.moves:
-            if ref in later:
-                held = later[ref]
-            else:
+            is_later, held = held_after(ref)
+            if not is_later:
                 oid = self._read_ref(ref)
                 held = oid.hex() if oid is not None else None
             if held != old:
@@ -337,26 +311,31 @@ class OpLog:
         return any(record.more.get(INTENT) == intent for record in self.read_fork(fork))
 
     def find_unconfirmed(self, fork: str) -> list[OpRecord]:
-        """List the operations of a fork that announced moves of refs, which no later record confirms or replaces.
-
-        Reads the log as bytes, and parses it from the first line on that is only announced: most logs have no such line.
-        """
-        data = self._read_all()
-        first = _ANNOUNCED_LINE.search(data) if _ANNOUNCED + b"{" in data else None
-        if first is None:
-            return []
+        """List the operations of a fork that announced moves of refs, which no later record confirms or replaces."""
         found: list[OpRecord] = []
-        touched: set[str] = set()
-        for record in self._resolve(_parse_backwards(data[first.start() :].split(b"\n"))):
-            refs = {ref for ref, _, _ in record.moves}
-            if record.fork == fork and not record.is_confirmed and not refs & touched:
-                found.append(record)
-            touched |= refs
+        with self._view() as view:
+            outcomes = _Outcomes(view, self._has_happened)
+            for at, record, mark in parse_places(view.announced()):
+                if record.fork == fork and outcomes.happened(at, record, mark):
+                    refs = {ref for ref, _, _ in record.moves}
+                    if not any(outcomes.is_moved_after(ref, at) for ref in refs):
+                        found.append(record)
         return found
 
     def read_fork(self, fork: str | None) -> Iterator[OpRecord]:
         """Yield the operations of one fork, or of all, newest first."""
-        return (record for record in self.read() if fork is None or record.fork == fork)
+        if fork is None:
+            yield from self.read()
+            return
+        with self._view() as view:
+            yield from self._find(view, name_key(fork), partial(_is_of, fork))
+
+    def _find(self, view: LogView, key: Key, concerns: Callable[[OpRecord], bool]) -> Iterator[OpRecord]:
+        """Yield the operations that happened and concern a key, newest first."""
+        outcomes = _Outcomes(view, self._has_happened)
+        for at, record, mark in parse_places(view.find(key)):
+            if concerns(record) and outcomes.happened(at, record, mark):
+                yield record
 
     def find_last_state(self, fork: str) -> OpRecord | None:
         """Find the last operation that recorded what the workspace of a fork holds, in its `after`.
@@ -376,31 +355,55 @@ class OpLog:
                     return None
         return None
 
+    def find_bases(self, forks: Iterable[str]) -> dict[str, tuple[OpRecord, bool]]:
+        """Find the last operation of each fork that says what its workspace begins with, in `base`.
+
+        Without the forks of which no operation says it since their branch was last removed. With each: whether an operation
+        recorded a state of the workspace since.
+        """
+        found: dict[str, tuple[OpRecord, bool]] = {}
+        with self._view() as view:
+            for fork in forks:
+                told = next(self._find(view, fact_key(fork, BASE), partial(_says, fork, BASE)), None)
+                gone = next(self._find(view, end_key(fork), partial(is_end, fork)), None)
+                if told is None or (gone is not None and gone.id > told.id):
+                    continue  # what comes before was another fork of that name
+                since = takewhile(partial(_is_after, told.id), self._find(view, name_key(fork), partial(_is_of, fork)))
+                found[fork] = told, any(record.after is not None for record in since)
+        return found
+
     def find_last_fact(self, fork: str, name: str) -> Any:
-        """Find what the last operation of a fork says that says a fact in `more`; None if no operation does."""
-        if f'"{name}"'.encode() not in self._read_all():
-            return None
-        return next((record.more[name] for record in self.read_fork(fork) if name in record.more), None)
+        """Find what the last operation of a fork says that says a fact in `more`, one of `FACTS`; None if no operation does."""
+        with self._view() as view:
+            found = self._find(view, fact_key(fork, name), partial(_says, fork, name))
+            return next((record.more[name] for record in found), None)
 
     def find_last_value(self, ref: str) -> tuple[str | None, int]:
         """Find the newest value of a ref that the log names, and its time in nanoseconds since the epoch.
 
         For a ref that does not say what it holds: an operation that was announced counts, whether or not it happened.
         """
-        lines = self._read_all().split(b"\n")
-        found = (
-            (new, record.created_at_ns) for record, _ in _parse_backwards(lines) for name, _, new in record.moves if name == ref
-        )
-        return next(found, (None, 0))
+        with self._view() as view:
+            found = (
+                (new, record.created_at_ns)
+                for record, _ in parse_lines(view.find(name_key(ref)))
+                for name, _, new in record.moves
+                if name == ref
+            )
+            return next(found, (None, 0))
 
     def find_last_position(self, ref: str) -> Oid | None:
         """Find what a branch was last moved to together with its workspace.
 
         None if no operation that the log still has moved it so, or the last one removed it.
         """
-        moves = ((record, new) for record in self.read() for name, _, new in record.moves if name == ref)
-        record, new = next(moves, (None, None))
-        if record is not None and record.kind == UNDO:  # of an update: the files have only our side again
+        with self._view() as view:
+            records = self._find(view, name_key(ref), lambda record: any(name == ref for name, _, _ in record.moves))
+            record = next(records, None)
+        if record is None:
+            return None
+        new = next(new for name, _, new in record.moves if name == ref)
+        if record.kind == UNDO:  # of an update: the files have only our side again
             new = record.more.get(OURS, new)
         return maybe_oid(new)
 
@@ -409,11 +412,12 @@ class OpLog:
 
         The operations `unrecorded`, which git has done since, get the numbers that come next.
         """
-        records = list(self.read())
-        for record in unrecorded:
-            records.insert(0, replace(record, id=records[0].id + 1 if records else 1))
-        records = [record for record in records if fork in (None, record.fork)]
-        undone = {record.id for record in _replay(records)[1]}
+        records = list(islice(self.read_fork(fork), limit))
+        newest = next(self.read(), None)
+        for number, record in enumerate(unrecorded, newest.id + 1 if newest is not None else 1):
+            if fork in (None, record.fork):
+                records.insert(0, replace(record, id=number))
+        undone = {record.id for record in _replay(records)[1]}  # what takes back one of these is newer, so it is among them
         return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
 
     def find_undoable(self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
@@ -422,15 +426,21 @@ class OpLog:
         The making of another fork counts until something is done there. `is_as_made` tells of a line that made another fork
         whether nothing was done there that the log does not say.
         """
-        records = self._list_turns(fork)
-        done, _ = _replay(records)
-        used = (
-            {record.fork for record in self.read() if record.kind not in (*OF_FORKS, UNDO, REDO)} if fork is not None else set()
-        )
-        mine = (record for record in reversed(done) if fork in (None, record.fork) or record.kind != FORK_CREATE)
-        made = (record for record in reversed(done) if record.kind == FORK_CREATE and record.fork not in used)
-        others = (record for record in made if record.fork == fork or is_as_made(record))
-        return max(next(mine, None), next(others, None), key=lambda record: done.index(record) if record is not None else -1)
+
+        def is_next(record: OpRecord) -> bool:
+            if fork in (None, record.fork) or record.kind != FORK_CREATE:
+                return True
+            return not self._is_used(record.fork) and is_as_made(record)
+
+        for done, _ in self._replay_back(fork):
+            found = next(filter(is_next, reversed(done)), None)
+            if found is not None:
+                return found
+        return None
+
+    def _is_used(self, fork: str) -> bool:
+        """Tell whether anything was done in a fork of that name."""
+        return any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in self.read_fork(fork))
 
     def find_redoable(self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
         """Find the operation that `redo` does again next.
@@ -439,11 +449,88 @@ class OpLog:
             fork: Which fork; all if not given.
             is_as_left: Tells of a line that deleted a fork whether nothing was done there since undo brought it back.
         """
-        _, undone = _replay(self._list_turns(fork))
-        return next((record for record in reversed(undone) if record.kind != FORK_DELETE or is_as_left(record)), None)
+        for _, undone in self._replay_back(fork):
+            found = next((record for record in reversed(undone) if record.kind != FORK_DELETE or is_as_left(record)), None)
+            if found is not None:
+                return found
+        return None
 
-    def _list_turns(self, fork: str | None) -> list[OpRecord]:
-        return [record for record in self.read() if fork is None or fork in (record.fork, record.more.get(BY))]
+    def _replay_back(self, fork: str | None) -> Iterator[tuple[list[OpRecord], list[OpRecord]]]:
+        """Sort the newest operations at hand into those in force and those taken back, then more of them, at last all.
+
+        An undo or redo whose target is older than the operations read does not count: more are read first.
+        """
+        turns = self._read_turns(fork)
+        records: list[OpRecord] = []
+        while True:
+            more = list(islice(turns, max(_TURNS, len(records))))
+            records += more
+            ids = {record.id for record in records}
+            is_all = len(more) < _TURNS
+            if is_all or all(record.target in ids for record in records if record.kind in (UNDO, REDO)):
+                yield _replay(records)
+            if is_all:
+                return
+
+    def _read_turns(self, fork: str | None) -> Iterator[OpRecord]:
+        if fork is None:
+            yield from self.read()
+            return
+        with self._view() as view:
+            yield from self._find(view, name_key(fork), lambda record: fork in (record.fork, record.more.get(BY)))
+
+
+def _is_after(number: int, record: OpRecord) -> bool:
+    return record.id > number
+
+
+def _is_of(fork: str, record: OpRecord) -> bool:
+    return record.fork == fork
+
+
+def _says(fork: str, fact: str, record: OpRecord) -> bool:
+    return record.fork == fork and fact in record.more
+
+
+class _Outcomes:
+    """Tells of the lines in a view whether their operations happened; each line that names a ref is parsed once."""
+
+    def __init__(self, view: LogView, judge: Callable[[OpRecord, Callable[[str], tuple[bool, str | None]]], bool]) -> None:
+        self._view = view
+        self._judge = judge
+        self._known: dict[int, bool] = {}
+        self._readers: dict[str, Iterator[tuple[int, OpRecord, bytes]]] = {}
+        self._moves: dict[str, list[tuple[int, OpRecord, bytes]]] = {}
+
+    def happened(self, at: int, record: OpRecord, mark: bytes) -> bool:
+        """Tell it of the line at an offset."""
+        if mark == HAPPENED:
+            return True
+        record.is_confirmed = False
+        if at not in self._known:
+            self._known[at] = self._judge(record, partial(self._held_after, at))
+        return self._known[at]
+
+    def is_moved_after(self, ref: str, at: int) -> bool:
+        """Tell whether an operation whose line comes after an offset moved a ref."""
+        return self._held_after(at, ref)[0]
+
+    def _held_after(self, at: int, ref: str) -> tuple[bool, str | None]:
+        """Tell whether an operation after an offset moved a ref, and what the ref held before the first of these."""
+        moves = self._moves.setdefault(ref, [])
+        reader = self._readers.setdefault(ref, parse_places(self._view.find(name_key(ref))))
+        while not moves or moves[-1][0] > at:
+            found = next(reader, None)
+            if found is None:
+                break
+            moves.append(found)
+        later = [move for move in moves if move[0] > at]
+        outcomes = [self.happened(*move) for move in later]  # the newest first: each depends on those that come after it
+        for (_, record, _), happened in zip(reversed(later), reversed(outcomes), strict=True):
+            old = next(((old,) for name, old, _ in record.moves if name == ref), None)
+            if old is not None and happened:
+                return True, old[0]
+        return False, None
 
 
 def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]]:
@@ -473,55 +560,3 @@ def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord
 def _at_hand(record: OpRecord) -> str:
     """Name the fork at hand when an operation was done."""
     return str(record.more.get(BY, record.fork))
-
-
-def _format(record: OpRecord, mark: bytes) -> bytes:
-    body = json.dumps(
-        {
-            "id": record.id,
-            "fork": record.fork,
-            "kind": record.kind,
-            "text": record.description,
-            "at": record.created_at_ns,
-            "moves": record.moves,
-            "before": record.before,
-            "after": record.after,
-            "target": record.target,
-            "more": record.more,
-        },
-        separators=(",", ":"),
-    ).encode()
-    return b"%08x%s%s\n" % (zlib.crc32(body), mark, body)
-
-
-def _parse_backwards(lines: list[bytes], *, withdrawn: bool = False) -> Iterator[tuple[OpRecord, bytes]]:
-    """Read lines, the last first, with their marks; without those that were withdrawn, unless asked for."""
-    for line in reversed(lines):
-        checksum, mark, body = line[:_MARK_AT], line[_MARK_AT : _MARK_AT + 1], line[_MARK_AT + 1 :]
-        if mark not in (_HAPPENED, _ANNOUNCED, _WITHDRAWN) or not body or checksum != b"%08x" % zlib.crc32(body):
-            continue
-        if mark == _WITHDRAWN and not withdrawn:
-            continue
-        record = _parse(body)
-        if record is not None:
-            yield record, mark
-
-
-def _parse(body: bytes) -> OpRecord | None:
-    """Read what a line says; None for a line that this program did not write, whose checksum is right all the same."""
-    try:
-        held = json.loads(body)
-        names = ("id", "fork", "kind", "text", "at", "moves", "before", "after", "target", "more")
-        id_, fork, kind, text, at_ns, moves, before, after, target, more = [held[name] for name in names]
-        texts = [fork, kind, text, *(value for value in (before, after) if value is not None)]
-        for ref, *values in moves:
-            old, new = values
-            texts += [ref, *(value for value in (old, new) if value is not None)]
-            bytes.fromhex((old or "") + (new or ""))
-        is_sound = all(isinstance(value, str) for value in texts) and isinstance(more, dict)
-        is_sound = is_sound and type(id_) is type(at_ns) is int and (target is None or type(target) is int)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if not is_sound:
-        return None
-    return OpRecord(id_, fork, kind, text, at_ns, [(ref, old, new) for ref, old, new in moves], before, after, target, more)

@@ -16,7 +16,7 @@ from avfs_git.host.files.modes import make_dir
 from avfs_git.host.locks.locks import REFUSED_WRITING
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import Oid, oid_of
-from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout, WorkspaceState
+from avfs_git.workspace.vault.format import WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault.vault import OpenVault
 
 UNKNOWN_BOOT = ""
@@ -122,35 +122,22 @@ def recall_state(vault: OpenVault, fork: str) -> WorkspaceState | None:
 
 def recall_states(vault: OpenVault, forks: AbstractSet[str]) -> dict[str, WorkspaceState]:
     """Make the states of workspaces from what the log says of them, in one reading; without those of which it says nothing."""
-    found: dict[str, WorkspaceState] = {}
-    waiting = set(forks)
-    changed: set[str] = set()
-    for record in vault.oplog.read_fork(None) if waiting else ():
-        fork, more = record.fork, record.more
-        if fork not in waiting:
-            continue
-        if "base" in more:
-            found[fork] = WorkspaceState(
-                fork=fork,
-                base=more.get("base"),
-                sidecar=more.get("sidecar"),
-                parent=more.get("parent"),
-                upstream=more.get("upstream"),
-                forked_at=more.get("forked_at"),
-                ephemeral=bool(more.get("ephemeral")),
-                author=more.get("author"),
-                created_at_ns=record.created_at_ns,
-                # Where nothing was recorded since, a power cut can have taken nothing that was acknowledged.
-                boot=None if fork in changed else read_boot_id(),
-            )
-            waiting.remove(fork)
-        elif any(ref == HEADS + fork and new is None for ref, _, new in record.moves):
-            waiting.remove(fork)  # what comes before was another fork of that name
-        elif record.after is not None:
-            changed.add(fork)
-        if not waiting:
-            break
-    return found
+    return {
+        fork: WorkspaceState(
+            fork=fork,
+            base=record.more.get("base"),
+            sidecar=record.more.get("sidecar"),
+            parent=record.more.get("parent"),
+            upstream=record.more.get("upstream"),
+            forked_at=record.more.get("forked_at"),
+            ephemeral=bool(record.more.get("ephemeral")),
+            author=record.more.get("author"),
+            created_at_ns=record.created_at_ns,
+            # Where nothing was recorded since, a power cut can have taken nothing that was acknowledged.
+            boot=None if is_changed else read_boot_id(),
+        )
+        for fork, (record, is_changed) in vault.oplog.find_bases(forks).items()
+    }
 
 
 def facts_of(state: WorkspaceState) -> dict[str, object]:

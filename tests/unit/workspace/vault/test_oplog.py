@@ -15,7 +15,9 @@ from avfs_git import faults
 from avfs_git.errors import HostError
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
-from avfs_git.workspace.vault.oplog import Chosen, OpLog, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.loglines import index_path
+from avfs_git.workspace.vault.oplog import Chosen, OpLog
+from avfs_git.workspace.vault.oprecord import OpRecord, RefMoveRecord
 from tests.support.faults import die_in
 
 A, B, C = (letter * 20 for letter in (b"a", b"b", b"c"))
@@ -99,6 +101,58 @@ def test_an_earlier_line_is_judged_by_the_next(refs: Refs) -> None:
     refs.held = {MAIN: C, "refs/heads/x": C}
 
     assert refs.happened() == ["to a", "other fork", "to b again", "to c"]
+
+
+def test_undo_finds_its_way_back_far(refs: Refs) -> None:
+    """Undo after undo goes back through hundreds of operations, and redo forth again, as if the whole log were read."""
+    for number in range(200):
+        refs.log.append(_record(str(number), (MAIN, A, B)))
+    for number in reversed(range(30, 200)):
+        found = refs.log.find_undoable("main")
+
+        assert found is not None
+        assert found.description == str(number)
+        refs.log.append(OpRecord(0, "main", "undo", "undo", 0, target=found.id))
+    for number in range(30, 200):
+        found = refs.log.find_redoable("main")
+
+        assert found is not None
+        assert found.description == str(number)
+        refs.log.append(OpRecord(0, "main", "redo", "redo", 0, target=found.id))
+
+    assert refs.log.find_redoable("main") is None
+
+
+def test_a_foreign_index_is_ignored(refs: Refs) -> None:
+    """An index of another file, one that is cut short, and one with a wrong checksum change no answer."""
+    refs.log = OpLog(refs.path, refs.read, indexed_above=0)
+    refs.announce("first", (MAIN, None, A), happened=True)
+    assert refs.log.write_index()
+    whole = index_path(refs.path).read_bytes()
+    refs.path.rename(refs.path.with_name("old"))
+    refs.announce("second", (MAIN, None, B), happened=True)
+
+    for content in (whole, whole[:-3], whole[:50], b"x" * len(whole), b""):
+        index_path(refs.path).write_bytes(content)
+
+        assert [record.description for record in refs.log.read_fork("main")] == ["second"]
+        assert refs.log.measure_end() == refs.path.stat().st_size
+    assert refs.log.write_index()
+    assert refs.log.measure_end() == 0
+    assert not refs.log.write_index()
+
+
+def test_an_index_with_wrong_entries_is_made_anew(refs: Refs) -> None:
+    """Maintenance compares the entries with their checksum before it adds to them."""
+    refs.log = OpLog(refs.path, refs.read, indexed_above=0)
+    refs.announce("first", (MAIN, None, A), happened=True)
+    refs.log.write_index()
+    good = index_path(refs.path).read_bytes()
+    index_path(refs.path).write_bytes(good[:-12] + bytes(12))
+    refs.announce("second", (MAIN, A, B), happened=True)
+    refs.log.write_index()
+
+    assert [record.description for record in refs.log.read_fork("main")] == ["second", "first"]
 
 
 def test_the_branch_decides(refs: Refs) -> None:

@@ -1,0 +1,178 @@
+"""One line of the operation log: what it says, as a value and as text.
+
+Decided here: the format of a line's text (docs/design/format.md), the names of the facts in it, and under which keys the index
+has a line. Pure functions. `workspace.vault.oplog` reads and writes the lines.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from avfs_git.model import Operation, RefMove
+from avfs_git.values import field, record_class, replace
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.loglines import WITHDRAWN, Key, Line, open_line
+
+UNDO, REDO = "undo", "redo"
+FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"
+OF_FORKS = (FORK_CREATE, FORK_DELETE)
+"""The operations on a fork as a whole."""
+
+FILES = "files"
+"""The operation that changed files and no branch: see `workspace.checkpoint.changes`."""
+SINCE = "since_ns"
+"""The name, in `more`, of the time when an operation began to change files, all that was there before being saved."""
+SIDECAR = "sidecar_after"
+"""The name, in `more`, of the sidecar commit of the state after, where the commit names another."""
+SIDECAR_BEFORE = "sidecar_before"
+"""Likewise of the state before."""
+EXACT = "exact"
+"""The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
+LEFT_AT = "left_at"
+"""The name, in `more`, of the epoch of a fork's files, and the commit that holds them all, when undo brought the fork back."""
+BASE = "base"
+"""The name, in `more`, of the commit with which the workspace of a fork begins; the other facts of its state are beside it."""
+BY = "by"
+"""The name, in `more`, of the fork at hand when another fork was made or deleted: `undo` there takes it back."""
+CAPTURED = "captured_ns"
+"""The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
+INTENT = "intent"
+"""The name, in `more`, of the word that ties a line to what was to be done to files (`format.Pending.intent`)."""
+
+FROM = "branch_from"
+"""The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
+GIT_HEAD = "git_head"
+"""The name, in `more`, of where git's HEAD was in the live tree before and after: a ref or a commit; null on the fork's."""
+IN_MERGE = "in_merge"
+"""The name, in `more`, of whether files changed while conflicts were in them: that can be undone until the merge ends."""
+OURS = "ours"
+"""The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
+
+FACTS = (BASE, SINCE, GIT_HEAD)
+"""The names of facts by which lines can be found: see `OpLog.find_last_fact`."""
+
+RefMoveRecord = tuple[str, str | None, str | None]
+"""A ref with its old and its new value in hexadecimal; None where it does not exist."""
+
+
+@record_class
+class OpRecord:
+    """One line of the log."""
+
+    id: int
+    fork: str
+    kind: str
+    description: str
+    created_at_ns: int
+    moves: list[RefMoveRecord] = field(default_factory=list)
+    before: str | None = None
+    """The commit whose state the workspace had, where the operation changed files."""
+    after: str | None = None
+    target: int | None = None
+    """For undo and redo: the operation that they speak of."""
+    more: dict[str, Any] = field(default_factory=dict)
+    is_confirmed: bool = True
+    """Whether its line says that it happened; otherwise the refs were asked."""
+
+    def without_moves(self) -> OpRecord:
+        """Make a record that says of the fork what this one says, and that cannot be undone."""
+        return replace(self, moves=[], before=None)
+
+    def whole_moves(self) -> list[RefMoveRecord]:
+        """List what the operation did to refs, with what git did to the branch in it."""
+        ref = HEADS + self.fork
+        return [(name, self.more.get(FROM, old) if name == ref else old, new) for name, old, new in self.moves]
+
+    def to_operation(self, *, undone: bool = False) -> Operation:
+        """Make the value that callers see."""
+        moves = tuple(RefMove(ref, old, new) for ref, old, new in self.whole_moves())
+        return Operation(self.id, self.fork, self.kind, self.description, self.created_at_ns, moves, undone, self.target)
+
+
+def format_line(record: OpRecord, mark: bytes) -> bytes:
+    """Write a record as a line with a mark."""
+    body = json.dumps(
+        {
+            "id": record.id,
+            "fork": record.fork,
+            "kind": record.kind,
+            "text": record.description,
+            "at": record.created_at_ns,
+            "moves": record.moves,
+            "before": record.before,
+            "after": record.after,
+            "target": record.target,
+            "more": record.more,
+        },
+        separators=(",", ":"),
+    ).encode()
+    return b"%08x%s%s\n" % (zlib.crc32(body), mark, body)
+
+
+def parse_places(found: Iterable[Line]) -> Iterator[tuple[int, OpRecord, bytes]]:
+    """Parse lines with their offsets; without those that are damaged or withdrawn."""
+    for at, line in found:
+        opened = open_line(line)
+        if opened is not None and opened[0] != WITHDRAWN:
+            record = parse_line(opened[1])
+            if record is not None:
+                yield at, record, opened[0]
+
+
+def parse_lines(found: Iterable[Line]) -> Iterator[tuple[OpRecord, bytes]]:
+    """Parse lines; without those that are damaged or withdrawn."""
+    return ((record, mark) for _, record, mark in parse_places(found))
+
+
+def keys_of(body: bytes) -> list[str]:
+    """Tell under which keys the index has a line: its forks, the refs that it moves, and some of its facts."""
+    record = parse_line(body)
+    if record is None:
+        return []
+    by = record.more.get(BY)
+    facts = [fact_key(record.fork, fact).name for fact in FACTS if fact in record.more]
+    ends = [end_key(record.fork).name] if is_end(record.fork, record) else []
+    return [record.fork, *ends, *([by] if isinstance(by, str) else []), *(ref for ref, _, _ in record.moves), *facts]
+
+
+def is_end(fork: str, record: OpRecord) -> bool:
+    """Tell whether an operation on a fork removed its branch."""
+    return record.fork == fork and any(ref == HEADS + fork and new is None for ref, _, new in record.moves)
+
+
+def end_key(fork: str) -> Key:
+    """Make the key of lines that remove the branch of their fork."""
+    return Key(f"{fork}\0end", json.dumps(HEADS + fork).encode())
+
+
+def name_key(name: str) -> Key:
+    """Make the key of lines that concern a fork, or move a ref."""
+    return Key(name, json.dumps(name).encode())
+
+
+def fact_key(fork: str, fact: str) -> Key:
+    """Make the key of lines that say a fact of a fork, one of `FACTS`."""
+    return Key(f"{fork}\0{fact}", json.dumps(fact).encode())
+
+
+def parse_line(body: bytes) -> OpRecord | None:
+    """Read what a line says; None for a line that this program did not write, whose checksum is right all the same."""
+    try:
+        held = json.loads(body)
+        names = ("id", "fork", "kind", "text", "at", "moves", "before", "after", "target", "more")
+        id_, fork, kind, text, at_ns, moves, before, after, target, more = [held[name] for name in names]
+        texts = [fork, kind, text, *(value for value in (before, after) if value is not None)]
+        for ref, *values in moves:
+            old, new = values
+            texts += [ref, *(value for value in (old, new) if value is not None)]
+            bytes.fromhex((old or "") + (new or ""))
+        is_sound = all(isinstance(value, str) for value in texts) and isinstance(more, dict)
+        is_sound = is_sound and type(id_) is type(at_ns) is int and (target is None or type(target) is int)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if not is_sound:
+        return None
+    return OpRecord(id_, fork, kind, text, at_ns, [(ref, old, new) for ref, old, new in moves], before, after, target, more)
