@@ -47,6 +47,7 @@ from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name, oid_of
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
+from avfs_git.workspace.vault.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.oplog import Chosen
 from avfs_git.workspace.vault.oprecord import INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
@@ -130,6 +131,7 @@ def collect_garbage(
             _keep(vault, plan.missing)
             plan.operations = vault.oplog.expire(lambda records: _choose(vault, records, limits))
             reach("gc.log_shortened")
+            vault.oplog.write_index(beyond=INDEXED_ABOVE)
             _empty_trash(vault, plan.trash)
             # What was done meanwhile may count on one of them.
             named = {*_named_by(vault.oplog.read()), *_named_by_workspaces(_workspaces(vault))}
