@@ -202,7 +202,7 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
         store = ObjectStore(Path(sys.argv[1]))
     """)
     program += textwrap.dedent(body)
-    program = program.replace("ARM", f"faults.arm(faults.DieAt({number}))")
+    program = program.replace("ARM", f"faults.arm(DieAt({number}))")
     return subprocess.run([sys.executable, "-c", program, str(git_dir)], check=False, cwd=ROOT).returncode
 
 

@@ -184,7 +184,7 @@ KILLED = """
     old, new = (bytes.fromhex(oid) for oid in sys.argv[2:4])
     number = int(sys.argv[4])
     if number:
-        faults.arm(faults.DieAt(number))
+        faults.arm(DieAt(number))
     refs.update([
         RefChange("refs/heads/new/one", None, new),
         RefChange("refs/heads/main", old, new),

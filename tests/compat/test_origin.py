@@ -11,6 +11,7 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import ApplyConflict, InvalidInput, PushRejected, RemoteNotFound
 from avfs_git.sdk import Avfs, Vault
+from tests.support.failing import FailAt
 from tests.support.servers import git
 
 Shown = dict[str, tuple[int, bytes]]
@@ -196,7 +197,7 @@ def test_an_interrupted_apply_is_completed_by_the_next(project: Path, vault: Vau
     for name in ("a", "dir/c", "new"):
         fork.write(name, b"changed\n")
     fork.checkpoint("one")
-    faults.arm(faults.FailAt(3, lambda: OSError(28, "No space left on device")))
+    faults.arm(FailAt(3, lambda: OSError(28, "No space left on device")))
     try:
         with pytest.raises(Exception, match="No space"):
             vault.apply("topic", project)

@@ -12,6 +12,7 @@ import pytest
 
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
+from tests.support.failing import FailAt
 from tests.support.faults import check_vault, die_in, git, make_vault_with_garbage, read_states
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
@@ -67,7 +68,7 @@ def test_a_collection_that_fails_loses_nothing(number: int, stay: bool, tmp_path
     """A disk that fails at any step ends the collection, or part of it; the next one completes it."""
     for point in count(1):
         home = _prepare(tmp_path / str(point))
-        fault = faults.FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
+        fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
         faults.arm(fault)
         try:
             _collect(home)

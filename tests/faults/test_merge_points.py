@@ -13,6 +13,7 @@ import pytest
 
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
+from tests.support.failing import FailAt
 from tests.support.faults import Files, check_vault, die_in, git, make_source, make_vault, read_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
@@ -166,7 +167,7 @@ def test_a_failing_step_leaves_the_merge_as_it_was(case: str, tmp_path: Path) ->
     prepare, run = CASES[case]
     for point in count(1):
         home = _prepare(prepare, tmp_path / str(point))
-        fault = faults.FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
+        fault = FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
         vault = _open(home)
         faults.arm(fault)
         try:

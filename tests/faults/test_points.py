@@ -24,6 +24,7 @@ from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, Vau
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
+from tests.support.failing import FailAt
 from tests.support.faults import (
     UNCOMMITTED,
     Files,
@@ -222,7 +223,7 @@ def _bounds(operation: Operation, directory: Path) -> tuple[Bounds, int]:
     home = _prepare(operation, directory / "undisturbed")
     with _open(home) as vault:
         old = _look(vault)
-    counter = faults.FailAt(0, AssertionError)
+    counter = FailAt(0, AssertionError)
     with _open(home) as vault:
         faults.arm(counter)
         try:
@@ -299,7 +300,7 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: t
         check_vault(vault)
 
 
-def _fail_and_check(operation: Operation, bounds: Bounds, directory: Path, fault: faults.FailAt, point: int) -> None:
+def _fail_and_check(operation: Operation, bounds: Bounds, directory: Path, fault: FailAt, point: int) -> None:
     home = _prepare(operation, directory)
     vault = _open(home)
     faults.arm(fault)
@@ -336,7 +337,7 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, number: int, 
 
     assert points
     for point in count(1):
-        fault = faults.FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
+        fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
         try:
             _fail_and_check(operation, bounds, tmp_path / str(point), fault, point)
         except Exception as error:
@@ -391,7 +392,7 @@ def _check_creation(home: Path, source: Path, expected: Files) -> None:
 
 def _creation(directory: Path) -> tuple[Path, Files, int]:
     source = make_source(directory / "source")
-    counter = faults.FailAt(0, AssertionError)
+    counter = FailAt(0, AssertionError)
     faults.arm(counter)
     try:
         _create(directory / "undisturbed", source)
@@ -407,7 +408,7 @@ def test_a_vault_whose_making_fails_is_not_there(number: int, stay: bool, tmp_pa
     source, expected, points = _creation(tmp_path)
     for point in range(1, points + 1):
         home = tmp_path / str(point)
-        fault = faults.FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
+        fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
         faults.arm(fault)
         try:
             _create(home, source)
@@ -501,7 +502,7 @@ def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_
             avfs.create_vault("other")
             avfs.delete_vault("other")
     else:
-        faults.arm(faults.FailAt(2, lambda: OSError(errno.EIO, "Input/output error")))
+        faults.arm(FailAt(2, lambda: OSError(errno.EIO, "Input/output error")))
         try:
             with pytest.raises(HostError):
                 delete()

@@ -16,6 +16,7 @@ import pytest
 
 from avfs_git import Avfs, faults
 from avfs_git.errors import AvfsError, RemoteError
+from tests.support.failing import FailAt
 from tests.support.faults import check_objects, check_vault, die_in
 from tests.support.servers import git, make_bare, serve
 
@@ -122,7 +123,7 @@ def test_a_disk_that_fails_changes_nothing_here(
 ) -> None:
     """Whatever point fails, the refs here are the old ones or all new, and the same command then completes it."""
     for number, place in copies(scene, tmp_path):
-        handler = faults.FailAt(number, lambda: OSError(errno.ENOSPC, "No space left on device"), stay=stay)
+        handler = FailAt(number, lambda: OSError(errno.ENOSPC, "No space left on device"), stay=stay)
         faults.arm(handler)
         failed = False
         try:

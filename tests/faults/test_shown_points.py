@@ -19,6 +19,7 @@ import pytest
 
 from avfs_git import Avfs, Workspace, faults
 from avfs_git.errors import AvfsError
+from tests.support.failing import DieAt, FailAt
 from tests.support.faults import Files, check_vault, die_in, make_source, make_vault, reachable_contents, read_files
 from tests.support.shown import Program, mounted_layers, read_shown, serving
 
@@ -122,7 +123,7 @@ def test_death_at_every_point(operation: Operation, tmp_path: Path, mount_dir: P
             program = Program(point, b"p%d" % number, operation.at, log=directory / "written")
 
             def run(home: Path = home, program: Program = program, number: int = number) -> None:
-                die = faults.DieAt(number)
+                die = DieAt(number)
                 with serving(home, point) as work:
                     faults.arm(_both(program, die))
                     operation.run(work)
@@ -166,7 +167,7 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
         with _mounted(directory, point) as home:
             program = Program(point, b"p%d" % turn, operation.at)
             number = errno.EIO if (turn + OPERATIONS.index(operation)) % 2 else errno.ENOSPC
-            fault = faults.FailAt(turn, lambda: OSError(number, os.strerror(number)), stay=number == errno.ENOSPC)  # noqa: B023
+            fault = FailAt(turn, lambda: OSError(number, os.strerror(number)), stay=number == errno.ENOSPC)  # noqa: B023
             with serving(home, point) as work:
                 faults.arm(_both(program, fault))
                 try:
@@ -199,7 +200,7 @@ def test_what_programs_do_after_a_death_is_theirs(tmp_path: Path, mount_dir: Pat
 
         def run() -> None:
             with serving(home, point) as work:
-                faults.arm(lambda passed: os._exit(faults.DieAt.STATUS) if passed == "restore.applied" else None)
+                faults.arm(lambda passed: os._exit(DieAt.STATUS) if passed == "restore.applied" else None)
                 work.restore("two files")
 
         assert die_in(run, 0)

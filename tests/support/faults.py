@@ -17,6 +17,7 @@ from pathlib import Path
 from avfs_git import Avfs, Vault, Workspace, faults
 from avfs_git.errors import AvfsError
 from avfs_git.model import Kind
+from tests.support.failing import DieAt
 
 Files = dict[bytes, tuple[str, int, bytes]]
 """Path -> kind, permission bits, content: times aside, all that a workspace holds."""
@@ -192,12 +193,12 @@ def die_in(action: Callable[[], object], point: int) -> bool:
     if pid == 0:
         status = 1
         try:
-            faults.arm(faults.DieAt(point))
+            faults.arm(DieAt(point))
             action()
             status = 0
         finally:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    assert status in (0, faults.DieAt.STATUS), f"the child ended with status {status}"
-    return status == faults.DieAt.STATUS
+    assert status in (0, DieAt.STATUS), f"the child ended with status {status}"
+    return status == DieAt.STATUS

@@ -30,17 +30,18 @@ from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
+from tests.support.failing import DieAt
 
 
 def count_down(file: Path) -> None:
     """Count a fault point, and die where its turn has come."""
     left = int(file.read_bytes() or b"0")
     if left < 0:
-        os._exit(faults.DieAt.STATUS)
+        os._exit(DieAt.STATUS)
     if left > 0:
         file.write_bytes(b"%d" % (left - 1))
         if left == 1:
-            os._exit(faults.DieAt.STATUS)
+            os._exit(DieAt.STATUS)
 
 
 def die_telling(file: Path, channel: Channel) -> None:

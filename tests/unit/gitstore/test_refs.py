@@ -16,6 +16,7 @@ from avfs_git.errors import HostError, InternalError, InvalidName, LeftInForce, 
 from avfs_git.gitstore import reflocks as module
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.paths import Oid
+from tests.support.failing import FailAt
 
 A = Oid(b"a" * 20)
 B = Oid(b"b" * 20)
@@ -491,7 +492,7 @@ def test_a_failure_at_any_step_leaves_the_old_values(git_dir: Path, packed: bool
         pack(git_dir, {"refs/heads/gone": A})
     else:
         move(refs, "refs/heads/gone", None, A)
-    point = faults.FailAt(number, lambda: OSError(errno.EIO, "Input/output error"))
+    point = FailAt(number, lambda: OSError(errno.EIO, "Input/output error"))
     faults.arm(point)
     if number > (8 if packed else 6):
         refs.update(_changes())
@@ -510,7 +511,7 @@ def test_what_cannot_be_taken_back_is_told(git_dir: Path) -> None:
     refs = RefStore(git_dir)
     move(refs, MAIN, None, A)
     move(refs, "refs/heads/gone", None, A)
-    faults.arm(faults.FailAt(4, lambda: OSError(errno.ENOSPC, "No space left on device"), stay=True))
+    faults.arm(FailAt(4, lambda: OSError(errno.ENOSPC, "No space left on device"), stay=True))
     with pytest.raises(LeftInForce) as raised:
         refs.update(_changes())
     faults.arm(None)

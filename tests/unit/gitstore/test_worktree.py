@@ -16,6 +16,7 @@ from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import init_vault_repo
 from avfs_git.gitstore.worktree import Worktree, list_half_made
 from avfs_git.paths import Oid
+from tests.support.failing import FailAt
 from tests.support.faults import die_in
 
 FILES = ["HEAD", "avfs", "commondir", "gitdir", "locked"]
@@ -56,7 +57,7 @@ def test_one_that_dies_leaves_nothing_that_git_sees(tmp_path: Path) -> None:
 def test_a_disk_that_fails_leaves_nothing_that_git_sees(git_dir: Path, tmp_path: Path) -> None:
     """As above, where the process lives on."""
     for point in range(1, 6):
-        faults.arm(faults.FailAt(point, lambda: OSError(errno.EIO, "")))
+        faults.arm(FailAt(point, lambda: OSError(errno.EIO, "")))
         with pytest.raises(HostError):
             Worktree(git_dir, "main").prepare(REF, tmp_path)
         faults.arm(None)

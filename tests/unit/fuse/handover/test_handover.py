@@ -15,6 +15,7 @@ from avfs_git.fuse.channel import Request
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Noted, Place
 from tests.support import torn_handover
+from tests.support.failing import DieAt
 
 
 def named(ino: int, parent: Node | None, name: bytes, kind: int = stat.S_IFREG) -> Node:
@@ -39,7 +40,7 @@ def test_two_nodes_change_places_as_one(names: tuple[bytes, bytes]) -> None:
             handover.keep(node)
         pid = os.fork()
         if not pid:
-            faults.arm(faults.DieAt(n))
+            faults.arm(DieAt(n))
             one.parent, one.name, other.parent, other.name = directory, names[1], root, names[0]
             handover.keep_both(one, other)
             os._exit(0)

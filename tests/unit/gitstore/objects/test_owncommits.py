@@ -14,6 +14,7 @@ from avfs_git import faults
 from avfs_git.errors import FormatUnsupported, HostError, ObjectMissing
 from avfs_git.gitstore.objects.owncommits import NAME, OwnCommits, make_table
 from avfs_git.paths import Oid
+from tests.support.failing import FailAt
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_a_refused_write_is_written_again(vault: Path, monkeypatch: pytest.Monke
         return write(fd, data, at)
 
     monkeypatch.setattr(os, "pwrite", count)
-    faults.arm(faults.FailAt(1, lambda: OSError(5, "the disk")))
+    faults.arm(FailAt(1, lambda: OSError(5, "the disk")))
     try:
         with pytest.raises(HostError):
             own.add({oid: None})

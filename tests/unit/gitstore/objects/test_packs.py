@@ -17,6 +17,7 @@ from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
 from avfs_git.paths import Oid
+from tests.support.failing import FailAt
 
 
 @pytest.fixture(params=["whole", "in pieces"])
@@ -126,7 +127,7 @@ def test_one_process_does_it(store: ObjectStore) -> None:
 def test_every_object_is_there_whatever_fails(store: ObjectStore, number: int) -> None:
     """A failure at any step leaves every object readable, and the next run finishes the work."""
     contents = fill(store, 6)
-    faults.arm(faults.FailAt(number, lambda: OSError(errno.EIO, "Input/output error")))
+    faults.arm(FailAt(number, lambda: OSError(errno.EIO, "Input/output error")))
     with pytest.raises(HostError):
         consolidate_packs(store, more_than=5)
     faults.arm(None)

@@ -29,6 +29,7 @@ from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, O
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.durable import write_all
 from avfs_git.paths import Oid
+from tests.support.failing import FailAt
 from tests.support.objects import MemorySource
 
 ROOT = Path(__file__).parents[4]
@@ -266,7 +267,7 @@ def test_a_big_file_needs_little_memory(git_dir: Path, tmp_path: Path) -> None:
 def test_a_failure_at_any_step_leaves_nothing_half_done(writer: PackWriter, git_dir: Path, number: int) -> None:
     """When the disk refuses at a step of `finish`, no pack is visible, and nothing of it stays."""
     oid = writer.add(KIND_BLOB, os.urandom(500))
-    point = faults.FailAt(number, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    point = FailAt(number, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     faults.arm(point)
     with pytest.raises(HostError) as raised:
         writer.finish()

@@ -19,6 +19,7 @@ from avfs_git.proxy.policy.approvals import Approvals, ApprovalState
 from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.policy import Policy, decide
 from avfs_git.values import replace
+from tests.support.failing import FailAt
 
 REQUEST = Request("/v", "f", argv=("curl", "x"), cwd="/src", env=(("A", "secret-value"),), options=(("readonly", "no"),))
 
@@ -292,7 +293,7 @@ def test_a_disk_that_fails_uses_nothing_twice(approvals: Approvals, number: int,
     approvals.grant(id_of(token))
     request.addfinalizer(lambda: faults.arm(None))
     failed = False
-    faults.arm(faults.FailAt(number, lambda: OSError(28, "full")))
+    faults.arm(FailAt(number, lambda: OSError(28, "full")))
     try:
         approvals.use(token, REQUEST)
     except (HostError, OSError):

@@ -13,6 +13,7 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import AuditDamaged, HostError
 from avfs_git.proxy.policy.audit import KEPT_FILES, MAX_TEXT, AuditLog
+from tests.support.failing import FailAt
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_what_cannot_be_written_is_an_error(log: AuditLog, request: pytest.Fixtu
     """The caller must know: a command that is not recorded does not run."""
     fill(log, 1)
     request.addfinalizer(lambda: faults.arm(None))
-    faults.arm(faults.FailAt(1, lambda: OSError(28, "full")))
+    faults.arm(FailAt(1, lambda: OSError(28, "full")))
 
     with pytest.raises(HostError):
         log.append("test", fork=None, details={})

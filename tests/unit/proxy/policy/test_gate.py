@@ -11,6 +11,7 @@ from avfs_git.errors import ApprovalNeeded, ApprovalRefused, CommandDenied, Host
 from avfs_git.host.processes.seal import Seal
 from avfs_git.proxy.policy.decision import Action, Request
 from avfs_git.proxy.policy.gate import Gate
+from tests.support.failing import FailAt
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_a_policy_that_cannot_be_read_lets_nothing_in(gate: Gate, tmp_path: Path
 def test_what_cannot_be_recorded_does_not_run(gate: Gate, request: pytest.FixtureRequest) -> None:
     """The log's error comes before the command."""
     request.addfinalizer(lambda: faults.arm(None))
-    faults.arm(faults.FailAt(1, lambda: OSError(28, "full")))
+    faults.arm(FailAt(1, lambda: OSError(28, "full")))
 
     with pytest.raises(HostError):
         gate.admit(run("ls"))

@@ -10,6 +10,7 @@ import pytest
 
 from avfs_git import Avfs, faults
 from avfs_git.errors import ConflictsLeft, MergeInProgress, NothingToUndo
+from tests.support.failing import DieAt
 from tests.support.faults import check_vault
 
 pytestmark = [pytest.mark.needs("git", "whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
@@ -105,7 +106,7 @@ def test_a_kill_leaves_no_conflict_for_resolved(place: Path, tmp_path: Path) -> 
             try:
                 with Avfs(home) as avfs:
                     work = avfs.open_vault("v").workspace()
-                    faults.arm(faults.DieAt(number))
+                    faults.arm(DieAt(number))
                     work.undo()
                     os._exit(0)
             finally:
@@ -120,5 +121,5 @@ def test_a_kill_leaves_no_conflict_for_resolved(place: Path, tmp_path: Path) -> 
         if status == 0:
             assert has_markers
             return
-        assert status == faults.DieAt.STATUS
+        assert status == DieAt.STATUS
     pytest.fail("undo passes more points than that")

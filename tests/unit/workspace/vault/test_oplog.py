@@ -18,6 +18,7 @@ from avfs_git.sdk import Avfs, Vault, Workspace
 from avfs_git.workspace.vault.loglines import index_path
 from avfs_git.workspace.vault.oplog import Chosen, OpLog
 from avfs_git.workspace.vault.oprecord import OpRecord, RefMoveRecord
+from tests.support.failing import DieAt, FailAt
 from tests.support.faults import die_in
 
 A, B, C = (letter * 20 for letter in (b"a", b"b", b"c"))
@@ -192,7 +193,7 @@ def test_a_line_that_fails_is_not_there(refs: Refs, point: int) -> None:
     """What could not be written, or not be synced, leaves the log as it was."""
     refs.announce("first", (MAIN, None, A), happened=True)
     before = refs.path.read_bytes()
-    faults.arm(faults.FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO))))
+    faults.arm(FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO))))
     with pytest.raises(HostError):
         refs.log.announce(_record("second", (MAIN, A, B)))
     faults.arm(None)
@@ -211,7 +212,7 @@ class TestDeath:
         def die(here: str) -> None:
             reached.append(here)
             if reached.count(point) == times:
-                os._exit(faults.DieAt.STATUS)
+                os._exit(DieAt.STATUS)
 
         def work_and_die() -> None:
             faults.arm(die)
