@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.context import State
     from avfs_git.paths import TreePath
 
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Looks = bool | Callable[[Mapping[str, Any]], bool]
 """Whether a verb changes nothing in a vault; or says it of its arguments."""
 
@@ -44,14 +45,21 @@ def _note_flag(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         state.output.named = state.named()  # for the hints at what is wrong further on in the command line
 
 
-merge_on_conflict = click.option(
-    "--on-conflict",
-    type=click.Choice(["report", "workspace"]),
-    default="report",
-    show_default=True,
-    help="Leave the fork as it is, or put the conflicts into its files.",
-)
-"""The option of verbs that merge: what becomes of conflicts."""
+def option_on_conflict(help: str = "Leave the fork as it is, or put the conflicts into its files.") -> Decorator:  # noqa: A002 - as click's
+    """Make the option of verbs that merge: what becomes of conflicts."""
+    return click.option(
+        "--on-conflict", type=click.Choice(["report", "workspace"]), default="report", show_default=True, help=help
+    )
+
+
+def option_strategy(more: str = ".") -> Decorator:
+    """Make the option of verbs that merge lines."""
+    choices, text = ["normal", "ours", "theirs", "union"], f"What becomes of lines that both sides changed{more}"
+    return click.option("-s", "--strategy", type=click.Choice(choices), default="normal", show_default=True, help=text)
+
+
+IN_CONFLICT = 1
+"""The exit status of verbs that merge where a conflict is left to decide, as git's."""
 
 
 def shared_options(*, hidden: bool) -> list[click.Parameter]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.merging.rebase import STRATEGY, check_going_on, go_on, tell, with_conflicts
+from avfs_git.cli.commands.merging.rebase import check_going_on, go_on, rewriting_options, tell
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 @verb("cherry-pick", view="merging")
 @click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...")
-@STRATEGY
-@with_conflicts
+@rewriting_options
 def command(
     state: State, checkpoints: tuple[str, ...], strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:

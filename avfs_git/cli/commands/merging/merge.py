@@ -7,35 +7,25 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import is_dry_run, merge_on_conflict, verb
+from avfs_git.cli.verb import IN_CONFLICT, is_dry_run, option_on_conflict, option_strategy, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import MergeAborted, Merges
     from avfs_git.model import MergeResult
 
-IN_CONFLICT = 1
-"""What a merge with conflicts ends with, as git's does."""
-
 
 @verb("merge", looks=is_dry_run, view="merging")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--into", metavar="FORK", help="The fork to merge into; default: the one to work in.")
-@click.option(
-    "-s",
-    "--strategy",
-    type=click.Choice(["normal", "ours", "theirs", "union"]),
-    default="normal",
-    show_default=True,
-    help="What becomes of lines that both sides changed.",
-)
+@option_strategy()
 @click.option("--squash", "mode", flag_value="squash", help="Make one commit of all changes, without the source's history.")
 @click.option("--no-ff", "mode", flag_value="no_ff", help="Make a commit also where the fork only has to move on.")
 @click.option("--ff-only", "mode", flag_value="ff_only", help="Move on to the source's commit, or do nothing.")
 @click.option("-m", "--message", metavar="TEXT", help="What the merge commit says.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 @click.option("--many", is_flag=True, help="Merge several, in the order that leaves the fewest conflicts.")
-@merge_on_conflict
+@option_on_conflict()
 @click.option("--continue", "goes_on", is_flag=True, help="Commit the merge whose conflicts are resolved.")
 @click.option("--abort", "gives_up", is_flag=True, help="Give the merge up.")
 def command(
@@ -70,16 +60,8 @@ def command(
         if goes_on:
             return workspace.continue_merge(message=message)
         how = mode or "normal"
-        if many:
-            merges = workspace.merge_many(
-                sources, strategy=strategy, mode=how, message=message, dry_run=dry_run, on_conflict=on_conflict
-            )
-        else:
-            merges = [
-                workspace.merge(
-                    sources[0], strategy=strategy, mode=how, message=message, dry_run=dry_run, on_conflict=on_conflict
-                )
-            ]
+        merge = workspace.merge_many if many else lambda names, **options: [workspace.merge(names[0], **options)]
+        merges = merge(sources, strategy=strategy, mode=how, message=message, dry_run=dry_run, on_conflict=on_conflict)
         if any(merge.outcome == "conflicted" for merge in merges):
             state.status = IN_CONFLICT
         return {"merges": merges} if many else merges[0]

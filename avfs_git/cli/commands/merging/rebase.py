@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import IN_CONFLICT, option_on_conflict, option_strategy, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -18,36 +18,18 @@ if TYPE_CHECKING:
     from avfs_git.model import RewriteResult
     from avfs_git.sdk import Workspace
 
-IN_CONFLICT = 1
-"""What a rebase or cherry-pick that waits for somebody to decide ends with, as a merge does."""
-
-STRATEGY = click.option(
-    "-s",
-    "--strategy",
-    type=click.Choice(["normal", "ours", "theirs", "union"]),
-    default="normal",
-    show_default=True,
-    help="What becomes of lines that both sides changed; `theirs` are those of the commits.",
-)
-
-
-_CONFLICTS = (
-    click.option(
-        "--on-conflict",
-        type=click.Choice(["report", "workspace"]),
-        default="report",
-        show_default=True,
-        help="Change nothing, or put the conflicts of a commit into the files.",
-    ),
+_OPTIONS = (
+    option_strategy("; `theirs` are those of the commits."),
+    option_on_conflict("Change nothing, or put the conflicts of a commit into the files."),
     click.option("--continue", "goes_on", is_flag=True, help="Go on, the conflicts of a commit being resolved."),
     click.option("--skip", "skips", is_flag=True, help="Go on without the commit that does not fit."),
     click.option("--abort", "gives_up", is_flag=True, help="Give it up."),
 )
 
 
-def with_conflicts(command: Callable[..., Any]) -> Callable[..., Any]:
+def rewriting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options for commits that do not fit."""
-    for option in reversed(_CONFLICTS):
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
@@ -79,8 +61,7 @@ def check_going_on(given: Sequence[object], *, goes_on: bool, skips: bool, gives
 @verb("rebase", view="merging")
 @click.argument("name", required=False, metavar="[FORK]")
 @click.option("--onto", metavar="STATE", help="The fork, label or commit to stand on.")
-@STRATEGY
-@with_conflicts
+@rewriting_options
 def command(
     state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:

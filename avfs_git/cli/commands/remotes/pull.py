@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import merge_on_conflict, verb
+from avfs_git.cli.verb import IN_CONFLICT, option_on_conflict, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--remote", metavar="NAME", help="From where; default: the only remote, or `origin`.")
 @click.option("--ff-only", is_flag=True, help="Refuse where both sides have commits of their own.")
 @click.option("-r", "--rebase", is_flag=True, help="Put the fork's own commits onto what the remote has, instead of merging.")
-@merge_on_conflict
+@option_on_conflict()
 def command(state: State, fork_name: str | None, remote: str | None, ff_only: bool, rebase: bool, on_conflict: str) -> PullResult:
     """Fetch, then merge the remote's branch into a fork
 
@@ -32,5 +32,5 @@ def command(state: State, fork_name: str | None, remote: str | None, ff_only: bo
     with state.open_vault_and_fork() as (vault, fork), state.output.progress("fetching") as progress:
         result = vault.pull(fork, remote, ff_only=ff_only, rebase=rebase, on_conflict=on_conflict, progress=progress)
     if "conflicted" in [done.outcome for done in (result.merge, result.rebase) if done is not None]:
-        state.status = 1  # as of a merge
+        state.status = IN_CONFLICT
     return result

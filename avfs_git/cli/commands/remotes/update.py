@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import merge_on_conflict, verb
+from avfs_git.cli.verb import IN_CONFLICT, option_on_conflict, verb
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Merges
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @verb("update", view="remotes")
 @click.argument("fork_name", metavar="[FORK]", required=False)
-@merge_on_conflict
+@option_on_conflict()
 def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
     """Update a fork from its upstream
 
@@ -28,5 +28,5 @@ def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
     with state.open_workspace() as workspace, state.output.progress("fetching") as progress:
         merges = workspace.update(on_conflict=on_conflict, progress=progress)
     if any(merge.outcome == "conflicted" for merge in merges):
-        state.status = 1  # as of a merge
+        state.status = IN_CONFLICT
     return {"merges": merges}
