@@ -297,11 +297,11 @@ class Workspace:
 
     def stat(self, path: PathLike, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
         """Describe an entry; `with_oid` gives its object id too, for which the file may have to be read."""
-        return self._run(operations.describe, parse_tree_path(path), with_oid, follow)
+        return self._run(operations.describe, parse_tree_path(path), with_oid=with_oid, follow=follow)
 
     def tree(self, path: PathLike = "/", *, depth: int | None = None) -> TreeNode:
         """Describe everything below a path, or `depth` levels of it."""
-        return self._run(operations.describe_tree, parse_tree_path(path), depth)
+        return self._run(operations.describe_tree, parse_tree_path(path), depth=depth)
 
     def exists(self, path: PathLike) -> bool:
         """Whether a path exists."""
@@ -314,12 +314,12 @@ class Workspace:
     def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
         """Make a directory; with `parents`, also missing parents, and an existing directory is no error."""
         self._note_file_call("make directory", path)
-        self._run(operations.make_dir, parse_tree_path(path), parents)
+        self._run(operations.make_dir, parse_tree_path(path), parents=parents)
 
     def remove(self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
         """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
         self._note_file_call("remove", path)
-        self._run(operations.remove, parse_tree_path(path), recursive, missing_ok, expect)
+        self._run(operations.remove, parse_tree_path(path), recursive=recursive, missing_ok=missing_ok, expect=expect)
 
     def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
         """Copy a file or, with `recursive`, a directory; into the destination if that is a directory. Nothing is overwritten."""

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, quote
 from avfs_git.lazy import LazyModule
@@ -41,7 +41,6 @@ from avfs_git.model import (
     RewriteResult,
     Status,
     TransferResult,
-    TreeNode,
     UndoResult,
     Warning,
 )
@@ -80,6 +79,7 @@ CONTENT_INLINE = 1 << 20
 """Contents above this are not carried in a message, but as an open file."""
 _PIECE = 1 << 20
 _F = TypeVar("_F", bound=Callable[..., Any])
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult | CheckpointResult | UndoResult)
 
@@ -218,10 +218,30 @@ def _given(opened: OpenWorkspace, handle: Handle) -> Iterator[int]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-@_reading
-def read(opened: OpenWorkspace, path: TreePath) -> bytes:
-    """Read a whole file."""
-    return Files(opened).read(path)
+def _on_files(
+    name: str, method: Callable[Concatenate[Files, _P], _T], *, repeatable: bool = False, changes: bool = True
+) -> Callable[Concatenate[OpenWorkspace, _P], _T]:
+    """Enter a method of `Files` as an operation."""
+
+    @functools.wraps(method)
+    def operate(opened: OpenWorkspace, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return method(Files(opened), *args, **kwargs)
+
+    operate.__name__ = name
+    return _operation(repeatable=repeatable, changes=changes)(operate)
+
+
+read = _on_files("read", Files.read, repeatable=True, changes=False)
+read_link = _on_files("read_link", Files.read_link, repeatable=True, changes=False)
+exists = _on_files("exists", Files.exists, repeatable=True, changes=False)
+describe = _on_files("describe", Files.stat, repeatable=True, changes=False)
+list_dir = _on_files("list_dir", Files.list_dir, repeatable=True, changes=False)
+describe_tree = _on_files("describe_tree", Files.tree, repeatable=True, changes=False)
+make_dir = _on_files("make_dir", Files.make_dir)
+remove = _on_files("remove", Files.remove)
+chmod = _on_files("chmod", Files.chmod, repeatable=True)
+symlink = _on_files("symlink", Files.symlink)
+link = _on_files("link", Files.link)
 
 
 @_reading
@@ -238,36 +258,6 @@ def read_content(opened: OpenWorkspace, path: TreePath) -> Content:
             finally:
                 os.close(fd)
     return Content(data=Files(opened).read(path))
-
-
-@_reading
-def read_link(opened: OpenWorkspace, path: TreePath) -> bytes:
-    """Read a symbolic link."""
-    return Files(opened).read_link(path)
-
-
-@_reading
-def exists(opened: OpenWorkspace, path: TreePath) -> bool:
-    """Whether anything is at a path."""
-    return Files(opened).exists(path)
-
-
-@_reading
-def describe(opened: OpenWorkspace, path: TreePath, with_oid: bool = False, follow: bool = False) -> FileInfo:
-    """Describe what is at a path."""
-    return Files(opened).stat(path, with_oid=with_oid, follow=follow)
-
-
-@_reading
-def list_dir(opened: OpenWorkspace, path: TreePath) -> list[FileInfo]:
-    """Describe what is in a directory."""
-    return Files(opened).list_dir(path)
-
-
-@_reading
-def describe_tree(opened: OpenWorkspace, path: TreePath, depth: int | None) -> TreeNode:
-    """Describe what is below a path."""
-    return Files(opened).tree(path, depth=depth)
 
 
 @_once
@@ -290,18 +280,6 @@ def write(
 
 
 @_once
-def make_dir(opened: OpenWorkspace, path: TreePath, parents: bool) -> None:
-    """Make a directory."""
-    Files(opened).make_dir(path, parents=parents)
-
-
-@_once
-def remove(opened: OpenWorkspace, path: TreePath, recursive: bool, missing_ok: bool, expect: str | None) -> None:
-    """Remove what is at a path."""
-    Files(opened).remove(path, recursive=recursive, missing_ok=missing_ok, expect=expect)
-
-
-@_once
 def copy(opened: OpenWorkspace, source: TreePath, destination: TreePath, recursive: bool) -> FileInfo:
     """Copy within the workspace."""
     files = Files(opened)
@@ -321,24 +299,6 @@ def touch(opened: OpenWorkspace, path: TreePath, mtime_ns: int | None) -> FileIn
     files = Files(opened)
     files.touch(path, mtime_ns=mtime_ns)
     return files.stat(path, follow=True)
-
-
-@_repeatable
-def chmod(opened: OpenWorkspace, path: TreePath, mode: int) -> None:
-    """Set permission bits."""
-    Files(opened).chmod(path, mode)
-
-
-@_once
-def symlink(opened: OpenWorkspace, path: TreePath, target: bytes) -> None:
-    """Make a symbolic link."""
-    Files(opened).symlink(path, target)
-
-
-@_once
-def link(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> None:
-    """Give a file one more name."""
-    Files(opened).link(source, destination)
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------
