@@ -180,6 +180,7 @@ KILLED = """
     from pathlib import Path
     from avfs_git import faults
     from avfs_git.gitstore.refs import RefChange, RefStore
+    from tests.support.failing import DieAt
     refs = RefStore(Path(sys.argv[1]))
     old, new = (bytes.fromhex(oid) for oid in sys.argv[2:4])
     number = int(sys.argv[4])
