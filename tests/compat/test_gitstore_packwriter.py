@@ -196,6 +196,7 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
         import sys
         from pathlib import Path
         from avfs_git import faults
+        from tests.support.failing import DieAt
         from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
         from avfs_git.gitstore.objects.packs import consolidate_packs
         from avfs_git.gitstore.objects.packwriter import PackWriter
