@@ -56,6 +56,45 @@ def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) ->
     assert "git commit: by git" in [one.description for one in work.operations() if one.undone]
 
 
+def test_the_log_has_a_commit_that_git_took_back(mounted: tuple[Workspace, Path]) -> None:
+    """The branch is where it was: both moves are in the log, once each, and undo brings the commit back."""
+    work, tree = mounted
+    taken: list[str] = []
+    expected: list[str] = []
+    for name in ("a", "b"):
+        (tree / name).write_bytes(b"")
+        git_in(tree, "add", name)
+        git_in(tree, "commit", "-q", "-m", name)
+        taken.append(git_in(tree, "rev-parse", "HEAD").strip())
+        git_in(tree, "reset", "-q", "--hard", "HEAD~1")
+        expected += [f"git commit: {name}", "git reset: moving to HEAD~1"]
+        assert work.status().clean
+        assert _list_of_git(work) == expected
+        if name == "a":
+            work.undo()
+            assert work.vault.fork_info("main").head == taken[0]
+            work.redo()
+            assert _list_of_git(work) == expected
+    git(work.vault.path, "reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all")
+    work.undo()
+    assert _list_of_git(work) == expected[:2]  # git forgot the others before avfs looked
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "c")
+    git_in(tree, "commit", "-q", "--allow-empty", "-m", "d", "--amend")
+    git_in(tree, "reset", "-q", "--hard", "HEAD~1")
+    work.undo()
+    git(work.vault.path, "reflog", "expire", "--expire=now", "--expire-unreachable=now", "--all")
+    git(work.vault.path, "gc", "-q", "--prune=now")
+    for move in (work.undo, work.undo, work.redo, work.redo, work.redo):
+        move()
+        assert git_in(tree, "cat-file", "-t", "HEAD") == "commit\n"
+    assert work.vault.fork_info("main").head == taken[0]
+    check_vault(work.vault)
+
+
+def _list_of_git(work: Workspace) -> list[str]:
+    return [one.description for one in reversed(work.operations()) if one.kind == "git"]
+
+
 def test_the_log_has_a_branch_that_git_deleted(mounted: tuple[Workspace, Path]) -> None:
     """Undo brings it back; until then nothing but the list says so."""
     work, _ = mounted

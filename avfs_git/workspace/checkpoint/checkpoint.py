@@ -45,6 +45,7 @@ from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     adopt_git_moves,
     describe_with_git,
+    facts_of_moves,
     find_head_elsewhere,
     is_made_inside,
     tell_head_move,
@@ -228,7 +229,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         if moved:
             headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
             request = replace(request, description=headline)
-            applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old)})
+            applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
         result = _record(locked, taken, pack, recorded, request, applied)
     return replace(result, warnings=(*_warn_of_head(locked), *result.warnings, *merge_small_packs(vault)))
 

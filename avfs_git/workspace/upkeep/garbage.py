@@ -49,7 +49,7 @@ from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
 from avfs_git.workspace.vault.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.oplog import Chosen
-from avfs_git.workspace.vault.oprecord import INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.oprecord import GIT_LOG, INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9
@@ -262,6 +262,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             "after": record.after is not None,
             "base": "base" in record.more,
             "since": SINCE in record.more,
+            "git log": GIT_LOG in record.more,
         }
         news = {key for key, said in says.items() if said} - known
         known |= news

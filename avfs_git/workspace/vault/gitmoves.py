@@ -16,11 +16,11 @@ from avfs_git.errors import HeadElsewhere, HostError
 from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
-from avfs_git.paths import Oid, fork_dir_name
+from avfs_git.paths import Oid, fork_dir_name, maybe_hex
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.oprecord import GIT_HEAD, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 PUT_AWAY = "git"
@@ -109,8 +109,18 @@ def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None
         if command is not None and logged.old == command.head:
             return chain[at:]
         if logged.old != logged.new:
+            _hold_left(vault, logged)
             vault.oplog.append(_make_record(fork, logged))
     return []
+
+
+def _hold_left(vault: OpenVault, logged: Logged) -> None:
+    """Hold what a move of git's has taken from the branch, for undo: git's own log forgets it after a while."""
+    old = logged.old
+    if old is None or not vault.store.exists(old):
+        return
+    if not vault.store.exists(logged.new) or old not in vault.store.read_commit(logged.new).parents:
+        vault.refs.update(vault.hold(old))
 
 
 def tell_head_move(vault: OpenVault, fork: str) -> dict[str, object]:
@@ -148,13 +158,16 @@ def make_head_record(vault: OpenVault, fork: str) -> OpRecord | None:
 
 
 def _make_record(fork: str, logged: Logged) -> OpRecord:
-    old = logged.old.hex() if logged.old is not None else None
-    moves: list[RefMoveRecord] = [(HEADS + fork, old, logged.new.hex())]
-    return OpRecord(0, fork, "git", f"git {logged.message}"[:_TEXT_MAX], logged.when_s * 1_000_000_000, moves=moves)
+    moves: list[RefMoveRecord] = [(HEADS + fork, maybe_hex(logged.old), logged.new.hex())]
+    when_ns = logged.when_s * 1_000_000_000
+    return OpRecord(0, fork, "git", f"git {logged.message}"[:_TEXT_MAX], when_ns, moves=moves, more=facts_of_moves([logged]))
 
 
 def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
-    """List the moves of a fork's branch from what avfs last recorded to where it stands, the oldest first."""
+    """List the moves of a fork's branch from what avfs last recorded to where it stands, the oldest first.
+
+    A commit that git has taken back leaves the branch where it was: both moves count, if the operation log does not have them.
+    """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
         return []
@@ -163,21 +176,44 @@ def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
     moves_of_git = worktree.read_moves(ref)
     if head is None or not moves_of_git or moves_of_git[-1].new != head:
         return []  # before the log is read, whose length is what all forks ever did
-    known = next((new for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref), None)
-    if known == head.hex():
-        return []
-    chain: list[Logged] = []
-    reached: Oid | None = head
+    moved = ((record, new) for record in vault.oplog.read_fork(fork) for name, _, new in record.moves if name == ref)
+    last, known = next(moved, (None, None))
+    fresh = _count_fresh(moves_of_git, vault.oplog.find_last_fact(fork, GIT_LOG), last)
+    found = 0 if known == head.hex() else None
+    count, reached = 0, maybe_hex(head)
     for logged in reversed(moves_of_git):
-        if logged.new != reached:
+        if maybe_hex(logged.new) != reached or (found is not None and count >= fresh):
             break
-        chain.append(logged)
-        reached = logged.old
-        if reached is not None and reached.hex() == known:
-            break
-    if known is not None and (reached is None or reached.hex() != known):
-        return []
-    return chain[::-1]
+        count += 1
+        reached = maybe_hex(logged.old)
+        if reached == known:
+            found = count
+    if known is None:
+        found = count
+    return moves_of_git[len(moves_of_git) - found :] if found else []
+
+
+def _count_fresh(moves_of_git: Sequence[Logged], recorded: object, last: OpRecord | None) -> int:
+    """Count the lines at the end of git's log that are newer than what the operation log has of it.
+
+    Before any of them is in the operation log, these are the lines since the last operation that moved the branch.
+    """
+    for count, logged in enumerate(reversed(moves_of_git)):
+        if _identify(logged) == recorded:
+            return count
+    if last is None or last.kind == FORK_CREATE:  # git's log begins with the branch
+        return len(moves_of_git)
+    since_s = last.created_at_ns // 1_000_000_000
+    return sum(logged.when_s >= since_s for logged in moves_of_git)
+
+
+def _identify(logged: Logged) -> list[object]:
+    return [maybe_hex(logged.old), logged.new.hex(), logged.when_s]
+
+
+def facts_of_moves(moves: Sequence[Logged]) -> dict[str, object]:
+    """Say for the log up to where it has what git's own log says; nothing where git has done nothing."""
+    return {GIT_LOG: _identify(moves[-1])} if moves else {}
 
 
 def describe_with_git(description: str, moves: Sequence[Logged]) -> str:

@@ -46,12 +46,14 @@ FROM = "branch_from"
 """The name, in `more`, of where the branch was when a command began in which git moved it: undo takes both moves back."""
 GIT_HEAD = "git_head"
 """The name, in `more`, of where git's HEAD was in the live tree before and after: a ref or a commit; null on the fork's."""
+GIT_LOG = "git_log"
+"""The name, in `more`, of the last line of git's log of the branch that an operation has in it: old, new, time in seconds."""
 IN_MERGE = "in_merge"
 """The name, in `more`, of whether files changed while conflicts were in them: that can be undone until the merge ends."""
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
 
-FACTS = (BASE, SINCE, GIT_HEAD)
+FACTS = (BASE, SINCE, GIT_HEAD, GIT_LOG)
 """The names of facts by which lines can be found: see `OpLog.find_last_fact`."""
 
 RefMoveRecord = tuple[str, str | None, str | None]
