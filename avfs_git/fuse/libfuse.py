@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ from avfs_git.vfs.tree.merged import MergedTree
 
 _UTIME_NOW = (1 << 30) - 1 if os.uname().sysname == "Linux" else -1  # utimensat(2)
 _UTIME_OMIT = (1 << 30) - 2 if os.uname().sysname == "Linux" else -2
+_READING = frozenset(
+    {"read", "readlink", "getxattr", "listxattr", "statfs", "lseek", "fsync", "fsyncdir", "init_fuse_2", "init_fuse_3"}
+)
+"""Calls without the tree's lock, which may wait long. All others have it: a checkpoint is one moment for every writer."""
 
 
 def _caller() -> tuple[int, int]:
@@ -80,8 +85,10 @@ class Calls(mfusepy.FUSE):  # type: ignore[misc]  # the binding has no types
     operations: PortableOperations
 
     def _wrapper(self, func: Callable[..., int | None], *args: Any, **_: Any) -> int:
+        is_read = func.__name__ in _READING
         try:
-            return func(*args) or 0
+            with nullcontext() if is_read else self.operations.tree.guard:
+                return func(*args) or 0
         except Exception as error:  # noqa: BLE001 - one failing request must not end the tree for every program
             return -errno_of(error, func.__name__)
 
@@ -91,35 +98,35 @@ class Calls(mfusepy.FUSE):  # type: ignore[misc]  # the binding has no types
     def _path(self, path: bytes | None) -> str | None:
         return None if path is None else self._text(path)
 
-    def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
+    def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> None:
         """Rename, with flags."""
-        return self.operations.rename(self._text(old), self._text(new), flags)
+        self.operations.rename(self._text(old), self._text(new), flags)
 
-    def chmod_fuse_3(self, path: bytes | None, mode: int, fip: Any) -> int:
+    def chmod_fuse_3(self, path: bytes | None, mode: int, fip: Any) -> None:
         """Set permission bits, also of what has no name."""
-        return self.operations.chmod(self._path(path), mode, _handle(fip))
+        self.operations.chmod(self._path(path), mode, _handle(fip))
 
-    def chown_fuse_3(self, path: bytes | None, uid: int, gid: int, fip: Any) -> int:
+    def chown_fuse_3(self, path: bytes | None, uid: int, gid: int, fip: Any) -> None:
         """Set the owner, also of what has no name."""
-        return self.operations.chown(self._path(path), _or_keep(uid), _or_keep(gid), _handle(fip))
+        self.operations.chown(self._path(path), _or_keep(uid), _or_keep(gid), _handle(fip))
 
-    def truncate_fuse_3(self, path: bytes | None, length: int, fip: Any) -> int:
+    def truncate_fuse_3(self, path: bytes | None, length: int, fip: Any) -> None:
         """Set the size, also of what has no name."""
-        return self.operations.truncate(self._path(path), length, _handle(fip))
+        self.operations.truncate(self._path(path), length, _handle(fip))
 
     def lseek(self, path: bytes | None, offset: int, whence: int, fip: Any) -> int:
         """Find the next data or hole; libfuse 2 does not ask."""
         return self.operations.lseek(self._path(path), offset, whence, fip.contents.fh)
 
-    def utimens_fuse_2(self, path: bytes | None, buf: Any) -> int:
+    def utimens_fuse_2(self, path: bytes | None, buf: Any) -> None:
         """Set times, of which one may be kept."""
-        return self.utimens_fuse_3(path, buf, None)
+        self.utimens_fuse_3(path, buf, None)
 
-    def utimens_fuse_3(self, path: bytes | None, buf: Any, fip: Any) -> int:
+    def utimens_fuse_3(self, path: bytes | None, buf: Any, fip: Any) -> None:
         """Set times, of which one may be kept, also of what has no name."""
         now_ns = time.time_ns()
         times = (_time(buf.contents.actime, now_ns), _time(buf.contents.modtime, now_ns)) if buf else (now_ns, now_ns)
-        return self.operations.utimens(self._path(path), times, _handle(fip))
+        self.operations.utimens(self._path(path), times, _handle(fip))
 
 
 def _handle(fip: Any) -> int | None:

@@ -9,8 +9,8 @@ when the file is closed. Here that rename removes the name, and keeps the node f
 no listing and no checkpoint, a crash does not leave it behind, and its link count is right. Such names are libfuse's own: a
 program that gives one to an open file removes it.
 
-libfuse calls from one thread, and other threads use the tree meanwhile: this adapter holds the tree's lock where finding a node
-and using it must be one step. It keeps only open files; they end with the process.
+libfuse calls from one thread, and other threads use the tree meanwhile: `fuse.libfuse` holds its lock for each call in which
+finding a node and using it must be one step. Only open files are kept here; they end with the process.
 """
 
 from __future__ import annotations
@@ -95,42 +95,32 @@ class PortableOperations:
         self.tree.pins.pin(node)
         return node.ino
 
-    def _close_node(self, handle: int) -> int:
+    def _close_node(self, handle: int) -> None:
         node = self.tree.nodes.inodes.find(handle)
         if node is not None:
             self.tree.pins.unpin(node)
-        return 0
 
     # --- attributes ------------------------------------------------------------------------------------------
 
     def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
         """Tell the attributes of a file."""
-        with self.tree.guard:
-            return _stat_of(self.tree.attributes.getattr(self._node(path, handle)))
+        return _stat_of(self.tree.attributes.getattr(self._node(path, handle)))
 
-    def chmod(self, path: str | None, mode: int, handle: int | None = None) -> int:
+    def chmod(self, path: str | None, mode: int, handle: int | None = None) -> None:
         """Set the permission bits."""
-        with self.tree.guard:
-            self.tree.attributes.chmod(self._node(path, handle), stat.S_IMODE(mode))
-        return 0
+        self.tree.attributes.chmod(self._node(path, handle), stat.S_IMODE(mode))
 
-    def chown(self, path: str | None, uid: int, gid: int, handle: int | None = None) -> int:
+    def chown(self, path: str | None, uid: int, gid: int, handle: int | None = None) -> None:
         """Set owner and group; -1 keeps."""
-        with self.tree.guard:
-            self.tree.attributes.chown(self._node(path, handle), uid, gid)
-        return 0
+        self.tree.attributes.chown(self._node(path, handle), uid, gid)
 
-    def utimens(self, path: str | None, times: Times, handle: int | None = None) -> int:
+    def utimens(self, path: str | None, times: Times, handle: int | None = None) -> None:
         """Set the times of access and change, in nanoseconds; None keeps."""
-        with self.tree.guard:
-            self.tree.attributes.utimens(self._node(path, handle), atime_ns=times[0], mtime_ns=times[1])
-        return 0
+        self.tree.attributes.utimens(self._node(path, handle), atime_ns=times[0], mtime_ns=times[1])
 
-    def truncate(self, path: str | None, length: int, handle: int | None = None) -> int:
+    def truncate(self, path: str | None, length: int, handle: int | None = None) -> None:
         """Set the size of a file."""
-        with self.tree.guard:
-            self.tree.contents.truncate(self._node(path, handle), length)
-        return 0
+        self.tree.contents.truncate(self._node(path, handle), length)
 
     def statfs(self, _path: str) -> dict[str, int]:
         """Tell the sizes of the disk."""
@@ -149,19 +139,15 @@ class PortableOperations:
         """List the names of extended attributes."""
         return [_text(name) for name in self.tree.attributes.read_xattrs(self._node(path))]
 
-    def setxattr(self, path: str, name: str, value: bytes, flags: int, position: int = 0) -> int:
+    def setxattr(self, path: str, name: str, value: bytes, flags: int, position: int = 0) -> None:
         """Set an extended attribute."""
         if position:
             raise fail(errno.EINVAL)
-        with self.tree.guard:
-            self.tree.attributes.set_xattr(self._node(path), _bytes(name), value, flags=flags)
-        return 0
+        self.tree.attributes.set_xattr(self._node(path), _bytes(name), value, flags=flags)
 
-    def removexattr(self, path: str, name: str) -> int:
+    def removexattr(self, path: str, name: str) -> None:
         """Remove an extended attribute."""
-        with self.tree.guard:
-            self.tree.attributes.remove_xattr(self._node(path), _bytes(name))
-        return 0
+        self.tree.attributes.remove_xattr(self._node(path), _bytes(name))
 
     # --- names -----------------------------------------------------------------------------------------------
 
@@ -169,149 +155,127 @@ class PortableOperations:
         """Read a symbolic link."""
         return _text(self.tree.attributes.readlink(self._node(path)))
 
-    def symlink(self, path: str, target: str) -> int:
+    def symlink(self, path: str, target: str) -> None:
         """Make a symbolic link."""
-        with self.tree.guard:
-            self.tree.making.symlink(*self._place(path), _bytes(target), owner=self._owner())
-        return 0
+        self.tree.making.symlink(*self._place(path), _bytes(target), owner=self._owner())
 
-    def mknod(self, path: str, mode: int, rdev: int) -> int:
+    def mknod(self, path: str, mode: int, rdev: int) -> None:
         """Make a file, fifo, socket or device."""
-        with self.tree.guard:
-            self.tree.making.mknod(*self._place(path), mode, rdev, owner=self._owner())
-        return 0
+        self.tree.making.mknod(*self._place(path), mode, rdev, owner=self._owner())
 
-    def mkdir(self, path: str, mode: int) -> int:
+    def mkdir(self, path: str, mode: int) -> None:
         """Make a directory."""
-        with self.tree.guard:
-            self.tree.making.mkdir(*self._place(path), stat.S_IMODE(mode), owner=self._owner())
-        return 0
+        self.tree.making.mkdir(*self._place(path), stat.S_IMODE(mode), owner=self._owner())
 
-    def link(self, path: str, source: str) -> int:
+    def link(self, path: str, source: str) -> None:
         """Give a file one more name."""
-        with self.tree.guard:
-            self.tree.making.link(self._node(source), *self._place(path))
-        return 0
+        self.tree.making.link(self._node(source), *self._place(path))
 
-    def unlink(self, path: str) -> int:
+    def unlink(self, path: str) -> None:
         """Remove a name of anything but a directory; a hidden one when its file is closed."""
-        with self.tree.guard:
-            hidden = self._find_hidden(path)
-            if hidden is None:
-                self.tree.namespace.unlink(*self._place(path))
-            else:
-                del self._hidden[path.rpartition("/")[2]]
-                self.tree.pins.unpin(hidden)
-        return 0
+        hidden = self._find_hidden(path)
+        if hidden is None:
+            self.tree.namespace.unlink(*self._place(path))
+        else:
+            del self._hidden[path.rpartition("/")[2]]
+            self.tree.pins.unpin(hidden)
 
-    def rmdir(self, path: str) -> int:
+    def rmdir(self, path: str) -> None:
         """Remove an empty directory."""
-        with self.tree.guard:
-            self.tree.namespace.rmdir(*self._place(path))
-        return 0
+        self.tree.namespace.rmdir(*self._place(path))
 
-    def rename(self, old: str, new: str, flags: int = 0) -> int:
+    def rename(self, old: str, new: str, flags: int = 0) -> None:
         """Rename, with the flags of renameat2(2); or hide, see the head of this module."""
         tree = self.tree
-        with tree.guard:
-            parent, name = self._place(old)
-            hidden = new.rpartition("/")[2]
-            if flags in (0, RENAME_NOREPLACE) and _HIDDEN.fullmatch(hidden) is not None:
-                node = tree.nodes.find(parent, name)
-                if node is not None and node.pins and not node.is_dir:
-                    tree.pins.pin(node)
-                    try:
-                        tree.namespace.unlink(parent, name)
-                    except BaseException:
-                        tree.pins.unpin(node)
-                        raise
-                    self._hidden[hidden] = node
-                    return 0
-            tree.namespace.rename(parent, name, *self._place(new), flags=flags)
-        return 0
+        parent, name = self._place(old)
+        hidden = new.rpartition("/")[2]
+        if flags in (0, RENAME_NOREPLACE) and _HIDDEN.fullmatch(hidden) is not None:
+            node = tree.nodes.find(parent, name)
+            if node is not None and node.pins and not node.is_dir:
+                tree.pins.pin(node)
+                try:
+                    tree.namespace.unlink(parent, name)
+                except BaseException:
+                    tree.pins.unpin(node)
+                    raise
+                self._hidden[hidden] = node
+                return
+        tree.namespace.rename(parent, name, *self._place(new), flags=flags)
 
     # --- listings --------------------------------------------------------------------------------------------
 
     def opendir(self, path: str) -> int:
         """Open a directory."""
-        with self.tree.guard:
-            return self._open_node(self._node(path))
+        return self._open_node(self._node(path))
 
     def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
         """List a directory whole; libfuse keeps the list while the directory is open."""
         tree = self.tree
-        with tree.guard:
-            node = tree.pins.node_at(handle)
-            above = node.parent or node
-            found = [(".", node.ino, stat.S_IFDIR), ("..", above.ino, stat.S_IFDIR)]
-            for name, kind in tree.nodes.readdir_shown(node):
-                child = tree.nodes.find(node, name)
-                if child is not None:  # else removed behind our back
-                    found.append((_text(name), child.ino, kind))
+        node = tree.pins.node_at(handle)
+        above = node.parent or node
+        found = [(".", node.ino, stat.S_IFDIR), ("..", above.ino, stat.S_IFDIR)]
+        for name, kind in tree.nodes.readdir_shown(node):
+            child = tree.nodes.find(node, name)
+            if child is not None:  # else removed behind our back
+                found.append((_text(name), child.ino, kind))
         return ((name, {"st_ino": ino, "st_mode": mode}, 0) for name, ino, mode in found)
 
-    def releasedir(self, _path: str | None, handle: int) -> int:
+    def releasedir(self, _path: str | None, handle: int) -> None:
         """Close a directory."""
-        return self._close_node(handle)
+        self._close_node(handle)
 
-    def fsyncdir(self, _path: str | None, data_only: int, handle: int) -> int:
+    def fsyncdir(self, _path: str | None, data_only: int, handle: int) -> None:
         """Force a directory to disk."""
-        return self.fsync(None, data_only, handle)
+        self.fsync(None, data_only, handle)
 
     # --- content ---------------------------------------------------------------------------------------------
 
     def create(self, path: str, mode: int, _flags: int) -> int:
         """Make a file and open it."""
-        with self.tree.guard:
-            return self._open_node(self.tree.making.create(*self._place(path), stat.S_IMODE(mode), owner=self._owner()))
+        return self._open_node(self.tree.making.create(*self._place(path), stat.S_IMODE(mode), owner=self._owner()))
 
     def open(self, path: str, flags: int) -> int:
         """Open a file; the kernel has looked at its permissions.
 
         One that is gone since it was looked up is told as such, so that the kernel looks again: what opens it may make it.
         """
-        with self.tree.guard:
-            try:
-                node = self._node(path)
-            except FileNotFoundError:
-                raise fail(errno.ESTALE) from None
-            if flags & os.O_TRUNC:
-                self.tree.contents.truncate(node, 0)
-            return self._open_node(node)
+        try:
+            node = self._node(path)
+        except FileNotFoundError:
+            raise fail(errno.ESTALE) from None
+        if flags & os.O_TRUNC:
+            self.tree.contents.truncate(node, 0)
+        return self._open_node(node)
 
-    def release(self, _path: str | None, handle: int) -> int:
+    def release(self, _path: str | None, handle: int) -> None:
         """Close a file."""
-        return self._close_node(handle)
+        self._close_node(handle)
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
         """Read a piece of a file."""
         return self.tree.contents.read(self.tree.pins.node_at(handle), size, offset)
 
     def write(self, _path: str | None, data: bytes, offset: int, handle: int) -> int:
-        """Write a piece of a file. With the guard: a checkpoint of the tree is one moment for every writer."""
-        with self.tree.guard:
-            return self.tree.contents.write(self.tree.pins.node_at(handle), data, offset)
+        """Write a piece of a file."""
+        return self.tree.contents.write(self.tree.pins.node_at(handle), data, offset)
 
-    def fsync(self, _path: str | None, data_only: int, handle: int) -> int:
+    def fsync(self, _path: str | None, data_only: int, handle: int) -> None:
         """Force a file to disk."""
         self.tree.contents.sync(self.tree.pins.node_at(handle), data_only=bool(data_only))
-        return 0
 
     def lseek(self, _path: str | None, offset: int, whence: int, handle: int) -> int:
         """Find the next data or hole."""
         return self.tree.contents.seek(self.tree.pins.node_at(handle), offset, whence)
 
-    def fallocate(self, _path: str | None, mode: int, offset: int, length: int, handle: int) -> int:
+    def fallocate(self, _path: str | None, mode: int, offset: int, length: int, handle: int) -> None:
         """Give a file room on the disk, or take it."""
-        with self.tree.guard:
-            node = self.tree.pins.node_at(handle)
-            fd = self.tree.contents.open_file(node, os.O_RDWR, judged=True)
-            try:
-                fallocate(fd, mode, offset, length)
-            finally:
-                os.close(fd)
-                self.tree.contents.mark_changed(node)
-        return 0
+        node = self.tree.pins.node_at(handle)
+        fd = self.tree.contents.open_file(node, os.O_RDWR, judged=True)
+        try:
+            fallocate(fd, mode, offset, length)
+        finally:
+            os.close(fd)
+            self.tree.contents.mark_changed(node)
 
 
 def _text(raw: bytes) -> str:

@@ -47,7 +47,9 @@ class MergedTreeMachine(RuleBasedStateMachine):
     def open_tree(self) -> MergedTree:
         """Open the layers as a process does that knows nothing of them."""
         upper = UpperLayer(self.base / "upper", self.base / "work")
-        return MergedTree(self.lower, upper, on_change=lambda path, deep: self.reported.append((path, deep)))
+        tree = MergedTree(self.lower, upper)
+        tree.changes.report_to(lambda path, deep: self.reported.append((path, deep)))
+        return tree
 
     @rule(several=st.lists(drafts(), min_size=1, max_size=8))
     def take(self, several: list[Draft]) -> None:

@@ -40,10 +40,10 @@ def open_plain(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY) -
     return fd
 
 
-def read_plain(path: str | bytes | os.PathLike[str], limit: int = -1) -> bytes:
-    """Read a file whole, or at most `limit` bytes of it."""
+def read_plain(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Read a file whole."""
     with os.fdopen(open_plain(path), "rb") as file:
-        return file.read(limit)
+        return file.read()
 
 
 def holds(path: str | bytes | os.PathLike[str], content: bytes) -> bool:

@@ -40,8 +40,8 @@ class Changes:
             in a row (each WRITE, each SETATTR of `tar`), so `node` is reported again only if there is an observer.
     """
 
-    def __init__(self, nodes: Nodes, on_change: OnChange | None) -> None:
-        self.on_change = on_change
+    def __init__(self, nodes: Nodes) -> None:
+        self.on_change: OnChange | None = None
         self.observer: Observer | None = None
         self.reported: Node | None = None
         self._nodes = nodes

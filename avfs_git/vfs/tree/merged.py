@@ -31,7 +31,7 @@ from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.attributes import Attributes
-from avfs_git.vfs.tree.changes import Changes, OnChange
+from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.contents import Contents
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
 from avfs_git.vfs.tree.making import Making
@@ -42,7 +42,7 @@ from avfs_git.vfs.tree.steps import Steps, UpperSteps
 from avfs_git.vfs.tree.values import Attr
 from avfs_git.vfs.tree.writing import Data, Writing
 
-__all__ = ["Attr", "MergedTree", "Node", "OnChange"]
+__all__ = ["Attr", "MergedTree", "Node"]
 
 MAX_SYMLINKS = 40  # as Linux counts them: path_resolution(7)
 
@@ -67,8 +67,6 @@ class MergedTree:
         lower: LowerTree,
         upper: UpperLayer,
         *,
-        reserve_git: bool = True,
-        on_change: OnChange | None = None,
         cache: BlobCache | None = None,
         first_ino: int = ROOT_INO,
         hides: Callable[[bytes], bool] | None = None,
@@ -85,13 +83,13 @@ class MergedTree:
         self.may_change = may_change
         self.lower = lower
         self.upper = upper
-        self.nodes = nodes = Nodes(lower, upper, has_upper=may_change, reserve_git=reserve_git, hides=hides, first_ino=first_ino)
+        self.nodes = nodes = Nodes(lower, upper, has_upper=may_change, hides=hides, first_ino=first_ino)
         self.guard = self._lock = nodes.lock
         self._child = nodes.child
         self._remember_path = nodes.remember_path
         self._paths = nodes.paths
         self.pins = pins = Pins(nodes)
-        self.changes = changes = Changes(nodes, on_change)
+        self.changes = changes = Changes(nodes)
         self.steps = way = steps(nodes, pins)
         self.contents = contents = Contents(nodes, changes, way, cache)
         self.attributes = attributes = Attributes(nodes, pins, changes, way, contents)
@@ -212,10 +210,10 @@ class MergedTree:
 
     # --- reading -------------------------------------------------------------------------------------------
 
-    def attr(self, path: TreePath, *, follow_last: bool = False) -> Attr:
-        """Give the attributes of the entry at a path."""
+    def attr(self, path: TreePath) -> Attr:
+        """Give the attributes of the entry at a path; symbolic links are not followed."""
         with self._lock:
-            return self.attributes.getattr(self.resolve(path, follow_last=follow_last))
+            return self.attributes.getattr(self.resolve(path, follow_last=False))
 
     def read_file(self, path: TreePath) -> bytes:
         """Read a whole file."""

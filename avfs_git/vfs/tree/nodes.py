@@ -57,7 +57,6 @@ class Nodes:
         upper: UpperLayer,
         *,
         has_upper: bool,
-        reserve_git: bool,
         hides: Callable[[bytes], bool] | None,
         first_ino: int,
     ) -> None:
@@ -74,7 +73,6 @@ class Nodes:
         self.on_placed: Callable[[Node], None] = lambda _: None
         self.recall_links: Callable[[], bool] = lambda: False
         self._has_upper = has_upper
-        self._reserve_git = reserve_git
         self._hides = hides
         self.start()
 
@@ -232,7 +230,7 @@ class Nodes:
 
     def is_reserved(self, parent: Node, name: bytes) -> bool:
         """Whether a name is the `.git` of the root, which belongs to avfs."""
-        return parent is self.root and name == b".git" and self._reserve_git
+        return parent is self.root and name == b".git"
 
     def lower_child(self, parent: Node, name: bytes) -> LowerEntry | None:
         """Find what the lower layer has under a name."""
@@ -424,7 +422,7 @@ class Nodes:
                     yield name, entry.mode & TYPE, entry
 
     def _is_hidden(self, name: bytes) -> bool:
-        return (self._reserve_git and name == b".git") or (self._hides is not None and self._hides(name))
+        return name == b".git" or (self._hides is not None and self._hides(name))
 
     def readdir(self, node: Node) -> list[tuple[bytes, int]]:
         """List the names of a directory with their type bits, without `.` and `..`, in no order. Takes the lock."""

@@ -15,7 +15,7 @@ from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
-from avfs_git.vfs.tree.merged import MergedTree, OnChange
+from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.objects import MemorySource
 
 OFFERED = (1 << 44) - 1 & ~(1 << 31)
@@ -71,10 +71,10 @@ class Kernel:
         return p.INIT_IN.pack(major, minor, 1 << 17, flags & 0xFFFF_FFFF) + (flags >> 32).to_bytes(4, sys.byteorder) + bytes(44)
 
     @staticmethod
-    def make_tree(directory: Path, on_change: OnChange | None = None) -> MergedTree:
+    def make_tree(directory: Path) -> MergedTree:
         """Make an empty workspace of two directories."""
         lower = LowerTree(MemorySource(), None, None, default_mtime_ns=10**18)
-        return MergedTree(lower, UpperLayer(directory / "upper", directory / "work"), on_change=on_change)
+        return MergedTree(lower, UpperLayer(directory / "upper", directory / "work"))
 
     def hang_up(self) -> None:
         """Unmount."""

@@ -427,7 +427,8 @@ def test_what_changed_is_reported(ends: Ends, tmp_path: Path) -> None:
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
     changed: set[bytes] = set()
-    tree = kernel.make_tree(tmp_path, on_change=lambda path, deep: changed.add(path))
+    tree = kernel.make_tree(tmp_path)
+    tree.changes.report_to(lambda path, deep: changed.add(path))
 
     def serve() -> None:
         channel.negotiate()

@@ -23,14 +23,11 @@ class Layers:
             directory.mkdir()
         self.reported: list[tuple[TreePath, bool]] = []
 
-    def open(self, *, reserve_git: bool = True) -> MergedTree:
+    def open(self) -> MergedTree:
         """Open a merged tree that knows nothing of what was before."""
-        return MergedTree(
-            DirectoryLower(self.lower),
-            UpperLayer(self.upper, self.work),
-            reserve_git=reserve_git,
-            on_change=lambda path, deep: self.reported.append((path, deep)),
-        )
+        tree = MergedTree(DirectoryLower(self.lower), UpperLayer(self.upper, self.work))
+        tree.changes.report_to(lambda path, deep: self.reported.append((path, deep)))
+        return tree
 
 
 @pytest.fixture
