@@ -1,4 +1,4 @@
-"""Mounts that other mount namespaces have copies of, and whether programs use those.
+"""The programs that use a mount, and the copies of it that other mount namespaces have.
 
 Decided here: when a mount that was taken away lives on only because a namespace was made meanwhile. A new mount namespace
 (a container, a sandbox, `unshare --mount`) begins with copies of all mounts there are, and unmounting one of them leaves the
@@ -43,7 +43,7 @@ def find_copy_users(mounted: Mounted) -> list[str] | None:
     Programs that used it before it went are known by its number, which the kernel gives to another mount as soon as it is
     free. Users of that mount are not counted. A detached mount cannot be told apart from it.
     """
-    processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    processes = _list_processes()
     seen = _look(mounted, processes)
     if not seen.copies:
         return None
@@ -51,11 +51,19 @@ def find_copy_users(mounted: Mounted) -> list[str] | None:
         # Layers of a union are used without a program that shows it.
         if any(str(copy) in union.options for copy in seen.directories):
             return [f"overlayfs at {union.directory} (pid {process if process != 'self' else os.getpid()})"]
-    mapped = b" %02x:%02x " % mounted.device
-    users = _find_users(processes, seen.numbers, mapped)
+    users = _find_users(processes, seen.numbers, mounted)
     if users and not seen.numbers <= (still := _look(mounted, processes).numbers):  # meanwhile others have got some of them
-        users = _find_users(processes, seen.numbers & still, mapped)
+        users = _find_users(processes, seen.numbers & still, mounted)
     return users
+
+
+def find_users(mounted: Mounted) -> list[str]:
+    """List the programs that use a mount of this namespace, as `NAME (pid N)`: those that this user may look at."""
+    return _find_users(_list_processes(), {mounted.number}, mounted)
+
+
+def _list_processes() -> list[str]:
+    return [name for name in os.listdir("/proc") if name.isdigit()]
 
 
 class _Seen(NamedTuple):
@@ -81,7 +89,8 @@ def _look(mounted: Mounted, processes: list[str]) -> _Seen:
     return _Seen(copies, numbers, {mounted.directory, *(copy.directory for copy in copies)}, unions)
 
 
-def _find_users(processes: list[str], numbers: set[int], mapped: bytes) -> list[str]:
+def _find_users(processes: list[str], numbers: set[int], mounted: Mounted) -> list[str]:
+    mapped = b" %02x:%02x " % mounted.device
     return [describe(process) for process in processes if _uses(os.fsencode(f"/proc/{process}"), numbers, mapped)]
 
 
@@ -102,8 +111,9 @@ def _other_namespaces(processes: list[str]) -> Iterator[tuple[str, list[Mounted]
 
 def find_copies(is_meant: Callable[[Mounted], bool]) -> list[tuple[str, Mounted]]:
     """List the mounts of other mount namespaces that are meant, each with a process that is there."""
-    processes = [name for name in os.listdir("/proc") if name.isdigit()]
-    return [(process, mounted) for process, mounts in _other_namespaces(processes) for mounted in mounts if is_meant(mounted)]
+    return [
+        (process, mounted) for process, mounts in _other_namespaces(_list_processes()) for mounted in mounts if is_meant(mounted)
+    ]
 
 
 def describe_copies(mounted: Mounted) -> list[str]:

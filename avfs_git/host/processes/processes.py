@@ -1,7 +1,6 @@
-"""Other processes: telling one from a later one of the same number, and the users of a mount.
+"""Other processes: telling one from a later one of the same number, and what one does.
 
-Decided here: a process is known by its number and the time at which it started, because numbers come again; and how
-users of a mount are found without touching the mount, whose server may be the one that hangs. Called by `session`,
+Decided here: a process is known by its number and the time at which it started, because numbers come again. Called by `session`,
 `gitstore` and `workspace`, from any thread. What is read from /proc and may not be read there is passed over.
 """
 
@@ -134,22 +133,6 @@ def is_being_killed(thread: int) -> bool:
     return not is_traced and bool((got | shared) & _ENDS_BY_DEFAULT & ~(blocked | ignored | handled))
 
 
-def find_users(directory: Path, device: tuple[int, int]) -> list[str]:
-    """List the programs that use a mount, as `NAME (pid N)`: those that this user may look at.
-
-    Args:
-        directory: Where it is mounted.
-        device: Its number.
-    """
-    below = os.fsencode(directory)
-    mapped = b" %02x:%02x " % device
-    return [
-        describe(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and _uses(os.fsencode(entry), below, mapped)
-    ]
-
-
 def describe(process: str) -> str:
     """Name a process, by its number, as `NAME (pid N)`."""
     try:
@@ -157,23 +140,3 @@ def describe(process: str) -> str:
     except OSError:
         name = "a program that has ended"
     return f"{name} (pid {process})"
-
-
-def _uses(process: bytes, below: bytes, mapped: bytes) -> bool:
-    links = [process + b"/cwd", process + b"/root"]
-    try:
-        links += [process + b"/fd/" + name for name in os.listdir(process + b"/fd")]
-    except OSError:  # it ended, or is another user's
-        pass
-    for link in links:
-        try:
-            target = os.readlink(link)  # text of the kernel's own: the mount is not asked
-        except OSError:
-            continue
-        if target == below or target.startswith(below + b"/"):
-            return True
-    try:
-        with open(process + b"/maps", "rb") as maps:
-            return any(mapped in line for line in maps)
-    except OSError:
-        return False

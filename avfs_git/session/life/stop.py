@@ -24,8 +24,8 @@ from avfs_git.errors import MountBusy, MountError, SessionFailed, quote
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.mounts import mounts
 from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, list_mounts, unmount
-from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
-from avfs_git.host.processes.processes import find_users, send_signal
+from avfs_git.host.processes.copies import describe_copies, find_copy_users, find_users, is_copy, remove_copies
+from avfs_git.host.processes.processes import send_signal
 from avfs_git.model import UnmountOutcome
 from avfs_git.session.life.mountsource import is_ours, vault_of_source
 from avfs_git.session.life.record import FoundSession, has_ended, is_dead, list_sessions
@@ -114,7 +114,7 @@ def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:
         time.sleep(0.02)
     else:
         return []
-    users = find_users(mounted.directory, mounted.device)
+    users = find_users(mounted)
     if not lazy:
         raise MountBusy(os.fspath(mounted.directory), users)
     _is_unmounted(mounted, lazy=True)

@@ -14,6 +14,7 @@ import select
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -194,31 +195,15 @@ def _descriptors(request: Request) -> dict[str, int]:
 
 
 @contextmanager
-def _answering() -> Iterator[tuple[int, _End]]:
+def _answering() -> Iterator[tuple[int, FileIO]]:
     """Make the pipe on which a session answers; its own end is the caller's to close as soon as the session has it."""
     with host_errors("start a session"):
         ready, theirs = os.pipe()
-    end = _End(theirs)
     try:
-        yield ready, end
+        with FileIO(theirs, "w") as end:
+            yield ready, end
     finally:
-        end.close()
         os.close(ready)
-
-
-class _End:
-    """A descriptor that is closed once."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        return self._fd
-
-    def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
 
 
 def _wait(ready: int, timeout_s: float) -> dict[str, Any] | None:
