@@ -6,7 +6,8 @@ it through one cache. A process uses only mounts that the kernel says its own us
 show anything as a commit. If a user unmounts one below an overlayfs, its server goes on until that overlayfs is gone; the
 process that mounts the overlayfs checks that the mount was still there (see `host.processes.runner`).
 
-A `LowerMounts` belongs to a vault that is open; any thread may call it.
+A `LowerMounts` belongs to a vault that is open; any thread may call it. Where a commit cannot be mounted it raises MountError, or
+FuseUnavailable if this machine, or its administrator, does not allow it.
 """
 
 from __future__ import annotations
@@ -75,12 +76,7 @@ class LowerMounts:
         os.close(self._uses.pop(place).fd)
 
     def find(self, commit: str, sidecar: str | None) -> Path:
-        """Give the directory at which a commit is mounted, and mount it if it is not.
-
-        Raises:
-            FuseUnavailable: If this machine, or its administrator, does not allow it.
-            MountError: If it cannot be done.
-        """
+        """Give the directory at which a commit is mounted, and mount it if it is not."""
         place = self.place(commit, sidecar)
         with self._lock:
             self._find(place, commit, sidecar)
@@ -97,10 +93,6 @@ class LowerMounts:
         """Give the directory at which a commit is mounted, as `find` does, and a descriptor that counts as a user of it.
 
         Who gets the descriptor, or a copy of it, is one for as long as it is open; here it is until the block ends.
-
-        Raises:
-            FuseUnavailable: If this machine, or its administrator, does not allow it.
-            MountError: If it cannot be done.
         """
         place = self.place(commit, sidecar)
         with self._lock:
@@ -112,12 +104,7 @@ class LowerMounts:
             os.close(fd)
 
     def keep(self, commit: str, sidecar: str | None, idle_s: float) -> Path:
-        """Mount a commit, if it is not mounted, and let it stay when its users end, until nobody has used it for so long.
-
-        Raises:
-            FuseUnavailable: If this machine, or its administrator, does not allow it.
-            MountError: If it cannot be done.
-        """
+        """Mount a commit, if it is not mounted, and let it stay when its users end, until nobody has used it for so long."""
         place = self.place(commit, sidecar)
         with self._lock:
             self._notice_fork()

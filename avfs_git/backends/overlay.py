@@ -111,11 +111,7 @@ class OverlayBackend:
         self.runner.make_mounts([*_ends_of(self._shield), unmounting(self.root), *self._mounts()])
 
     def show(self, *, readonly: bool) -> None:
-        """Refuse or allow changes from the next command on.
-
-        Raises:
-            NamespaceRefused: If the system does not allow it any more.
-        """
+        """Refuse or allow changes from the next command on."""
         if readonly != self._readonly:
             frozen = self._frozen()
             self.runner.make_mounts(frozen if readonly else _ends_of(frozen))

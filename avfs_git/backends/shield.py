@@ -75,9 +75,6 @@ def clear_planted(opened: OpenWorkspace, before: frozenset[str]) -> list[Warning
     vault then, or the next command removes them.
 
     `before` is what `list_parts` gave before the command.
-
-    Raises:
-        HostError: If something cannot be removed.
     """
     vault = opened.vault.git_dir
     found = [vault / name for name in sorted(_OBEYED - before) if os.path.lexists(vault / name)]

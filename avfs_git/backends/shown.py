@@ -108,11 +108,7 @@ def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
 
 
 def make_root(root: Path) -> None:
-    """Make the directory at which a tree is shown.
-
-    Raises:
-        HostError: If it cannot be made.
-    """
+    """Make the directory at which a tree is shown."""
     with host_errors(f"make '{root}'"):
         make_private_dirs(root)
 

@@ -52,9 +52,6 @@ def serve(
     libfuse handles SIGHUP, SIGINT and SIGTERM meanwhile: they end the mount.
 
     A thread of libfuse calls `ready` when programs can use the tree.
-
-    Raises:
-        MountError: If it cannot be mounted.
     """
     operations = PortableOperations(tree, _caller, ready)
     options: dict[str, Any] = {

@@ -28,9 +28,6 @@ def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: 
 
     Returns:
         What came, nothing at the end; the descriptors; and whether more were sent than there was room for.
-
-    Raises:
-        OSError: As recvmsg(2) says.
     """
     room = array.array("i")
     data, ancillary, flags, _ = source.recvmsg(

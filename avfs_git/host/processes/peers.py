@@ -51,11 +51,7 @@ def _read_credentials(connection: socket.socket) -> tuple[int, int]:
 
 
 def identify_peer(connection: socket.socket) -> Peer:
-    """Tell which kind of peer made a connection. Costs some 20 µs.
-
-    Raises:
-        OSError: If the kernel does not say.
-    """
+    """Tell which kind of peer made a connection. Costs some 20 µs."""
     pid, uid = _read_credentials(connection)
     if uid not in (0, os.geteuid()):
         return Peer.ANOTHER_USER
@@ -69,9 +65,6 @@ def is_servers_own(connection: socket.socket, path: Path) -> bool:
 
     Where several users may write in a vault, one of them could listen in the place of another one's session: it would be handed
     descriptors, and believed. The kernel names the process that called listen(2).
-
-    Raises:
-        OSError: If the kernel does not say.
     """
     _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return uid == os.geteuid() or (os.geteuid() == 0 and uid == os.stat(path.parent).st_uid)

@@ -190,9 +190,6 @@ class Runner:
         """Start it; it waits for `isolate`.
 
         It keeps `held` open until everything that it ran has ended; commands do not get them.
-
-        Raises:
-            HostError: If no process can be started.
         """
         _left[:] = [process for process in _left if process.poll() is None]
         try:

@@ -450,11 +450,7 @@ def spooled_file(opened: OpenWorkspace, file: BinaryIO) -> Iterator[Handle]:
 
 @contextlib.contextmanager
 def opened_source(source: Path) -> Iterator[Handle]:
-    """Open a file or directory of the host, for as long as the block runs.
-
-    Raises:
-        HostError: If it cannot be read.
-    """
+    """Open a file or directory of the host, for as long as the block runs."""
     with host_errors(f"read '{source}'"):
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -465,11 +461,7 @@ def opened_source(source: Path) -> Iterator[Handle]:
 
 @contextlib.contextmanager
 def opened_above(destination: Path) -> Iterator[tuple[Handle, bytes]]:
-    """Open the nearest directory that is there on the way to a path, and give what is left of the path.
-
-    Raises:
-        HostError: If there is none that can be opened.
-    """
+    """Open the nearest directory that is there on the way to a path, and give what is left of the path."""
     place, rest = Path(os.path.abspath(destination)), Path()
     while not place.is_dir() and place != place.parent:
         rest = place.name / rest

@@ -43,9 +43,6 @@ def mount(session: Session, tree: MergedTree | None) -> LiveTree:
     """Mount what a session shows.
 
     Without a `tree` it is the whole vault, whose trees the server opens.
-
-    Raises:
-        MountError: If it cannot be mounted.
     """
     request, vault = session.request, session.vault
     doors = -1

@@ -50,9 +50,6 @@ class Nursery:
 
         `program` is the command line of sessions, without what tells one from another; `path` is where they find their modules.
         After `idle_s` without a request it ends.
-
-        Raises:
-            OSError: If no process can be started.
         """
         self.has_served = False
         self._path = list(path)
@@ -72,9 +69,6 @@ class Nursery:
 
         `program` is the command line that the list of processes is to show; `handed` has the descriptors in `request` by field
         name.
-
-        Raises:
-            OSError: If there is not enough memory.
         """
         given = {
             "request": dict(request),
@@ -201,9 +195,6 @@ def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
 
     Returns:
         The nursery; None where sessions are programs of their own.
-
-    Raises:
-        SessionFailed: If this process does not know its interpreter.
     """
     program, path = own_program(request.fork, request.directory)
     fields = as_dict(request)
@@ -234,9 +225,6 @@ def own_program(fork: str, directory: str) -> tuple[tuple[str, ...], list[str]]:
     """Tell how a session runs what this process runs: its command line, and where it finds its modules.
 
     Fork and directory are for people who look at the list of processes.
-
-    Raises:
-        SessionFailed: If this process does not know its interpreter.
     """
     package = os.fspath(Path(__file__).absolute().parents[2])
     if not sys.executable:

@@ -89,11 +89,7 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
 
 
 def _check_kind(upper: Path) -> None:
-    """Refuse a file system that does not tell when mapped memory is written: checkpoints would miss it.
-
-    Raises:
-        FuseUnavailable: If it is one.
-    """
+    """Refuse a file system that does not tell when mapped memory is written: checkpoints would miss it."""
     device = upper.stat().st_dev
     for mounted in list_mounts():
         if mounted.kind in _WITHOUT_TIMES and os.makedev(*mounted.device) == device:
@@ -127,11 +123,7 @@ def adopt(request: Request, vault: OpenVault, left: str) -> OverlayTree:
 
 
 def _watch_found(mounted: Mounted) -> int:
-    """Give the watch for the end of a mount that was found.
-
-    Raises:
-        MountError: If it went just now.
-    """
+    """Give the watch for the end of a mount that was found."""
     fd = os.open(mounted.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Held: what is watched is what was found, also when another process takes it away right now.
@@ -143,11 +135,7 @@ def _watch_found(mounted: Mounted) -> int:
 
 
 def _find_left(session_id: str, request: Request) -> Mounted:
-    """Find the mount of a session whose process died.
-
-    Raises:
-        WorkspaceMounted: If only other mount namespaces have it, or programs that it was taken from.
-    """
+    """Find the mount of a session whose process died."""
     for mounted in list_mounts():
         if mounted.kind == "overlay" and session_of_source(mounted.source) == session_id:
             return mounted

@@ -133,11 +133,7 @@ def attend(sessions: Path, session_id: str, request: Request) -> None:
 
 
 def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
-    """Let a session come from the nursery of this process; None where that is not possible.
-
-    Raises:
-        SessionFailed: If the session ended without a word.
-    """
+    """Let a session come from the nursery of this process; None where that is not possible."""
     for _ in range(_NURSERIES):
         with _answering() as (ready, theirs):
             handed = _descriptors(replace(request, ready_fd=theirs.fileno(), said_fd=said))
@@ -157,11 +153,7 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
 
 
 def _start(request: Request, said: int, program: Sequence[str]) -> dict[str, Any]:
-    """Start a session as a program of its own.
-
-    Raises:
-        SessionFailed: If the session ended without a word.
-    """
+    """Start a session as a program of its own."""
     with _answering() as (ready, theirs):
         _spawn(replace(request, ready_fd=theirs.fileno(), said_fd=said), program)
         theirs.close()

@@ -208,7 +208,10 @@ def _weigh(children: Mapping[bytes, LowerEntry]) -> int:
 
 
 class LowerTree:
-    """A tree and its sidecar as a read-only filesystem."""
+    """A tree and its sidecar as a read-only filesystem.
+
+    What reads raises ObjectMissing, ObjectCorrupt, and HostileTree for a name that must not reach a disk.
+    """
 
     def __init__(self, source: ObjectSource, tree: Oid | None, sidecar: Oid | None, *, default_mtime_ns: int) -> None:
         self.source = source
@@ -222,12 +225,7 @@ class LowerTree:
         self._cached = 0
 
     def children(self, entry: LowerEntry) -> Mapping[bytes, LowerEntry]:
-        """List a directory.
-
-        Raises:
-            HostileTree: If the tree holds a name that must not reach a disk.
-            ObjectMissing: If a tree is not there.
-        """
+        """List a directory."""
         key = (entry.tree, entry.sidecar)
         cache = self._cache
         found = cache.get(key)
@@ -244,12 +242,7 @@ class LowerTree:
         return found
 
     def read_stored(self, entry: LowerEntry) -> Stored:
-        """Read the stored form of a directory: costs a fraction of `children`, and caches nothing.
-
-        Raises:
-            HostileTree: If the tree holds a name that must not reach a disk.
-            ObjectMissing: If a tree is not there.
-        """
+        """Read the stored form of a directory: costs a fraction of `children`, and caches nothing."""
         return _read_directory(self.source, entry.tree, entry.sidecar)
 
     def child_dir(self, held: Stored, name: bytes) -> LowerEntry | None:
@@ -283,23 +276,13 @@ class LowerTree:
     def differing_children(
         self, entry: LowerEntry, other: LowerTree, there: LowerEntry
     ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
-        """List two directories without what both show alike, times aside: that is most of them, and never taken apart.
-
-        Raises:
-            HostileTree: If a tree holds a name that must not reach a disk.
-            ObjectMissing: If a tree is not there.
-        """
+        """List two directories without what both show alike, times aside: that is most of them, and never taken apart."""
         return self._compare(entry, other, there, _name_differing)
 
     def differing_untracked(
         self, entry: LowerEntry, other: LowerTree, there: LowerEntry
     ) -> tuple[Mapping[bytes, LowerEntry], Mapping[bytes, LowerEntry]]:
-        """List of two directories what only the first one's sidecar holds, or holds differently, and directories with such below.
-
-        Raises:
-            HostileTree: If a tree holds a name that must not reach a disk.
-            ObjectMissing: If a tree is not there.
-        """
+        """List of two directories what only the first one's sidecar holds, or holds differently, and what leads to such."""
         return self._compare(entry, other, there, _name_untracked)
 
     def _compare(
@@ -349,11 +332,7 @@ class LowerTree:
         return entry
 
     def search_xattrs(self) -> Iterator[bool]:
-        """Look for extended attributes in the whole tree, a directory at a time: whether one was found in it.
-
-        Raises:
-            ObjectMissing: If a part of the sidecar is not there.
-        """
+        """Look for extended attributes in the whole tree, a directory at a time: whether one was found in it."""
         yield bool(self.root.xattrs)
         seen: set[Oid] = set()
         pending = [self.root.sidecar] if self.root.sidecar is not None else []
@@ -381,12 +360,7 @@ class LowerTree:
         return 0 if entry.is_dir else self.source.blob_size(entry.oid)
 
     def read(self, entry: LowerEntry) -> bytes:
-        """Read a whole file, or a symlink's target.
-
-        Raises:
-            ObjectMissing: If it is not there.
-            ObjectCorrupt: If its content is not what its id says, or no disk takes it as a target.
-        """
+        """Read a whole file, or a symlink's target."""
         if isinstance(entry, FixedFile):
             return entry.content
         assert entry.oid is not None  # noqa: S101 - callers look at the kind first

@@ -53,11 +53,7 @@ def is_xattr_whiteout(found: os.stat_result, target: Target) -> bool:
 
 
 def read_dir_marks(target: Target, path: bytes) -> DirMarks:
-    """Read the marks of a directory.
-
-    Raises:
-        LayerNotUnderstood: If one of them is unknown.
-    """
+    """Read the marks of a directory."""
     names = list_xattrs(target)
     if not names:
         return DirMarks(opaque=False, xattr_whiteouts=False)
@@ -82,11 +78,7 @@ def unmark_opaque(target: Target) -> None:
 
 
 def check_file_marks(target: Target, path: bytes) -> bool:
-    """Make sure that a file holds its own data and is what it seems; tell whether it carries any attribute.
-
-    Raises:
-        LayerNotUnderstood: If a mark says otherwise.
-    """
+    """Make sure that a file holds its own data and is what it seems; tell whether it carries any attribute."""
     names = list_xattrs(target)
     if not names:
         return False
@@ -103,11 +95,7 @@ def _check_marks(names: Iterable[bytes], path: bytes) -> None:
 
 
 def read_user_xattrs(target: Target, path: bytes) -> dict[bytes, bytes]:
-    """Read the attributes that programs gave an entry, under the names they used.
-
-    Raises:
-        LayerNotUnderstood: If the entry carries an unknown mark of overlayfs.
-    """
+    """Read the attributes that programs gave an entry, under the names they used."""
     names = list_xattrs(target)
     if not names:
         return {}

@@ -247,11 +247,7 @@ class MountedLayer(UpperLayer):
         return self._below.make_hidden_file()
 
     def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move a new file to a name in place of an old one, which is taken out if the caller is taking.
-
-        Raises:
-            IsADirectoryError: If a directory has the name, which stays.
-        """
+        """Move a new file to a name in place of an old one, which is taken out if that is wanted; a directory stays (EISDIR)."""
         if self.taking is None:
             rename_at(self.work.fd, temporary, directory, name)
             return
@@ -282,11 +278,7 @@ class MountedLayer(UpperLayer):
         self.show_instead(temporary, directory, name)
 
     def remove_file(self, directory: int, name: bytes) -> None:
-        """Remove a name of anything but a directory, or take it out if the caller is taking.
-
-        Raises:
-            IsADirectoryError: If a directory has the name, which stays.
-        """
+        """Remove a name of anything but a directory, which stays (EISDIR), or take it out if the caller is taking."""
         if self.taking is None:
             os.unlink(name, dir_fd=directory)
             return

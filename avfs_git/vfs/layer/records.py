@@ -80,11 +80,7 @@ class Children:
     __slots__ = ("_edits", "_tree")
 
     def __init__(self, tree: Tree | None = None, oid: Oid | None = None) -> None:
-        """Begin with a tree, whose id messages name; or with no children.
-
-        Raises:
-            ObjectCorrupt: If it is no sidecar tree.
-        """
+        """Begin with a tree, whose id messages name; or with no children."""
         self._tree: Tree = tree or {}
         self._edits: dict[bytes, SideEntry | None] = {}
         check_sidecar(self._tree, oid or Oid(b""))

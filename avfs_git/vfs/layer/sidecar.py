@@ -1,7 +1,8 @@
 r"""The sidecar: how trees hold what a git tree of clean history cannot.
 
 Decided here and nowhere else: the format of a sidecar tree (docs/design/format.md is its normative text).
-`vfs.layer.lower` reads it, `workspace.capture.capture` writes it. Pure functions over objects; no disk, no locks.
+`vfs.layer.lower` reads it, `workspace.capture.capture` writes it. Pure functions over objects; no disk, no locks. They raise
+ObjectCorrupt for what is no sidecar.
 
 A sidecar tree mirrors the directories of its checkpoint. In the tree of one directory stand
 
@@ -72,11 +73,7 @@ class SideEntry(NamedTuple):
 
 
 def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict[bytes, SideEntry], Oid | None]:
-    """Read a sidecar tree: its children by their real names, and its `meta` blob.
-
-    Raises:
-        ObjectCorrupt: If it holds an entry that no sidecar has.
-    """
+    """Read a sidecar tree: its children by their real names, and its `meta` blob."""
     children = dict(tree)
     held = children.pop(META_NAME, None)
     if _is_plain(children):
@@ -88,11 +85,7 @@ def parse_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> tuple[dict
 
 
 def check_sidecar(tree: Mapping[bytes, tuple[int, Oid]], oid: Oid) -> None:
-    """Refuse a tree that `parse_sidecar` refuses, at a fraction of its cost.
-
-    Raises:
-        ObjectCorrupt: If it holds an entry that no sidecar has.
-    """
+    """Refuse a tree that `parse_sidecar` refuses, at a fraction of its cost."""
     children = dict(tree)
     children.pop(META_NAME, None)
     if not _is_plain(children):
@@ -161,11 +154,7 @@ Record = bytes
 
 
 def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:
-    """Read the records of a `meta` blob by name.
-
-    Raises:
-        ObjectCorrupt: If it is not one.
-    """
+    """Read the records of a `meta` blob by name."""
     pairs: list[tuple[bytes, bytes]] = []
     start = 0
     while start < len(data):  # piece by piece: other threads wait for one call of the pattern
@@ -178,11 +167,7 @@ def parse_records(data: bytes, oid: Oid) -> dict[bytes, Record]:
 
 
 def find_record(data: bytes, name: bytes, oid: Oid) -> Record | None:
-    """Find the record of one name in a `meta` blob, without a look at the others.
-
-    Raises:
-        ObjectCorrupt: If it is not one.
-    """
+    """Find the record of one name in a `meta` blob, without a look at the others."""
     place = _find_record(data, name, oid)
     return None if place is None else data[place[0] : place[1]]
 
@@ -222,11 +207,7 @@ def _find_gap(data: bytes, name: bytes, oid: Oid) -> int:
 def parse_differing_records(
     left: bytes, left_oid: Oid, right: bytes, right_oid: Oid
 ) -> tuple[dict[bytes, Record], dict[bytes, Record]]:
-    """Read the records of two `meta` blobs that are not the same in both, which are few: the others are not taken apart.
-
-    Raises:
-        ObjectCorrupt: If one of the blobs is cut short, or such a record is not one.
-    """
+    """Read the records of two `meta` blobs that are not the same in both, which are few: the others are not taken apart."""
     lines, other_lines = set(left.split(b"\0")), set(right.split(b"\0"))
     found = []
     for data, oid, only in ((left, left_oid, lines - other_lines), (right, right_oid, other_lines - lines)):
@@ -266,9 +247,6 @@ def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath,
     """Give entries of a state other attributes; None if nothing is left of its sidecar.
 
     `edits` has records by directory and name, None for one that goes; the directories are such as the git tree has.
-
-    Raises:
-        ObjectCorrupt: If something is no sidecar.
     """
     order: set[TreePath] = {ROOT}
     for directory in edits:

@@ -107,22 +107,14 @@ class Attributes:
             return found
 
     def get_xattr(self, node: Node, name: bytes) -> bytes:
-        """Read an extended attribute.
-
-        Raises:
-            OSError: If there is none of that name: see `missing_xattr`.
-        """
+        """Read an extended attribute."""
         found = self.read_xattrs(node).get(name)
         if found is None:
             raise fail(missing_xattr(name), name)
         return found
 
     def readlink(self, node: Node) -> bytes:
-        """Read the target of a symbolic link.
-
-        Raises:
-            OSError: EINVAL if it is none.
-        """
+        """Read the target of a symbolic link."""
         if node.kind != stat.S_IFLNK:
             raise fail(errno.EINVAL, node.name)
         with self._lock:
@@ -211,11 +203,7 @@ class Attributes:
             return attr_of(node.ino, found) if found.st_nlink else self.getattr(node)
 
     def chmod(self, node: Node, mode: int) -> None:
-        """Set the permission bits.
-
-        Raises:
-            OSError: ENOTSUP for a symbolic link, which has none.
-        """
+        """Set the permission bits."""
         with self._lock:
             if node.kind == stat.S_IFLNK:
                 raise fail(errno.ENOTSUP, node.name)
@@ -285,11 +273,7 @@ class Attributes:
             self._changes.of_node(node)
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
-        """Remove an extended attribute.
-
-        Raises:
-            OSError: ENODATA if there is none of that name.
-        """
+        """Remove an extended attribute."""
         stored = self._upper.store_xattr_name(name)
         with self._lock:
             self._check_takes_xattr(node, name)

@@ -195,9 +195,6 @@ class Contents:
         """Write a piece of a file that a program has open, whatever its mode is now; give the number of bytes written.
 
         It is less than all only if the disk refused the rest: as with pwrite(2), the next write fails then.
-
-        Raises:
-            OSError: ENOSPC, EDQUOT, EFBIG or EIO if nothing was written.
         """
         with self._lock:
             held = open_data(node) or self.writable(node, judged=True)
@@ -269,11 +266,7 @@ class Contents:
             return fd
 
     def seek(self, node: Node, offset: int, whence: int) -> int:
-        """Find the next data or hole of a file, as lseek(2) does with SEEK_DATA and SEEK_HOLE.
-
-        Raises:
-            OSError: ENXIO if there is none.
-        """
+        """Find the next data or hole of a file, as lseek(2) does with SEEK_DATA and SEEK_HOLE."""
         with self._lock:
             if not node.upper:  # stored whole: no holes but the one behind its end
                 size = 0 if node.lower is None else self._lower.size_of(node.lower)

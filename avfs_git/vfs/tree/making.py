@@ -47,9 +47,6 @@ class Making:
         """Make an empty file.
 
         `mode` is exact; without one the process's umask decides. A directory that hands its group on does so in any case.
-
-        Raises:
-            FileExistsError: If the name is taken.
         """
         return self.create_described(parent, name, mode, owner=owner)[0]
 
@@ -130,11 +127,7 @@ class Making:
             return node
 
     def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
-        """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it.
-
-        Raises:
-            OSError: As for `create`.
-        """
+        """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it."""
         with self._lock:
             if not parent.is_dir:
                 raise fail(errno.ENOTDIR, parent.name)
@@ -168,12 +161,7 @@ class Making:
         POOL.keep(node, data)
 
     def link(self, node: Node, parent: Node, name: bytes) -> Node:
-        """Give a file one more name.
-
-        Raises:
-            PermissionError: For a directory.
-            FileNotFoundError: If the file has no name any more.
-        """
+        """Give a file one more name."""
         with self._lock:
             self._check_new(parent, name)
             if node.is_dir:

@@ -14,7 +14,8 @@ nowhere else.
     Writing     replacing whole files
 
 The server calls a tree by node, the library's file operations by path. Any number of threads may: one lock, `guard`, guards
-the nodes. A caller that needs several calls to be one step takes it first.
+the nodes. A caller that needs several calls to be one step takes it first. An operation fails as the system call of its name
+does, with the OSError of that errno.
 """
 
 from __future__ import annotations
@@ -235,10 +236,6 @@ class MergedTree:
 
         A symbolic link at `path` is followed. Taking the pieces of `data` blocks all other threads, unless the tree is shared:
         then they are collected first. Without a `mode` the old one stays, or the umask decides.
-
-        Raises:
-            IsADirectoryError: If a directory is there.
-            OSError: EINVAL if something else is there that is no regular file.
         """
         if self.is_shared and not isinstance(data, Data):
             with self.writing.collected(data) as pieces, self._lock:
@@ -252,9 +249,6 @@ class MergedTree:
         """Make a directory.
 
         With `parents`, make those above it that are missing, and let it be there already.
-
-        Raises:
-            FileExistsError: If something is there; with `parents`, something that is no directory.
         """
         with self._lock:
             if not parents:

@@ -38,11 +38,7 @@ class Namespace:
     # --- removing --------------------------------------------------------------------------------------------
 
     def unlink(self, parent: Node, name: bytes) -> None:
-        """Remove a name of anything but a directory.
-
-        Raises:
-            IsADirectoryError: If it is one.
-        """
+        """Remove a name of anything but a directory."""
         with self._lock:
             self._check_name(parent, name)
             node = self._nodes.child(parent, name)
@@ -54,11 +50,7 @@ class Namespace:
             self._changes.of_name(parent, name)
 
     def rmdir(self, parent: Node, name: bytes) -> None:
-        """Remove an empty directory.
-
-        Raises:
-            OSError: ENOTEMPTY if it shows an entry.
-        """
+        """Remove an empty directory."""
         with self._lock:
             self._check_name(parent, name)
             node = self._nodes.lookup(parent, name)
@@ -184,9 +176,6 @@ class Namespace:
         """Rename an entry, a directory with everything below it.
 
         The flags are `RENAME_NOREPLACE` or `RENAME_EXCHANGE` of renameat2(2).
-
-        Raises:
-            OSError: As rename(2) does.
         """
         with self._lock:
             if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):

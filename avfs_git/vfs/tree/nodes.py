@@ -104,12 +104,7 @@ class Nodes:
     # --- names -----------------------------------------------------------------------------------------------
 
     def lookup(self, parent: Node, name: bytes) -> Node:
-        """Find an entry of a directory. Takes the lock.
-
-        Raises:
-            FileNotFoundError: If there is none.
-            NotADirectoryError: If `parent` is no directory.
-        """
+        """Find an entry of a directory. Takes the lock."""
         with self.lock:
             found = self.child(parent, name)
         if found is None:
@@ -117,11 +112,7 @@ class Nodes:
         return found
 
     def find(self, parent: Node, name: bytes) -> Node | None:
-        """Find an entry of a directory as programs see it; None if there is none. Takes the lock.
-
-        Raises:
-            NotADirectoryError: If `parent` is no directory.
-        """
+        """Find an entry of a directory as programs see it; None if there is none. Takes the lock."""
         with self.lock:
             found = self.child(parent, name)
             return self.git_file if found is None and self.is_reserved(parent, name) else found
@@ -257,11 +248,7 @@ class Nodes:
             return not (parent.xattr_whiteouts and is_xattr_whiteout(found, entry_of(directory.fd, name)))
 
     def stat_upper(self, parent: Node, name: bytes) -> os.stat_result:
-        """Stat what the upper layer has under a name. Takes the lock.
-
-        Raises:
-            FileNotFoundError: If there is nothing.
-        """
+        """Stat what the upper layer has under a name. Takes the lock."""
         with self.lock:
             if not parent.upper:
                 raise fail(errno.ENOENT, name)
@@ -285,11 +272,7 @@ class Nodes:
     # --- paths -----------------------------------------------------------------------------------------------
 
     def path_of(self, node: Node) -> TreePath:
-        """Give the path of a node; one of them, if it has several names. Takes the lock.
-
-        Raises:
-            FileNotFoundError: If it has no name any more.
-        """
+        """Give the path of a node; one of them, if it has several names. Takes the lock."""
         with self.lock:
             return self.path_in(node.parent, node.name) if node is not self.root else ROOT
 

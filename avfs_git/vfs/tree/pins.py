@@ -364,11 +364,7 @@ class Pins:
         self.total += about.pins
 
     def _recall(self, ino: int) -> Node:
-        """Find what a process before this one knew by a number.
-
-        Raises:
-            OSError: ESTALE if that is not known.
-        """
+        """Find what a process before this one knew by a number."""
         ledger = self.ledger
         if ledger is None:
             raise fail(errno.ESTALE)

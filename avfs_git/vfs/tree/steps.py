@@ -111,11 +111,7 @@ class UpperSteps:
             self._ahead = entry, temporary
 
     def _make_copy(self, node: Node, entry: LowerEntry, *, with_data: bool) -> bytes:
-        """Copy a lower file into `work`, or take the copy that is there; give its name.
-
-        Raises:
-            NotYetHere: If that takes long and this thread defers it.
-        """
+        """Copy a lower file into `work`, or take the copy that is there; give its name. NotYetHere if this thread defers that."""
         if with_data:
             if self._ahead is not None and self._ahead[0] is entry:
                 temporary, self._ahead = self._ahead[1], None
@@ -264,11 +260,7 @@ class UpperSteps:
             raise
 
     def _make_pure(self, node: Node) -> None:
-        """Copy a directory up with everything below it, and mark it opaque. Every step shows the same as before.
-
-        Raises:
-            TooManyFiles: If it is a tree bomb.
-        """
+        """Copy a directory up with everything below it, and mark it opaque. Every step shows the same as before."""
         self.bring_up(node)
         if node.lower is None:
             return

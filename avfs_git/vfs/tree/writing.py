@@ -172,9 +172,6 @@ class Writing:
         """Give a file that is complete in `work` a name, in place of a file or symbolic link. Takes the lock.
 
         On failure the file stays in `work`.
-
-        Raises:
-            IsADirectoryError: If a directory is there.
         """
         with self._lock:
             self._making.check_name(parent, name)
