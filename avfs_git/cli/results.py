@@ -78,6 +78,15 @@ class DirectoryFork(TypedDict):
     """The remote that git in the fork's tree can push to; None where the directory is no clone."""
 
 
+class HookAnswer(TypedDict):
+    """What `hook` tells a harness."""
+
+    event: str
+    """As the harness calls it."""
+    answer: str
+    """The document or the path that the harness gets on standard output; empty where it hears nothing."""
+
+
 class ProgramRun(TypedDict):
     """What a program did in a fork of its own: what `run` gives."""
 

@@ -117,8 +117,7 @@ class Run:
     def _checkpoint(self) -> tuple[Warning, ...]:
         workspace = self.vault.workspace(self.fork)
         try:
-            # Not where everything is saved: a message alone would make an empty commit.
-            return () if workspace.status().clean else workspace.checkpoint(description=_LAST).warnings
+            return workspace.checkpoint(description=_LAST, step=True).warnings
         finally:
             workspace.close()
 

@@ -641,11 +641,18 @@ class Vault:
         limit: int = 50,
         with_files: bool = False,
         with_bookkeeping: bool = True,
+        session: str | None = None,
     ) -> list[LogEntry]:
         """List the commits that lead to a state, newest first; see `Workspace.log`."""
         with self._at_hand(fork) as of:
             return history.read_log(
-                self._core, rev, fork=of, limit=limit, with_files=with_files, with_bookkeeping=with_bookkeeping
+                self._core,
+                rev,
+                fork=of,
+                limit=limit,
+                with_files=with_files,
+                with_bookkeeping=with_bookkeeping,
+                session=session,
             )
 
     def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:

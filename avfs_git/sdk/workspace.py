@@ -460,13 +460,15 @@ class Workspace:
         """List uncommitted changes. Writes nothing; costs what changed."""
         return self._run(operations.read_status)
 
-    def checkpoint(self, label: str | None = None, *, description: str | None = None) -> CheckpointResult:
+    def checkpoint(self, label: str | None = None, *, description: str | None = None, step: bool = False) -> CheckpointResult:
         """Commit all changes. Durable when it returns; costs what changed.
 
         Args:
             label: A name for the checkpoint.
             description: The commit's message. If nothing changed, an empty commit records it, unless the last commit has the
                 same message.
+            step: Save one step of a program, such as a tool call: make no commit if nothing changed, and let one `undo` take
+                back the commit and the files.
 
         Raises:
             CheckpointExists: If the label is taken.
@@ -474,7 +476,9 @@ class Workspace:
         """
         facts = {"label": label, "message": description}
         heard = self._dispatch.run_hook("pre-checkpoint", self.fork, facts)
-        result = self._run(operations.save_checkpoint, label, description, keeps_message=True, skips_unreadable=True)
+        result = self._run(
+            operations.save_checkpoint, label, description, keeps_message=not step, with_files=step, skips_unreadable=True
+        )
         if result.outcome != "unchanged":
             made = result.checkpoint.id if result.checkpoint is not None else None
             heard += self._dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
@@ -546,17 +550,22 @@ class Workspace:
             return self.vault.diff(old or "HEAD", new, fork=self.fork, paths=paths, context=context, patches=patches)
         return self._run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
 
-    def log(self, *, limit: int = 50, with_files: bool = False, with_bookkeeping: bool = True) -> list[LogEntry]:
+    def log(
+        self, *, limit: int = 50, with_files: bool = False, with_bookkeeping: bool = True, session: str | None = None
+    ) -> list[LogEntry]:
         """List the commits of the fork, newest first.
 
         Args:
             limit: List at most so many.
             with_files: List the files that each commit changed, too.
             with_bookkeeping: Include commits that avfs made to save files before an operation.
+            session: List only checkpoints of this session of a coding agent: its id, or the beginning of that.
         """
         if self._core.read_head(self.fork) is None:
             return []
-        return self.vault.log("HEAD", fork=self.fork, limit=limit, with_files=with_files, with_bookkeeping=with_bookkeeping)
+        return self.vault.log(
+            "HEAD", fork=self.fork, limit=limit, with_files=with_files, with_bookkeeping=with_bookkeeping, session=session
+        )
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the versions of a path, newest first; the oldest is number 1."""

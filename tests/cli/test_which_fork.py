@@ -493,6 +493,7 @@ CHANGES = {
 ELSEWHERE = {
     "clone",
     "end",
+    "hook",
     "fork dir",
     "schema",
     "vault create",

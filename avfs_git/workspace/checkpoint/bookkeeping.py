@@ -7,12 +7,18 @@ Pure functions.
 
 from __future__ import annotations
 
+_SESSION = "Avfs-Session: "
 TRAILER = "Avfs-Bookkeeping: yes"
 
 
 def bookkeeping(text: str) -> str:
     """Make the message of such a commit."""
     return f"{text}\n\n{TRAILER}\n"
+
+
+def is_of_session(message: str, session: str) -> bool:
+    """Whether a commit with that message was made for a session of a coding agent, whose id begins so."""
+    return any(line.startswith(f"{_SESSION}{session}") for line in message.rpartition("\n\n")[2].splitlines())
 
 
 def is_bookkeeping(message: str) -> bool:

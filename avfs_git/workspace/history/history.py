@@ -21,7 +21,7 @@ from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity,
 from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
-from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
+from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping, is_of_session
 from avfs_git.workspace.vault.gitmoves import list_made_inside
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import tree_of
@@ -132,7 +132,14 @@ def _visit_once(top: Oid, list_below: Callable[[Oid], list[Oid]], add: Callable[
 
 
 def read_log(
-    vault: OpenVault, rev: str, *, fork: str | None, limit: int, with_files: bool, with_bookkeeping: bool = True
+    vault: OpenVault,
+    rev: str,
+    *,
+    fork: str | None,
+    limit: int,
+    with_files: bool,
+    with_bookkeeping: bool = True,
+    session: str | None = None,
 ) -> list[LogEntry]:
     """List the commits that lead to a state, newest first."""
     head = resolve_revision(vault, rev, fork=fork)
@@ -143,7 +150,10 @@ def read_log(
         [head],
         limit,
         shallow=read_shallow(vault.git_dir),
-        only_if=lambda commit: with_bookkeeping or not is_bookkeeping(commit.message),
+        only_if=lambda commit: (
+            (with_bookkeeping or not is_bookkeeping(commit.message))
+            and (session is None or is_of_session(commit.message, session))
+        ),
     ):
         changed: tuple[ChangedFile, ...] = ()
         if with_files:

@@ -11,7 +11,7 @@ from avfs_git.proxy.exec.envelope import ExecPlan
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import CommandSession, ProgramRun
+    from avfs_git.cli.results import CommandSession, HookAnswer, ProgramRun
     from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
@@ -50,6 +50,11 @@ _NEXT = {
     "discard": "delete it",
     "restore": "restore it",
 }
+
+
+def hook(text: TextOutput, result: HookAnswer) -> None:
+    """Give the harness what it reads, and nothing else."""
+    text.raw(result["answer"].encode("utf-8", "surrogateescape"))
 
 
 def run(text: TextOutput, result: ProgramRun) -> None:

@@ -1,0 +1,42 @@
+"""What a harness understands: how a hook asks a person about a command, or refuses it.
+
+Decided here: the documents that each harness takes on standard output. avfs never says that a command may run: a harness that
+hears nothing decides by its own rules. Pure functions; `cli.commands.running.hook` calls them.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from avfs_git.cli.harness.events import Event
+
+_CAN_ASK = frozenset({"claude", "cursor"})
+"""The harnesses that can ask a person in answer to a hook."""
+
+
+def ask_or_deny(event: Event, *, reason: str, hint: str | None) -> bytes:
+    """Let a person decide about a command; where the harness cannot ask, refuse it and say how a person can."""
+    if event.harness in _CAN_ASK:
+        return _spell(event, "ask", f"The policy of avfs wants a person to decide: {reason}.")
+    text = shlex.quote(event.command if isinstance(event.command, str) else shlex.join(event.command))
+    way = f"Run it as `avfs exec --json -c {text}`, which asks for an approval; a person gives it with `avfs approvals grant`."
+    return _spell(event, "deny", f"The policy of avfs wants a person to decide: {reason}. {way}{f' {hint}' if hint else ''}")
+
+
+def deny(event: Event, *, reason: str, hint: str | None) -> bytes:
+    """Refuse a command, with the reason and the way out."""
+    way = hint or "`avfs policy check` explains the decision; only a person may change the rules, with `avfs policy path`."
+    return _spell(event, "deny", f"The policy of avfs forbids this command: {reason}. {way}")
+
+
+def _spell(event: Event, verdict: str, reason: str) -> bytes:
+    document: dict[str, object]
+    if event.harness == "gemini":
+        document = {"decision": verdict, "reason": reason}
+    elif event.harness == "cursor":
+        document = {"permission": verdict, "user_message": reason, "agent_message": reason}
+    else:
+        decided = {"hookEventName": event.name, "permissionDecision": verdict, "permissionDecisionReason": reason}
+        document = {"hookSpecificOutput": decided}
+    return json.dumps(document, ensure_ascii=False).encode() + b"\n"

@@ -1,0 +1,139 @@
+"""What a harness, the program around a coding agent, sends to a hook: its events as one kind of value.
+
+Decided here: the names that each harness gives to events, tools and fields. `cli.commands.running.hook` calls `read_event`. Pure
+functions; an event that is not known is `OTHER`, so that a newer harness is not disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from avfs_git.errors import BadUsage, InvalidInput, quote
+
+HARNESSES = ("claude", "codex", "gemini", "cursor")
+
+
+class Kind(Enum):
+    """What an event means to avfs."""
+
+    BEFORE = "before a tool"
+    AFTER = "after a tool"
+    END = "end of a turn or session"
+    CREATE = "make a working tree"
+    REMOVE = "remove a working tree"
+    OTHER = "other"
+
+
+_CLAUDE = {
+    "PreToolUse": Kind.BEFORE,
+    **dict.fromkeys(("PostToolUse", "PostToolUseFailure"), Kind.AFTER),
+    **dict.fromkeys(("Stop", "SubagentStop", "SessionEnd"), Kind.END),
+    "WorktreeCreate": Kind.CREATE,
+    "WorktreeRemove": Kind.REMOVE,
+}
+_KINDS: Mapping[str, Mapping[str, Kind]] = {
+    "claude": _CLAUDE,
+    "codex": _CLAUDE,
+    "gemini": {"BeforeTool": Kind.BEFORE, "AfterTool": Kind.AFTER, "AfterAgent": Kind.END, "SessionEnd": Kind.END},
+    "cursor": {
+        "beforeShellExecution": Kind.BEFORE,
+        **dict.fromkeys(("afterShellExecution", "afterFileEdit", "afterMCPExecution"), Kind.AFTER),
+        **dict.fromkeys(("stop", "sessionEnd"), Kind.END),
+    },
+}
+_SHELLS = frozenset({"Bash", "shell", "local_shell", "exec_command", "run_shell_command"})
+"""The tools that run a command of a shell."""
+
+
+class Event(NamedTuple):
+    """One event of a harness; a text is empty where the harness does not say it."""
+
+    harness: str
+    name: str
+    """As the harness calls it."""
+    kind: Kind
+    directory: Path
+    """Where the agent works."""
+    session: str
+    call: str
+    """The id of the tool call."""
+    tool: str
+    command: str | tuple[str, ...]
+    """Text for a shell, or a program with its arguments, that the agent runs or ran."""
+    subject: str
+    """What the tool call is about, without what may be a secret."""
+    worktree: str
+    """The name of the working tree to make, or the path of the one to remove."""
+
+
+def read_event(harness: str | None, data: bytes) -> Event:
+    """Read an event.
+
+    Raises:
+        BadUsage: If there is no such harness.
+        InvalidInput: If it is no event.
+    """
+    if harness not in HARNESSES:
+        raise BadUsage(f"there is no harness {quote(harness or '')}", hint=f"Name one of {', '.join(HARNESSES)}.")
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise InvalidInput(f"the event of {harness} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidInput(f"the event of {harness} is no JSON object")
+    name = _text(found, "hook_event_name")
+    tool_input = found.get("tool_input")
+    given = tool_input if isinstance(tool_input, dict) else {}
+    tool = _text(found, "tool_name")
+    command: object = given.get("command") if tool in _SHELLS else None
+    if harness == "cursor":
+        command = found.get("command")
+        tool = tool or ("Shell" if command else "Edit" if "file_path" in found else "")
+        given = {**found, **given}
+    spelled: str | tuple[str, ...] = ""
+    if isinstance(command, str):
+        spelled = command
+    elif isinstance(command, list) and all(isinstance(word, str) for word in command):
+        spelled = tuple(command)
+    return Event(
+        harness=harness,
+        name=name,
+        kind=_KINDS[harness].get(name, Kind.OTHER),
+        directory=_find_directory(found),
+        session=_text(found, "session_id", "conversation_id"),
+        call=_text(found, "tool_use_id", "generation_id"),
+        tool=tool,
+        command=spelled,
+        subject=_find_subject(given, spelled),
+        worktree=_text(found, "worktree_path" if name == "WorktreeRemove" else "name", "worktree_name", "branch_name"),
+    )
+
+
+def _text(found: Mapping[str, object], *names: str) -> str:
+    """Give the first field of these that is a text, on one line."""
+    texts = (value for name in names if isinstance(value := found.get(name), str) and value)
+    return next((" ".join(text.split()) if "path" not in names[0] else text for text in texts), "")
+
+
+def _find_directory(found: Mapping[str, object]) -> Path:
+    roots = found.get("workspace_roots")
+    root = roots[0] if isinstance(roots, list) and roots and isinstance(roots[0], str) else ""
+    cwd = found.get("cwd")
+    return Path((cwd if isinstance(cwd, str) else "") or root or os.curdir).absolute()
+
+
+def _find_subject(given: Mapping[str, object], command: str | tuple[str, ...]) -> str:
+    """Say in a few words what a call is about: the agent's own, the file's name, or the program without its arguments."""
+    described = _text(given, "description")
+    if described:
+        return described[:60]
+    path = given.get("file_path") or given.get("notebook_path") or given.get("path")
+    if isinstance(path, str) and path:
+        return Path(path).name
+    words = command.split() if isinstance(command, str) else command
+    return next((Path(word).name for word in words if "=" not in word), "")[:60]

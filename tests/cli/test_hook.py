@@ -1,0 +1,213 @@
+"""`avfs hook`: the events of coding agents, as their documentation has them, in a live tree and elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from avfs_git.cli.harness.events import HARNESSES
+from avfs_git.sdk import Avfs
+from tests.support.cli import Cli, Ran
+
+EVENTS = Path(__file__).parent / "events"
+
+
+def _event(harness: str, name: str, cwd: Path, **fields: str) -> bytes:
+    """Give a recorded event, with its places filled in."""
+    text = json.dumps(json.loads((EVENTS / f"{harness}.json").read_text())[name])
+    for field, value in {"cwd": str(cwd), **fields}.items():
+        text = text.replace(f"${field.upper()}", json.dumps(value)[1:-1])
+    return text.encode()
+
+
+def _git(place: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=place, check=True, capture_output=True).stdout.decode().strip()
+
+
+@pytest.fixture
+def tree(cli: Cli, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A live tree of a folder's fork `task`."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "home"))
+    (mount_dir / "shop").mkdir()
+    (mount_dir / "shop" / "main.py").write_text("one\n")
+    cli("fork", str(mount_dir / "shop"), str(mount_dir / "task")).ok()
+    yield mount_dir / "task"
+    with Avfs(mount_dir / "home") as avfs:
+        for session in avfs.sessions():
+            with avfs.open_vault(session.vault) as vault:
+                if (found := vault.find_session(session.fork)) is not None:
+                    found.unmount(lazy=True)
+                    found.wait()
+
+
+def _log(cli: Cli, *more: str) -> list[dict[str, Any]]:
+    found = cli("--vault", "shop", "--fork", "task", "log", "--json", *more).ok().result["entries"]
+    return [entry["checkpoint"] for entry in found]
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, harness: str) -> None:
+    """One each, which names session and call and no secret; `log --session` and `undo` speak in those."""
+    before = len(_log(cli))
+    after = _event(harness, "bash_after", tree)
+    assert cli("hook", harness, stdin=after) == Ran(("hook", harness), 0, b"", "")
+    assert len(_log(cli)) == before
+
+    (tree / "made").write_text("1")
+    cli("hook", harness, stdin=after).ok()
+    cli("hook", harness, stdin=after).ok()
+    (tree / "made").write_text("2")
+    cli("hook", harness, stdin=_event(harness, "stop", tree)).ok()
+
+    event = json.loads(after)
+    session = event.get("session_id") or event["conversation_id"]
+    made = _log(cli, "--session", session[:6])
+    assert len(made) == 2
+    assert not _log(cli, "--session", "another")
+    assert f"Avfs-Session: {session}" in made[1]["message"]
+    assert f"Avfs-Harness: {harness}" in made[1]["message"]
+    assert "secret" not in made[1]["message"]
+    assert made[1]["message"].splitlines()[0] in {"Bash: Run the tests", "Bash: make", "run_shell_command: make", "Shell: make"}
+    cli("--vault", "shop", "--fork", "task", "undo").ok()
+    assert (tree / "made").read_text() == "1"
+    cli("--vault", "shop", "--fork", "task", "undo").ok()
+    assert not (tree / "made").exists()
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str) -> None:
+    """Each harness hears it in its own words: silence for yes; a question where it can ask, else a refusal with the way out."""
+
+    def ask(command: str) -> dict[str, Any] | None:
+        ran = cli("hook", harness, stdin=_event(harness, "bash_before", tree, command=command)).ok()
+        found: dict[str, Any] | None = json.loads(ran.text) if ran.text else None
+        return found
+
+    policy = tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml"
+    policy.write_text(
+        'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "deploys are made by hand"\n'
+        '[[rule]]\nname = "ask-publish"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+    )
+    assert ask("ls -l") is None
+    denied, asked = ask("cd src && deploy now"), ask("publish --all")
+    assert denied is not None
+    assert asked is not None
+    if harness == "gemini":
+        assert (denied["decision"], asked["decision"]) == ("deny", "deny")
+        texts = denied["reason"], asked["reason"]
+    elif harness == "cursor":
+        assert (denied["permission"], asked["permission"]) == ("deny", "ask")
+        texts = denied["agent_message"], asked["agent_message"]
+    else:
+        keys = {"hookEventName", "permissionDecision", "permissionDecisionReason"}
+        assert set(denied) == {"hookSpecificOutput"}
+        assert set(denied["hookSpecificOutput"]) == keys
+        verdicts = denied["hookSpecificOutput"]["permissionDecision"], asked["hookSpecificOutput"]["permissionDecision"]
+        assert verdicts == ("deny", "ask" if harness == "claude" else "deny")
+        texts = tuple(found["hookSpecificOutput"]["permissionDecisionReason"] for found in (denied, asked))
+    assert "deploys are made by hand" in texts[0]
+    assert "it is seen by all" in texts[1]
+    if harness in {"codex", "gemini"}:
+        assert "avfs exec --json -c 'publish --all'" in texts[1]
+
+
+@pytest.mark.needs("fuse")
+def test_a_working_tree_of_claude_code_is_a_fork(cli: Cli, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is ignored, in the shape that git's own have; its end hands the branch to the clone."""
+    monkeypatch.setenv("AVFS_HOME", str(mount_dir / "home"))
+    clone = mount_dir / "shop"
+    clone.mkdir()
+    _git(clone, "init", "-q", "-b", "main")
+    (clone / ".gitignore").write_text(".env\nnode_modules/\n")
+    _git(clone, "add", "-A")
+    _git(clone, "commit", "-q", "-m", "one")
+    (clone / ".env").write_text("KEY=1\n")
+    (clone / "node_modules" / "pkg").mkdir(parents=True)
+
+    create = _event("claude", "worktree_create", clone)
+    place = Path(cli("hook", "claude", stdin=create).ok().text.splitlines()[-1])
+    assert place.is_absolute()
+    assert place.resolve() == place
+    assert (place / ".env").read_text() == "KEY=1\n"
+    assert (place / "node_modules" / "pkg").is_dir()
+    assert ".claude/worktrees" not in str(place)
+    git_dir, common = (
+        Path(_git(place, "rev-parse", "--path-format=absolute", what)) for what in ("--git-dir", "--git-common-dir")
+    )
+    assert _git(place, "rev-parse", "--show-toplevel") == str(place)
+    assert _git(place, "rev-parse", "--is-bare-repository") == "false"
+    assert _git(place, "branch", "--show-current") == "bright-fox"
+    assert git_dir.parent == common / "worktrees"
+    assert (git_dir / "gitdir").read_text().strip() == str(place / ".git")
+    assert not any(
+        path.is_symlink() for path in (place / ".git", git_dir, git_dir / "HEAD", common / "refs", common / "refs" / "heads")
+    )
+    assert cli("hook", "claude", stdin=create).ok().text.splitlines()[-1] == str(place)  # it is there already
+
+    (place / "made").write_text("1")
+    removed = cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(place))).ok()
+    assert "the branch bright-fox" in removed.stderr
+    assert not (place / "made").exists()
+    assert _git(clone, "show", "bright-fox:made") == "1"
+    assert _git(clone, "branch", "--show-current") == "main"
+    assert cli("--vault", "shop", "fork", "list", "--json").result["forks"] == []
+    # One in which nothing was done leaves no branch.
+    place = Path(cli("hook", "claude", stdin=create.replace(b"bright-fox", b"idle")).ok().text.splitlines()[-1])
+    cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(place))).ok()
+    assert _git(clone, "branch", "--list", "idle") == ""
+    assert cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(clone))).ok().text == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data"),
+    [
+        (["claude"], b""),
+        (["claude"], b"[]"),
+        (["claude"], b"{"),
+        (["claude"], b'{"hook_event_name": "WorktreeCreate", "cwd": "/no such directory", "name": "x"}'),
+        (["claude"], b'{"hook_event_name": "WorktreeCreate", "cwd": "/", "name": "a..b"}'),
+        (["nosuch"], b"{}"),
+        ([], b"{}"),
+    ],
+)
+def test_a_failure_lets_the_agent_go_on_and_is_said(cli: Cli, arguments: list[str], data: bytes) -> None:
+    """Status 1, with a message: 2 would refuse the tool."""
+    ran = cli("hook", *arguments, stdin=data)
+    assert (ran.status, ran.text) == (1, "")
+    assert ran.stderr.startswith("avfs hook: ")
+
+
+@pytest.mark.needs("fuse")
+def test_a_broken_vault_and_a_broken_policy_let_the_agent_go_on(cli: Cli, tree: Path) -> None:
+    """Also a bug."""
+    vault = tree.parent / "home" / "vaults" / "shop.git"
+    (vault / "avfs" / "policy.toml").write_text("nonsense")
+    ran = cli("hook", "claude", stdin=_event("claude", "bash_before", tree, command="ls"))
+    assert (ran.status, ran.text, "policy" in ran.stderr) == (1, "", True)
+    (tree / "x").write_text("1")
+    os.rename(vault / "HEAD", vault / "HEAD.away")
+    try:
+        ran = cli("hook", "claude", stdin=_event("claude", "edit_after", tree))
+        assert (ran.status, ran.text) == (1, "")
+    finally:
+        os.rename(vault / "HEAD.away", vault / "HEAD")
+    cli("hook", "claude", stdin=_event("claude", "edit_after", tree)).ok()
+    assert _log(cli)[0]["message"].startswith("Edit: main.py\n")
+
+
+def test_nothing_happens_outside_of_a_live_tree(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor for an event that is not known: no vault is made, and no answer given."""
+    for harness in HARNESSES:
+        for name in ("bash_before", "bash_after", "stop"):
+            event = _event(harness, name, tmp_path, command="rm -rf /")
+            assert cli("hook", harness, stdin=event) == Ran(("hook", harness), 0, b"", "")
+    assert cli("hook", "claude", stdin=b'{"hook_event_name": "Later"}') == Ran(("hook", "claude"), 0, b"", "")
+    assert not Path(os.environ["AVFS_HOME"]).exists()
