@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import stat
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from avfs_git.errors import PathEscapes
 from avfs_git.paths import TreePath
@@ -41,7 +41,7 @@ from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps, UpperSteps
 from avfs_git.vfs.tree.values import Attr
-from avfs_git.vfs.tree.writing import Data, Writing
+from avfs_git.vfs.tree.writing import Content, Prepared, Writing
 
 __all__ = ["Attr", "MergedTree", "Node"]
 
@@ -229,17 +229,18 @@ class MergedTree:
 
     # --- writing whole files -------------------------------------------------------------------------------
 
-    def write_file(self, path: TreePath, data: Data | Iterable[bytes], *, mode: int | None = None) -> Node:
+    def write_file(self, path: TreePath, data: Content, *, mode: int | None = None) -> Node:
         """Make a file hold exactly this, whether or not it is there; the directory must be.
 
         Owner, mode and extended attributes of an old file stay, and the times of its directory.
 
-        A symbolic link at `path` is followed. Taking the pieces of `data` blocks all other threads, unless the tree is shared:
-        then they are collected first. Without a `mode` the old one stays, or the umask decides.
+        A symbolic link at `path` is followed. `data` is whole, in pieces, or from `writing.collected`. Writing it blocks all
+        other threads, unless the tree is shared: then a large one is written first, and only gets its name while they wait.
+        Without a `mode` the old one stays, or the umask decides.
         """
-        if self.is_shared and not isinstance(data, Data):
-            with self.writing.collected(data) as pieces, self._lock:
-                return self.writing.write(*self._walk(path, follow_last=True), pieces, mode)
+        if self.is_shared and not isinstance(data, Prepared):
+            with self.writing.collected(data) as whole, self._lock:
+                return self.writing.write(*self._walk(path, follow_last=True), whole, mode)
         with self._lock:
             return self.writing.write(*self._walk(path, follow_last=True), data, mode)
 

@@ -35,6 +35,16 @@ _COLLECTED_MAX = 1 << 20
 """Contents up to this size are collected in memory."""
 
 Data = bytes | bytearray | memoryview
+
+
+class Prepared(NamedTuple):
+    """A content that is complete in a file in `work`, which has yet to get its name in the tree."""
+
+    temporary: bytes
+    fd: int
+
+
+Content = Data | Prepared | Iterable[bytes]
 Xattrs = Sequence[tuple[bytes, bytes]]
 
 
@@ -72,7 +82,7 @@ class Writing:
         self._making = making
         self._detach = namespace.detach
 
-    def write(self, parent: Node, name: bytes, node: Node | None, data: Data | Iterable[bytes], mode: int | None) -> Node:
+    def write(self, parent: Node, name: bytes, node: Node | None, data: Content, mode: int | None) -> Node:
         """Make a name hold a file with this content; `node` is what has the name now."""
         if node is None:
             self._making.check_name(parent, name)
@@ -95,44 +105,50 @@ class Writing:
         return self._replace(parent, name, node, old, data, mode, show)
 
     @contextlib.contextmanager
-    def collected(self, pieces: Iterable[bytes]) -> Iterator[Data | Iterable[bytes]]:
-        """Take all pieces of a content. Called without the lock: their source may be slow, or wait for this very tree."""
-        first: list[bytes] = []
+    def collected(self, data: Content) -> Iterator[Content]:
+        """Take a content whole; a large one becomes a file that only needs its name.
+
+        Called without the lock: the source of the pieces may be slow, or wait for this very tree.
+        """
+        first: list[Data] = []
         size = 0
-        source = iter(pieces)
+        source = iter(pieces_of(data))
         for piece in source:
             first.append(piece)
             size += len(piece)
             if size > _COLLECTED_MAX:
                 break
         else:
-            yield b"".join(first)
+            yield first[0] if len(first) == 1 else b"".join(first)
             return
-        fd = self._upper.make_hidden_file()
+        temporary, fd = self._upper.make_file(flags=os.O_RDWR)
         try:
             _write_pieces(fd, first)
             first.clear()
             _write_pieces(fd, source)
-            yield _pieces_of(fd)
+            yield Prepared(temporary, fd)
         finally:
             os.close(fd)
+            self._upper.discard(temporary)  # where it did not get its name
 
     def _make_content(
         self,
-        data: Data | Iterable[bytes],
+        data: Content,
         mode: int | None,
         *,
         owner: Owner | None = None,
         xattrs: Xattrs = (),
     ) -> tuple[bytes, int]:
         """Write a new file in `work`; give its name and the descriptor, which the caller closes."""
-        temporary, fd = self._upper.make_file(flags=os.O_RDWR)
+        if isinstance(data, Prepared):
+            temporary, fd = data.temporary, os.dup(data.fd)
+        else:
+            temporary, fd = self._upper.make_file(flags=os.O_RDWR)
         try:
-            if isinstance(data, bytes | bytearray | memoryview):
-                if data:
-                    write_all(fd, memoryview(data) if isinstance(data, bytearray) else data)
+            if isinstance(data, Prepared):
+                os.utime(fd)  # it is written now, as programs see it
             else:
-                _write_pieces(fd, data)
+                _write_pieces(fd, pieces_of(data))
             if xattrs:  # before the mode, which may forbid to set them
                 self._upper.write_user_xattrs(fd, xattrs)
             if owner is not None and owner != self._nodes.owner:
@@ -149,7 +165,7 @@ class Writing:
             raise
         return temporary, fd
 
-    def _write_new(self, parent: Node, name: bytes, data: Data | Iterable[bytes], mode: int | None) -> Node:
+    def _write_new(self, parent: Node, name: bytes, data: Content, mode: int | None) -> Node:
         self._bring_up(parent)
         directory = self._dir_fd(parent)
         temporary, fd = self._make_content(data, mode)
@@ -201,7 +217,7 @@ class Writing:
         name: bytes,
         node: Node,
         old: _Old,
-        data: Data | Iterable[bytes],
+        data: Content,
         mode: int | None,
         show: Callable[[bytes, int, bytes], None],
     ) -> Node:
@@ -238,7 +254,7 @@ class Writing:
         except PermissionError:
             self._pins.let_go()
             self._upper.discard(temporary)
-            self._write_in_place(node, _pieces_of(fd), mode)
+            self._write_in_place(node, _read_pieces(fd), mode)
             return False
         except BaseException:
             self._pins.let_go()
@@ -249,11 +265,11 @@ class Writing:
         faults.reach("write.shown")
         return True
 
-    def _write_in_place(self, node: Node, data: Data | Iterable[bytes], mode: int | None) -> Node:
+    def _write_in_place(self, node: Node, data: Content, mode: int | None) -> Node:
         held = self._writable(node)
         offset = 0
         try:
-            for piece in (data,) if isinstance(data, bytes | bytearray | memoryview) else data:
+            for piece in pieces_of(data):
                 view = memoryview(piece)
                 while view:
                     count = os.pwrite(held.fd, view, offset)
@@ -268,13 +284,21 @@ class Writing:
         return node
 
 
-def _pieces_of(fd: int) -> Iterator[bytes]:
+def pieces_of(data: Content) -> Iterable[Data]:
+    """Give a content in pieces."""
+    if isinstance(data, Prepared):
+        return _read_pieces(data.fd)
+    return (data,) if isinstance(data, Data) else data
+
+
+def _read_pieces(fd: int) -> Iterator[bytes]:
     offset = 0
     while piece := os.pread(fd, 1 << 20, offset):
         yield piece
         offset += len(piece)
 
 
-def _write_pieces(fd: int, pieces: Iterable[bytes]) -> None:
+def _write_pieces(fd: int, pieces: Iterable[Data]) -> None:
     for piece in pieces:
-        write_all(fd, piece)
+        if piece:
+            write_all(fd, memoryview(piece) if isinstance(piece, bytearray) else piece)

@@ -11,13 +11,12 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from avfs_git.errors import (
     AvfsError,
-    ContentChanged,
     HostError,
     ObjectCorrupt,
     ObjectMissing,
@@ -25,12 +24,13 @@ from avfs_git.errors import (
     PathNotFound,
     PathUnsuitable,
 )
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
 from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, TreeNode
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
+from avfs_git.vfs.tree.writing import Content, pieces_of
+from avfs_git.workspace.files.expected import check_expected, content_oid, look_ahead
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
 
@@ -203,7 +203,7 @@ class Files:
     def write(
         self,
         path: TreePath,
-        data: bytes | Iterable[bytes],
+        data: Content,
         *,
         append: bool = False,
         expect: str | None = None,
@@ -212,11 +212,14 @@ class Files:
     ) -> FileInfo:
         """Make a file hold `data` and describe it; see the SDK for the arguments."""
         if expect is not None:
-            # Programs in a live tree hold no lock of ours: between the look and the write they have to wait.
-            with file_errors(path, "write to the workspace"), self._opened.locked() as locked, locked.merged.guard:
-                self._check_expected(locked.merged, path, expect)
-                with self._taking(locked, path, expect, follow=True):
-                    return self.write(path, data, append=append, parents=parents, executable=executable)
+            with file_errors(path, "write to the workspace"), self._opened.locked() as locked:
+                seen = look_ahead(locked.merged, path)
+                check_expected(locked.merged, path, expect, seen)
+                # Programs in a live tree hold no lock of ours: between the last look and the write they have to wait.
+                with self._collected(locked, data, append=append) as whole, locked.merged.guard:
+                    check_expected(locked.merged, path, expect, seen)
+                    with self._taking(locked, path, expect, follow=True):
+                        return self.write(path, whole, append=append, parents=parents, executable=executable)
 
         def put(merged: MergedTree) -> FileInfo:
             if append:
@@ -234,13 +237,22 @@ class Files:
 
         return self._change(path, put)
 
-    def _append(self, merged: MergedTree, path: TreePath, data: bytes | Iterable[bytes]) -> Node:
+    @contextmanager
+    def _collected(self, locked: LockedWorkspace, data: Content, *, append: bool) -> Iterator[Content]:
+        """Take a content whole where programs wait for the guard."""
+        if append or not locked.merged.is_shared or self._opened.shown_at is not None:
+            yield data
+        else:
+            with locked.merged.writing.collected(data) as whole:
+                yield whole
+
+    def _append(self, merged: MergedTree, path: TreePath, data: Content) -> Node:
         try:
             node = merged.resolve(path)
         except FileNotFoundError:
             merged.make_dir(split(path)[0], parents=True)
             return merged.write_file(path, data)
-        for piece in (data,) if isinstance(data, bytes) else data:
+        for piece in pieces_of(data):
             left = memoryview(piece)
             while left:  # a full disk takes a part, and refuses the next
                 left = left[merged.contents.append(node, left) :]
@@ -269,18 +281,6 @@ class Files:
             with file_errors(path, "write to the workspace"):
                 takenout.check_taken(locked, path, expect, follow=follow)
 
-    def _check_expected(self, merged: MergedTree, path: TreePath, expect: str) -> None:
-        """Refuse if the content is not the one that the caller has seen; `""` means that nothing may be there."""
-        try:
-            node = merged.resolve(path)
-        except FileNotFoundError:
-            if expect:
-                raise ContentChanged(b"/" + path, expect, None) from None
-            return
-        actual = content_oid(merged, node) if not node.is_dir else "directory"
-        if actual != expect:
-            raise ContentChanged(b"/" + path, expect, actual)
-
     def make_dir(self, path: TreePath, *, parents: bool = False) -> None:
         """Make a directory."""
         if path == ROOT and parents:
@@ -291,9 +291,10 @@ class Files:
         """Remove a file, a symbolic link or, with `recursive`, a directory."""
 
         def act(merged: MergedTree) -> None:
+            seen = look_ahead(merged, path) if expect is not None else None
             with merged.guard:
                 if expect is not None:
-                    self._check_expected(merged, path, expect)
+                    check_expected(merged, path, expect, seen)
                 merged.remove(path, recursive=recursive)
 
         try:
@@ -360,14 +361,6 @@ class Files:
     def link(self, source: TreePath, destination: TreePath) -> None:
         """Give a file one more name."""
         self._change(source, lambda merged: merged.make_link(source, destination))
-
-
-def content_oid(merged: MergedTree, node: Node) -> str:
-    """Compute the id that the content of a file has as a blob."""
-    if node.lower is not None and not node.upper and node.lower.oid is not None:
-        return node.lower.oid.hex()
-    data = merged.attributes.readlink(node) if node.kind == stat.S_IFLNK else merged.contents.read_all(node)
-    return hash_object(KIND_BLOB, data).hex()
 
 
 def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePath:
