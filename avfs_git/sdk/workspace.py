@@ -649,6 +649,8 @@ class Workspace:
         options = MergeOptions(
             source, _choose(MergeStrategy, strategy), _choose(MergeMode, mode), message, _in_workspace(on_conflict)
         )
+        if not dry_run:  # before anything is saved, or a hook is run
+            self._run(operations.check_merge, revisions.resolve_source(self._core, source, fork=self.fork), options)
         oid, warnings = self._dispatch.settle(source, self.fork, save=not dry_run)
         if not dry_run:
             warnings += self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
@@ -722,9 +724,11 @@ class Workspace:
         """
         in_workspace = _in_workspace(on_conflict)
         strategy, mode = _choose(MergeStrategy, strategy), _choose(MergeMode, mode)
-        for name in sources:
-            revisions.resolve_source(self._core, name, fork=self.fork)  # refuses, before anything is saved
+        # Refuses, before anything is saved.
+        heads = [revisions.resolve_source(self._core, name, fork=self.fork) for name in sources]
         gitmoves.check_head(self._core, self.fork)
+        for name, oid in zip(sources, heads, strict=True) if not dry_run else ():
+            self._run(operations.check_merge, oid, MergeOptions(name, strategy))
         told: tuple[Warning, ...] = ()
         if not dry_run:
             text = "save before merges"
@@ -793,6 +797,8 @@ class Workspace:
             HeadElsewhere: As `merge`.
         """
         chosen, in_workspace = _choose(MergeStrategy, strategy), _in_workspace(on_conflict)
+        revisions.resolve_source(self._core, onto, fork=self.fork)
+        self._run(operations.check_rebase)  # before the other side is saved
         oid, warnings = self._dispatch.settle(onto, self.fork, save=True)
         result = self._run(operations.rebase, oid, onto, chosen, in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
@@ -854,6 +860,7 @@ class Workspace:
         Raises:
             NoMergeInProgress: If none is in progress.
             MergeInProgress: If it is a merge, which `continue_merge` commits.
+            HeadElsewhere: As `merge`.
             ConflictsLeft: If a conflict is not resolved.
         """
         return self._run(operations.continue_rewrite, skip)

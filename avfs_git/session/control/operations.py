@@ -415,6 +415,13 @@ def adopt_git_moves(opened: OpenWorkspace) -> None:
 # --- merging ----------------------------------------------------------------------------------------------------------
 
 
+@_repeatable
+def check_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> None:
+    """Refuse a merge that cannot be made, before its source is saved. It waits for its turn, as the merge does."""
+    with opened.locked() as locked:
+        merge.check_merge(locked, theirs, options)
+
+
 @_operation(flushes=True)
 def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Merge a commit."""
@@ -439,6 +446,13 @@ def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> Mer
 def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put what single commits changed onto the fork."""
     return _replace(opened, lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace))
+
+
+@_repeatable
+def check_rebase(opened: OpenWorkspace) -> None:
+    """Refuse a rebase that cannot be made, before the other side is saved. It waits for its turn, as the rebase does."""
+    with opened.locked() as locked:
+        rewrite.check_rebase(locked)
 
 
 @_operation(flushes=True)

@@ -323,7 +323,18 @@ def complete_moves(locked: LockedWorkspace) -> None:
                 vault.refs.update(left)
 
 
-def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter) -> None:
+def check_seen(locked: LockedWorkspace) -> None:
+    """Refuse where a checkpoint would be refused because of what others put on the branch. Costs a capture only if they did.
+
+    Raises:
+        RefConflict: If the branch holds changes that the workspace has not seen.
+    """
+    if find_unseen_head(locked) is not None:
+        writer = DryWriter(locked.vault.store)
+        _refuse_lost_updates(locked, take(locked, writer, CaptureRequest(skips_unreadable=True)), writer)
+
+
+def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter | DryWriter) -> None:
     """Refuse to commit over what another process put on the branch and this workspace never held.
 
     A commit that git made in the live tree passes: its user knows of it.

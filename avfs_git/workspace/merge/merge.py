@@ -29,7 +29,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
 from avfs_git.paths import Oid, TreePath, oid_of, show_path
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_small_packs, save_first
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_small_packs, save_first
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
 from avfs_git.workspace.merge.preview import Preview
@@ -95,22 +95,40 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         MergeInProgress: If the workspace is in the middle of another merge.
         RefConflict: If the target's branch holds changes that its workspace has not seen.
     """
+    head = locked.vault.read_head(locked.fork)
+    if not check_merge(locked, theirs, options):
+        assert head is not None  # noqa: S101 - it holds theirs
+        dry = DryWriter(locked.vault.store)
+        known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
+        return describe_merge(dry, locked.fork, head, theirs, known, options)
+    return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
+
+
+def check_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> bool:
+    """Refuse a merge that cannot be made, before anything is saved, here or in its source; tell whether anything comes in.
+
+    Raises:
+        HeadElsewhere, MergeInProgress, NotFastForward, RefConflict, UnrelatedHistories: As `merge_commit`.
+    """
     check_not_merging(locked)
     check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)
-    if head is not None:
-        # Where it is refused, or nothing comes in, what is uncommitted stays so.
-        dry = DryWriter(locked.vault.store)
-        bases = find_merge_bases(dry, head, theirs)
-        if not bases:
-            raise UnrelatedHistories(locked.fork, options.source)
-        if theirs in bases:
-            known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
-            return describe_merge(dry, locked.fork, head, theirs, known, options)
-        if options.mode is MergeMode.FF_ONLY and not locked.opened.is_recorded_by(head):
+    if head is None:
+        return True
+    dry = DryWriter(locked.vault.store)
+    bases = find_merge_bases(dry, head, theirs)
+    if not bases:
+        raise UnrelatedHistories(locked.fork, options.source)
+    if theirs in bases:
+        return False
+    if options.mode is MergeMode.FF_ONLY:
+        if head not in bases:
+            raise NotFastForward(locked.fork, options.source)
+        if not locked.opened.is_recorded_by(head):
             preview = Preview(locked)
             merge_in_memory(preview, preview.add_uncommitted(), theirs, options, target=locked.fork)
-    return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
+    check_seen(locked)
+    return True
 
 
 def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: MergeOptions) -> MergeResult:

@@ -34,7 +34,7 @@ from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
 from avfs_git.workspace.checkpoint.changes import list_told_sidecars
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress, merge_small_packs
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress, merge_small_packs
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
@@ -122,6 +122,17 @@ def rebase(
     return _put_on(locked, start, onto, _own_commits(locked.vault.store, start.head, onto), plan)
 
 
+def check_rebase(locked: LockedWorkspace) -> None:
+    """Refuse a rebase that no state of the other side allows, before that side is saved.
+
+    Raises:
+        HeadElsewhere, MergeInProgress, RefConflict: As `rebase`.
+    """
+    check_not_merging(locked)
+    check_head(locked.vault, locked.fork)
+    check_seen(locked)
+
+
 def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
     """Go on with a rebase or cherry-pick, once conflicts are resolved: to its end, or to the next commit that does not fit.
 
@@ -130,6 +141,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     Raises:
         NoMergeInProgress: If there is none.
         MergeInProgress: If what the workspace is in the middle of is a merge.
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         ConflictsLeft: If something is not resolved.
     """
     merging = locked.opened.state.merging
@@ -137,6 +149,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
         raise NoMergeInProgress(locked.fork)
     if merging.rewriting is None:
         raise merge_in_progress(locked.fork, merging)
+    check_head(locked.vault, locked.fork)
     if not skip:
         check_resolved(locked)
     rewriting = merging.rewriting

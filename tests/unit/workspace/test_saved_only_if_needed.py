@@ -12,9 +12,11 @@ from avfs_git.errors import (
     AvfsError,
     CheckpointNotFound,
     CommitConflicts,
+    MergeInProgress,
     NotFastForward,
     PathNotFound,
     PathUnsuitable,
+    RefConflict,
     UnrelatedHistories,
 )
 from avfs_git.model import MergeOptions, MergeStrategy, RestoreResult, RewriteResult
@@ -75,6 +77,59 @@ def test_what_is_refused_saves_nothing(refused: str, vault: Vault, side: Workspa
 
     assert git(vault.path, "rev-parse", "side") == head
     assert side.status().changed_files == before
+
+
+def _pushed(side: Workspace) -> None:
+    """Put a commit on the branch as a push does."""
+    vault = side.vault.path
+    made = git(vault, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-p", "side", "-m", "theirs", "main~1^{tree}")
+    git(vault, "update-ref", "refs/heads/side", made.strip())
+
+
+def _begin_merge(side: Workspace) -> None:
+    assert side.merge("main", on_conflict="workspace").in_workspace
+
+
+def _make_unrelated(side: Workspace) -> None:
+    git(side.vault.path, "update-ref", "refs/heads/main", unrelated(side).strip())
+    side.vault.workspace("main").update()
+
+
+_MERGES: list[Callable[[Workspace], object]] = [
+    lambda side: side.merge("main"),
+    lambda side: side.merge_many(["main"]),
+    lambda side: side.rebase("main"),
+]
+UNSAVED: dict[str, tuple[type[AvfsError], Callable[[Workspace], object], list[Callable[[Workspace], object]]]] = {
+    "in the middle of a merge": (MergeInProgress, _begin_merge, _MERGES),
+    "a branch that others have moved": (RefConflict, _pushed, _MERGES),
+    "no common past": (UnrelatedHistories, _make_unrelated, _MERGES[:2]),
+    "commits of its own": (NotFastForward, lambda _: None, [lambda side: side.merge("main", mode="ff_only")]),
+}
+"""What makes a fork refuse another one, and the operations that it refuses."""
+
+
+@pytest.mark.parametrize("why", UNSAVED)
+def test_what_the_target_refuses_saves_nothing_of_the_source(why: str, vault: Vault, side: Workspace) -> None:
+    """No commit is made in the other fork, and no hook is run."""
+    error, prepare, operations = UNSAVED[why]
+    prepare(side)
+    main = vault.workspace("main")
+    main.write("later", b"uncommitted in the source\n")
+    ran = vault.path / "ran"
+    hook = vault.path / "avfs" / "hooks" / "pre-merge"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    hook.chmod(0o755)
+    vault.enable_hook("pre-merge")
+    heads = git(vault.path, "for-each-ref", "refs/heads")
+    for refused in operations:
+        with pytest.raises(error):
+            refused(side)
+
+    assert git(vault.path, "for-each-ref", "refs/heads") == heads
+    assert [change.path for change in main.status().changed_files] == [b"later"]
+    assert not ran.exists()
 
 
 def test_uncommitted_work_is_named_where_it_is_in_conflict(side: Workspace) -> None:
@@ -152,13 +207,6 @@ def _resolved(side: Workspace, begin: Callable[[], object]) -> None:
 def _undone(side: Workspace) -> None:
     side.checkpoint("two")
     side.undo()
-
-
-def _pushed(side: Workspace) -> None:
-    """Put a commit on the branch as a push does."""
-    vault = side.vault.path
-    made = git(vault, "-c", "user.name=a", "-c", "user.email=b", "commit-tree", "-p", "side", "-m", "theirs", "main~1^{tree}")
-    git(vault, "update-ref", "refs/heads/side", made.strip())
 
 
 STOPPING: dict[str, tuple[Callable[[Workspace], object], Callable[[OpenWorkspace, Oid], object]]] = {
