@@ -162,6 +162,17 @@ def test_undo_of_a_detached_head_alone(mounted: tuple[Workspace, Path]) -> None:
     assert git_in(tree, "status", "--porcelain") == ""
 
 
+def test_undo_of_a_label_comes_before_that_of_an_older_checkout(mounted: tuple[Workspace, Path]) -> None:
+    """The log has what git did before the label before the label, also where no file had changed."""
+    work, tree = mounted
+    git_in(tree, "checkout", "-q", "--detach")
+    work.checkpoint("label")
+    assert [one.kind for one in work.operations(limit=2)] == ["label", "git"]
+    assert work.undo().operation.kind == "label"
+    assert work.undo().operation.kind == "git"
+    assert git_in(tree, "symbolic-ref", "HEAD") == "refs/heads/main\n"
+
+
 def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -> None:
     """Undo brings the files back and says that HEAD stays; the next one does not do the same again."""
     work, tree = mounted

@@ -48,6 +48,7 @@ from avfs_git.workspace.vault.gitmoves import (
     facts_of_moves,
     find_head_elsewhere,
     is_made_inside,
+    record_head_move,
     tell_head_move,
 )
 from avfs_git.workspace.vault.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
@@ -221,6 +222,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         recorded = find_recorded(locked)
         taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
         if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
+            if request.command is None:
+                record_head_move(vault, locked.fork)  # else the log has it after the label
             unchanged = _label_head(locked, taken, label, request.description)
             return replace(unchanged, warnings=(*_warn_of_head(locked), *unchanged.warnings))
         # Of a merge that others began by moving the branch, the branch is one side.
