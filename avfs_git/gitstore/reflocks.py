@@ -222,8 +222,20 @@ class RefLocks:
         for name in _LOCKED:
             if os.path.lexists(path := self._root + name + b".lock"):
                 yield path
-        for top in (b"refs", b"logs"):
-            for directory, _, files in os.walk(self._root + top):
-                for name in files:
-                    if name.endswith(b".lock"):
-                        yield os.path.join(directory, name)
+        worktrees = self._list_worktrees()
+        for worktree in worktrees:
+            yield from (worktree + name for name in os.listdir(worktree) if name.endswith(b".lock"))
+        for top in (self._root, *worktrees):
+            for kind in (b"refs", b"logs"):
+                for directory, _, files in os.walk(top + kind):
+                    for name in files:
+                        if name.endswith(b".lock"):
+                            yield os.path.join(directory, name)
+
+    def _list_worktrees(self) -> list[bytes]:
+        """List the directories of the repository's linked working trees, each with a slash at its end."""
+        try:
+            with os.scandir(self._root + b"worktrees") as found:
+                return [entry.path + b"/" for entry in found if entry.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []

@@ -29,6 +29,7 @@ from avfs_git.errors import (
     RefDamaged,
 )
 from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
+from avfs_git.gitstore.worktree import Worktree
 from avfs_git.paths import Oid
 from tests.support.faults import Files, read_files
 from tests.support.hostile import entry, put, put_commit
@@ -639,6 +640,21 @@ def test_every_lock_that_a_killed_git_leaves_is_reported(home: Path, name: str) 
         (old,) = (problem for problem in vault.doctor(repair=True).problems if problem.code == "lock.left")
         assert old.fixed
         assert not lock.exists()
+
+
+@pytest.mark.parametrize(("name", "stays"), [("index.lock", True), ("HEAD.lock", False), ("refs/bisect/bad.lock", False)])
+def test_a_lock_in_the_git_directory_of_a_live_tree_is_reported(home: Path, tmp_path: Path, name: str, stays: bool) -> None:
+    """It goes when it is old, but for that of the index: `git commit -a` keeps it for as long as its editor is open."""
+    worktree = Worktree(_git_dir(home), "main")
+    worktree.prepare("refs/heads/main", tmp_path / "tree")
+    lock = worktree.path / name
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    os.utime(lock, (0, 0))
+    with Avfs(home) as avfs, avfs.open_vault("v") as vault:
+        (found,) = (problem for problem in vault.doctor(repair=True).problems if problem.code == "lock.left")
+    assert f"worktrees/main/{name}" in found.description
+    assert (found.fixed, lock.exists()) == (not stays, stays)
 
 
 @pytest.mark.parametrize("name", ["gc.pid", "gc.pid.lock"])

@@ -178,14 +178,17 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
     """Find lock files that a killed git left; avfs removes its own when it opens the refs."""
     yield from _check_gc(vault.git_dir / "gc.pid")
     until = time.monotonic() + LOCK_HELD_S
-    while (held := {path: _age_of(path) for path in vault.refs.list_locks()}) and time.monotonic() < until:
+    held = {path: _identify(path) for path in vault.refs.list_locks()}
+    while (held := {path: known for path, known in held.items() if _identify(path) == known}) and time.monotonic() < until:
         time.sleep(0.05)
-    for path, age_s in held.items():
+    for path in held:
         description = f"'{path.relative_to(vault.git_dir)}' is locked, perhaps by a git that was killed"
+        age_s = _age_of(path)
         if age_s is None:
             continue
         owner = _owner_of(path) if path.name == "gc.pid.lock" else None
-        if age_s < STALE_AFTER_S and (owner is None or not owner.is_gone):
+        is_young = age_s < STALE_AFTER_S or path.name == "index.lock"  # `git commit -a` keeps that one while its editor is open
+        if is_young and (owner is None or not owner.is_gone):
             yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
         else:
             yield _fixable(
@@ -242,6 +245,15 @@ def _check_gc(path: Path) -> Iterator[_Finding]:
             f"If that git is not at work, remove '{path}'.",
             severity="warning",
         )
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Tell a file from another of its name; None if there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _age_of(path: Path) -> float | None:
