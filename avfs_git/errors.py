@@ -617,10 +617,10 @@ class CommitConflicts(MergeError, code="merge.commit_conflicts", exit_code=46):
 class HeadElsewhere(MergeError, code="merge.head_elsewhere", exit_code=47):
     """git's HEAD in the live tree is not on the fork's branch, so the tree may hold the files of another branch."""
 
-    def __init__(self, fork: str, where: str) -> None:
+    def __init__(self, fork: str, where: str, *, way_back: str) -> None:
         self._say(
             f"git's HEAD in the tree of {quote(fork)} is {where}",
-            f"Run `git switch {fork}` in the tree, or `avfs undo` if the last operation moved HEAD.",
+            f"Run {way_back} in the tree, or `avfs undo` if the last operation moved HEAD.",
             fork=fork,
             where=where,
         )

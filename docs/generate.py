@@ -149,6 +149,7 @@ WARNINGS = {
     "gc.refs_left": "Some refs could not be removed; the next `avfs gc` tries again.",
     "git.head_elsewhere": "git's HEAD in the live tree is not on the fork's branch.",
     "git.head_stays": "`undo` or `redo` did not move git's HEAD in the live tree.",
+    "git.unmerged": "git has paths in conflict in the live tree; a checkpoint saves these files as they are.",
     "hook.changed": "A hook did not run, because its program changed or was removed since it was enabled.",
     "hook.failed": "A hook that runs after an operation failed.",
     "hook.not_enabled": "A hook did not run, because it is not enabled.",

@@ -28,6 +28,7 @@ from typing import NamedTuple
 from avfs_git import faults
 from avfs_git.errors import NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
+from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
@@ -44,6 +45,18 @@ _ASIDE = b"\naside\n"
 """Ends the mark while nothing shows the tree and HEAD does not name its branch."""
 _BASIS = "avfs-basis"
 _REBASES = ("rebase-merge", "rebase-apply")
+_UNDER_WAY = {
+    "rebase-merge": "rebase",
+    "rebase-apply/applying": "am",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "BISECT_LOG": "bisect",
+}
+"""The files that say in the middle of which command git is; a rebase has some of the others, too."""
+_IN_CONFLICT = "AUTO_MERGE"
+"""What git writes where a merge of any kind leaves conflicts, also one of `git stash pop`."""
 _NEW_INDEX = "index.avfs"
 _NO_COMMIT = b"0" * 40
 _REASON = b"avfs shows this tree when it is mounted\n"
@@ -181,6 +194,22 @@ class Worktree:
     def is_rebasing(self) -> bool:
         """Whether git is in the middle of a rebase, which keeps HEAD detached."""
         return any((self.path / name).exists() for name in _REBASES)
+
+    @property
+    def under_way(self) -> str | None:
+        """The git command in the middle of which the tree is, as `rebase`; None if there is none."""
+        return next((command for name, command in _UNDER_WAY.items() if (self.path / name).exists()), None)
+
+    def list_unmerged(self) -> list[bytes]:
+        """List the paths in conflict by git's index, which is read only in the middle of a git command or after its conflicts."""
+        if not (self.path / _IN_CONFLICT).exists() and self.under_way is None:
+            return []
+        found = self.read_index()
+        try:
+            index = GitIndex(found[0]) if found is not None and found[0].strip(b"\0") else ()
+        except BadIndex:  # git itself says so
+            return []
+        return list(dict.fromkeys(index.paths[at] for at in range(len(index)) if index.entry(at).stage)) if index else []
 
     def bring_head_back(self) -> None:
         """Put HEAD on the branch of the tree again.

@@ -610,7 +610,9 @@ class Workspace:
         """
         self.vault.check_unmounted(self.fork)
         with self._opened.locked() as locked:
-            return fold.fold_workspace(locked)
+            is_folded, warnings = fold.fold_workspace(locked)
+        self._dispatch.tell(warnings)
+        return is_folded
 
     # --- merging ------------------------------------------------------------------------------------------
 

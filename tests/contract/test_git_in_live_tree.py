@@ -228,3 +228,85 @@ def test_what_is_saved_while_head_is_elsewhere_carries_a_warning(mounted: tuple[
     told.append(work.restore("two").warnings)
 
     assert [[warning.code for warning in warnings] for warnings in told] == [["git.head_elsewhere"]] * 4
+
+
+def test_the_way_back_from_a_rebase_is_to_end_it(mounted: tuple[Workspace, Path]) -> None:
+    """In the middle of one, git switches no branch: what is told to do works."""
+    work, tree = mounted
+    begin_rebase(tree)
+    with pytest.raises(HeadElsewhere) as refused:
+        work.update()
+    status = work.status()
+
+    assert "git rebase --continue` or `git rebase --abort`" in str(refused.value.hint)
+    assert "git switch" not in str(refused.value.hint)
+    assert "git rebase --abort` in the tree brings it back" in status.warnings[0].message
+    git_in(tree, "rebase", "--abort")
+    assert not work.status().warnings
+
+
+@pytest.mark.parametrize("command", ["merge", "rebase", "stash pop"])
+def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Workspace, Path], command: str) -> None:
+    """Git commits no conflict; a checkpoint saves the file with its markers, and says so until git knows that it is resolved."""
+    work, tree = mounted
+    if command == "rebase":
+        begin_rebase(tree)
+    else:
+        begin_conflict(tree, command)
+    status, saved = work.status(), work.checkpoint("in conflict")
+
+    for warnings in (status.warnings, saved.warnings):
+        told = [warning.message for warning in warnings if warning.code == "git.unmerged"]
+        assert len(told) == 1
+        assert "'file'" in told[0]
+    assert saved.checkpoint is not None
+    assert b"<<<<<<<" in work.read("file")
+    (tree / "file").write_bytes(b"resolved\n")
+    git_in(tree, "add", "file")
+    assert "git.unmerged" not in [warning.code for warning in work.checkpoint("resolved").warnings]
+
+
+def begin_conflict(tree: Path, command: str) -> None:
+    """Let git merge a file that both sides have changed."""
+    if command == "stash pop":
+        (tree / "file").write_bytes(b"stashed\n")
+        git_in(tree, "stash")
+        (tree / "file").write_bytes(b"ours\n")
+        git_in(tree, "commit", "-q", "-a", "-m", "ours")
+    else:
+        git_in(tree, "switch", "-q", "-c", "other", "HEAD~1")
+        (tree / "file").write_bytes(b"theirs\n")
+        git_in(tree, "commit", "-q", "-a", "-m", "theirs")
+        git_in(tree, "switch", "-q", "main")
+        command = "merge other"
+    with pytest.raises(subprocess.CalledProcessError):
+        git_in(tree, *command.split())
+
+
+def begin_rebase(tree: Path) -> None:
+    """Let git stop in the middle of a rebase of the fork's branch."""
+    git_in(tree, "branch", "other", "HEAD~1")
+    git_in(tree, "switch", "-q", "other")
+    (tree / "file").write_bytes(b"theirs\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "theirs")
+    git_in(tree, "switch", "-q", "main")
+    with pytest.raises(subprocess.CalledProcessError):
+        git_in(tree, "rebase", "other")
+
+
+def test_a_rewrite_goes_on_only_on_the_branch_of_the_fork(mounted: tuple[Workspace, Path]) -> None:
+    """As it begins only there: the tree holds the files of another branch."""
+    work, tree = mounted
+    task = work.vault.fork("task", at="main~1")
+    task.write("file", b"theirs\n")
+    task.checkpoint("theirs")
+    assert work.rebase("task", on_conflict="workspace").outcome == "conflicted"
+    work.resolve("file", "theirs")
+    head = git(work.vault.path, "rev-parse", "main")
+    git_in(tree, "checkout", "-q", "--detach")
+    for skip in (False, True):
+        with pytest.raises(HeadElsewhere):
+            work.continue_rewrite(skip=skip)
+    assert git(work.vault.path, "rev-parse", "main") == head
+    git_in(tree, "switch", "-q", "main")
+    assert work.continue_rewrite().outcome in ("rewritten", "unchanged")

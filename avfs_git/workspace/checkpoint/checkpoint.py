@@ -46,10 +46,10 @@ from avfs_git.workspace.vault.gitmoves import (
     adopt_git_moves,
     describe_with_git,
     facts_of_moves,
-    find_head_elsewhere,
     is_made_inside,
     record_head_move,
     tell_head_move,
+    warn_of_git,
 )
 from avfs_git.workspace.vault.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.states import Trees, add_sidecar
@@ -173,7 +173,7 @@ def read_status(locked: LockedWorkspace) -> Status:
         base=locked.opened.state.base,
         changed_files=taken.changed_files,
         sidecar_changed=taken.sidecar_changed,
-        warnings=(*_warn_of_unseen(locked), *_warn_of_head(locked), *taken.captured.warnings),
+        warnings=(*_warn_of_unseen(locked), *warn_of_git(locked.vault, locked.fork), *taken.captured.warnings),
     )
 
 
@@ -184,15 +184,6 @@ def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
         return ()
     moved = f"somebody else has moved '{locked.fork}' to {unseen[0].hex()[:12]}, and the files here do not have what that has"
     return (Warning("fork.moved_outside", f"{moved}; bring it in with `avfs update {locked.fork}`"),)
-
-
-def _warn_of_head(locked: LockedWorkspace) -> tuple[Warning, ...]:
-    """Warn of a HEAD that git has put elsewhere in the live tree: it commits to another branch than avfs, or to none."""
-    where = find_head_elsewhere(locked.vault, locked.fork)
-    if where is None:
-        return ()
-    text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{locked.fork}'"
-    return (Warning("git.head_elsewhere", f"{text}; `git switch {locked.fork}` in the tree brings it back"),)
 
 
 def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED) -> CheckpointResult:
@@ -225,7 +216,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             unchanged = _label_head(locked, taken, label, request.description)
-            return replace(unchanged, warnings=(*_warn_of_head(locked), *unchanged.warnings))
+            return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (applied.concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, taken, pack)
@@ -234,7 +225,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
         result = _record(locked, taken, pack, recorded, request, applied)
-    return replace(result, warnings=(*_warn_of_head(locked), *result.warnings, *merge_small_packs(vault)))
+    return replace(result, warnings=(*warn_of_git(locked.vault, locked.fork), *result.warnings, *merge_small_packs(vault)))
 
 
 def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:

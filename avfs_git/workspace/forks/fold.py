@@ -15,6 +15,7 @@ import os
 from avfs_git.errors import AvfsError, LeftInForce
 from avfs_git.faults import reach
 from avfs_git.host.files.xattrs import entry_of
+from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.readers import Directories
@@ -26,26 +27,26 @@ from avfs_git.workspace.vault.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
 
 
-def fold_workspace(locked: LockedWorkspace) -> bool:
-    """Fold a workspace, after saving what is uncommitted. False if there is nothing to fold.
+def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
+    """Fold a workspace, after saving what is uncommitted; False if there is nothing to fold. Tell what saving left out.
 
     Raises:
         LeftInForce: If the disk refuses when the base has moved. The next fold goes on.
         HostError: If the disk refuses; the base is the old one. What the workspace shows is the same in any case.
     """
     opened, vault = locked.opened, locked.vault
-    save_first(locked, "save before fold")
+    told = save_first(locked, "save before fold").warnings
     head = vault.read_head(locked.fork)
     if head is None:
-        return False
+        return False, told
     commit = vault.store.read_commit(head)
     sidecar = commit.sidecar if commit.sidecar is not None else vault.read_sidecar_ref(locked.fork)
     trees = (commit.tree, vault.store.read_commit(sidecar).tree if sidecar is not None else None)
     if opened.synced_trees() != trees:
-        return False  # the branch holds something else than the workspace: its base stays what it is
+        return False, told  # the branch holds something else than the workspace: its base stays what it is
     moves = opened.state.base != head.hex()
     if not moves and not opened.upper.scan_dir(opened.upper.root.fd, ROOT):
-        return False
+        return False, told
     locked.begin()
     try:
         if moves:
@@ -63,7 +64,7 @@ def fold_workspace(locked: LockedWorkspace) -> bool:
     finally:
         locked.end()
         opened.forget()
-    return moves or dropped
+    return moves or dropped, told
 
 
 def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:

@@ -16,7 +16,8 @@ from avfs_git.errors import HeadElsewhere, HostError
 from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
-from avfs_git.paths import Oid, fork_dir_name, maybe_hex
+from avfs_git.model import Warning
+from avfs_git.paths import Oid, fork_dir_name, maybe_hex, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
@@ -28,6 +29,8 @@ PUT_AWAY = "git"
 GIT_LINK = Path("gitlink", ".git")
 """Where in a workspace the file is that the kernel shows as the `.git` of its tree; nothing else is in its directory."""
 _TEXT_MAX = 200
+_NAMED = 3
+"""Paths that a warning names; the others are counted."""
 _GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
 """How git's log begins where HEAD went to a commit that was there already."""
 
@@ -80,7 +83,37 @@ def check_head(vault: OpenVault, fork: str) -> None:
     """Refuse an operation that takes the files of the live tree for those of the fork's branch."""
     where = find_head_elsewhere(vault, fork)
     if where is not None:
-        raise HeadElsewhere(fork, where)
+        raise HeadElsewhere(fork, where, way_back=_way_back(open_worktree(vault, fork), fork))
+
+
+def _way_back(worktree: Worktree, fork: str) -> str:
+    """Name the git commands that put HEAD on the branch again: git switches no branch in the middle of another command."""
+    command = worktree.under_way
+    if command is None:
+        return f"`git switch {fork}`"
+    if command == "bisect":
+        return "`git bisect reset`"
+    there = f"`git {command} --continue` or `git {command} --abort`"
+    return there if command == "rebase" else f"{there}, then `git switch {fork}`,"
+
+
+def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
+    """Warn of what git has left in a live tree, and a checkpoint saves: the files of another branch, and conflicts."""
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return ()
+    told = []
+    where = find_head_elsewhere(vault, fork)
+    if where is not None:
+        text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{fork}'"
+        told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(worktree, fork)} in the tree brings it back"))
+    unmerged = worktree.list_unmerged()
+    if unmerged:
+        named = ", ".join(f"'{show_path(path)}'" for path in unmerged[:_NAMED])
+        more = f" and {len(unmerged) - _NAMED} more" if len(unmerged) > _NAMED else ""
+        text = f"git has unresolved conflicts in {named}{more}, and a checkpoint holds the conflict markers that are there"
+        told.append(Warning("git.unmerged", f"{text}; `git add` in the tree tells git that a file is resolved"))
+    return tuple(told)
 
 
 def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:

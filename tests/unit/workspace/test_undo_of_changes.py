@@ -230,6 +230,12 @@ def test_what_a_record_leaves_out_is_told(place: Path) -> None:
         done = work.undo()
         assert done.operation.kind == "files"
         assert {warning.path for warning in done.warnings} == {b"b.o"}
+    told.clear()
+    with Avfs(place, on_warnings=told.extend) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.write("src/a", b"4\n")
+        work.fold()
+        assert {warning.path for warning in told} == {b"a.o", b"b.o"}
 
 
 def test_what_a_restart_put_back_is_told_once_it_is_recorded(place: Path) -> None:
