@@ -29,14 +29,14 @@ def _read_path(text: str) -> TreePath:
 
 @verb("rm", view="files")
 @click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
-@click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with everything below them.")
+@click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with everything below them, too.")
 @click.option("-f", "--force", is_flag=True, help="Ignore missing paths.")
 def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 
-    What a checkpoint holds comes back with `avfs checkout PATH --at STATE`. A path that exists on this machine is refused, unless
-    it is relative to a directory in a mount, or --vault or --fork says where it is meant. `avfs end DIR` ends the fork of a
-    directory.
+    `avfs checkout PATH --at STATE` restores a path from a checkpoint. avfs refuses a path that exists on this machine, unless
+    the path is relative to a directory in a mount, or --vault or --fork is given. To end the fork of a directory, use `avfs
+    end DIR`.
     """
     with state.open_workspace() as workspace:
         present = [path for path in paths if workspace.exists(path)]

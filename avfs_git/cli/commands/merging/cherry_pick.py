@@ -24,8 +24,8 @@ def command(
 ) -> RewriteResult | MergeAborted:
     """Apply the changes of single checkpoints to a fork
 
-    They keep their author and message. Nothing changes if one does not fit; `avfs undo` takes all of them back. With
-    `--on-conflict workspace` the conflicts of such a one are put into the files, as by `avfs rebase`.
+    The commits keep their author and message. If one conflicts, nothing changes. With `--on-conflict workspace`, its conflicts
+    are written into the files instead, as by `avfs rebase`. `avfs undo` undoes all of them.
     """
     continues = check_going_on(checkpoints, goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and not checkpoints:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _OPTIONS = (
     option_strategy("; `theirs` are those of the commits."),
     option_on_conflict("Change nothing, or put the conflicts of a commit into the files."),
-    click.option("--continue", "goes_on", is_flag=True, help="Go on, the conflicts of a commit being resolved."),
-    click.option("--skip", "skips", is_flag=True, help="Go on without the commit that does not fit."),
-    click.option("--abort", "gives_up", is_flag=True, help="Give it up."),
+    click.option("--continue", "goes_on", is_flag=True, help="Continue after resolving the conflicts of a commit."),
+    click.option("--skip", "skips", is_flag=True, help="Continue without the commit that conflicts."),
+    click.option("--abort", "gives_up", is_flag=True, help="Stop, and restore the files from before."),
 )
 
 
@@ -60,16 +60,16 @@ def check_going_on(given: Sequence[object], *, goes_on: bool, skips: bool, gives
 
 @verb("rebase", view="merging")
 @click.argument("name", required=False, metavar="[FORK]")
-@click.option("--onto", metavar="STATE", help="The fork, label or commit to stand on.")
+@click.option("--onto", metavar="STATE", help="The fork, label or commit to rebase onto.")
 @rewriting_options
 def command(
     state: State, name: str | None, onto: str | None, strategy: str, on_conflict: str, goes_on: bool, skips: bool, gives_up: bool
 ) -> RewriteResult | MergeAborted:
     """Rebase a fork's own commits onto another state
 
-    What is not committed is committed first. Nothing changes if a commit does not fit; `avfs undo` takes a rebase back.
-    With `--on-conflict workspace` the conflicts of such a commit are put into the files, to be resolved by editing them or
-    with `avfs resolve`; the branch stays where it is until everything is put on.
+    Uncommitted changes are committed first. If a commit conflicts, nothing changes. With `--on-conflict workspace`, the
+    conflicts are written into the files instead: edit the files, or use `avfs resolve`, then continue with `--continue`. The
+    branch moves when all commits are rebased. `avfs undo` undoes a rebase.
     """
     continues = check_going_on([onto], goes_on=goes_on, skips=skips, gives_up=gives_up)
     if not continues and onto is None:

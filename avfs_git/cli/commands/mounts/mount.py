@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 @verb("mount", view="mounts")
 @click.argument("name", required=False, metavar="[FORK]")
 @click.argument("directory", required=False, type=HOST_PATH, metavar="[DIR]")
-@click.option("-r", "--readonly", is_flag=True, help="Show the head of the fork, for reading only.")
-@click.option("--at", metavar="STATE", help="Show that state, for reading only: a checkpoint's label or id, or a fork.")
-@click.option("-a", "--all", "everything", is_flag=True, help="Show every state of the vault.")
-@click.option("-f", "--foreground", is_flag=True, help="Stay until the mount is taken away; Ctrl-C takes it away.")
+@click.option("-r", "--readonly", is_flag=True, help="Mount the head of the fork, read-only.")
+@click.option("--at", metavar="STATE", help="Mount this state, read-only: a checkpoint's label or id, or a fork.")
+@click.option("-a", "--all", "everything", is_flag=True, help="Mount all forks and checkpoints of the vault.")
+@click.option("-f", "--foreground", is_flag=True, help="Run until the mount ends; Ctrl-C unmounts.")
 @click.option(
     "--backend",
     type=click.Choice(["auto", "fuse", "portable", "overlay"]),
     default="auto",
     show_default=True,
-    help="How to mount it: on the kernel's own protocol, through libfuse, or on its overlayfs (root).",
+    help="The way to mount: FUSE, FUSE through libfuse, or overlayfs (root only).",
 )
-@click.option("--allow-other", is_flag=True, help="Let in other users, as far as permissions go; on overlayfs they may always.")
+@click.option("--allow-other", is_flag=True, help="Allow other users, within permissions; overlayfs always does.")
 def command(
     state: State,
     name: str | None,
@@ -47,12 +47,12 @@ def command(
 ) -> SessionInfo:
     """Mount the workspace of a fork at a directory
 
-    It returns when programs can use the directory; a process of its own serves it until `avfs stop` or `avfs unmount`. What
-    programs write there is in the workspace at once. DIR is empty or not there yet; without it, the mount is made at
-    mounts/VAULT/FORK in the home. Instead of a fork, a vault may be named, for its default fork.
+    The command returns when programs can use the directory. Another process serves the mount until `avfs stop` or `avfs
+    unmount`. A write there changes the workspace at once. DIR is empty or missing; without DIR, the mount is at
+    mounts/VAULT/FORK in the home. The name of a vault means its default fork.
 
-    With --all, the directory shows forks/NAME, checkpoints/FORK/LABEL and commits/ID of a vault, and what comes and goes
-    there. A fork is a link to where it is mounted, and whoever walks into another one has it mounted; the rest is for reading.
+    With --all, the directory shows forks/NAME, checkpoints/FORK/LABEL and commits/ID, and is kept up to date. forks/NAME is a
+    link to the fork's mount; opening it mounts the fork. Checkpoints and commits are read-only.
     """
     if everything and (readonly or at is not None):
         raise BadUsage("--all shows every state, and forks for writing", hint="Leave out `--at` and `--readonly`.")

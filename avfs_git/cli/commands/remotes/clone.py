@@ -26,10 +26,12 @@ def name_of_url(url: str) -> str:
 @click.argument("url")
 @click.argument("name", required=False)
 @click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
-@click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
-@click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there: trusts all who push there.")
-@click.option("--with-git-dirs", is_flag=True, help="Of those, also directories with a .git, whose hooks run programs.")
-@click.option("--lazy", is_flag=True, help="Leave the contents of files there until they are needed, if the server can.")
+@click.option("--with-checkpoints", is_flag=True, help="Fetch the pushed labels of checkpoints, too.")
+@click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all who push there.")
+@click.option(
+    "--with-git-dirs", is_flag=True, help="With --with-sidecar: fetch directories with a .git, too; their hooks run programs."
+)
+@click.option("--lazy", is_flag=True, help="Make a partial clone: fetch contents of files when they are needed.")
 @click.option("--use", is_flag=True, help="Make the vault the current one even if there is one.")
 def command(
     state: State,
@@ -44,12 +46,12 @@ def command(
 ) -> CloneResult:
     """Clone a repository into a new vault, with the remote `origin`
 
-    URL is a path, `scheme://...` of file, git, http, https or ssh, or `[user@]host:path`. The remote's own branch becomes the
-    first fork; the others are remote branches (`avfs fork list --remote`), from which forks are made with `avfs fork create
-    NAME --at origin/BRANCH`. Credentials, ssh and proxies are those that git uses.
+    URL is a path, a URL (file, git, http, https, ssh), or `[user@]host:path`. The remote's default branch becomes the first
+    fork. The other branches are remote branches: list them with `avfs fork list --remote`, and make a fork of one with `avfs
+    fork create NAME --at origin/BRANCH`. avfs uses git's credentials, ssh and proxy settings.
 
-    With --lazy, names, history and directories come at once, and the contents of files when they are first read, a directory's
-    in one request: `avfs prefetch` brings them beforehand.
+    With --lazy, the vault is a partial clone: avfs fetches history and directories at once, and the contents of files when a
+    program reads them, a directory at a time. `avfs prefetch` fetches contents in advance.
     """
     name = name or name_of_url(url)
     with state.output.progress(f"cloning into vault {quote(name)}") as progress:

@@ -75,31 +75,31 @@ def parse_variable(text: str) -> tuple[str, str]:
     default=300_000,
     show_default=True,
     metavar="MS",
-    help="End it after so many milliseconds, with all that it started; 0 for never.",
+    help="Time limit in milliseconds for the command and its processes; 0 for none.",
 )
-@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="Run it in this directory of the workspace; default: the current one.")
+@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
 @click.option(
     "-e",
     "--env",
     "environment",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="Set a variable; without a value, pass on avfs's own, even if it looks like a secret.",
+    help="Set a variable; without a value, pass on avfs's own, even a secret.",
 )
 @click.option("--readonly", is_flag=True, help="Refuse every change to files.")
-@click.option("--writable", is_flag=True, help="Let it change files, even if the policy takes it for one that only reads.")
-@click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="What it reads; nothing by default.")
-@click.option("--stream", is_flag=True, help="With --json: write its output to standard error as it comes.")
-@click.option("--no-checkpoint", is_flag=True, help="Do not save before it what is uncommitted.")
-@click.option("--no-commit", is_flag=True, help="Leave what it changes uncommitted.")
-@click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: the command.")
+@click.option("--writable", is_flag=True, help="Allow changes to files, even if the policy sees only reads.")
+@click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="Standard input; empty by default.")
+@click.option("--stream", is_flag=True, help="With --json: copy its output to standard error as it comes.")
+@click.option("--no-checkpoint", is_flag=True, help="Do not save uncommitted changes before the command.")
+@click.option("--no-commit", is_flag=True, help="Leave the command's changes uncommitted.")
+@click.option("-m", "--message", metavar="TEXT", help="Message of the commit; default: the command.")
 @click.option(
     "--max-output",
     type=click.IntRange(min=0),
     default=1 << 20,
     show_default=True,
     metavar="BYTES",
-    help="Keep so much of each stream in the result; a longer one is in a file.",
+    help="Bytes of each stream in the result; a longer stream is in a file.",
 )
 @click.option(
     "--max-output-file",
@@ -107,26 +107,26 @@ def parse_variable(text: str) -> tuple[str, str]:
     default=1 << 30,
     show_default=True,
     metavar="BYTES",
-    help="Write so much of a longer stream into its file.",
+    help="Bytes of a longer stream to keep in its file.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["auto", "overlay", "fuse", "checkout"]),
     default="auto",
     show_default=True,
-    help="How to show it the workspace.",
+    help="The way to show the workspace.",
 )
 @click.option(
-    "--at", type=HOST_PATH, metavar="DIR", help="Where it sees the workspace, such as the original project's directory."
+    "--at", type=HOST_PATH, metavar="DIR", help="Where the command sees the workspace, such as the project's own directory."
 )
-@click.option("--approve", metavar="TOKEN", help="The token of an approval.")
+@click.option("--approve", metavar="TOKEN", help="Token of an approval.")
 @click.option(
     "--isolate",
     is_flag=True,
-    help="Run it under bubblewrap: it sees its workspace and the system's programs, no home and no network.",
+    help="Run it under bubblewrap: with the workspace and system programs, without home and network.",
 )
-@click.option("--network", is_flag=True, help="With --isolate: leave it the network.")
-@click.option("-n", "--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--network", is_flag=True, help="With --isolate: give it the network.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
 def command(
     state: State,
     words: tuple[str, ...],
@@ -152,8 +152,9 @@ def command(
 ) -> ExecResult | ExecPlan | None:
     """Run a command in the workspace, and commit what it changed
 
-    The policy decides whether it runs; see `avfs policy`. Its processes end with it, in time or not. The status is the
-    command's own: 124 if it timed out, 126 or 127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed.
+    The policy decides whether the command runs; see `avfs policy`. When the command ends, avfs kills the processes that it
+    left. The exit status is that of the command; 124 if it timed out, 126 or 127 if it cannot be executed, 128+N if signal N
+    killed it, 125 if avfs failed.
     """
     argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
     if (shell is None) == (not argv):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @verb("policy show", looks=True, view="policy")
 def show(state: State) -> PolicyRules:
-    """Show the rules that hold, in the order in which they are asked"""
+    """Show the rules in force, in the order in which they apply"""
     with state.open_vault() as vault:
         held = vault.policy.show()
     return {
@@ -45,15 +45,13 @@ def show(state: State) -> PolicyRules:
 
 @verb("policy check", looks=True, view="policy", unrecorded=("words", "shell", "cwd", "environment"), splits_at_dashes=True)
 @click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
-@click.option("-c", "--shell", metavar="TEXT", help="Ask about a text for a shell instead of a program.")
-@click.option(
-    "--cwd", type=TREE_PATH, metavar="DIR", help="As if it ran in this directory of the workspace; default: the current one."
-)
-@click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="As if it were set.")
+@click.option("-c", "--shell", metavar="TEXT", help="Check a shell text instead of a program.")
+@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
+@click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
 def check(
     state: State, words: tuple[str, ...], shell: str | None, cwd: TreePath | None, environment: tuple[tuple[str, str], ...]
 ) -> PolicyCheck:
-    """Explain what the policy says to a command, rule by rule; the command does not run"""
+    """Explain what the policy decides about a command, without running it"""
     argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
     if (shell is None) == (not argv):
         raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
@@ -71,7 +69,7 @@ def check(
 @verb("policy init", view="policy")
 @click.option("--in-vault", is_flag=True, help="Make the vault's own file; it can only make the policy stricter.")
 def init(state: State, in_vault: bool) -> PolicyFileMade:
-    """Make a policy file to start from, which changes nothing yet"""
+    """Make a template of a policy file, without rules in force"""
     if not in_vault:
         from avfs_git.proxy.policy.policy import write_template  # noqa: PLC0415 - only here
 
@@ -83,7 +81,7 @@ def init(state: State, in_vault: bool) -> PolicyFileMade:
 
 @verb("policy path", looks=True, view="policy")
 def path(state: State) -> PolicyPaths:
-    """Tell where the policy files are, or would be"""
+    """Show the paths of the policy files, which need not exist"""
     with state.open_vault() as vault:
         return {"user": find_user_policy(), "vault": vault.policy.vault_file}
 
