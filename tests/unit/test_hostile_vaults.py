@@ -37,6 +37,12 @@ from tests.support.hostile import entry, put, put_commit
 pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
 
 
+@pytest.fixture(autouse=True)
+def _short_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor takes a lock for one that stays after a short look: nothing here is at work in a vault."""
+    monkeypatch.setattr("avfs_git.workspace.upkeep.doctor.LOCK_HELD_S", 0.1)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A home whose vault `v` has a checkpoint and uncommitted changes."""

@@ -40,6 +40,8 @@ def words() -> re.Pattern[str]:
 
 def find(text: str) -> Iterator[str]:
     """Find the words in a line of prose; what stands in backquotes is code, and a user who is named is an actor."""
+    if words().search(text) is None:
+        return
     prose = re.sub(r"`[^`]*`", "", text)
     prose = re.sub(rf"\b{NAMED} who\b", "", prose, flags=re.IGNORECASE)
     yield from (found[0] for found in words().finditer(prose))
@@ -48,9 +50,10 @@ def find(text: str) -> Iterator[str]:
 def read_python(path: Path) -> Iterator[tuple[int, str]]:
     """Read comments, docstrings and texts of options, line by line."""
     source = path.read_text()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.start[0], token.string[1:]
+    if any(words().search(line.partition("#")[2]) for line in source.splitlines() if "#" in line):  # else no comment has a word
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                yield token.start[0], token.string[1:]
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             texts = [node.value]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import stat
 from itertools import count
 
@@ -14,7 +13,6 @@ from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Request
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Noted, Place
-from tests.support import torn_handover
 from tests.support.failing import DieAt
 
 
@@ -59,12 +57,6 @@ def test_two_nodes_change_places_as_one(names: tuple[bytes, bytes]) -> None:
     assert {ino: handover.read(ino) for ino in (6, 7)} == {
         ino: Noted(parent, name, 1, stat.S_IFREG, Place.NAMED) for ino, (parent, name) in after.items()
     }
-
-
-@pytest.mark.parametrize("kind", torn_handover.WRITERS)
-def test_no_kill_tears_a_record(kind: str) -> None:
-    """SIGKILL between any two machine instructions leaves the record before or the one that was being written, whole."""
-    torn_handover.check(kind, 100, random.randrange(1 << 32))
 
 
 def request(operation: int, unique: int, body: bytes) -> Request:

@@ -1,0 +1,17 @@
+"""The memory that a server hands over, whose writer is killed between any two machine instructions."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.support import torn_handover
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("kind", torn_handover.WRITERS)
+def test_no_kill_tears_a_record(kind: str) -> None:
+    """SIGKILL between any two machine instructions leaves the record before or the one that was being written, whole."""
+    torn_handover.check(kind, 100, random.randrange(1 << 32))
