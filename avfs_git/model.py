@@ -802,7 +802,7 @@ class CloneResult:
 
 @value_class
 class PrefetchResult:
-    """What was brought into a lazy vault."""
+    """What was brought into a partial clone."""
 
     checkpoint: str
     """The commit whose files were meant."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import MountPointUnusable
-from avfs_git.gitstore.repository import is_lazy
+from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.model import BASES, SessionState
@@ -193,8 +193,8 @@ class LowerMounts:
         return True
 
     def _remote_environment(self) -> dict[str, str] | None:
-        """Give what a lazy vault needs to fetch contents: of who mounts it, for all of this user's who use it."""
-        if not is_lazy(self._vault.git_dir):
+        """Give what a partial clone needs to fetch contents: of who mounts it, for all of this user's who use it."""
+        if not is_partial(self._vault.git_dir):
             return None
         from avfs_git.gitstore.remote.runner import Access  # noqa: PLC0415 - few vaults are
 

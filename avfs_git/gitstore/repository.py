@@ -154,7 +154,7 @@ def check_repository(git_dir: Path) -> None:
         FormatUnsupported: If it is of a kind that this program does not read.
     """
     check_layout(git_dir)
-    values = check_config(git_dir, lazy=is_lazy(git_dir))
+    values = check_config(git_dir, lazy=is_partial(git_dir))
     # `git init` in a working tree of a bare repository says that it is bare no longer; ours is one whatever that says.
     is_ours = (git_dir / "avfs" / "format").exists()
     if "core.worktree" in values or not (is_ours or all(map(is_true, values.get("core.bare", [])))):
@@ -188,7 +188,7 @@ def check_layout(git_dir: Path) -> None:
                 raise NotAVault(str(git_dir), f"its '{name}' is no directory of its own")
 
 
-def is_lazy(git_dir: Path) -> bool:
+def is_partial(git_dir: Path) -> bool:
     """Tell whether a vault was cloned without the contents of files (`lazystore`)."""
     return (git_dir / "avfs" / "lazy").exists()
 

@@ -255,7 +255,7 @@ class Worktree:
             return False, None
         return True, None if data == _NO_COMMIT else oid_of(data)
 
-    def settle(self) -> None:
+    def clear_basis(self) -> None:
         """Note that the index is that of the branch's commit."""
         with host_errors(f"write '{self.path}'"):
             (self.path / _BASIS).unlink(missing_ok=True)

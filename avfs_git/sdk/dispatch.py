@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import AvfsError, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
-from avfs_git.gitstore.repository import is_lazy
+from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
@@ -225,7 +225,7 @@ class Dispatch:
         except InvalidInput:
             return False
 
-    def settle(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
+    def save_and_resolve(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
         """Find the commit of a name; if it is a fork, save its uncommitted changes first, or warn of them."""
         oid = revisions.resolve_source(self.core, name, fork=fork)
         if name == fork or not self.has_fork(name) or self.core.read_head(name) != oid:
@@ -384,6 +384,6 @@ class Dispatch:
             allow_other=allow_other,
             identity=(who.name, who.email) if who is not None else None,
             leash_fd=leash_fd,
-            remote_environment=dict(self.access().without_prompts()) if is_lazy(self.core.git_dir) else None,
+            remote_environment=dict(self.access().without_prompts()) if is_partial(self.core.git_dir) else None,
             mounts=mounts,
         )

@@ -653,7 +653,7 @@ class Workspace:
         )
         if not dry_run:  # before anything is saved, or a hook is run
             self._run(operations.check_merge, revisions.resolve_source(self._core, source, fork=self.fork), options)
-        oid, warnings = self._dispatch.settle(source, self.fork, save=not dry_run)
+        oid, warnings = self._dispatch.save_and_resolve(source, self.fork, save=not dry_run)
         if not dry_run:
             warnings += self._dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
         result = self._run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
@@ -735,21 +735,21 @@ class Workspace:
         if not dry_run:
             text = "save before merges"
             told = self._run(operations.save_checkpoint, message=bookkeeping(text), description=text).warnings
-        settled = [self._dispatch.settle(name, self.fork, save=not dry_run) for name in sources]
+        resolved = [self._dispatch.save_and_resolve(name, self.fork, save=not dry_run) for name in sources]
         head = self._core.read_head(self.fork)
         if head is None:
             raise CheckpointNotFound("HEAD")
-        found = [(name, oid) for name, (oid, _) in zip(sources, settled, strict=True)]
+        found = [(name, oid) for name, (oid, _) in zip(sources, resolved, strict=True)]
         order = overlap.order_merges(self._core, head, found, strategy)
         if dry_run:
             planned = [found[number] for number in order]
             results = overlap.plan_many(self._core, self.fork, head, planned, strategy, mode)
             pairs = zip(order, results, strict=True)
-            return [replace(result, warnings=(*settled[number][1], *result.warnings)) for number, result in pairs]
+            return [replace(result, warnings=(*resolved[number][1], *result.warnings)) for number, result in pairs]
         results = []
         for number in order:
             done = self.merge(sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)
-            told = (*told, *settled[number][1], *done.warnings)
+            told = (*told, *resolved[number][1], *done.warnings)
             results.append(replace(done, warnings=tuple(dict.fromkeys(told))))
             told = ()
             if in_workspace and done.outcome == "conflicted":
@@ -801,7 +801,7 @@ class Workspace:
         chosen, in_workspace = _choose(MergeStrategy, strategy), _in_workspace(on_conflict)
         revisions.resolve_source(self._core, onto, fork=self.fork)
         self._run(operations.check_rebase)  # before the other side is saved
-        oid, warnings = self._dispatch.settle(onto, self.fork, save=True)
+        oid, warnings = self._dispatch.save_and_resolve(onto, self.fork, save=True)
         result = self._run(operations.rebase, oid, onto, chosen, in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 

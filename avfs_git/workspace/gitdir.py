@@ -111,7 +111,7 @@ class GitDir:
         vault = opened.vault
         has_moved, basis = worktree.basis()
         if worktree.branch() != HEADS + opened.fork:
-            worktree.settle()  # it is another branch's: when git comes back to this one, it reads what is new in it
+            worktree.clear_basis()  # it is another branch's: when git comes back to this one, it reads what is new in it
             return
         found = worktree.read_index()
         head = vault.read_head(opened.fork)
@@ -133,7 +133,7 @@ class GitDir:
                 # The time of the old one: what git would have looked at with that, it has to look at with this one.
                 worktree.replace_index(data, instead_of=found[1], mtime_ns=found[1].st_mtime_ns)
         reach("gitdir.index_replaced")
-        worktree.settle()
+        worktree.clear_basis()
 
     def _tree(self, commit: Oid | None) -> Oid | None:
         return None if commit is None else self.opened.vault.store.read_commit(commit).tree

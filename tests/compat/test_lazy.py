@@ -15,7 +15,7 @@ import pytest
 
 from avfs_git.errors import GitFailed, HostError, ObjectMissing, RemoteDataRefused, RemoteError
 from avfs_git.gitstore.remote import partial as lazystore
-from avfs_git.gitstore.remote.partial import LazyObjectStore
+from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.model import GarbageResult
 from avfs_git.paths import Oid
@@ -504,7 +504,7 @@ def test_contents_come_to_a_vault_whose_path_git_has_to_be_told_with_care(tmp_pa
 def test_who_cannot_wait_is_not_sent_for_the_same_thing_again_and_again(offline: Vault) -> None:
     """A fetch that ends well and brings nothing is an error of whoever wanted the content."""
     oid = Oid(bytes.fromhex(git("rev-parse", "main:f1", cwd=offline.path)))
-    store = LazyObjectStore(offline.path, lambda _: None)
+    store = PartialObjectStore(offline.path, lambda _: None)
     store.wait_elsewhere()
     with pytest.raises(NotYetHere) as caught:
         store.read(oid)

@@ -89,7 +89,7 @@ class TreeMerge:
         return MergedTrees(tree, conflicts, changes, self._drivers)
 
     def _collect(self) -> dict[bytes, Entry | None]:
-        """Find what each side changed, and take what is settled by that; return what our side has at each path."""
+        """Find what each side changed, and take what that decides; return what our side has at each path."""
         base, ours, theirs = self._trees
         mine, yours = find_differences(self._sink, base, ours), find_differences(self._sink, base, theirs)
         for path in sorted(mine.keys() | yours.keys()):

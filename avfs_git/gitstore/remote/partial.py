@@ -50,7 +50,7 @@ _LOOKED_AT = 50_000
 """So many entries are looked at, at most, to find them."""
 
 
-class LazyObjectStore(ObjectStore):
+class PartialObjectStore(ObjectStore):
     """The objects of a repository that may lack the contents of files, for reading."""
 
     def __init__(self, git_dir: Path, fetch: Fetch) -> None:

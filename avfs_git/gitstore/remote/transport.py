@@ -110,7 +110,7 @@ _LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b
 _PATIENCE_S = 600.0
 """So long a server may be silent in an exchange that somebody asked for; those of today are never, for more than 5 s."""
 _LAZY_PATIENCE_S = 60.0
-"""So long a program that reads a file of a lazy vault waits for a server that says nothing."""
+"""So long a program that reads a file of a partial clone waits for a server that says nothing."""
 
 
 @value_class
@@ -157,7 +157,7 @@ def clone_into(
         overrides += [
             "core.fsync=all",
             "core.hooksPath=/dev/null",
-            # Of a lazy clone git forgives nothing; it is judged below all the same.
+            # Of a partial clone git forgives nothing; it is judged below all the same.
             f"transfer.fsckObjects={'false' if lazy else 'true'}",
             "fetch.unpackLimit=1",
             "gc.auto=0",
@@ -228,7 +228,7 @@ class Exchange:
         return ended.messages
 
     def fetch_objects(self, oids: Sequence[Oid]) -> None:
-        """Have git bring single objects into a lazy vault; they are then on disk.
+        """Have git bring single objects into a partial clone; they are then on disk.
 
         Raises:
             ObjectMissing: If the server says that it does not have one of them; then none has come.
@@ -486,7 +486,7 @@ def _parse_pushed(output: bytes) -> list[tuple[str, PushedRef]]:
 
 
 def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:
-    """Bring objects that a lazy vault lacks from the remote that it was cloned from.
+    """Bring objects that a partial clone lacks from the remote that it was cloned from.
 
     Raises:
         ObjectMissing: If that lacks one of them; then none has come.

@@ -251,7 +251,7 @@ class Executor:
         return None
 
     def _in(self, backend: Backend, run: Run, locked: LockedWorkspace | None) -> Generator[Output, None, ExecResult]:
-        """Run a command where it is shown, and settle. Who holds the workspace itself gives it as `locked`."""
+        """Run a command where it is shown, and commit its changes. A caller that holds the workspace passes it as `locked`."""
         opened = self._place.opened
         command = run.command
         held = locked is not None

@@ -10,7 +10,7 @@ import errno
 import os
 from pathlib import Path
 
-from avfs_git.gitstore.repository import is_lazy
+from avfs_git.gitstore.repository import is_partial
 from avfs_git.patterns import compiled
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.output import Captured
@@ -30,11 +30,11 @@ _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
 def gets_readonly_view(command: Command, decision: Decision, git_dir: Path) -> bool:
     """Whether a command is to run on a read-only view: it was asked for, or the policy lets it in because it only reads.
 
-    A rule that wants a checkpoint before expects changes. Git that reads a lazy vault stores there what it fetches.
+    A rule that wants a checkpoint before expects changes. Git that reads a partial clone stores there what it fetches.
     """
     if command.readonly or command.writable or not _only_reads(decision):
         return command.readonly
-    return decision.action is not Action.ALLOW_WITH_CHECKPOINT and not (_names_git(command) and is_lazy(git_dir))
+    return decision.action is not Action.ALLOW_WITH_CHECKPOINT and not (_names_git(command) and is_partial(git_dir))
 
 
 def saves_before(command: Command, decision: Decision) -> bool:

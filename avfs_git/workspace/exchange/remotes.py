@@ -46,10 +46,10 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
 from avfs_git.gitstore.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remote import remotes, transport
-from avfs_git.gitstore.remote.partial import LazyObjectStore
+from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
 from avfs_git.gitstore.remote.transport import Exchange, Push
-from avfs_git.gitstore.repository import is_lazy, read_shallow
+from avfs_git.gitstore.repository import is_partial, read_shallow
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.model import (
     FetchResult,
@@ -208,7 +208,7 @@ def fetch(
     # Until refs name it: what came, and what was not sent because it is here already, where perhaps nothing reaches it.
     with objects_held(vault.git_dir):
         before = vault.refs.list()
-        lazy = is_lazy(vault.git_dir) and remote.lazy
+        lazy = is_partial(vault.git_dir) and remote.lazy
         with transport.open_exchange(
             vault.git_dir, remote.url, _shown(before), access=access, progress=progress, lazy=lazy
         ) as exchange:
@@ -243,7 +243,7 @@ def _fetch(exchange: Exchange, specs: Sequence[str], state: str, *, with_state: 
 
 
 def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> PrefetchResult:
-    """Bring the contents of a commit's files that a lazy vault lacks.
+    """Bring the contents of a commit's files that a partial clone lacks.
 
     Raises:
         PathNotFound: If the commit has nothing at a path.
@@ -267,7 +267,7 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
                 waiting.extend(store.read_tree(oid).values())
         elif mode != MODE_GITLINK:
             blobs[oid] = None
-    fetched = store.fetch(blobs) if isinstance(store, LazyObjectStore) else 0
+    fetched = store.fetch(blobs) if isinstance(store, PartialObjectStore) else 0
     return PrefetchResult(commit.hex(), len(blobs), fetched)
 
 
@@ -441,7 +441,7 @@ def push_refs(
     with objects_held(vault.git_dir):  # what is sent, until what is remembered of the other side names it
         before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
         sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
-        lazy = is_lazy(vault.git_dir)
+        lazy = is_partial(vault.git_dir)
         with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
             done, messages = exchange.push(wanted, receive_pack=receive_pack)
         with host_errors("note what was pushed"):

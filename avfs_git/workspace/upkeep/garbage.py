@@ -38,7 +38,7 @@ from avfs_git.gitstore.objects.packs import remove_leftovers
 from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.objects.sweep import Swept, check_connected, read_ids_below, survey, sweep
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.repository import is_lazy, read_shallow
+from avfs_git.gitstore.repository import is_partial, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.removal import remove_tree
@@ -122,7 +122,7 @@ def collect_garbage(
             warning = Warning("gc.busy", "another process is merging packs or collecting garbage: nothing was done")
             return GarbageResult(dry_run=dry_run, warnings=(warning,))
         _check_workspaces(vault)
-        check_connected(vault.store, _roots(vault, in_use), lazy=is_lazy(vault.git_dir))
+        check_connected(vault.store, _roots(vault, in_use), lazy=is_partial(vault.git_dir))
         reach("gc.checked")
         before = disk_usage(Path(vault.store.objects_dir), vault.layout.trash)
         plan = _make_plan(vault, limits, in_use)
@@ -172,7 +172,7 @@ def _sweep(
     dry_run: bool,
     deltas: bool,
 ) -> Swept:
-    lazy = is_lazy(vault.git_dir)
+    lazy = is_partial(vault.git_dir)
 
     if dry_run:
         refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]

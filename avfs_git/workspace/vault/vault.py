@@ -32,7 +32,7 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
-from avfs_git.gitstore.repository import check_repository, is_lazy, read_shallow
+from avfs_git.gitstore.repository import check_repository, is_partial, read_shallow
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.gitstore.worktree import Worktree, ensure_config
 from avfs_git.host.files.durable import host_errors
@@ -115,16 +115,16 @@ class OpenVault:
         return next((oid for oid in oids if not self.store.exists(oid)), None)
 
     def _open_store(self) -> ObjectStore:
-        if not is_lazy(self.git_dir):
+        if not is_partial(self.git_dir):
             return ObjectStore(self.git_dir)
-        from avfs_git.gitstore.remote.partial import LazyObjectStore  # noqa: PLC0415 - few vaults are
+        from avfs_git.gitstore.remote.partial import PartialObjectStore  # noqa: PLC0415 - few vaults are
         from avfs_git.gitstore.remote.runner import Access  # noqa: PLC0415 - as above
         from avfs_git.gitstore.remote.transport import fetch_missing  # noqa: PLC0415 - as above
 
         def fetch(oids: Sequence[Oid]) -> None:
             fetch_missing(self.git_dir, Access(self.remote_environment), oids)
 
-        return LazyObjectStore(self.git_dir, fetch)
+        return PartialObjectStore(self.git_dir, fetch)
 
     @property
     def blob_cache(self) -> BlobCache:

@@ -1,4 +1,4 @@
-"""`avfs prefetch`: contents of a lazy vault, before they are needed."""
+"""`avfs prefetch`: contents of a partial clone, before they are needed."""
 
 from __future__ import annotations
 
