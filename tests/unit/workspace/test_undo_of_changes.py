@@ -233,9 +233,10 @@ def test_what_a_record_leaves_out_is_told(place: Path) -> None:
     told.clear()
     with Avfs(place, on_warnings=told.extend) as avfs:
         work = avfs.open_vault("v").workspace()
+        work.write("c.o", b"too long to be kept, as well\n")
         work.write("src/a", b"4\n")
         work.fold()
-        assert {warning.path for warning in told} == {b"a.o", b"b.o"}
+        assert b"c.o" in {warning.path for warning in told}
 
 
 def test_what_a_restart_put_back_is_told_once_it_is_recorded(place: Path) -> None:
