@@ -39,7 +39,7 @@ from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
-from avfs_git.workspace.vault.format import VaultLayout
+from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout
 from avfs_git.workspace.vault.madehere import is_marked, mark_made
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
@@ -70,8 +70,6 @@ else:
 
 _SUFFIX = ".git"
 _DEFAULT = "~/.local/share/avfs"
-_OWN_NAMES = frozenset({"vaults", "mounts", "current", "trusted", "seal.key", "hooks.json", "hooks.lock"})
-"""The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
 
 class Home:
@@ -107,7 +105,7 @@ class Home:
             on_warnings: Called with warnings that no result carries, such as files left out when file calls were recorded.
         """
         self.home = (Path(home) if home is not None else Path(_DEFAULT).expanduser()).absolute()
-        self._seal = Seal(self.home / "seal.key")
+        self._seal = Seal(self.home / SEAL_KEY)
         self._remote_environment = remote_environment
         self._policy = None if policy is None else policy.absolute()
         self._runs_hooks = runs_hooks
@@ -134,7 +132,7 @@ class Home:
 
     @property
     def _vaults(self) -> Path:
-        return self.home / "vaults"
+        return self.home / VAULTS
 
     def _path_of(self, name: str) -> Path:
         return self._vaults / (check_vault_name(name) + _SUFFIX)
@@ -183,7 +181,7 @@ class Home:
         if in_home:
             with host_errors(f"close '{self.home}' to other users"):
                 for place in (self.home, self._vaults):
-                    if is_open(place) and {entry.name for entry in self.home.iterdir()} <= _OWN_NAMES:
+                    if is_open(place) and {entry.name for entry in self.home.iterdir()} <= HOME_NAMES:
                         make_private(place)
         trust.make_vault_private(path, in_home=in_home)
 

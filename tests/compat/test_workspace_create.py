@@ -11,6 +11,8 @@ import pytest
 from avfs_git.errors import HostError, InvalidName
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
+from avfs_git.workspace.creation.create import create_vault
+from avfs_git.workspace.vault.format import find_own
 from tests.support.oracle import git
 from tests.support.trees import Described, describe_dir, describe_tree
 
@@ -347,6 +349,42 @@ def test_plain_directory(home: Avfs, source: Path) -> None:
     assert git("rev-parse", "main^{tree}", cwd=vault.path) == git("write-tree", cwd=source)
     assert len(vault.workspace().log()) == 1
     home.close()
+
+
+@pytest.mark.parametrize(("place", "left_out"), [(".avfs", [b".avfs"]), (".", [b"seal.key", b"vaults"])])
+@pytest.mark.parametrize("has_git", [True, False])
+def test_a_home_in_the_source_is_left_out(source: Path, place: str, left_out: list[bytes], has_git: bool) -> None:
+    """A vault takes up neither itself nor the others in the home, and says so; files beside them come along."""
+    if not has_git:
+        shutil.rmtree(source / ".git")
+    (source / "trusted-by-us").write_bytes(b"a file of the project\n")
+    with Avfs(source / place) as home:
+        home.create_vault("other").workspace().write("secret", b"1\n")
+        (source / "current").unlink(missing_ok=True)
+        for name in ("first", "again"):
+            vault = home.create_vault(name, source=source)
+            warned = [warning for warning in vault.warnings if warning.code == "fork.home_left_out"]
+            assert sorted(warning.path or b"" for warning in warned if warning.path != b"current") == left_out
+            work = vault.workspace()
+            assert work.read("trusted-by-us")
+            assert not [path for path in left_out if work.exists(path)]
+            moved = work.import_path(source, "in", recursive=True)
+            assert all(any(str(left, "ascii") in one.message for one in moved.warnings) for left in left_out)
+            assert work.read("in/trusted-by-us")
+            assert not [path for path in left_out if work.exists(b"in/" + path)]
+
+
+def test_a_directory_called_like_that_of_a_home_comes_along(tmp_path: Path) -> None:
+    """A vault below `vaults` is in a home only if the directory above looks like one; else the vault alone is left out."""
+    top = tmp_path / "top"
+    (top / "projects" / "vaults").mkdir(parents=True)
+    (top / "projects" / "work").write_bytes(b"hours\n")
+    (top / "projects" / "vaults" / "list").write_bytes(b"of bank vaults\n")
+    place = top / "projects" / "vaults" / "v.git"
+    made = create_vault(place, source=top, identity=Identity("A", "a@b"))
+    assert [warning.path for warning in made.warnings] == []
+    assert git("ls-tree", "-r", "--name-only", "main", cwd=place) == b"projects/vaults/list\nprojects/work\n"
+    assert find_own(top, place) == {b"projects/vaults/v.git"}
 
 
 def test_nested_repository_works_again_after_a_restore(home: Avfs, tmp_path: Path) -> None:

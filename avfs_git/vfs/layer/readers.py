@@ -190,6 +190,9 @@ class UpperReader(_Reader):
 class PlainDirectory(_Reader):
     """A directory of the host, for an import. Mounts below it are read like what they stand on."""
 
+    left_out: frozenset[TreePath] = frozenset()
+    """The entries that are not shown, nor what is below them."""
+
     def __init__(self, root: Path, *, is_own: bool = False) -> None:
         """Open the directory. The root itself may be reached through symbolic links.
 
@@ -219,6 +222,8 @@ class PlainDirectory(_Reader):
                         status = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:  # gone since it was listed
                         continue
+                    if self.left_out and join(path, os.fsencode(entry.name)) in self.left_out:
+                        continue
                     found.append(Found(os.fsencode(entry.name), status, kind_of_mode(status.st_mode), opaque=False))
         finally:
             os.close(listing)
@@ -227,6 +232,8 @@ class PlainDirectory(_Reader):
 
     def find(self, path: TreePath, name: bytes) -> Found | None:
         """Look at one entry."""
+        if self.left_out and join(path, name) in self.left_out:
+            return None
         try:
             found = os.stat(name, dir_fd=self._directories.get(path), follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):

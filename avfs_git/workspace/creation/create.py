@@ -24,7 +24,7 @@ from avfs_git.gitstore.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, TreePath, check_fork_name, join, split
+from avfs_git.paths import Oid, TreePath, check_fork_name, join, show_path, split
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
@@ -32,7 +32,7 @@ from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.creation.present import read_known
 from avfs_git.workspace.creation.submodules import WithModules
-from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, find_own
 from avfs_git.workspace.vault.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import create_workspace, facts_of
 from avfs_git.workspace.vault.states import add_sidecar, add_state
@@ -261,6 +261,8 @@ def _capture(
         layer = known or PlainDirectory(source)
     except OSError as error:
         raise HostError(f"read '{source}'", error) from error
+    own = find_own(source, place)
+    layer.left_out = own | find_own(source, vault.git_dir)  # one that is being made has another name
 
     def read_ignore_file(directory: TreePath) -> bytes | None:
         path = join(directory, b".gitignore")
@@ -290,6 +292,9 @@ def _capture(
     with WithModules(layer, source, common_dir(git_dir) if git_dir is not None else None, vault.layout, place) as shown:
         captured = capture(shown)
         captured.warnings += shown.warnings
+        for path in sorted(own):
+            text = f"{quote(show_path(path))} is avfs's own, with its vaults, and is left out"
+            captured.warnings.append(Warning("fork.home_left_out", text, path))
         if lookback is not None:
             lookback.is_whole = lookback.is_whole and not shown.has_any
         return captured

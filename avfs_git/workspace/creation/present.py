@@ -105,7 +105,9 @@ class KnownClone(PlainDirectory):
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List what is left of a directory."""
         left = self._left.pop(path, None)
-        return super().list_dir(path) if left is None else left
+        if left is None:
+            return super().list_dir(path)
+        return [found for found in left if join(path, found.name) not in self.left_out] if self.left_out else left
 
     def leave(self, path: TreePath, left: list[Found]) -> None:
         """Say what is left of a directory."""

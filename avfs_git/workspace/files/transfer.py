@@ -28,6 +28,7 @@ from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.opened.workspace import OpenWorkspace
+from avfs_git.workspace.vault.format import find_own
 
 _PIECE = 1 << 20
 
@@ -76,7 +77,11 @@ def import_path(
             if stat.S_ISDIR(status.st_mode):
                 if not recursive:
                     raise InvalidInput(f"{quote(str(named))} is a directory", hint="Import it with `-r`.")
-                _import_directory(merged, source, path, max_depth, tally)
+                layer = PlainDirectory(source)
+                layer.left_out = find_own(source, opened.vault.git_dir)
+                for inside in layer.left_out:
+                    tally.leave_out(inside, "is avfs's own, with its vaults")
+                _import_directory(merged, layer, path, max_depth, tally)
             elif stat.S_ISREG(status.st_mode):
                 _import_file(merged, source, path, tally, os.fsencode(named.name))
             else:
@@ -104,8 +109,7 @@ def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
         yield piece
 
 
-def _import_directory(merged: MergedTree, source: Path, path: TreePath, max_depth: int | None, tally: _Tally) -> None:
-    layer = PlainDirectory(source)
+def _import_directory(merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None, tally: _Tally) -> None:
     made: list[tuple[TreePath, TreePath]] = []
     if path != ROOT:
         with contextlib.suppress(FileExistsError):

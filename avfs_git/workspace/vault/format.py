@@ -17,7 +17,7 @@ from avfs_git.gitstore.config.trust import is_shared
 from avfs_git.gitstore.objects.owncommits import make_table
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain, read_plain
-from avfs_git.paths import fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
+from avfs_git.paths import TreePath, fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
 from avfs_git.values import field, record_class
 
 FORMAT = 1
@@ -25,6 +25,10 @@ FORMAT = 1
 
 HIDDEN = "hidden from commands"
 """What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
+
+VAULTS, SEAL_KEY = "vaults", "seal.key"
+HOME_NAMES = frozenset({VAULTS, "mounts", "current", "trusted", SEAL_KEY, "hooks.json", "hooks.lock"})
+"""The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
 HEADS = "refs/heads/"
 SIDECARS = "refs/avfs/sidecar/"
@@ -143,6 +147,23 @@ class WorkspaceState:
 
 
 _STATE_FIELDS = tuple(WorkspaceState.__annotations__)
+
+
+def find_own(source: Path, place: Path) -> frozenset[TreePath]:
+    """List what is avfs's own in a directory: the home of the vault at a place, or that vault, where it is in no home.
+
+    A directory that holds them is never imported with them: the vault would take up itself, and all others.
+    """
+    top, vault = Path(os.path.realpath(source)), Path(os.path.realpath(place))
+    home = vault.parent.parent
+    names = frozenset(os.listdir(home)) if vault.parent.name == VAULTS and home.is_dir() else frozenset({""})
+    if names <= HOME_NAMES and home != top:
+        own = [home]
+    elif names <= HOME_NAMES or SEAL_KEY in names:  # a directory that is a home among other things
+        own = [home / name for name in names & HOME_NAMES]
+    else:
+        own = [vault]
+    return frozenset(TreePath(os.fsencode(found.relative_to(top))) for found in own if top in found.parents and found.exists())
 
 
 class VaultLayout:
