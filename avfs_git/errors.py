@@ -145,6 +145,18 @@ class DirectoryGone(HostError, code="host.directory_gone"):
         self.hint = 'Change to one that is there; `cd "$PWD"` does where a mount came back. See them with `avfs sessions`.'
 
 
+class ExtraMissing(AvfsError, code="host.extra_missing"):
+    """Packages are missing that only some commands need."""
+
+    def __init__(self, command: str, extra: str, package: str) -> None:
+        self._say(
+            f"{quote(command)} needs the Python package {quote(package)}, which is not installed",
+            f"Install it: `pip install 'avfs-git[{extra}]'`.",
+            extra=extra,
+            package=package,
+        )
+
+
 class LeftInForce(HostError, code="host.left_in_force"):
     """The operating system refused something so late that the operation could not be taken back either."""
 
@@ -169,6 +181,13 @@ class BadUsage(InvalidInput, code="input.usage"):
 
 class PlaceDisputed(InvalidInput, code="input.place_disputed"):
     """The current directory shows another vault or fork than the environment names, and the command changes something."""
+
+
+class OutOfScope(InvalidInput, code="input.out_of_scope"):
+    """A server for agents may not work in that vault or fork."""
+
+    def __init__(self, wanted: str, limit: str) -> None:
+        self._say(f"this server works in {limit} only, not in {wanted}", "Leave out the argument, or start another server.")
 
 
 class ConfirmationNeeded(InvalidInput, code="input.confirmation_needed"):

@@ -7,11 +7,12 @@ nanoseconds since the epoch, sizes are bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from avfs_git.values import value_class
+from avfs_git.values import as_dict, value_class
 
 
 class Kind(StrEnum):
@@ -823,3 +824,27 @@ class ApplyResult:
     changed_files: tuple[ChangedFile, ...] = ()
     """What was written, or would be."""
     warnings: tuple[Warning, ...] = ()
+
+
+# --- warnings -----------------------------------------------------------------------------------------
+
+
+def find_warnings(result: object) -> tuple[Warning, ...]:
+    """List each warning of a result once, including those of the results in it.
+
+    Only mappings, lists, tuples and values with `warnings` can hold such a result, so long lists of files cost little.
+    """
+    found: dict[Warning, None] = {}
+    pending = [result]
+    while pending:
+        value = pending.pop()
+        inner: Iterable[object] = ()
+        if isinstance(value, Mapping):
+            inner = value.values()
+        elif isinstance(value, list | tuple):
+            inner = value
+        elif hasattr(value, "warnings"):
+            found.update(dict.fromkeys(value.warnings))
+            inner = [item for name, item in as_dict(value).items() if name != "warnings"]
+        pending += reversed(list(inner))
+    return tuple(found)

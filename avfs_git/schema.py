@@ -10,7 +10,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from avfs_git.model import FileInfo
 from avfs_git.records import COMPUTED, MODE_FIELDS, PATH_FIELDS
@@ -106,15 +106,16 @@ def schema_of(*kinds: Any, names: Mapping[str, object] | None = None) -> Schema:
 
     def define(kind: type) -> Schema:
         """Describe a type with its fields."""
-        hints = get_type_hints(kind, localns=dict(names or {}))
+        hints = get_type_hints(kind, localns=dict(names or {}), include_extras=True)
         if not is_typeddict(kind):
             hints.pop("warnings", None)
             hints |= {name: get_type_hints(getattr(kind, name).fget)["return"] for name in COMPUTED.get(kind, ())}
-        optional: frozenset[str] = getattr(kind, "__optional_keys__", frozenset())
+        marked = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
+        optional: frozenset[str] = getattr(kind, "__optional_keys__", frozenset()) | marked
         properties: dict[str, Schema] = {}
         required: list[str] = []
         for name, hint in hints.items():
-            for spelled, schema, always in spell(name, hint):
+            for spelled, schema, always in spell(name, get_args(hint)[0] if name in marked else hint):
                 properties[spelled] = schema
                 if always and name not in optional:
                     required.append(spelled)

@@ -331,6 +331,12 @@ class CommandSession(TypedDict):
     discarded: bool
 
 
+class Served(TypedDict):
+    """A server that has ended."""
+
+    url: str
+
+
 class SchemaResult(TypedDict):
     """The JSON Schema of a kind of document, or the kinds that have one."""
 

@@ -53,6 +53,7 @@ VERBS = {
     "policy": Entry("running", "Show the rules about commands"),
     "approvals": Entry("running", "Approve or deny commands that need a person"),
     "audit": Entry("running", "List the commands that ran, were refused or approved, newest first"),
+    "mcp": Entry("running", "Serve vaults and forks to agents over the Model Context Protocol"),
     "checkpoint": Entry("history", "Manage checkpoints: saved states of a workspace"),
     "add": Entry("history", "Add files to history that checkpoints left out"),
     "status": Entry("history", "Show what the next checkpoint would save"),

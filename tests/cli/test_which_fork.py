@@ -495,6 +495,7 @@ ELSEWHERE = {
     "end",
     "hook",
     "fork dir",
+    "mcp",
     "schema",
     "vault create",
     "vault delete",

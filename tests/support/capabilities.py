@@ -188,6 +188,14 @@ def _compiler() -> bool:
         return _run("make", "--version") and _run("gcc", "-o", str(scratch / "a"), str(scratch / "a.c"))
 
 
+def find_node() -> Path | None:
+    """Find the directory of a Node that runs the suites of the Model Context Protocol: beside the interpreter, or on the path."""
+    for program in (Path(sys.executable).with_name("node"), Path(find_tool("node") or "/nowhere")):
+        if _run(str(program), "-e", "process.exit(Number(process.versions.node.split('.')[0] < 22))"):
+            return program.parent
+    return None
+
+
 def _vim() -> bool:
     return any(_run(name, "-u", "NONE", "--not-a-term", "-es", "-c", "q!") for name in ("vim", "vim.tiny"))
 
@@ -241,6 +249,7 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "vim": (_vim, _is_admin),
     "venv": (lambda: _run(sys.executable, "-c", "import ensurepip, venv"), lambda: True),
     "npm": (lambda: _run("npm", "--version"), lambda: False),  # Debian's npm is 300 packages
+    "node": (lambda: find_node() is not None, lambda: False),  # PyPI has it for the usual machines
     "cargo": (lambda: _run("cargo", "--version"), lambda: False),  # the cargo-like build stands for it
     "sshd": (_sshd, _is_admin),
 }

@@ -34,29 +34,6 @@ class OutputLost(HostError):
         super().__init__("write the result", error)
 
 
-def find_warnings(result: object) -> tuple[Warning, ...]:
-    """List each warning of a result once, including those of the results in it.
-
-    Only mappings, lists, tuples and values with `warnings` can hold such a result, so long lists of files cost little.
-    """
-    from avfs_git.values import as_dict  # noqa: PLC0415 - `--help` has no result
-
-    found: dict[Warning, None] = {}
-    pending = [result]
-    while pending:
-        value = pending.pop()
-        inner: Iterable[object] = ()
-        if isinstance(value, Mapping):
-            inner = value.values()
-        elif isinstance(value, list | tuple):
-            inner = value
-        elif hasattr(value, "warnings"):
-            found.update(dict.fromkeys(value.warnings))
-            inner = [item for name, item in as_dict(value).items() if name != "warnings"]
-        pending += reversed(list(inner))
-    return tuple(found)
-
-
 class Output(Protocol):
     """What a command may say, and to whom."""
 

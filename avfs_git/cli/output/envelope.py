@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from avfs_git.cli.output.base import find_warnings, write_all
+from avfs_git.cli.output.base import write_all
 from avfs_git.cli.output.hints import Named, complete
 from avfs_git.errors import AvfsError, InternalError, hide_users
 
@@ -46,7 +46,8 @@ class EnvelopeOutput:
 
     def result(self, value: object) -> None:
         """Keep the result and its warnings."""
-        from avfs_git.records import to_record  # noqa: PLC0415 - not needed for usage errors
+        from avfs_git.model import find_warnings  # noqa: PLC0415 - not needed for usage errors
+        from avfs_git.records import to_record  # noqa: PLC0415 - the same
 
         self.warn(find_warnings(value))
         # A command that failed is a result like any other, and no success.

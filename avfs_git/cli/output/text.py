@@ -15,7 +15,7 @@ from keyword import iskeyword
 from time import time_ns
 from typing import TYPE_CHECKING, Literal
 
-from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, find_warnings, write_all
+from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
 from avfs_git.cli.output.hints import Named, complete
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError
@@ -77,6 +77,8 @@ class TextOutput:
             return
         if not self._view:
             raise InternalError(f"nothing shows a {self._kind}")
+        from avfs_git.model import find_warnings  # noqa: PLC0415 - `--help` has no result
+
         module = import_module(f"avfs_git.cli.output.views.{self._view}")
         name = self._kind.removesuffix("_result")
         show = getattr(module, f"{name}_" if iskeyword(name) else name)

@@ -13,10 +13,9 @@ import pytest
 
 from avfs_git import model
 from avfs_git.cli import results, table
-from avfs_git.cli.output.base import find_warnings
 from avfs_git.cli.output.envelope import EnvelopeOutput
 from avfs_git.cli.verb import Verb
-from avfs_git.model import Warning
+from avfs_git.model import Warning, find_warnings
 from avfs_git.proxy.exec import envelope, steplog
 from avfs_git.proxy.policy import approvals, audit, decision
 

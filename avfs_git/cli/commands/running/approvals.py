@@ -36,14 +36,14 @@ def grant(state: State, approval: str) -> Approval:
     """
     with state.open_vault() as vault:
         waiting = vault.policy.approval(approval)
-        for line in _describe(waiting):
+        for line in describe(waiting):
             state.output.note(line)
         if not state.output.confirm("Let it run once?"):
             raise PersonNeeded(f"grant {approval}")
         return vault.policy.grant(approval)
 
 
-def _describe(waiting: Approval) -> Iterator[str]:
+def describe(waiting: Approval) -> Iterator[str]:
     """Show all that a yes lets happen; whatever the command holds, each line of it begins with a bar."""
     facts = [
         ("fork", waiting.fork),

@@ -11,7 +11,7 @@ from avfs_git.proxy.exec.envelope import ExecPlan
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import CommandSession, HookAnswer, ProgramRun
+    from avfs_git.cli.results import CommandSession, HookAnswer, ProgramRun, Served
     from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
@@ -128,3 +128,8 @@ def proxy_finish(text: TextOutput, session: CommandSession) -> None:
 def _count(session: CommandSession) -> str:
     count = len(session["steps"])
     return "1 command" if count == 1 else f"{count} commands"
+
+
+def mcp(text: TextOutput, result: Served) -> None:
+    """Say that a server has ended."""
+    text.note(f"served {result['url']}")

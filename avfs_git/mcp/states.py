@@ -1,0 +1,80 @@
+"""The tools that save and bring back states: checkpoints, restore, undo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypedDict
+
+from pydantic import Field
+
+from avfs_git.mcp.arguments import ForkName, Paths, State, VaultName
+from avfs_git.mcp.scope import Call
+from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Toolbox
+from avfs_git.model import Checkpoint, CheckpointResult, Operation, RestoreResult, UndoResult
+
+tools = Toolbox()
+
+
+class Checkpoints(TypedDict):
+    """Checkpoints, the newest first."""
+
+    checkpoints: Sequence[Checkpoint]
+
+
+class Operations(TypedDict):
+    """Operations, the newest first."""
+
+    operations: Sequence[Operation]
+
+
+@tools.tool("Save a checkpoint", ADDS_ONCE)
+def checkpoint(
+    call: Call,
+    label: Annotated[str | None, Field(description="A name for it, which no other checkpoint of the fork has.")] = None,
+    message: Annotated[str | None, Field(description="The commit's message.")] = None,
+    vault: VaultName = None,
+    fork: ForkName = None,
+) -> CheckpointResult:
+    """Save all files of a fork as a commit. Costs what changed; `outcome` is `unchanged` if nothing did."""
+    return call.workspace(vault, fork).checkpoint(label, description=message)
+
+
+@tools.tool("List checkpoints", READS)
+def checkpoint_list(
+    call: Call, limit: Annotated[int, Field(ge=1, le=1000)] = 20, vault: VaultName = None, fork: ForkName = None
+) -> Checkpoints:
+    """List the checkpoints of a fork, the newest first."""
+    return {"checkpoints": call.workspace(vault, fork).list_checkpoints(limit=limit)}
+
+
+@tools.tool("Restore files", CHANGES_ONCE)
+def restore(
+    call: Call,
+    target: State,
+    paths: Paths = [],  # noqa: B006 - pydantic copies it
+    dry_run: Annotated[bool, Field(description="Only list what would change.")] = False,
+    vault: VaultName = None,
+    fork: ForkName = None,
+) -> RestoreResult:
+    """Make a fork's files those of an earlier state. What is uncommitted is saved first; `undo` takes it back."""
+    return call.workspace(vault, fork).restore(target, paths=list[str | bytes](paths), dry_run=dry_run)
+
+
+@tools.tool("Undo the last operation", CHANGES)
+def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
+    """Undo the last operation on a fork, with its files: an edit, a command, a restore, a merge. Can be repeated."""
+    return call.workspace(vault, fork).undo()
+
+
+@tools.tool("Redo what was undone", CHANGES)
+def redo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
+    """Redo the operation that was undone last."""
+    return call.workspace(vault, fork).redo()
+
+
+@tools.tool("List operations", READS)
+def operations(
+    call: Call, limit: Annotated[int, Field(ge=1, le=1000)] = 20, vault: VaultName = None, fork: ForkName = None
+) -> Operations:
+    """List what was done to a fork, the newest first: what `undo` takes back, one by one."""
+    return {"operations": call.workspace(vault, fork).operations(limit=limit)}

@@ -1,0 +1,403 @@
+"""The tools of `avfs mcp`: each with good, wrong and hostile arguments, by clients of both eras."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import anyio
+import jsonschema
+import pytest
+from mcp import Client
+from mcp_types import Tool
+
+from tests.support.mcp import ERAS, Place, call, code_of, ok, talk, text_of
+
+GOOD: list[tuple[str, dict[str, Any], str]] = [
+    ("vault_list", {}, '"name":"other"'),
+    ("fork_list", {}, '"name":"side"'),
+    ("read_text_file", {"path": "/src/main.py"}, "one = 1\ntwo = 2\n"),
+    ("read_text_file", {"path": "src/main.py", "head": 1}, "one = 1\n"),
+    ("read_text_file", {"path": "src/main.py", "tail": 1}, "two = 2\n"),
+    ("read_text_file", {"path": "src/main.py", "offset": 6}, "1\ntwo = 2\n"),
+    ("read_text_file", {"path": "secret", "vault": "other"}, "other's\n"),
+    ("read_multiple_files", {"paths": ["README", "nowhere"]}, "nowhere: path.not_found"),
+    ("list_directory", {}, "[FILE] README\n[FILE] build.log\n[DIR] src"),
+    ("directory_tree", {}, "src/\n    main.py"),
+    ("directory_tree", {"excludePatterns": ["src"]}, "README"),
+    ("search_files", {"pattern": "**/*.py"}, "src/main.py"),
+    ("search_files", {"pattern": "**/*", "excludePatterns": ["src", "*.log"]}, ".gitignore\nREADME"),
+    ("get_file_info", {"path": "README"}, '"oid":"ce013625030ba8dba906f756967f9e9ca394464a"'),
+    ("write_file", {"path": "new/deep.txt", "content": "text\n"}, '"size":5'),
+    ("write_file", {"path": "README", "content": "hi\n", "expect": "ce013625030ba8dba906f756967f9e9ca394464a"}, '"size":3'),
+    ("edit_file", {"path": "README", "edits": [{"oldText": "hi", "newText": "ho"}], "dryRun": True}, "-hi\n+ho\n"),
+    ("edit_file", {"path": "README", "edits": [{"oldText": "hi", "newText": "ho"}]}, "-hi\n+ho\n"),
+    ("create_directory", {"path": "made/here"}, '"kind":"directory"'),
+    ("create_directory", {"path": "made/here"}, '"kind":"directory"'),
+    ("move_file", {"source": "new/deep.txt", "destination": "moved.txt"}, '"path":"moved.txt"'),
+    ("delete_file", {"path": "moved.txt"}, '"size":5'),
+    ("git_status", {}, " modified: README"),
+    ("git_diff", {}, "-hello\n+ho\n"),
+    ("git_diff", {"paths": ["src"]}, "no changes"),
+    ("checkpoint", {"label": "second", "message": "two"}, '"outcome":"created"'),
+    ("checkpoint_list", {}, '"labels":["second"]'),
+    ("git_log", {"max_count": 1}, "(second): two"),
+    ("path_history", {"path": "README"}, '"number":2'),
+    ("git_show", {"revision": "second"}, "+ho\n"),
+    ("diff", {"old": "start", "new": "second"}, "+ho\n"),
+    ("overlap", {"names": ["main", "side"]}, '"forks":["main","side"]'),
+    ("restore", {"target": "start", "dry_run": True}, '"outcome":"planned"'),
+    ("restore", {"target": "start", "paths": ["README"]}, '"outcome":"restored"'),
+    ("undo", {}, '"undone":true'),
+    ("redo", {}, '"kind":"restore"'),
+    ("operations", {"limit": 1}, '"kind":"redo"'),
+    ("fork_create", {"name": "task"}, '"parent":"main"'),
+    ("write_file", {"path": "README", "content": "task\n", "fork": "task"}, '"size":5'),
+    ("checkpoint", {"fork": "task"}, '"outcome":"created"'),
+    ("write_file", {"path": "README", "content": "main\n"}, '"size":5'),
+    ("merge", {"source": "task", "dry_run": True}, '"outcome":"conflicted"'),
+    ("merge", {"source": "task", "on_conflict": "workspace"}, '"outcome":"conflicted"'),
+    ("git_status", {}, "merging task: 1 conflicts to resolve"),
+    ("resolve", {"path": "README", "side": "theirs"}, '"unresolved":[]'),
+    ("merge_continue", {"message": "took it"}, '"outcome":"clean"'),
+    ("undo", {}, '"undone":true'),
+    ("merge", {"source": "task", "on_conflict": "workspace"}, '"outcome":"conflicted"'),
+    ("merge_abort", {}, '"kind":"merge_abort"'),
+    ("fork_delete", {"name": "task"}, '"name":"task"'),
+    ("policy_check", {"command": "curl http://example.org"}, '"action":"require_approval"'),
+    ("approvals", {"all": True}, '"approvals":[]'),
+]
+"""Calls one after another, and what their text holds. `exec`, `push` and `more` have tests of their own."""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A home with two vaults."""
+    return Place(tmp_path / "home")
+
+
+async def list_tools(client: Client) -> dict[str, Tool]:
+    """Get the tools by name."""
+    return {tool.name: tool for tool in (await client.list_tools()).tools}
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_each_tool_does_what_it_says(place: Place, era: str) -> None:
+    """Each result meets the tool's schema, and its text tells the same."""
+
+    async def run(client: Client) -> None:
+        tools = await list_tools(client)
+        assert {name for name, _, _ in GOOD} == set(tools) - {"exec", "push", "more"}
+        for name, arguments, text in GOOD:
+            result = await client.call_tool(name, arguments)
+            jsonschema.Draft202012Validator(tools[name].output_schema or {}).validate(ok(result))
+            assert text in text_of(result), (name, arguments)
+
+    talk(place.serve(), run, era)
+
+
+def test_the_guide_names_every_tool(place: Place) -> None:
+    """The table of the guide holds each tool, and no other."""
+    rows = (Path(__file__).parents[2] / "docs/guides/mcp.md").read_text("utf-8").partition("## Tools")[2].split("\n\n")[1]
+
+    assert set(re.findall(r"`(\w+)`", rows)) == set(talk(place.serve(), list_tools))
+
+
+def test_hints_are_true(place: Place) -> None:
+    """A tool that only reads changes nothing, and one that may be repeated changes nothing more."""
+
+    async def run(client: Client) -> None:
+        tools = await list_tools(client)
+        for name, arguments, _ in GOOD:
+            hints = tools[name].annotations
+            assert hints is not None
+            before = place.fingerprint() if hints.read_only_hint else None
+            first = await client.call_tool(name, arguments)
+            if hints.read_only_hint:
+                assert place.fingerprint() == before, name
+            if name == "create_directory":
+                before = place.fingerprint()
+                assert ok(await client.call_tool(name, arguments)) == first.structured_content
+                assert place.fingerprint() == before
+
+    talk(place.serve(), run)
+
+
+def test_each_argument_of_a_wrong_type_is_refused(place: Place) -> None:
+    """One clear error names the argument, and nothing is changed."""
+
+    async def run(client: Client) -> None:
+        tools = await list_tools(client)
+        arguments = {"exec": {"command": "true"}, "push": {}, "more": {"handle": "x", "field": "/y"}}
+        arguments |= {name: given for name, given, _ in reversed(GOOD)}
+        for name, tool in tools.items():
+            for argument in (*tool.input_schema["properties"], "unheard"):
+                refused = await client.call_tool(name, {**arguments[name], argument: {"a": [1]}})
+                assert code_of(refused) == "input.invalid", (name, argument)
+                assert argument in text_of(refused)
+            for argument in tool.input_schema.get("required", []):
+                given = {known: value for known, value in arguments[name].items() if known != argument}
+                assert code_of(await client.call_tool(name, given)) == "input.invalid"
+
+    before = place.fingerprint()
+    talk(place.serve(), run)
+    assert place.fingerprint() == before
+
+
+HOSTILE_PATHS = {
+    "../../etc/passwd": "path.escapes",
+    "/../x": "path.escapes",
+    "a/../../b": "path.escapes",
+    "a\0b": "input.invalid_path",
+    "x" * 300: "input.invalid_path",
+    "y" * (1 << 20): "input.invalid_path",
+    "half\ud800": "input.invalid",
+}
+HOSTILE_NAMES = ["../main", "/tmp", "", "a\0b", "x" * (1 << 16), "-o", "a b", "half\ud800", "@{-1}", "--all"]
+
+
+NAMES = {"vault", "fork", "revision", "target", "old", "new", "at", "handle"}
+"""Arguments that name something."""
+
+
+def test_hostile_paths_are_refused(place: Place) -> None:
+    """A path that leads out, or that no workspace can hold, is an error with a code of its own; nothing is changed."""
+    given: dict[str, dict[str, Any]] = {name: dict(arguments) for name, arguments, _ in reversed(GOOD)}
+    given["diff"] = {"old": "start", "new": "start"}
+
+    async def run(client: Client) -> None:
+        tools = await list_tools(client)
+        for name, tool in tools.items():
+            for argument in {"path", "source", "destination", "cwd", "paths"} & set(tool.input_schema["properties"]):
+                if name in ("merge", "fork_create", "exec", "resolve", "merge_continue"):
+                    continue
+                for path, code in HOSTILE_PATHS.items():
+                    refused = await client.call_tool(name, {**given[name], argument: [path] if argument == "paths" else path})
+                    if name == "read_multiple_files" and not refused.is_error:
+                        assert text_of(refused).split(": ")[1] == code
+                        continue
+                    assert code_of(refused) == code, (name, argument, path[:20])
+                    assert len(text_of(refused)) < 1000
+
+    before = place.fingerprint()
+    talk(place.serve(), run)
+    assert place.fingerprint() == before
+
+
+def test_hostile_names_are_refused(place: Place) -> None:
+    """No vault, fork, state or handle has such a name; none of them reaches a file or an option of git."""
+    given: dict[str, dict[str, Any]] = {name: dict(arguments) for name, arguments, _ in reversed(GOOD)}
+    given |= {"push": {}, "more": {"handle": "x", "field": "/y"}}
+
+    async def run(client: Client) -> None:
+        tools = await list_tools(client)
+        for name, tool in tools.items():
+            for argument in NAMES & set(tool.input_schema["properties"]):
+                for text in HOSTILE_NAMES if name != "exec" else ():
+                    refused = await client.call_tool(name, {**given[name], argument: text})
+                    assert code_of(refused) not in ("internal", "host.failed"), (name, argument, text[:20])
+                    assert len(text_of(refused)) < 2000
+
+    before = place.fingerprint()
+    talk(place.serve(), run)
+    assert place.fingerprint() == before
+
+
+def test_ten_megabytes_are_written_and_read_in_pieces(place: Place) -> None:
+    """A long file is written whole, comes in pieces below the clients' limits, and the pieces are the file."""
+    text = "".join(f'line {number} with ünïcode "quotes" and a tab\t\n' for number in range(200_000))
+
+    async def run(client: Client) -> None:
+        ok(await client.call_tool("write_file", {"path": "long", "content": text}))
+        offset, pieces = 0, list[str]()
+        for _ in range(20):
+            result = await client.call_tool("read_text_file", {"path": "long", "offset": offset})
+            record = ok(result)
+            assert len(text_of(result)) < 40_000
+            pieces.append(record["content"])
+            offset = record["next_offset"]
+        assert text.startswith("".join(pieces))
+        assert len("".join(pieces)) > 400_000
+        last = ok(await client.call_tool("read_text_file", {"path": "long", "tail": 2}))
+        assert last["content"] == "".join(text.splitlines(keepends=True)[-2:])
+
+    talk(place.serve(), run)
+    assert place.read("long") == text.encode()
+
+
+def test_pieces_of_a_file_are_the_file(place: Place) -> None:
+    """Also of bytes that are no text, and where a piece ends within a character."""
+    import base64
+
+    contents: dict[str, str | bytes] = {"text": "ä€😀x" * 20_000, "bytes": bytes(range(256)) * 100, "empty": "", "one": "x"}
+    with place.open() as home:
+        for name, content in contents.items():
+            home.open_vault("work").workspace().write(name, content.encode() if isinstance(content, str) else content)
+
+    async def run(client: Client) -> None:
+        for name, content in contents.items():
+            offset: int | None = 0
+            found = b""
+            while offset is not None:
+                record = ok(await client.call_tool("read_text_file", {"path": name, "offset": offset}))
+                exact = record.get("content_b64")
+                found += base64.b64decode(exact) if exact is not None else record["content"].encode()
+                assert record["offset"] == offset
+                offset = record["next_offset"]
+            assert found == (content.encode() if isinstance(content, str) else content), name
+
+    talk(place.serve(), run)
+
+
+def test_long_answers_are_cut_and_the_rest_is_there(place: Place) -> None:
+    """A patch that is too long for a client ends, `cut` says where, and `more` gives the rest."""
+    with place.open() as home:
+        work = home.open_vault("work").workspace()
+        for number in range(300):
+            work.write_text(f"many/file-{number:03}", f"{number}\n" * 100)
+        expected = b"".join(file.patch for file in work.diff().files).decode()
+
+    async def run(client: Client) -> None:
+        tools = await list_tools(client)
+        result = await client.call_tool("git_diff", {})
+        record = ok(result)
+        jsonschema.Draft202012Validator(tools["git_diff"].output_schema or {}).validate(record)
+        assert len(text_of(result)) < 40_000
+        cut = {item["field"]: item for item in record["cut"]}
+        assert set(cut) == {"/patch", "/files"} or set(cut) == {"/patch"}
+        assert "more(handle=" in text_of(result)
+        patch, offset = record["patch"], cut["/patch"]["given"]
+        while offset is not None:
+            rest = ok(await client.call_tool("more", {"handle": cut["/patch"]["handle"], "field": "/patch", "offset": offset}))
+            assert len(rest["text"]) < 32_000
+            patch, offset = patch + rest["text"], rest["next_offset"]
+        assert patch == expected
+        listed = ok(await client.call_tool("git_status", {}))
+        found = len(listed["changed_files"])
+        (held,) = [item for item in listed["cut"] if item["field"] == "/changed_files"]
+        assert (held["given"], held["total"]) == (found, 300)
+        for bad in ({"field": "/nowhere"}, {"field": "/fork/0"}, {"handle": "0" * 16}):
+            refused = await client.call_tool("more", {"handle": held["handle"], "field": "/changed_files", **bad})
+            assert code_of(refused) == "input.invalid"
+
+    talk(place.serve(), run)
+
+
+@pytest.mark.needs("git")
+def test_push_reaches_a_remote(place: Place, tmp_path: Path) -> None:
+    """A fork is pushed to the remote that its vault has, as a branch."""
+    import subprocess
+
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "there")], check=True)
+    assert code_of(call(place.serve(), "push")) == "remote.not_found"
+    with place.open() as home:
+        home.open_vault("work").add_remote("origin", str(tmp_path / "there"))
+
+    record = ok(call(place.serve(), "push", fork="main"))
+
+    assert record["refs"][0]["outcome"] == "new"
+    assert subprocess.run(["git", "-C", str(tmp_path / "there"), "rev-parse", "main"], check=False).returncode == 0
+
+
+def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:
+    """Tools that reach further are not there, and no argument or address leads out."""
+    fork = place.serve(vault="work", fork="side", reach=1)
+    vault = place.serve(vault="work", reach=2)
+    reads = place.serve(is_read_only=True)
+
+    async def check(client: Client) -> set[str]:
+        tools = await list_tools(client)
+        for uri in (
+            "avfs://other/main/secret",
+            "avfs://work/none/README",
+            "avfs://work/side/../../x",
+            "avfs://work/side//etc/passwd",
+        ):
+            with pytest.raises(Exception, match=r"out_of_scope|not_found|Unknown resource"):
+                await client.read_resource(uri)
+        for name in ("vault", "fork"):
+            if name not in tools["read_text_file"].input_schema["properties"]:
+                refused = await client.call_tool("read_text_file", {"path": "README", name: "other"})
+                assert code_of(refused) == "input.invalid"
+        return set(tools)
+
+    async def names(client: Client) -> set[str]:
+        return set(await list_tools(client))
+
+    limited = talk(fork, check)
+    assert not limited & {"vault_list", "fork_list", "fork_create", "fork_delete", "merge", "diff", "overlap", "approvals"}
+    assert {"write_file", "exec", "undo", "push"} <= limited
+    assert "fork" not in str(call(fork, "write_file", path="mine", content="x").content[0])
+    assert place.read("mine", "side") == b"x"
+    assert {"vault_list"} == talk(place.serve(), names) - talk(vault, check)
+    assert not talk(reads, names) & {"write_file", "exec", "undo", "checkpoint", "restore", "push", "merge"}
+    assert {"read_text_file", "git_diff", "overlap"} <= talk(reads, names)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_files_are_resources(place: Place, era: str) -> None:
+    """A file is text where it is UTF-8, else a blob, each with its type; a directory lists names."""
+    with place.open() as home:
+        work = home.open_vault("work").workspace()
+        work.write("img.png", b"\x89PNG\xff")
+        work.write("page.html", b"<p>")
+        work.write("a b/ä?", b"odd")
+        home.open_vault("work").fork("team/one")
+
+    async def run(client: Client) -> list[tuple[Any, Any, Any]]:
+        found = []
+        for path in ("main/README", "main/img.png", "main/page.html", "main/src", "main/a%20b/%C3%A4%3F", "team%2Fone/README"):
+            (content,) = (await client.read_resource(f"avfs://work/{path}")).contents
+            found.append((content.mime_type, getattr(content, "text", None), getattr(content, "blob", None)))
+        return found
+
+    assert talk(place.serve(), run, era) == [
+        ("text/plain", "hello\n", None),
+        ("image/png", None, "iVBOR/8="),
+        ("text/html", "<p>", None),
+        ("text/plain", "main.py\n", None),
+        ("text/plain", "odd", None),
+        ("text/plain", "hello\n", None),
+    ]
+
+
+def test_many_calls_at_once(place: Place) -> None:
+    """Calls of one client run side by side; none is lost, and each fork has its own files."""
+
+    async def run(client: Client) -> None:
+        async def work(number: int) -> None:
+            ok(await client.call_tool("fork_create", {"name": f"f{number}", "source": "main"}))
+            ok(await client.call_tool("write_file", {"path": "n", "content": str(number), "fork": f"f{number}"}))
+            ok(await client.call_tool("checkpoint", {"fork": f"f{number}"}))
+
+        await asyncio.gather(*(work(number) for number in range(8)))
+
+    talk(place.serve(), run)
+    assert [place.read("n", f"f{number}") for number in range(8)] == [str(number).encode() for number in range(8)]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("overlayfs")
+def test_long_work_is_told_and_can_be_given_up(place: Place) -> None:
+    """While a command runs, the client hears of it; a client that gives up ends the command, and the fork is free."""
+    told: list[tuple[float, str | None]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, message))
+
+    async def run(client: Client) -> None:
+        command = {"command": "echo halfway; sleep 2.2; echo done > made"}
+        record = ok(await client.call_tool("exec", command, progress_callback=hear))
+        assert record["exit_code"] == 0
+        with anyio.move_on_after(1.5):
+            await client.call_tool("exec", {"command": "echo begun > begun; sleep 500"})
+            raise AssertionError("the command ended by itself")
+        ok(await client.call_tool("write_file", {"path": "after", "content": "free"}))
+
+    talk(place.serve(), run)
+
+    assert (len(told) >= 2, told[0][1]) == (True, "halfway")
+    assert [progress for progress, _ in told] == sorted(progress for progress, _ in told)
+    assert (place.read("made"), place.read("begun"), place.read("after")) == (b"done\n", b"begun\n", b"free")

@@ -1,0 +1,175 @@
+"""`avfs mcp` as clients start and reach it: over standard input and output, and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.support.cli import Cli
+from tests.support.mcp import ERAS, Place, code_of, ok, serving, text_of
+
+AVFS = [sys.executable, "-m", "avfs_git"]
+
+
+@pytest.fixture
+def place(hermetic: Path) -> Place:
+    """The home of the command line, with two vaults."""
+    return Place(hermetic / "avfs")
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_client_starts_the_command(place: Place, era: str) -> None:
+    """Over standard input and output, limited to a fork: what it writes is in that fork."""
+
+    async def run() -> str:
+        command = StdioServerParameters(
+            command=AVFS[0], args=[*AVFS[1:], "mcp", "--vault", "work", "--fork", "side"], env=dict(os.environ)
+        )
+        async with Client(command, mode=era) as client:
+            ok(await client.call_tool("write_file", {"path": "made", "content": "here"}))
+            return text_of(await client.call_tool("git_status", {}))
+
+    assert asyncio.run(run()).startswith("On fork side")
+    assert place.read("made", "side") == b"here"
+
+
+def test_the_end_of_the_input_ends_the_server(place: Place) -> None:
+    """A client that goes away leaves no process; nothing but the protocol goes to standard output."""
+    hello = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
+    }
+
+    done = subprocess.run([*AVFS, "mcp"], input=f"not json\n{json.dumps(hello)}\n", capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    for line in done.stdout.splitlines():
+        assert json.loads(line)["jsonrpc"] == "2.0"
+    assert '"protocolVersion":"2025-06-18"' in done.stdout
+
+
+@pytest.fixture
+def web(place: Place) -> Iterator[tuple[str, str]]:
+    """A server over HTTP: its address and token."""
+    with serving(*AVFS, "mcp", "--http", "--vault", "work") as running:
+        assert running.stderr is not None
+        url = running.stderr.readline().removeprefix("serving ").strip()
+        token = running.stderr.readline().removeprefix("token: ").strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/mcp", url)
+        yield url, token
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_a_client_connects_over_http(web: tuple[str, str], place: Place, era: str) -> None:
+    """With the token, all tools of the vault are there."""
+    url, token = web
+
+    async def run() -> None:
+        async with (
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as http,
+            Client(streamable_http_client(url, http_client=http), mode=era) as client,
+        ):
+            ok(await client.call_tool("write_file", {"path": "web", "content": "x" * (10 << 20)}))
+            assert code_of(await client.call_tool("read_text_file", {"path": "../x"})) == "path.escapes"
+
+    asyncio.run(run())
+    assert len(place.read("web")) == 10 << 20
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": "Bearer "}, 401),
+        ({"Authorization": "Basic TOKEN"}, 401),
+        ({"Authorization": "Bearer TOKEN", "Host": "evil.example.com"}, 421),
+        ({"Authorization": "Bearer TOKEN", "Host": "127.0.0.1:1"}, 421),
+        ({"Authorization": "Bearer TOKEN", "Origin": "http://evil.example.com"}, 403),
+        ({"Authorization": "Bearer TOKEN", "Origin": "null"}, 403),
+        ({"Authorization": "Bearer TOKEN", "Origin": "http://127.0.0.1:1"}, 403),
+    ],
+)
+def test_strangers_are_refused(web: tuple[str, str], headers: dict[str, str], status: int) -> None:
+    """Without the token, under a foreign name, or from a page in a browser, nothing is answered."""
+    url, token = web
+    given = {name: text.replace("TOKEN", token) for name, text in headers.items()}
+    given |= {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, body, given))
+    refused.value.close()
+
+    assert refused.value.code == status
+
+
+def test_a_request_that_is_too_long_is_refused(web: tuple[str, str]) -> None:
+    """A body above the limit is not kept in memory."""
+    url, token = web
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Content-Length": str(64 << 20)}
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(urllib.request.Request(url, b"{}", headers))
+    refused.value.close()
+
+    assert refused.value.code == 413
+
+
+def test_a_token_from_a_file(place: Place, tmp_path: Path, cli: Cli) -> None:
+    """The owner of a token keeps it in a file; a token that can be guessed is refused."""
+    (tmp_path / "token").write_text("0123456789abcdef0123456789abcdef\n")
+    (tmp_path / "short").write_text("1234\n")
+
+    with serving(*AVFS, "mcp", "--http", "--token-file", str(tmp_path / "token")) as running:
+        assert running.stderr is not None
+        url = running.stderr.readline().removeprefix("serving ").strip()
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Bearer {'0123456789abcdef' * 2}"}))
+        refused.value.close()
+        assert refused.value.code in (400, 405, 406)  # let in, and no request that it understands
+    assert cli("mcp", "--http", "--token-file", str(tmp_path / "short")).status == 2
+    assert cli("mcp", "--http", "--token-file", str(tmp_path / "none")).status == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "error"),
+    [
+        (["mcp", "--json"], 2, "leave out --json"),
+        (["mcp", "--port", "80"], 2, "these options need --http"),
+        (["mcp", "--vault", "nope"], 11, "there is no vault 'nope'"),
+        (["mcp", "--vault", "work", "--fork", "nope"], 21, "no fork 'nope'"),
+        (["mcp", "--http", "--host", "192.0.2.1"], 1, "cannot listen at 192.0.2.1 port 0"),
+    ],
+)
+def test_what_cannot_be_served_is_told_at_once(place: Place, cli: Cli, line: list[str], status: int, error: str) -> None:
+    """A server that cannot start says why, as every command does."""
+    ran = cli(*line)
+
+    assert ran.status == status
+    assert error in ran.stderr + ran.text
+
+
+def test_missing_packages_are_named(place: Place) -> None:
+    """Without the extra, the command says how it is installed."""
+    code = "import sys; sys.modules['mcp'] = None; import avfs_git.cli.app as app; sys.exit(app.run(['mcp']))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "pip install 'avfs-git[mcp]'" in done.stderr
