@@ -6,19 +6,18 @@ tree makes a `ControlServer` when it holds the workspace (`OpenWorkspace.serve`,
 calls `start`; it calls `close` when the tree is unmounted, before it gives the workspace back. The listening socket belongs to
 the process above and outlives the server: clients of a server that was killed find the next one.
 
-Two threads: one speaks with all clients and waits for none of them; one carries out their operations, one after the other.
-Neither serves requests of the kernel, so the second may tell the kernel what to forget. While an operation changes files, the
-lock file says so (`is_operating`), and for which client: the next server, after a kill, makes the kernel forget everything, and
-a process that waits for the workspace can name the client.
+A thread of each client carries out what the client asks for, one request after the other, in the order in which they came.
+None of these threads serves requests of the kernel, so that they may tell the kernel what to forget. While an operation changes
+files, the lock file says so (`is_operating`), and for which client: the next server, after a kill, makes the kernel forget
+everything, and a process that waits for the workspace can name the client.
 
-An operation that only looks waits `_LOOK_S` for its turn; then it is done beside the one that runs, in a thread of its own
-(`workspace.opened.beside`), with the workspace opened anew. Locks:
+An operation that only looks waits `_LOOK_S` for its turn; then it is done beside the one that runs (`workspace.opened.beside`),
+with the workspace opened anew. Locks:
 
-- the workspace lock is held by the thread of operations, from `_change` on; a look never takes it;
+- the workspace lock is held by the thread whose turn it is, from `_change` on; a look never takes it;
 - the guard of the tree keeps one moment together, for programs, operations and looks; what is reported of changes, and which
   operation keeps programs waiting, is written with it;
-- `_wanted` guards which requests wait, run, or look; no file is touched with it;
-- `_answers` is how other threads reach the thread that speaks, after which they call `Clients.poke`.
+- `_lock` guards which requests wait and which one runs; no file is touched with it.
 
 A request that changes something waits for its turn for as long as its client said, then it is refused as busy; one whose client
 has gone is not begun. Nothing survives but what the operations write.
@@ -68,7 +67,6 @@ _LOG = logging.getLogger(__name__)
 _WAIT_MAX_S = 3600.0
 _FLUSHED_WITHIN_S = 10.0
 """How long a client may take to have pages written out."""
-_SOON_S = 0.05
 _LOOK_S = 0.05
 """How long a look waits for the operation before it, which is mostly over by then."""
 _Answer = tuple[bytes, list[int]]
@@ -80,7 +78,7 @@ _Done = tuple[Any, Any, _After]
 class _Request:
     """Something that a client asked for."""
 
-    __slots__ = ("arguments", "beside_at", "client", "deadline", "flushes", "incoming", "name", "number", "operation", "since_ns")
+    __slots__ = ("arguments", "client", "deadline", "flushes", "looks", "name", "number", "operation", "since_ns", "turn")
 
     def __init__(self, client: Client, number: object, name: str, deadline: float) -> None:
         self.client = client
@@ -89,11 +87,12 @@ class _Request:
         self.deadline = deadline
         self.operation: Operation | None = None
         self.arguments: dict[str, Any] = {}
-        self.incoming = wire.Incoming()
         self.flushes = False
         """Whether the client answers `wire.FLUSH`."""
-        self.beside_at: float | None = None
-        """When it is done beside another one, as it only looks."""
+        self.looks = False
+        """Whether it may be done beside another one, as it only looks."""
+        self.turn = threading.Event()
+        """Set when it is its turn, or when it gets none."""
         self.since_ns = 0
         """When it was begun."""
 
@@ -121,32 +120,25 @@ class ControlServer:
         `end` begins to unmount and returns; it is called after the answer to a `stop` whose final checkpoint is safe. `changed`
         is called after each operation that may have moved the branch, when the workspace is free again. The listener stays open.
         """
-        self._clients = Clients(listener, self._take_request)
+        self._clients = Clients(listener, self._serve)
         self._opened = opened
         self._kernel = kernel
         self._served = served
         self._end = end
         self._changed = changed
+        self._lock = threading.Lock()
+        self._calm = threading.Condition(self._lock)
         self._waiting: deque[_Request] = deque()
-        self._answers: deque[tuple[_Request, bytes, list[int]]] = deque()
-        self._wanted = threading.Condition()
         self._running: _Request | None = None
-        self._beside: set[threading.Thread] = set()
-        self._has_own_umask = False
+        self._taken = 0
+        """How many requests have no answer yet."""
         self._is_closing = False
-        self._is_settled = False
-        """Whether every request that was taken has its answer."""
-        self._threads = [
-            threading.Thread(target=self._speak, name="avfs-control", daemon=True),
-            threading.Thread(target=self._work, name="avfs-operations", daemon=True),
-        ]
 
     def start(self) -> None:
         """Begin to serve, in threads of its own."""
         if self._kernel is not None and self._opened.lock.is_operating:
             threading.Thread(target=self._forget_all, args=(self._kernel,), name="avfs-forget", daemon=True).start()
-        for thread in self._threads:
-            thread.start()
+        self._clients.start()
 
     def _forget_all(self, kernel: Forgetter) -> None:
         """Make good that a server was killed before it had told the kernel what an operation changed."""
@@ -157,148 +149,109 @@ class ControlServer:
         """Stop serving: what is being done is finished and answered, what waits is not begun. A second call does nothing."""
         if self._is_closing:
             return
-        with self._wanted:
+        with self._lock:
             self._is_closing = True
-            self._wanted.notify_all()
-        self._threads[1].join()
-        for thread in list(self._beside):
-            thread.join()
-        while self._waiting:
-            request = self._waiting.popleft()
-            request.incoming.close()
-            self._answers.append((request, *wire.pack_error(request.number, self._ending())))
-        self._is_settled = True
-        self._clients.poke()
-        self._threads[0].join()
+            for request in self._waiting:
+                request.turn.set()
+            self._calm.wait_for(lambda: not self._taken)
         self._clients.close()
 
-    # --- speaking ----------------------------------------------------------------------------------------------------
+    # --- a client ----------------------------------------------------------------------------------------------------
 
-    def _speak(self) -> None:
-        while True:
-            self._clients.attend(self._pause())
-            self._refuse_late()
-            self._look_beside()
-            self._send_answers()
-            if self._is_settled and not self._answers:
-                return
+    def _serve(self, client: Client) -> None:
+        """Answer a client until it goes. In a thread of its own."""
+        if has_umask := have_own_umask():
+            os.umask(client.umask)
+        try:
+            while (came := client.read_line()) is not None:
+                client.is_asking = True
+                answer, then = self._answer(client, *came)
+                if has_umask:
+                    os.umask(client.umask)  # a first answer may have said which
+                try:
+                    client.send(*answer)
+                finally:
+                    client.is_asking = False
+                    if then is not None:
+                        then()
+        except RequestNotUnderstood as error:
+            client.send(*wire.pack_error(None, error))
 
-    def _pause(self) -> float | None:
-        """Tell how long nothing can happen by itself."""
-        with self._wanted:
-            soonest = min((request.beside_at or request.deadline for request in self._waiting), default=None)
-            is_idle = self._running is None
-        if soonest is None:
-            return None
-        return _SOON_S if is_idle else max(soonest - time.monotonic(), 0)
-
-    def _take_request(self, client: Client, line: bytes, descriptors: list[int]) -> None:
-        incoming = wire.Incoming(descriptors)
-        if client.is_apart:
-            incoming.close()
-            self._clients.refuse(client, PeerRefused(self._opened.fork))
-            return
+    def _answer(self, client: Client, line: bytes, descriptors: list[int]) -> tuple[_Answer, _After]:
+        """Do what a line asks for; give the answer, and what is to be done after it."""
         number: object = None
+        with contextlib.closing(wire.Incoming(descriptors)) as incoming:
+            try:
+                if client.is_apart:
+                    raise PeerRefused(self._opened.fork)
+                message = wire.unpack_message(line, incoming)
+                number = message.get("id")
+                request = _read_request(client, message, incoming)
+            except (PeerRefused, wire.NotUnderstood) as error:
+                client.is_over = True
+                refusal = error if isinstance(error, PeerRefused) else RequestNotUnderstood(str(error))
+                return wire.pack_error(None, refusal), None
+            except InvalidInput as error:  # it is a message, but nothing here can be meant
+                return wire.pack_error(number, error), None
+            if request.name == "hello":
+                client.umask = request.arguments["umask"] & 0o777
+                body = wire.codec_of(Served)[0](self._served, out := wire.Outgoing())
+                return wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out), None
+            with self._lock:
+                self._taken += 1
+            try:
+                return self._take_turn(request)
+            except (SessionEnding, WorkspaceBusy) as error:
+                return wire.pack_error(number, error), None
+            finally:
+                with self._lock:
+                    self._taken -= 1
+                    self._calm.notify_all()
+
+    # --- turns -------------------------------------------------------------------------------------------------------
+
+    def _take_turn(self, request: _Request) -> tuple[_Answer, _After]:
+        """Do what was asked when its turn has come, or beside another request.
+
+        Raises:
+            SessionEnding: If the session ends before that.
+            WorkspaceBusy: If the turn does not come in time.
+        """
+        other = self._await_turn(request, time.monotonic() + _LOOK_S if request.looks else request.deadline)
+        if other is not None and request.looks:
+            try:
+                return self._carry_out(request, self._look)
+            except Disturbed:
+                other = self._await_turn(request, request.deadline, is_first=True)
+        if other is not None:
+            raise WorkspaceBusy(self._opened.fork, other.describe(), pid=other.pid)
+        request.since_ns = time.time_ns()
         try:
-            message = wire.unpack_message(line, incoming)
-            number = message.get("id")
-            request = _read_request(client, message, incoming)
-        except wire.NotUnderstood as error:
-            incoming.close()
-            self._clients.refuse(client, RequestNotUnderstood(str(error)))
-            return
-        except InvalidInput as error:  # it is a message, but nothing here can be meant
-            incoming.close()
-            self._clients.send(client, *wire.pack_error(number, error))
-            return
-        if request.name == "hello":
-            incoming.close()
-            client.umask = request.arguments["umask"] & 0o777
-            body = wire.codec_of(Served)[0](self._served, out := wire.Outgoing())
-            self._clients.send(client, *wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out))
-            return
-        with self._wanted:
-            is_taken = not self._is_closing
-            if is_taken:
-                self._clients.hold(client)
-                self._waiting.append(request)
-                self._wanted.notify_all()
-        if not is_taken:
-            incoming.close()
-            self._clients.send(client, *wire.pack_error(number, self._ending()))
-
-    def _ending(self) -> SessionEnding:
-        return SessionEnding(self._opened.fork, "a session that ends", pid=os.getpid())
-
-    def _refuse_late(self) -> None:
-        """Answer those whose turn does not come in time."""
-        now = time.monotonic()
-        with self._wanted:
-            if self._running is None:  # the next one is about to be begun
-                return
-            late = [request for request in self._waiting if request.deadline <= now and request.beside_at is None]
-            for request in late:
-                self._waiting.remove(request)
-            holder = self._running.holder
-        for request in late:
-            request.incoming.close()
-            busy = WorkspaceBusy(self._opened.fork, holder.describe(), pid=holder.pid)
-            self._answers.append((request, *wire.pack_error(request.number, busy)))
-
-    def _look_beside(self) -> None:
-        """Let those that only look go on, each in a thread of its own, where their turn has not come soon."""
-        now = time.monotonic()
-        with self._wanted:
-            if self._running is None or self._is_closing:
-                return
-            for request in [each for each in self._waiting if each.beside_at is not None and each.beside_at <= now]:
-                self._waiting.remove(request)
-                thread = threading.Thread(target=self._work_beside, args=(request,), name="avfs-look", daemon=True)
-                self._beside.add(thread)
-                thread.start()
-
-    def _send_answers(self) -> None:
-        while self._answers:
-            request, line, descriptors = self._answers.popleft()
-            self._clients.answer(request.client, line, descriptors)
-
-    # --- working -----------------------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        self._has_own_umask = have_own_umask()
-        while True:
-            with self._wanted:
-                self._wanted.wait_for(lambda: self._waiting or self._is_closing)
-                if self._is_closing:
-                    return
-                request = self._running = self._waiting.popleft()
-                request.since_ns = time.time_ns()
             with self._opened.lock.signed(request.holder):
-                answer, then = self._carry_out(request, self._do)
-            request.incoming.close()
+                return self._carry_out(request, self._do)
+        finally:
             self._opened.flush_pages = None
-            with self._wanted:
-                self._running = None
-            self._answers.append((request, *answer))
-            self._clients.poke()
-            if then is not None:
-                then()
+            with self._lock:
+                self._running = self._waiting.popleft() if self._waiting and not self._is_closing else None
+                if self._running is not None:
+                    self._running.turn.set()
 
-    def _work_beside(self, request: _Request) -> None:
-        if have_own_umask():
-            os.umask(request.client.umask)
-        try:
-            answer, _ = self._carry_out(request, self._look)
-            request.incoming.close()
-            self._answers.append((request, *answer))
-        except Disturbed:
-            with self._wanted:
-                request.beside_at = None
-                self._waiting.appendleft(request)
-                self._wanted.notify_all()
-        with self._wanted:
-            self._beside.discard(threading.current_thread())
-        self._clients.poke()
+    def _await_turn(self, request: _Request, until: float, *, is_first: bool = False) -> Holder | None:
+        """Wait for the turn of a request; gives the client whose turn it is instead if that takes too long."""
+        with self._lock:
+            if self._running is None and not self._is_closing:
+                self._running = request
+                return None
+            (self._waiting.appendleft if is_first else self._waiting.append)(request)
+        if not self._is_closing:
+            request.turn.wait(max(until - time.monotonic(), 0))
+        with self._lock:
+            if self._running is request:
+                return None
+            self._waiting.remove(request)
+            if self._is_closing or self._running is None:
+                raise SessionEnding(self._opened.fork, "a session that ends", pid=os.getpid())
+            return self._running.holder
 
     def _carry_out(self, request: _Request, do: Callable[[_Request], _Done]) -> tuple[_Answer, _After]:
         """Do what was asked, unless the client has gone; give the answer, and what is to be done after it."""
@@ -347,8 +300,6 @@ class ControlServer:
     def _do(self, request: _Request) -> _Done:
         """Do what was asked; give the result, its type, and what is to be done after the answer."""
         operation, arguments = request.operation, request.arguments
-        if self._has_own_umask:
-            os.umask(request.client.umask)
         self._opened.flush_pages = partial(self._have_flushed, request.client) if request.flushes else None
         if operation is not None:
             return self._change(lambda: operation.function(self._opened, **arguments), operation), operation.signature[1], None
@@ -364,7 +315,7 @@ class ControlServer:
     def _have_flushed(self, client: Client) -> None:
         """Have the client write out what programs have changed in memory, and wait for that, but not for ever."""
         try:
-            client.socket.send(wire.FLUSH + b"\n")
+            client.socket.send(wire.FLUSH + b"\n", socket.MSG_DONTWAIT)
             poll = select.poll()
             poll.register(client.socket, select.POLLIN)
             end = time.monotonic() + _FLUSHED_WITHIN_S
@@ -378,7 +329,7 @@ class ControlServer:
         except OSError:
             said = bytearray()
         if bytes(said) != wire.FLUSHED + b"\n":
-            client.closing = True  # what it sends from now on cannot be told from the rest of its answer
+            client.is_over = True  # what it sends from now on cannot be told from the rest of its answer
             _LOG.warning("a client did not write out what programs have mapped; a checkpoint may hold older pages of that")
 
     def _change(self, function: Callable[[], Any], operation: Operation) -> Any:
@@ -419,7 +370,6 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
     if not isinstance(name, str) or not isinstance(wait_s, int | float) or isinstance(wait_s, bool):
         raise wire.NotUnderstood("'op' or 'wait_s' is missing or of the wrong type")
     request = _Request(client, message.get("id"), name, time.monotonic() + min(max(wait_s, 0.0), _WAIT_MAX_S))
-    request.incoming = incoming
     request.flushes = message.get("flushes") is True
     given = wire.body_of(message, "args", incoming)
     if not isinstance(given, dict):
@@ -438,8 +388,8 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
     except wire.NotUnderstood as error:
         raise InvalidInput(f"an argument of '{name}' cannot be read: {error}") from error
     # What takes over a descriptor is done once.
-    if request.operation is not None and request.operation.only_looks((), request.arguments) and Handle not in hints.values():
-        request.beside_at = time.monotonic() + _LOOK_S
+    is_look = request.operation is not None and request.operation.only_looks((), request.arguments)
+    request.looks = is_look and Handle not in hints.values()
     return request
 
 

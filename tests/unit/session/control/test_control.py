@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -394,10 +395,17 @@ def test_a_pipe_is_not_taken_for_a_file(live: Served) -> None:
         os.close(write_end)
 
 
+def await_turn_taken(live: Served) -> None:
+    """Wait until a request is being carried out."""
+    while live.server._running is None:
+        time.sleep(0.001)
+
+
 def test_whoever_waits_too_long_is_told_so(live: Served) -> None:
     """A request that does not get its turn in the time that its client gave is refused, and not done later."""
     with live.opened.locked(), live.connect() as first, live.connect() as second:  # as another operation does
         first.sendall(request("chmod", path=FILE, mode=0o700))
+        await_turn_taken(live)
         second.sendall(request("remove", 0.05, path=FILE, recursive=False, missing_ok=False, expect=None))
         answer = line_of(second)
         assert answer["error"]["code"] == "workspace.busy"
@@ -409,11 +417,11 @@ def test_what_a_client_asked_for_that_is_gone_is_not_begun(live: Served) -> None
     """Nobody waits for it, and nobody would learn of it."""
     with live.opened.locked(), live.connect() as first:
         first.sendall(request("chmod", path=FILE, mode=0o600))
+        await_turn_taken(live)
         with live.connect() as second:
             second.sendall(request("remove", path=FILE, recursive=False, missing_ok=False, expect=None))
-            with live.connect() as third:  # let in after the second was read
-                third.sendall(b'{"v":2}\n')
-                line_of(third)
+            while not live.server._waiting:
+                time.sleep(0.001)
     assert live.ask("exists", path=TreePath(b"file")) is True
 
 
@@ -650,12 +658,8 @@ def test_what_waits_when_the_session_ends_is_not_begun(tmp_path: Path) -> None:
         askers = [threading.Thread(target=ask) for _ in range(3)]
         for asker in askers:
             asker.start()
-        while True:
-            with live.connect() as probe:  # what came before it has been read by now
-                probe.sendall(b'{"v":2}\n')
-                line_of(probe)
-            if len(live.server._waiting) >= 2 and live.server._running is not None:
-                break
+        while len(live.server._waiting) < 2:
+            time.sleep(0.001)
         threading.Timer(0.05, may_go.set).start()
     holder.join()
     for asker in askers:
@@ -704,7 +708,7 @@ def test_a_restore_that_fails_leaves_what_was_there(live: Served, number: int) -
 
         def refuse(point: str) -> None:
             nonlocal reached
-            if threading.current_thread().name == "avfs-operations" and not point.startswith("control"):
+            if threading.current_thread().name == "avfs-client" and not point.startswith("control"):
                 reached += 1
                 if reached == step + 1:  # noqa: B023 - used in this turn of the loop only
                     raise OSError(number, os.strerror(number), point)
