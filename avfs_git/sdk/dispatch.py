@@ -35,14 +35,15 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import undo
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
-    from avfs_git.workspace.vault import oprecord, revisions
+    from avfs_git.workspace.vault import revisions
+    from avfs_git.workspace.vault.log import oprecord
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.control.client")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
-    oprecord = LazyModule("avfs_git.workspace.vault.oprecord")
+    oprecord = LazyModule("avfs_git.workspace.vault.log.oprecord")
     point = LazyModule("avfs_git.session.serve.point")
     record = LazyModule("avfs_git.session.life.record")
     recovery = LazyModule("avfs_git.workspace.restore.recovery")

@@ -39,8 +39,8 @@ from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
+from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout
-from avfs_git.workspace.vault.madehere import is_marked, mark_made
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
     from avfs_git.workspace.creation import atomic, create
     from avfs_git.workspace.exchange import cloning
     from avfs_git.workspace.forks import clones
-    from avfs_git.workspace.vault import trusted
 else:
     # A light command must not pay for what it does not use.
     aftermath = LazyModule("avfs_git.workspace.checkpoint.aftermath")
@@ -65,7 +64,6 @@ else:
     cloning = LazyModule("avfs_git.workspace.exchange.cloning")
     removal = LazyModule("avfs_git.host.files.removal")
     stop = LazyModule("avfs_git.session.life.stop")
-    trusted = LazyModule("avfs_git.workspace.vault.trusted")
     remotegit = LazyModule("avfs_git.gitstore.remote.runner")
 
 _SUFFIX = ".git"
@@ -173,10 +171,10 @@ class Home:
             trust.check_owner(path)
             if not in_home:
                 trust.check_way(path)
-            if not (in_home and is_marked(path, self._seal)):
+            if not (in_home and known.is_marked(path, self._seal)):
                 trust.check_inert(path)
         except VaultUntrusted:
-            if not trusted.is_trusted(self.home, path):
+            if not known.is_trusted(self.home, path):
                 raise
         if in_home:
             with host_errors(f"close '{self.home}' to other users"):
@@ -187,7 +185,7 @@ class Home:
 
     def _mark(self, path: Path, warnings: list[Warning]) -> None:
         with aftermath.aftermath(warnings, f"to give it hooks of git's, `avfs vault trust {path}`"):
-            mark_made(path, self._seal)
+            known.mark_made(path, self._seal)
 
     def trust_vault(self, path: str | Path) -> tuple[Path, ...]:
         """Trust a vault: its hooks and its configuration may run programs, whoever it belongs to. List all that are trusted.
@@ -198,7 +196,7 @@ class Home:
         """
         if "\0" in os.fspath(path) or not Path(path).is_dir():
             raise VaultNotFound(os.fspath(path))
-        return trusted.change_trusted(self.home, Path(path).resolve(), trusted=True)
+        return known.change_trusted(self.home, Path(path).resolve(), trusted=True)
 
     def distrust_vault(self, path: str | Path) -> tuple[Path, ...]:
         """Take back what `trust_vault` did; the path need not be there. List all that are trusted.
@@ -206,11 +204,11 @@ class Home:
         Raises:
             HostError: If the disk refuses.
         """
-        return trusted.change_trusted(self.home, Path(path).resolve(), trusted=False)
+        return known.change_trusted(self.home, Path(path).resolve(), trusted=False)
 
     def trusted_vaults(self) -> tuple[Path, ...]:
         """List the vaults that are trusted, whoever they belong to."""
-        return tuple(trusted.read_trusted(self.home))
+        return tuple(known.read_trusted(self.home))
 
     def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False) -> Vault:
         """Make a vault.

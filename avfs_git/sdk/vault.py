@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened.workspace import LockedWorkspace
     from avfs_git.workspace.upkeep import doctor, garbage
-    from avfs_git.workspace.vault import forkinfo, oplog, revisions
+    from avfs_git.workspace.vault import forkinfo, revisions
+    from avfs_git.workspace.vault.log import oplog
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
@@ -75,7 +76,7 @@ else:
     history = LazyModule("avfs_git.workspace.history.history")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
-    oplog = LazyModule("avfs_git.workspace.vault.oplog")
+    oplog = LazyModule("avfs_git.workspace.vault.log.oplog")
     overlap = LazyModule("avfs_git.workspace.merge.overlap")
     record = LazyModule("avfs_git.session.life.record")
     remotes = LazyModule("avfs_git.workspace.exchange.remotes")

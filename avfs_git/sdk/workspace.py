@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import history
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import workspace as workspaces
-    from avfs_git.workspace.vault import gitmoves, labels, revisions
+    from avfs_git.workspace.vault import gitmoves, revisions
 else:
     # A light command must not pay for what it does not use.
     client = LazyModule("avfs_git.session.control.client")
@@ -69,7 +69,6 @@ else:
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     holding = LazyModule("avfs_git.gitstore.holding")
     history = LazyModule("avfs_git.workspace.history.history")
-    labels = LazyModule("avfs_git.workspace.vault.labels")
     nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
     operations = LazyModule("avfs_git.session.control.operations")
     overlap = LazyModule("avfs_git.workspace.merge.overlap")
@@ -510,7 +509,7 @@ class Workspace:
 
     def delete_checkpoint(self, label: str) -> Checkpoint:
         """Delete a label. Its commit stays in the history; it can be undone."""
-        return labels.delete_label(self._core, self.fork, label)
+        return revisions.delete_label(self._core, self.fork, label)
 
     @_holding_objects
     def restore(

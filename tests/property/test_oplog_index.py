@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avfs_git.paths import Oid
-from avfs_git.workspace.vault.loglines import index_path
-from avfs_git.workspace.vault.oplog import OpLog
-from avfs_git.workspace.vault.oprecord import OpRecord
+from avfs_git.workspace.vault.log.loglines import index_path
+from avfs_git.workspace.vault.log.oplog import OpLog
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 FORKS = ("main", "a", "a/b", 'q"é')
 VALUES = (None, "aa" * 20, "bb" * 20, "cc" * 20)

@@ -53,7 +53,7 @@ from avfs_git.vfs.layer.sidecar import (
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import WorkspaceState, parse_state, serialize_state
-from avfs_git.workspace.vault.oplog import OpLog
+from avfs_git.workspace.vault.log.oplog import OpLog
 from tests.support.objects import MemorySource
 
 MEMORY = 1 << 30

@@ -50,7 +50,7 @@ from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.gitmoves import CommandStart
-from avfs_git.workspace.vault.oprecord import FILES, OF_FORKS, REDO, UNDO
+from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint, prepare

@@ -26,7 +26,7 @@ from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, tell_head_move
-from avfs_git.workspace.vault.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 

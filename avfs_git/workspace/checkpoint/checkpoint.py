@@ -51,7 +51,7 @@ from avfs_git.workspace.vault.gitmoves import (
     tell_head_move,
     warn_of_git,
 )
-from avfs_git.workspace.vault.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.states import Trees, add_sidecar
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -33,7 +33,7 @@ from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.creation.present import read_known
 from avfs_git.workspace.creation.submodules import WithModules
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, find_own
-from avfs_git.workspace.vault.oprecord import OpRecord
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import create_workspace, facts_of
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import Caller, OpenVault

@@ -32,7 +32,7 @@ from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_path, split
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
-from avfs_git.workspace.vault.oprecord import FORK_CREATE
+from avfs_git.workspace.vault.log.oprecord import FORK_CREATE
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -38,7 +38,7 @@ from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.trash import clear_orphan
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
-from avfs_git.workspace.vault.oprecord import FORK_CREATE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import OpenVault

@@ -23,7 +23,7 @@ from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
 from avfs_git.workspace.checkpoint.checkpoint import save_first
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.vault.oprecord import OpRecord
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
 
 

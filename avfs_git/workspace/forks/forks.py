@@ -40,7 +40,7 @@ from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
-from avfs_git.workspace.vault.oprecord import BY, FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault

@@ -24,7 +24,7 @@ from avfs_git.paths import fork_dir_name, oid_of
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
-from avfs_git.workspace.vault.oprecord import BY, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import BY, FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _NAME_MAX = 255

@@ -40,7 +40,7 @@ from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import adopt_git_moves, list_unrecorded, open_worktree, record_head_move
-from avfs_git.workspace.vault.oprecord import (
+from avfs_git.workspace.vault.log.oprecord import (
     BY,
     EXACT,
     FILES,

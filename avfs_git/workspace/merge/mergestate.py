@@ -41,7 +41,7 @@ from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
-from avfs_git.workspace.vault.oprecord import OURS, SIDECAR, OpRecord
+from avfs_git.workspace.vault.log.oprecord import OURS, SIDECAR, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state
 
 REBASE, CHERRY_PICK = "rebase", "cherry_pick"

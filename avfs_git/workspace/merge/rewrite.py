@@ -44,7 +44,7 @@ from avfs_git.workspace.restore.advance import advance
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
 from avfs_git.workspace.vault.gitmoves import check_head
-from avfs_git.workspace.vault.oprecord import OpRecord
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 _LONGEST = 10_000
 """Commits that are put on again at once; more is taken for a mistake."""

@@ -43,7 +43,7 @@ from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.plaincopy import take_in_left
 from avfs_git.workspace.restore.restore import is_complete, put_back
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
-from avfs_git.workspace.vault.oprecord import CAPTURED, SIDECAR, SINCE
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, SIDECAR, SINCE
 from avfs_git.workspace.vault.states import tree_of
 
 _NAMED = 50

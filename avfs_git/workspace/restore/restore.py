@@ -58,7 +58,7 @@ from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
-from avfs_git.workspace.vault.oprecord import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 
 

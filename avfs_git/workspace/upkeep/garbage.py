@@ -47,9 +47,9 @@ from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name, oid_of
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
-from avfs_git.workspace.vault.loglines import INDEXED_ABOVE
-from avfs_git.workspace.vault.oplog import Chosen
-from avfs_git.workspace.vault.oprecord import GIT_LOG, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
+from avfs_git.workspace.vault.log.oplog import Chosen
+from avfs_git.workspace.vault.log.oprecord import GIT_LOG, INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9

@@ -21,7 +21,7 @@ from avfs_git.paths import Oid, fork_dir_name, maybe_hex, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 PUT_AWAY = "git"

@@ -2,7 +2,8 @@
 
 Decided here: the grammar of revision names and what wins where a name could mean two states: a label of the
 fork at hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for, a
-fork before a label. Others choose the names of tags, which therefore hide nothing else. Reads refs and objects, changes nothing.
+fork before a label. Others choose the names of tags, which therefore hide nothing else. Called without the workspace lock: a
+label is a ref, compared and swapped like any.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import re
 
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
 from avfs_git.gitstore.objects.store import KIND_COMMIT
-from avfs_git.paths import Oid, label_ref_name, oid_of
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.model import Checkpoint
+from avfs_git.paths import Oid, check_label, label_ref_name, oid_of
 from avfs_git.workspace.vault.format import HEADS, REMOTES, label_ref
+from avfs_git.workspace.vault.log.oprecord import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _ANCESTOR = re.compile(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
@@ -142,3 +146,23 @@ def _resolve_id(vault: OpenVault, prefix: str) -> Oid | None:
     if len(found) > 1:
         raise AmbiguousName(prefix)
     return found[0] if found else None
+
+
+def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
+    """Take a label away; its commit stays reachable, so that it can be undone.
+
+    Raises:
+        CheckpointNotFound: If there is no such label.
+        HostError: If the disk refuses; the label is there, unless the error says otherwise.
+    """
+    check_label(label)
+    ref = label_ref(fork, label)
+    oid = vault.refs.read(ref)
+    if oid is None:
+        raise CheckpointNotFound(label)
+    described = vault.describe(oid, fork=fork)
+    vault.prepare()
+    moves: list[RefMoveRecord] = [(ref, oid.hex(), None)]
+    record = OpRecord(0, fork, "checkpoint_delete", f"delete checkpoint {label}", vault.clock_ns(), moves=moves)
+    vault.move_refs([*vault.hold(oid), RefChange(ref, oid, None)], record)
+    return described

@@ -43,8 +43,8 @@ from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.values import replace
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
-from avfs_git.workspace.vault.oplog import Announced, OpLog
-from avfs_git.workspace.vault.oprecord import FORK_DELETE, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oplog import Announced, OpLog
+from avfs_git.workspace.vault.log.oprecord import FORK_DELETE, UNDO, OpRecord
 
 if TYPE_CHECKING:
     from avfs_git.vfs.layer.blobcache import BlobCache

@@ -25,7 +25,7 @@ from avfs_git.sdk import Vault, Workspace
 from avfs_git.session.control import operations
 from avfs_git.workspace.history import undo
 from avfs_git.workspace.opened.workspace import OpenWorkspace
-from avfs_git.workspace.vault.oprecord import REDO
+from avfs_git.workspace.vault.log.oprecord import REDO
 from tests.support.faults import git
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")

@@ -13,7 +13,7 @@ from avfs_git.errors import ApplyConflict
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Vault, Workspace
-from avfs_git.workspace.vault.oprecord import OpRecord
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
 

@@ -38,8 +38,8 @@ from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.values import record_class, replace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.loglines import ANNOUNCED, HAPPENED, INDEXED_ABOVE, MARK_AT, WITHDRAWN, Key, LogView, open_line
-from avfs_git.workspace.vault.oprecord import (
+from avfs_git.workspace.vault.log.loglines import ANNOUNCED, HAPPENED, INDEXED_ABOVE, MARK_AT, WITHDRAWN, Key, LogView, open_line
+from avfs_git.workspace.vault.log.oprecord import (
     BASE,
     BY,
     FORK_CREATE,

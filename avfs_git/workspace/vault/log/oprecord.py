@@ -1,7 +1,7 @@
 """One line of the operation log: what it says, as a value and as text.
 
 Decided here: the format of a line's text (docs/design/format.md), the names of the facts in it, and under which keys the index
-has a line. Pure functions. `workspace.vault.oplog` reads and writes the lines.
+has a line. Pure functions. `workspace.vault.log.oplog` reads and writes the lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from avfs_git.model import Operation, RefMove
 from avfs_git.values import field, record_class, replace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.loglines import WITHDRAWN, Key, Line, open_line
+from avfs_git.workspace.vault.log.loglines import WITHDRAWN, Key, Line, open_line
 
 UNDO, REDO = "undo", "redo"
 FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"

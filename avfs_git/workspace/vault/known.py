@@ -1,9 +1,16 @@
-"""Which vaults of others their user trusts, in the file `trusted` of a home: a line each, with the owner's number and the path.
+"""Which vaults their user may work in unasked: those made in the home, and those of others that the user trusts.
 
-Decided here: the format of the file, that it counts only if it belongs to the user who reads it and no other user can write to
-it, and that trust ends where the path comes to belong to another user: who may rename a directory above it could put a vault of
-his own there. Called by the SDK, without a lock: a change holds the directory of the home, so that of two at the same time none
-is lost. A crash leaves the old file or the new.
+Decided here: two files that say so. Functions without state, from any thread.
+
+The file `made` in a vault's `avfs` marks a vault that was made in a home; it fits no copied or unpacked vault. It is a seal
+(`host.processes.seal`) of the inode number and the ctime of the file `format` beside it, which is written once. Only the owner of
+the home has the key, and the kernel sets the ctime; renaming a vault changes neither number. A vault without a mark that fits is
+treated as one outside the home: a lost mark costs no more.
+
+The file `trusted` of a home has a line for each trusted vault of others: the owner's number and the path. It counts only if it
+belongs to the user who reads it and no other user can write to it. Trust ends where the path comes to belong to another user, who
+could rename a directory above it. A change holds the directory of the home, so that of two at the same time none is lost. A crash
+leaves the old file or the new.
 """
 
 from __future__ import annotations
@@ -11,15 +18,39 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import InvalidInput, quote
+from avfs_git.errors import InvalidInput, NotAVault, quote
+from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.locks.locks import directory_held
+from avfs_git.host.processes.seal import Seal
+from avfs_git.workspace.vault.format import VaultLayout
 
 _NAME = "trusted"
 _LINE = re.compile(rb"(?:(\d{1,10}) )?(/.*)")
 """One without an owner was written before owners were."""
+
+
+def mark_made(git_dir: Path, seal: Seal) -> None:
+    """Mark a vault as made by the owner of a home."""
+    layout = VaultLayout(git_dir)
+    with host_errors(f"mark '{git_dir}'"):
+        write_file_atomically(layout.made, seal.sign(_identify(layout)).encode("ascii"), durable=False)
+
+
+def is_marked(git_dir: Path, seal: Seal) -> bool:
+    """Whether the owner of a home made this very vault."""
+    layout = VaultLayout(git_dir)
+    with suppress(NotAVault, OSError, UnicodeDecodeError):
+        return seal.holds(_identify(layout), read_plain_file(layout.made, limit=128).decode("ascii"))
+    return False
+
+
+def _identify(layout: VaultLayout) -> bytes:
+    found = os.lstat(layout.format)
+    return f"vault {found.st_ino} {found.st_ctime_ns}".encode("ascii")
 
 
 def read_trusted(home: Path) -> dict[Path, int | None]:

@@ -15,9 +15,9 @@ from avfs_git import faults
 from avfs_git.errors import HostError
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
-from avfs_git.workspace.vault.loglines import index_path
-from avfs_git.workspace.vault.oplog import Chosen, OpLog
-from avfs_git.workspace.vault.oprecord import OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.loglines import index_path
+from avfs_git.workspace.vault.log.oplog import Chosen, OpLog
+from avfs_git.workspace.vault.log.oprecord import OpRecord, RefMoveRecord
 from tests.support.failing import DieAt, FailAt
 from tests.support.faults import die_in
 
