@@ -681,11 +681,12 @@ class MountBusy(MountError, code="mount.busy", exit_code=53):
 
 
 class MountCovered(MountError, code="mount.covered", exit_code=59):
-    """Another mount stands over a live tree; unmounting would take that one away."""
+    """Another mount stands over a live tree, or in it; unmounting would take that one away."""
 
     def __init__(self, path: str, cover: str, *, kind: str, source: str) -> None:
+        stands = "has another mount in it" if cover.startswith(f"{path}/") else "is covered by another mount"
         self._say(
-            f"{quote(path)} is covered by another mount at {quote(cover)} (type {quote(kind)}, source {quote(source)})",
+            f"{quote(path)} {stands} at {quote(cover)} (type {quote(kind)}, source {quote(source)})",
             f"Unmount that one first with `umount {shlex.quote(cover)}`, then try again.",
             path=path,
             cover=cover,

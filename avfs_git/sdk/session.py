@@ -119,7 +119,7 @@ class Session:
 
         Raises:
             MountBusy: If programs use the mount, without `lazy` or `force`; nothing has changed then.
-            MountCovered: If another mount stands over it; both stay.
+            MountCovered: If another mount stands over it, or in it; both stay.
         """
         info = self.info()
         if info.state == SessionState.ENDED:

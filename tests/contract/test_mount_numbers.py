@@ -172,11 +172,11 @@ def test_only_the_mount_that_was_seen_is_detached(mount_dir: Path) -> None:
 
 
 def test_covered_mount_is_not_unmounted(mount_dir: Path) -> None:
-    """Neither is the mount that covers it, wherever that stands; a mount below or beside it covers nothing."""
+    """Neither is the mount that covers it, wherever that stands, nor one below it; a mount beside it covers nothing."""
     place = mount_dir / "above" / "one"
     place.parent.mkdir()
     one = _mount(place, "avfs-one")
-    _mount(place / "below", "avfs-below")
+    below = _mount(place / "below", "avfs-below")
     _mount(mount_dir / "above" / "one-beside", "avfs-beside")
     assert find_cover(one) is None
     for where in (place, place.parent):
@@ -190,5 +190,8 @@ def test_covered_mount_is_not_unmounted(mount_dir: Path) -> None:
             detach(one)
         assert list_mounts() == before
         assert capabilities.unmount(where)
+    with pytest.raises(MountCovered, match=r"in it at '.*/below'"):
+        unmount(one, lazy=True)
+    detach(below)
     unmount(one, lazy=True)
     assert find_mount(place) is None

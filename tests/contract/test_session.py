@@ -410,11 +410,14 @@ def test_mount_in_use_stays_and_names_who_uses_it(vault: Vault, work: Workspace,
 
 
 @pytest.mark.needs("root")
+@pytest.mark.parametrize("inside", ["", "build"])
 @pytest.mark.parametrize("way", ["plain", "lazy", "force", "signal"])
-def test_mount_that_stands_over_it_stays(vault: Vault, work: Workspace, tree: Path, way: str) -> None:
+def test_mount_that_stands_over_it_or_in_it_stays(vault: Vault, work: Workspace, tree: Path, way: str, inside: str) -> None:
     """The end of a session takes no other mount away: it is refused, or waits, until that one is gone."""
     session = work.mount(tree)
-    assert mount_file_system("another's", tree, "tmpfs")
+    place = tree / inside
+    place.mkdir(exist_ok=True)
+    assert mount_file_system("another's", place, "tmpfs")
     try:
         if way == "signal":
             os.kill(session.info().pid, signal.SIGTERM)
@@ -424,13 +427,13 @@ def test_mount_that_stands_over_it_stays(vault: Vault, work: Workspace, tree: Pa
                 session.unmount(lazy=way == "lazy", force=way == "force")
             assert caught.value.details["kind"] == "tmpfs"
             assert "another's" in caught.value.message
-            assert f"umount {tree}" in (caught.value.hint or "")
-        found = find_mount(tree)
+            assert f"umount {place}" in (caught.value.hint or "")
+        found = find_mount(place)
         assert found is not None
         assert found.source == "another's"
         work.write("b", b"two\n")
     finally:
-        assert unmount_file_system(tree)
+        assert unmount_file_system(place)
     if way != "signal":
         assert (tree / "b").read_bytes() == b"two\n"
         assert session.unmount().outcome == "unmounted"
@@ -481,7 +484,7 @@ def test_mount_over_a_dead_session_stays(vault: Vault, work: Workspace, tree: Pa
 @pytest.mark.needs("root")
 @pytest.mark.parametrize("force", [False, True])
 def test_second_place_of_a_tree_is_named(vault: Vault, work: Workspace, tree: Path, force: bool) -> None:
-    """A tree that is bound to another directory goes on there, and the error says so; by force it ends there, too."""
+    """A tree that is bound to another directory stays at both, and the error names that one; by force it ends at both."""
     session = work.mount(tree)
     other = tree.with_name("other")
     other.mkdir()
@@ -492,12 +495,14 @@ def test_second_place_of_a_tree_is_named(vault: Vault, work: Workspace, tree: Pa
             with pytest.raises(OSError, match=r"not connected|No such file"):
                 (other / "a").read_bytes()
         else:
-            with pytest.raises(MountError, match="also mounted at") as caught:
-                session.unmount()
-            assert f"umount {other}" in (caught.value.hint or "")
-            assert (other / "a").read_bytes() == b"one\n"
+            for lazy in (False, True):
+                with pytest.raises(MountError, match="also mounted at") as caught:
+                    session.unmount(lazy=lazy)
+                assert f"umount {other}" in (caught.value.hint or "")
+            assert (other / "a").read_bytes() == (tree / "a").read_bytes() == b"one\n"
     finally:
         unmount_file_system(other)
+    assert force or session.unmount().outcome == "unmounted"
     session.wait()
 
     nothing_is_left(vault, tree)

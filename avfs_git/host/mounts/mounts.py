@@ -3,8 +3,8 @@
 Decided here: how a live tree gets onto a directory: root asks the kernel, other users the set-uid helper `fusermount3`. Nothing
 of the tree is executed as another user or as a device (`nosuid`, `nodev`). Any thread may call. A mount outlives the process
 that made it; a process that finds one whose server is gone (`is_dead`) unmounts it. A mount that stands over the one that the
-caller means stays (`MountCovered`). What only one of the ways needs is imported there: a session starts in as many milliseconds
-as its imports take.
+caller means, or in it, stays (`MountCovered`). What only one of the ways needs is imported there: a session starts in as many
+milliseconds as its imports take.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def unmount(mounted: Mounted, *, lazy: bool = False) -> None:
     process places there in between is not noticed.
 
     Raises:
-        MountCovered: If another mount stands over it; both stay.
+        MountCovered: If another mount stands over it, or in it; both stay.
         MountError: If it is in use (`errno` in the details is then EBUSY), or not mounted any more (EINVAL).
     """
     place = os.fspath(mounted.directory)
@@ -227,7 +227,7 @@ def unmount(mounted: Mounted, *, lazy: bool = False) -> None:
 
 
 def _refuse_covered(mounted: Mounted) -> None:
-    cover = find_cover(mounted)
+    cover = find_cover(mounted) or next((found for found in list_mounts() if found.parent == mounted.number), None)
     if cover is not None:
         raise MountCovered(os.fspath(mounted.directory), os.fspath(cover.directory), kind=cover.kind, source=cover.source)
 
@@ -271,7 +271,7 @@ def detach(mounted: Mounted) -> None:
     the directory above it meanwhile. A mount that is placed over it after the check is not noticed, as in `unmount`.
 
     Raises:
-        MountCovered: If another mount stands over it; both stay.
+        MountCovered: If another mount stands over it, or in it: the kernel detaches that, too. Both stay.
         MountError: If this user may not.
     """
     _refuse_covered(mounted)

@@ -5,7 +5,7 @@ control socket asks for it, when the mount is gone from the mount table, and soo
 
 1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is detached: out of sight
    at once, and served until its last user is done. Only the mount table tells that it is gone. While another mount stands over
-   it, it is served.
+   it, or in it, it is served.
 2. The kernel ends the conversation when no program uses the tree any more, and the server returns. Where other mount namespaces
    have copies of the mount the kernel does not: then the server leaves, or the copies go (`host.processes.copies`).
 3. A signal that comes more than `_SECOND_S` after the first takes the tree from its users.

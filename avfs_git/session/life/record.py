@@ -104,7 +104,11 @@ class FoundSession:
 
     def find_mount(self) -> Mounted | None:
         """Find its mount; None if it is not mounted, or not visible."""
-        return next((mount for mount in list_mounts() if _shows(mount, self.place)), None)
+        return next(iter(self.find_mounts()), None)
+
+    def find_mounts(self) -> list[Mounted]:
+        """List its mounts, that of the session first: other programs may have bound the tree to further directories."""
+        return [mount for mount in list_mounts() if _shows(mount, self.place)]
 
     def state(self) -> SessionState:
         """Give its state; one that was detached, and that programs still use, is unmounting."""

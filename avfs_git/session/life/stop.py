@@ -52,14 +52,17 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
 
     Raises:
         MountBusy: If programs use it; it stays as it is.
-        MountCovered: If another mount stands over it; both stay.
-        MountError: If this user may not, or the tree is also mounted at another directory.
+        MountCovered: If another mount stands over it, or in it; both stay.
+        MountError: If this user may not, or, unless by force, if the tree is also mounted at another directory; it stays at both.
         SessionFailed: If the process of the session does not end.
     """
-    mounted = session.find_mount()
+    mounts = session.find_mounts()
+    mounted = mounts[0] if mounts else None
     if force and session.record.upper is not None:
         # The kernel takes this kind of mount from no program: the error names the programs that have to end.
         lazy = force = False
+    if not force:
+        _refuse_second_place(mounts)
     # Before it goes: afterwards its number may be that of another mount.
     conversation = hold_conversation(mounted) if force and mounted is not None else None
     try:
@@ -69,22 +72,26 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
             os.close(conversation)
 
 
+def _refuse_second_place(found: list[Mounted]) -> None:
+    """Refuse to unmount one of the places at which a tree is mounted: its session would go on at the others."""
+    if len(found) > 1:
+        place, other = (os.fspath(mounted.directory) for mounted in (found[0], found[-1]))
+        raise MountError(
+            f"the tree at {quote(place)} is also mounted at {quote(other)}",
+            hint=f"Unmount that one first with `umount {shlex.quote(other)}`, then try again.",
+            details={"path": place, "other": other},
+        )
+
+
 def _end(
     session: FoundSession, mounted: Mounted | None, conversation: int | None, *, lazy: bool, force: bool
 ) -> tuple[UnmountOutcome, list[str]]:
     users: list[str] = []
     if mounted is not None:
         users = _unmount(mounted, lazy=lazy or force)
-        if (other := session.find_mount()) is not None:
-            if force:
-                _cut_off(session, conversation)
-                return "cut_off", users
-            place = os.fspath(other.directory)
-            raise MountError(
-                f"the tree is also mounted at {quote(place)}, and its session goes on",
-                hint=f"Unmount that, too, with `umount {shlex.quote(place)}`.",
-                details={"path": place},
-            )
+        if force and session.find_mounts():
+            _cut_off(session, conversation)
+            return "cut_off", users
     elif not session.is_visible:
         _signal(session)
     if not users and mounted is not None:
