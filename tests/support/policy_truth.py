@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from avfs_git.proxy.policy import programs
-from avfs_git.proxy.policy.classify import categories_of, classify
+from avfs_git.proxy.policy.commands import programs
+from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Category, Request
 
 CORPUS = Path(__file__).parents[1] / "unit" / "proxy" / "policy" / "corpus"

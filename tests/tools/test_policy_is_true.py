@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from avfs_git.proxy.policy import programs
+from avfs_git.proxy.policy.commands import programs
 from tests.support import policy_truth
 
 

@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
 from avfs_git.host.files.durable import host_errors, write_all
-from avfs_git.proxy.policy.classify import categories_of, classify
+from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Action, Category, Decision, Finding, Request, RuleVerdict, Scope
 from avfs_git.proxy.policy.redaction import Redactor
 from avfs_git.values import value_class

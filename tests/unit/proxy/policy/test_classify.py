@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avfs_git.proxy.policy import programs
-from avfs_git.proxy.policy.checks import CHECKS
-from avfs_git.proxy.policy.classify import categories_of, classify
+from avfs_git.proxy.policy.commands import programs
+from avfs_git.proxy.policy.commands.checks import CHECKS
+from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Category, Request
 
 _LETTERS = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from avfs_git.proxy.policy import foreign, programs, shellbuiltins
-from avfs_git.proxy.policy.arguments import may_be_option
-from avfs_git.proxy.policy.findings import Call, Findings, Place
+from avfs_git.proxy.policy.commands import foreign, programs, shellbuiltins
+from avfs_git.proxy.policy.commands.arguments import may_be_option
+from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
 from avfs_git.proxy.shell import scripts, variables
 from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import replace

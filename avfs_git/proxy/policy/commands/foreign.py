@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from avfs_git.proxy.policy.findings import Call, Findings, Place
+from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
 from avfs_git.proxy.shell.words import HOME, Word
 from avfs_git.values import replace
 

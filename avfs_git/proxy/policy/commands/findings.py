@@ -12,9 +12,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from avfs_git.proxy.policy.arguments import Arguments
+from avfs_git.proxy.policy.commands.arguments import Arguments
+from avfs_git.proxy.policy.commands.programs import Program
 from avfs_git.proxy.policy.decision import Category, Finding
-from avfs_git.proxy.policy.programs import Program
 from avfs_git.proxy.shell import locations
 from avfs_git.proxy.shell.words import GLOB, HOME, TEMPORARY, UNKNOWN, Word, name_part
 from avfs_git.values import record_class, replace

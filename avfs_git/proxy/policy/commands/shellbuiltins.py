@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from avfs_git.proxy.policy.arguments import may_be_option
-from avfs_git.proxy.policy.findings import Call, Findings
+from avfs_git.proxy.policy.commands.arguments import may_be_option
+from avfs_git.proxy.policy.commands.findings import Call, Findings
 from avfs_git.proxy.shell import variables
 from avfs_git.proxy.shell.words import UNKNOWN, Word
 from avfs_git.values import replace

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from avfs_git.proxy.policy.programs import Option, Program
+from avfs_git.proxy.policy.commands.programs import Option, Program
 from avfs_git.proxy.shell.words import GLOB, UNKNOWN, Word
 from avfs_git.values import field, record_class, replace, value_class
 

@@ -17,12 +17,12 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-from avfs_git.proxy.policy import foreign, programs
-from avfs_git.proxy.policy.arguments import Arguments, Given, take_apart
-from avfs_git.proxy.policy.checks import CHECKS, LOOKS, TAKES_ALL_WORDS
+from avfs_git.proxy.policy.commands import foreign, programs
+from avfs_git.proxy.policy.commands.arguments import Arguments, Given, take_apart
+from avfs_git.proxy.policy.commands.checks import CHECKS, LOOKS, TAKES_ALL_WORDS
+from avfs_git.proxy.policy.commands.findings import Call, Findings, Place, show
+from avfs_git.proxy.policy.commands.programs import Option, Program
 from avfs_git.proxy.policy.decision import Category, Finding, Request
-from avfs_git.proxy.policy.findings import Call, Findings, Place, show
-from avfs_git.proxy.policy.programs import Option, Program
 from avfs_git.proxy.shell import locations, shell, variables
 from avfs_git.proxy.shell.expansion import Redirect, SimpleCommand
 from avfs_git.proxy.shell.words import AMBIENT, HOME, TEMPORARY, UNKNOWN, Word
