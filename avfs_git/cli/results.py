@@ -87,6 +87,39 @@ class HookAnswer(TypedDict):
     """The document or the path that the harness gets on standard output; empty where it hears nothing."""
 
 
+class SetupChange(TypedDict):
+    """What `setup` does with a file."""
+
+    path: Path
+    action: str
+    """`create`, `change`, `remove`, or `keep` where nothing has to change."""
+    diff: str
+    """As a unified diff."""
+
+
+class SetupCheck(TypedDict):
+    """One part of what `setup --check` proves."""
+
+    part: str
+    passed: bool
+    detail: str
+
+
+class SetupResult(TypedDict):
+    """What `setup` does for a harness."""
+
+    harness: str
+    scope: str
+    """`project` or `user`."""
+    root: Path
+    changes: Sequence[SetupChange]
+    """Empty with `--check`."""
+    checks: Sequence[SetupCheck]
+    """Empty without `--check`."""
+    notes: Sequence[str]
+    """What avfs cannot do for this harness, and what the user has to do."""
+
+
 class ProgramRun(TypedDict):
     """What a program did in a fork of its own: what `run` gives."""
 

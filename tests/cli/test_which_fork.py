@@ -497,6 +497,7 @@ ELSEWHERE = {
     "fork dir",
     "mcp",
     "schema",
+    "setup",
     "vault create",
     "vault delete",
     "vault fork",

@@ -18,7 +18,7 @@ _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema"})
 _OF_A_FORK = frozenset(
     {
         *("add", "checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
-        *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp"),
+        *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "run"),
         *("ls", "cat", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
     }
 )

@@ -136,7 +136,7 @@ def _remove_tree(state: State, event: Event) -> None:
     session = state.avfs.session_at(event.worktree) if event.worktree else None
     if session is None or os.fspath(session.path) != os.path.realpath(event.worktree):
         return
-    os.chdir("/")  # this process must not be the one that uses it
+    os.chdir("/")  # this process must not use the mount
     vault, fork = session.vault, session.fork
     workspace = vault.workspace(fork)
     workspace.checkpoint(description=f"end of the working tree {fork}", step=True)

@@ -44,7 +44,7 @@ def command(state: State, words: tuple[str, ...], name: str | None, resume: str 
     if not argv:
         raise BadUsage("a program is needed, as in `avfs run -- claude`")
     if name is not None and resume is not None:
-        raise BadUsage("--name is for a new fork, --resume for one that exists", hint="Give one of them.")
+        raise BadUsage("--name is for a new fork, --resume for an existing fork", hint="Give one of them.")
     from avfs_git.session.serve.nursery_client import let_go, starting_early  # noqa: PLC0415 - not for the help
 
     try:

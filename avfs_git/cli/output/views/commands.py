@@ -11,7 +11,7 @@ from avfs_git.proxy.exec.envelope import ExecPlan
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import CommandSession, HookAnswer, ProgramRun, Served
+    from avfs_git.cli.results import CommandSession, HookAnswer, ProgramRun, Served, SetupResult
     from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
@@ -55,6 +55,28 @@ _NEXT = {
 def hook(text: TextOutput, result: HookAnswer) -> None:
     """Give the harness what it reads, and nothing else."""
     text.raw(result["answer"].encode("utf-8", "surrogateescape"))
+
+
+def setup(text: TextOutput, result: SetupResult) -> None:
+    """Show the changes as a patch, or what was checked; then what else there is to know."""
+    for change in result["changes"]:
+        text.patch(change["diff"].encode("utf-8", "surrogateescape"))
+    done = {"create": "Created", "change": "Changed", "remove": "Removed"}
+    if text.request.get("dry_run"):
+        done = {action: f"Would {action}" for action in done}
+    changed = [change for change in result["changes"] if change["action"] != "keep"]
+    for change in changed:
+        text.line(f"{done[change['action']]} ", quote_path(os.fsencode(change["path"])))
+    if result["changes"] and not changed:
+        text.line("Nothing to change")
+    for check in result["checks"]:
+        text.line(
+            ("ok: " if check["passed"] else "failed: ", "green" if check["passed"] else "red"),
+            check["part"],
+            f" ({check['detail']})",
+        )
+    for note in result["notes"]:
+        text.note(f"note: {note}")
 
 
 def run(text: TextOutput, result: ProgramRun) -> None:

@@ -1,0 +1,216 @@
+"""Editing JSON as text: one member of an object or one element of an array comes or goes, and every other character stays.
+
+Decided here: comments (`//`, `/* */`) and commas before a closing bracket are understood, as the editors' own files have them;
+the layout of what is put in follows that of its neighbours. What was put into a file is taken out again to the character, with
+containers that it leaves empty. Pure functions; `cli.harness.edits` calls them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from avfs_git.errors import InvalidInput
+
+_SPACE = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
+_DEEPEST = 100
+
+
+class Unreadable(InvalidInput):
+    """A text is not JSON."""
+
+    def __init__(self, text: str, at: int, what: str) -> None:
+        self.line = text.count("\n", 0, at) + 1
+        super().__init__(f"line {self.line} is not JSON: {what}")
+
+
+class Part(NamedTuple):
+    """A member of an object, or an element of an array, without a key."""
+
+    key: str
+    start: int
+    """Of the key, or of the element."""
+    node: Node
+
+
+class Node(NamedTuple):
+    """A value and where it is in the text."""
+
+    start: int
+    end: int
+    value: object
+    parts: tuple[Part, ...] = ()
+
+
+def parse(text: str) -> Node:
+    """Read a document.
+
+    Raises:
+        Unreadable: If the text is not JSON.
+    """
+    node = _read(text, _skip(text, 0), 0)
+    if (rest := _skip(text, node.end)) < len(text):
+        raise Unreadable(text, rest, "something stands behind the end")
+    return node
+
+
+def get(text: str, path: Sequence[str]) -> object:
+    """Give the value at a path; None where nothing is."""
+    node, missing = _descend(text, path)
+    return None if missing else node.value
+
+
+def put(text: str, path: Sequence[str], value: object) -> str:
+    """Add a member to an object, unless it has one of that name; make missing objects above it."""
+    node, missing = _descend(text, path[:-1])
+    key = (*missing, path[-1])[0]
+    for name in reversed([*missing[1:], path[-1]] if missing else []):
+        value = {name: value}
+    return text if _find(node, key) is not None else _insert(text, node, value, key=key)
+
+
+def append(text: str, path: Sequence[str], value: object) -> str:
+    """Add an element to the array at a path, unless it has it; make a missing array."""
+    node, missing = _descend(text, path)
+    if missing:
+        return put(text, path, [value])
+    _require(text, node, list)
+    return text if any(part.node.value == value for part in node.parts) else _insert(text, node, value)
+
+
+def drop(text: str, path: Sequence[str], value: object = None) -> str:
+    """Take out a member or, with `value`, an equal element of the array there; and what that leaves empty above it."""
+    above = path if value is not None else path[:-1]
+    node, missing = _descend(text, above)
+    if missing:
+        return text
+    wanted = [part.node.value == value if value is not None else part.key == path[-1] for part in node.parts]
+    if True not in wanted:
+        return text
+    at = wanted.index(True)
+    if len(node.parts) == 1 and above:
+        return drop(text, above)
+    part = node.parts[at]
+    if len(node.parts) == 1:
+        comment = text[node.start + 1 : part.start].rstrip()
+        return text[: node.start + 1] + (f"{comment}\n" if comment else "") + text[node.end - 1 :]
+    if at == 0:  # up to the next one
+        return text[: part.start] + text[node.parts[1].start :]
+    # From the end of the one before: that is where it was put in.
+    return text[: node.parts[at - 1].node.end] + text[part.node.end :]
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found is not None else at
+
+
+def _read(text: str, at: int, depth: int) -> Node:
+    if depth > _DEEPEST:
+        raise Unreadable(text, at, "it is nested too deeply")
+    first = text[at : at + 1]
+    if first in ("{", "["):
+        return _read_container(text, at, depth)
+    if first == '"':
+        value, end = _read_string(text, at)
+        return Node(at, end, value)
+    found = _SCALAR.match(text, at)
+    if found is None:
+        raise Unreadable(text, at, "a value is missing" if first in ("", ",", "]", "}") else f"it has {first!r}")
+    try:
+        return Node(at, found.end(), json.loads(found[0]))
+    except ValueError as error:
+        raise Unreadable(text, at, f"{found[0]} is no number") from error
+
+
+def _read_string(text: str, at: int) -> tuple[str, int]:
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, at)
+    except ValueError as error:
+        raise Unreadable(text, at, "a text does not end, or holds what it may not") from error
+    return str(value), end
+
+
+def _read_container(text: str, at: int, depth: int) -> Node:
+    is_object = text[at] == "{"
+    closing = "}" if is_object else "]"
+    parts: list[Part] = []
+    here = _skip(text, at + 1)
+    while text[here : here + 1] != closing:
+        key, start = "", here
+        if is_object:
+            if text[here : here + 1] != '"':
+                raise Unreadable(text, here, "a name in quotes is missing" if here < len(text) else f"{closing} is missing")
+            key, here = _read_string(text, here)
+            here = _skip(text, here)
+            if text[here : here + 1] != ":":
+                raise Unreadable(text, here, f"a colon is missing behind {key!r}")
+            here = _skip(text, here + 1)
+        node = _read(text, here, depth + 1)
+        parts.append(Part(key, start, node))
+        here = _skip(text, node.end)
+        if text[here : here + 1] == ",":
+            here = _skip(text, here + 1)
+        elif text[here : here + 1] != closing:
+            raise Unreadable(text, here, f"a comma or {closing} is missing")
+    value: object = {part.key: part.node.value for part in parts} if is_object else [part.node.value for part in parts]
+    return Node(at, here + 1, value, tuple(parts))
+
+
+def _find(node: Node, key: str) -> Part | None:
+    return next((part for part in reversed(node.parts) if part.key == key), None)  # of several, programs take the last
+
+
+def _descend(text: str, path: Sequence[str]) -> tuple[Node, tuple[str, ...]]:
+    """Follow a path; give the last node that is there, and the names that are missing below it."""
+    node = parse(text)
+    for depth, key in enumerate(path):
+        _require(text, node, dict)
+        found = _find(node, key)
+        if found is None:
+            return node, tuple(path[depth:])
+        node = found.node
+    return node, ()
+
+
+def _require(text: str, node: Node, kind: type) -> None:
+    if not isinstance(node.value, kind):
+        raise Unreadable(text, node.start, f"{'an object' if kind is dict else 'a list'} is needed there")
+
+
+def _insert(text: str, node: Node, value: object, *, key: str | None = None) -> str:
+    """Put a part at the end of a container."""
+    if key is not None:
+        _require(text, node, dict)
+    name = "" if key is None else f"{json.dumps(key, ensure_ascii=False)}: "
+    unit = _unit(text)
+    if not node.parts:
+        outer = _indent_at(text, node.start)
+        inner = text[node.start + 1 : node.end - 1]
+        body = f"\n{outer}{unit}{name}{_spell(value, outer + unit, unit)}\n{outer}"
+        return text[: node.start + 1] + inner.rstrip() + body + text[node.end - 1 :]
+    last = node.parts[-1]
+    if "\n" not in text[node.start : node.parts[0].start]:  # on one line
+        spelled = json.dumps(value, ensure_ascii=False)
+        return f"{text[: last.node.end]}, {name}{spelled}{text[last.node.end :]}"
+    indent = _indent_at(text, last.start)
+    return f"{text[: last.node.end]},\n{indent}{name}{_spell(value, indent, unit)}{text[last.node.end :]}"
+
+
+def _indent_at(text: str, at: int) -> str:
+    """Give the white space at the beginning of a line."""
+    line = text[text.rfind("\n", 0, at) + 1 : at]
+    return line[: len(line) - len(line.lstrip())]
+
+
+def _unit(text: str) -> str:
+    """Tell by how much a document indents: as its first line that does."""
+    found = re.search(r"\n([ \t]+)\S", text)
+    return found[1] if found is not None else "  "
+
+
+def _spell(value: object, indent: str, unit: str) -> str:
+    return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", f"\n{indent}")

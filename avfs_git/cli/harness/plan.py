@@ -1,0 +1,190 @@
+"""What `avfs setup` puts where, for each harness.
+
+Decided here: the files that a harness reads, for a project and for a user, and what avfs has to say in each; and what it cannot
+do for a harness. Hooks are registered as one text for a shell: a harness that does not know a separate list of arguments would
+run `avfs` without any. Pure but for reading the package's own skill; `cli.commands.running.setup` calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from avfs_git.cli.harness.edits import Edit, JsonElement, JsonMember, MarkedBlock, TomlTable, WholeFile
+
+NAMES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
+_TIMEOUT_S = 30
+_SERVER = {"command": "avfs", "args": ["mcp"]}
+_BODY = """\
+## avfs
+
+In an avfs live tree (`AVFS_FORK` is set, or `avfs status` works) every step can be undone:
+
+- Before risky work make a fork: `avfs fork . ../NAME`, work there, end it with `avfs end ../NAME`.
+- `avfs checkpoint save LABEL` saves a state, ignored files included; `avfs undo` takes back the last operation with its files.
+- If the policy refuses a command, do not rephrase it: ask the person, or run it with `avfs exec --json -c '…'`.
+
+The skill `avfs` has the rest.
+"""
+
+
+class Plan(NamedTuple):
+    """What a harness gets."""
+
+    edits: Sequence[Edit]
+    notes: Sequence[str]
+    """What avfs cannot do for it, and what the user has to do."""
+
+
+def read_skill() -> str:
+    """Read the skill that teaches agents the use of avfs."""
+    return (files("avfs_git") / "integrations" / "claude" / "skills" / "avfs" / "SKILL.md").read_text("utf-8")
+
+
+def claude_hooks() -> dict[str, list[dict[str, object]]]:
+    """Give the hooks of Claude Code, by event."""
+    return {
+        "PreToolUse": [_group("claude", "Bash")],
+        "PostToolUse": [_group("claude", "Bash|Edit|MultiEdit|Write|NotebookEdit|mcp__.*")],
+        **{event: [_group("claude")] for event in ("Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove")},
+    }
+
+
+def make_plan(harness: str, root: Path, *, is_user: bool) -> Plan:
+    """List what a harness gets.
+
+    Args:
+        harness: One of `NAMES`.
+        root: The project, or the home of the user.
+        is_user: Whether it is for all projects of the user.
+    """
+    edits, notes = _PLANS[harness](root, is_user)
+    if find_spec("mcp") is None:
+        notes.append("the MCP server needs more packages: `pip install 'avfs-git[mcp]'`")
+    return Plan(edits, notes)
+
+
+def _group(harness: str, matcher: str | None = None, *, timeout: int = _TIMEOUT_S) -> dict[str, object]:
+    hook = {"type": "command", "command": f"avfs hook {harness}", "timeout": timeout}
+    return {**({} if matcher is None else {"matcher": matcher}), "hooks": [hook]}
+
+
+def _add_hooks(path: Path, hooks: Mapping[str, Sequence[object]]) -> list[Edit]:
+    return [JsonElement(path, ("hooks", event), entry) for event, entries in hooks.items() for entry in entries]
+
+
+def _skill(directory: Path) -> Edit:
+    return WholeFile(directory / "skills" / "avfs" / "SKILL.md", read_skill())
+
+
+def _plan_claude(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+    own = root / ".claude"
+    notes = []
+    edits = _add_hooks(own / "settings.json", claude_hooks())
+    if is_user:
+        notes.append("for the MCP server run `claude mcp add --scope user avfs -- avfs mcp`: Claude Code writes that file itself")
+    else:
+        edits.append(JsonMember(root / ".mcp.json", ("mcpServers", "avfs"), _SERVER))
+    edits += [_skill(own), MarkedBlock((own if is_user else root) / "CLAUDE.md", _BODY)]
+    return edits, notes
+
+
+def _plan_codex(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+    own = root / ".codex"
+    hooks = {
+        "PreToolUse": [_group("codex", "Bash")],
+        "PostToolUse": [_group("codex", "Bash|apply_patch|mcp__.*")],
+        "Stop": [_group("codex")],
+    }
+    table = '[mcp_servers.avfs]\ncommand = "avfs"\nargs = ["mcp"]\n'
+    edits: list[Edit] = [
+        *_add_hooks(own / "hooks.json", hooks),
+        TomlTable(own / "config.toml", ("mcp_servers", "avfs"), table),
+        _skill(root / ".agents"),
+        MarkedBlock((own if is_user else root) / "AGENTS.md", _BODY),
+    ]
+    notes = [
+        "Codex asks once whether it may run the hooks: review them with `/hooks`",
+        "a hook of Codex cannot ask a person: a command that needs an approval is refused, with the way to ask for one",
+        "Codex does not let a hook make its working trees: start it with `avfs run -- codex`",
+    ]
+    return edits, notes
+
+
+def _plan_gemini(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+    own = root / ".gemini"
+    hooks = {
+        "BeforeTool": [_group("gemini", "run_shell_command", timeout=_TIMEOUT_S * 1000)],
+        "AfterTool": [_group("gemini", "run_shell_command|write_file|replace|mcp_.*", timeout=_TIMEOUT_S * 1000)],
+        "AfterAgent": [_group("gemini", timeout=_TIMEOUT_S * 1000)],
+    }
+    edits: list[Edit] = [
+        *_add_hooks(own / "settings.json", hooks),
+        JsonMember(own / "settings.json", ("mcpServers", "avfs"), _SERVER),
+        _skill(root / ".agents"),
+        MarkedBlock((own if is_user else root) / "GEMINI.md", _BODY),
+    ]
+    notes = [
+        "a command that needs an approval is refused, with the way to ask for one",
+        "Gemini CLI has no hook that makes working trees: start it with `avfs run -- gemini`",
+    ]
+    return edits, notes
+
+
+def _plan_cursor(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+    own = root / ".cursor"
+    events = ("beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop")
+    edits: list[Edit] = [
+        JsonMember(own / "hooks.json", ("version",), 1, stays=True),
+        *_add_hooks(own / "hooks.json", {event: [{"command": "avfs hook cursor"}] for event in events}),
+        JsonMember(own / "mcp.json", ("mcpServers", "avfs"), _SERVER),
+        _skill(own),
+    ]
+    notes = ["Cursor makes its own working trees, without ignored files: open the directory of a fork instead"]
+    if is_user:
+        notes.append("Cursor's rules for a user are in its settings, which no file holds: avfs writes none")
+    else:
+        edits.append(MarkedBlock(root / "AGENTS.md", _BODY))
+    return edits, notes
+
+
+def _plan_opencode(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+    own = root / ".config" / "opencode" if is_user else root
+    server = {"type": "local", "command": ["avfs", "mcp"], "enabled": True}
+    edits: list[Edit] = [
+        JsonMember(own / "opencode.json", ("mcp", "avfs"), server),
+        _skill(root / ".agents"),
+        MarkedBlock(own / "AGENTS.md", _BODY),
+    ]
+    return edits, [
+        "opencode runs no commands at its events: no checkpoint for each tool call, and no policy. `avfs run -- opencode`"
+    ]
+
+
+def _plan_vscode(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+    notes = ["VS Code's hooks are a preview, and avfs writes none: no checkpoint for each tool call, and no policy"]
+    if is_user:
+        return [_skill(root / ".agents")], [
+            *notes,
+            'for the MCP server run `code --add-mcp \'{"name":"avfs","command":"avfs","args":["mcp"]}\'`',
+        ]
+    server = {"type": "stdio", **_SERVER}
+    edits: list[Edit] = [
+        JsonMember(root / ".vscode" / "mcp.json", ("servers", "avfs"), server),
+        _skill(root / ".agents"),
+        MarkedBlock(root / "AGENTS.md", _BODY),
+    ]
+    return edits, notes
+
+
+_PLANS = {
+    "claude": _plan_claude,
+    "codex": _plan_codex,
+    "gemini": _plan_gemini,
+    "cursor": _plan_cursor,
+    "opencode": _plan_opencode,
+    "vscode": _plan_vscode,
+}

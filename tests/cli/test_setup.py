@@ -1,0 +1,200 @@
+"""`avfs setup`: what it writes for each harness, into which files of others, and how it takes that back."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import avfs_git
+from avfs_git.cli.harness import plan
+from avfs_git.cli.table import VERBS
+from tests.support.cli import Cli
+
+INTEGRATIONS = Path(avfs_git.__file__).parent / "integrations"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project, which is the current directory."""
+    place = tmp_path / "shop"
+    (place / "src").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", "."], cwd=place, check=True)
+    monkeypatch.chdir(place)
+    return place
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    found = (path for path in sorted(root.rglob("*")) if path.is_file() and ".git" not in path.relative_to(root).parts)
+    return {str(path.relative_to(root)): path.read_bytes() for path in found}
+
+
+_THEIRS = {
+    ".claude/settings.json": '{\n\t"hooks": {\n\t\t"Stop": [\n\t\t\t{"hooks": []}\n\t\t]\n\t}\n}\n',
+    ".mcp.json": '{"mcpServers": {"other": {"command": "x"}}}',
+    "CLAUDE.md": "# Shop\n\nBe brief.",
+    "AGENTS.md": "# Shop\n",
+    "GEMINI.md": "\n",
+    ".codex/config.toml": 'model = "m"  # ours\n\n[mcp_servers.other]\ncommand = "x"',
+    ".codex/hooks.json": "{}\n",
+    ".gemini/settings.json": '{\n  // mine\n  "theme": "x", // the best\n}\n',
+    ".cursor/hooks.json": '{\n  "version": 1,\n  "hooks": {\n    "stop": [\n      { "command": "x" }\n    ]\n  }\n}\n',
+    ".cursor/mcp.json": '{"mcpServers": {"other": {}}}\n',
+    "opencode.json": '{"$schema": "https://opencode.ai/config.json"}',
+    ".vscode/mcp.json": '{\n    "servers": {\n        "other": {"url": "http://x"},\n    },\n    "inputs": []\n}\n',
+}
+
+
+@pytest.mark.parametrize("harness", plan.NAMES)
+@pytest.mark.parametrize("theirs", [False, True], ids=["new", "merged"])
+@pytest.mark.parametrize("scope", ["--project", "--user"])
+def test_what_it_writes_can_be_taken_back_exactly(
+    cli: Cli, project: Path, hermetic: Path, harness: str, theirs: bool, scope: str
+) -> None:
+    """To the byte, and to no file where there was none; a second time changes nothing, and a dry run never."""
+    root = hermetic if scope == "--user" else project
+    if theirs:
+        for name, text in _THEIRS.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+    before = _files(root)
+
+    assert "Would " in cli("setup", harness, scope, "--dry-run").ok().text
+    assert _files(root) == before
+    found = cli("setup", harness, scope, "--json").ok().result
+    after = _files(root)
+    assert {str(Path(change["path"]).relative_to(root)) for change in found["changes"]} == {
+        name for name in after if after[name] != before.get(name)
+    }
+    assert not {name for name in before if name not in after}
+    assert {change["action"] for change in cli("setup", harness, scope, "--json").ok().result["changes"]} == {"keep"}
+    cli("setup", harness, scope, "--remove").ok()
+    expected = {name: data for name, data in before.items() if data != b"{}\n"}
+    assert {name: data for name, data in _files(root).items() if data != b"{}\n"} == expected
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_what_claude_code_reads(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the whole project, from any directory in it; the plug-in has the same hooks."""
+    monkeypatch.chdir(project / "src")
+    cli("setup", "claude").ok()
+    hooks = _read(project / ".claude" / "settings.json")["hooks"]
+    assert hooks["PreToolUse"] == [
+        {"matcher": "Bash", "hooks": [{"type": "command", "command": "avfs hook claude", "timeout": 30}]}
+    ]
+    assert {"PostToolUse", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove"} < set(hooks)
+    assert "avfs checkpoint save" in (project / "CLAUDE.md").read_text()
+    assert (project / ".claude" / "skills" / "avfs" / "SKILL.md").read_text() == plan.read_skill()
+    assert _read(project / ".mcp.json") == {"mcpServers": {"avfs": {"command": "avfs", "args": ["mcp"]}}}
+
+    assert _read(INTEGRATIONS / "claude" / "hooks" / "hooks.json") == {"hooks": hooks}
+    plugin, market = (
+        _read(INTEGRATIONS / "claude" / ".claude-plugin" / "plugin.json"),
+        INTEGRATIONS / ".claude-plugin" / "marketplace.json",
+    )
+    assert (plugin["name"], plugin["version"]) == ("avfs", avfs_git.__version__)
+    [listed] = _read(market)["plugins"]
+    assert (INTEGRATIONS / listed["source"] / ".claude-plugin" / "plugin.json").is_file()
+    assert _read(INTEGRATIONS / "claude" / ".mcp.json")["mcpServers"]["avfs"]["args"] == ["mcp"]
+
+
+def test_what_codex_and_cursor_read(cli: Cli, project: Path) -> None:
+    """Keys that they know, and no others."""
+    (project / ".codex").mkdir()
+    (project / ".codex" / "config.toml").write_text(_THEIRS[".codex/config.toml"])
+    cli("setup", "codex").ok()
+    cli("setup", "cursor").ok()
+    hooks = _read(project / ".codex" / "hooks.json")
+    assert set(hooks) == {"hooks"}
+    assert set(hooks["hooks"]) == {"PreToolUse", "PostToolUse", "Stop"}
+    config = tomllib.loads((project / ".codex" / "config.toml").read_text())
+    assert config["mcp_servers"]["other"] == {"command": "x"}
+    cursor = _read(project / ".cursor" / "hooks.json")
+    assert cursor["version"] == 1
+    assert set(cursor["hooks"]) == {"beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop"}
+    assert "ask" in "".join(cli("setup", "codex", "--json").result["notes"])
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_nothing_changes(cli: Cli, project: Path) -> None:
+    """With the line; also where another file was to be changed first."""
+    (project / ".claude").mkdir()
+    (project / "CLAUDE.md").write_text("<!-- avfs:begin -->\nhalf a block\n")
+    before = _files(project)
+    ran = cli("setup", "claude")
+    assert (ran.status, "line 1" in ran.stderr) == (2, True)
+    assert _files(project) == before
+    (project / "CLAUDE.md").unlink()
+    (project / ".claude" / "settings.json").write_text('{\n  "a": 1,\n  b: 2\n}\n')
+    before = _files(project)
+    for more in ([], ["--remove"], ["--dry-run"]):
+        ran = cli("setup", "claude", *more)
+        assert (ran.status, "settings.json' is left as it is: line 3" in ran.stderr) == (2, True)
+    (project / ".claude" / "settings.json").write_text('{"hooks": []}')
+    assert cli("setup", "claude").status == 2
+    (project / ".claude" / "settings.json").write_bytes(b"\xff")
+    assert "not UTF-8" in cli("setup", "claude").stderr
+
+
+def test_links_modes_and_what_the_user_wrote_stay(cli: Cli, project: Path) -> None:
+    """A link is followed, permissions stay, and an entry of that name that the user made is the user's."""
+    (project / "AGENTS.md").write_text("# Shop\n")
+    (project / "CLAUDE.md").symlink_to("AGENTS.md")
+    (project / ".claude").mkdir()
+    (project / ".claude" / "settings.json").write_text("{}")
+    (project / ".claude" / "settings.json").chmod(0o600)
+    (project / ".mcp.json").write_text('{"mcpServers": {"avfs": {"command": "/opt/avfs", "args": ["mcp"]}}}')
+    cli("setup", "claude").ok()
+    assert (project / "CLAUDE.md").is_symlink()
+    assert "avfs:begin" in (project / "AGENTS.md").read_text()
+    assert (project / ".claude" / "settings.json").stat().st_mode & 0o777 == 0o600
+    cli("setup", "claude", "--remove").ok()
+    assert (project / "AGENTS.md").read_text() == "# Shop\n"
+    assert _read(project / ".mcp.json")["mcpServers"]["avfs"]["command"] == "/opt/avfs"
+    assert cli("setup", "claude", "--check", "--remove").status == 2
+    assert cli("setup", "nosuch").status == 2
+
+
+def test_check_proves_each_part(cli: Cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails before, and where the program is not found; then the hook is run with an event."""
+    program = tmp_path / "bin" / "avfs"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m avfs_git "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", str(Path(avfs_git.__file__).parents[1]))
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    missing = cli("setup", "claude", "--check", "--json")
+    assert missing.status == 1
+    assert not all(check["passed"] for check in missing.result["checks"])
+    cli("setup", "claude").ok()
+    found = {check["part"]: check for check in cli("setup", "claude", "--check", "--json").result["checks"]}
+    assert found["hook PreToolUse is registered"]["passed"]
+    assert found["`avfs hook claude` answers PreToolUse"]["passed"], found
+    program.write_text("#!/bin/sh\necho broken >&2\nexit 3\n")
+    shown = cli("setup", "claude", "--check")
+    assert shown.status == 1
+    assert "failed: `avfs hook claude` answers PreToolUse (status 3: broken)" in shown.text
+    assert not (tmp_path / "home").exists()
+
+
+def test_the_skill_is_one_that_harnesses_take() -> None:
+    """Its head, its size, and commands that exist."""
+    text = plan.read_skill()
+    head = dict(line.split(": ", 1) for line in text.split("---\n")[1].splitlines())
+    assert head["name"] == "avfs"
+    assert len(head["description"]) <= 1024
+    assert len(text.splitlines()) < 200
+    named = {
+        words.split()[1] for words in text.replace("\n", " ").split("`") if words.startswith("avfs ") and len(words.split()) > 1
+    }
+    assert named
+    assert named <= set(VERBS)
