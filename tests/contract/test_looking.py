@@ -140,14 +140,16 @@ def test_looking_goes_on_beside_a_checkpoint(
         assert work.stat("file", with_oid=True).oid is not None
         assert [info.name for info in other.list_forks()]
         assert "workspace.busy" in {problem.code for problem in other.doctor().problems}
-        if backend is None:
-            work.export_path("file", mount_dir / "exported")
-            assert (mount_dir / "exported").read_bytes() == b"changed\n"
-            archive = io.BytesIO()
-            told = work.export_tar("/", archive)
-            with tarfile.open(fileobj=io.BytesIO(archive.getvalue())) as packed:
-                assert packed.getmember("file").size == 8
-            assert "workspace.in_use" in {warning.code for warning in told.warnings}
+        told = work.export_path("file", mount_dir / "exported")
+        assert (mount_dir / "exported").read_bytes() == b"changed\n"
+        assert "workspace.in_use" in {warning.code for warning in told.warnings}
+        work.export_path("/", mount_dir / "all")
+        assert {os.fsencode(entry.name) for entry in (mount_dir / "all").iterdir()} == expected | {b"dir"}
+        archive = io.BytesIO()
+        told = work.export_tar("/", archive)
+        with tarfile.open(fileobj=io.BytesIO(archive.getvalue())) as packed:
+            assert packed.getmember("file").size == 8
+        assert "workspace.in_use" in {warning.code for warning in told.warnings}
         log = [each.checkpoint for each in work.log()]
         for arguments in (["status"], ["diff"], ["ls"], ["cat", "file"], ["log"], ["fork", "info"]):
             assert avfs(*arguments)
@@ -183,7 +185,8 @@ def test_half_of_a_restore_is_shown_to_nobody(vault: Vault, start: Start, mount_
     with contextlib.ExitStack() as looking:
         asked = []
         with at_work(flag, partial(vault.workspace("work").restore, "main")):
-            for arguments in (["status"], ["cat", "file"], ["cat", "dir/other"]):
+            exported = os.fspath(mount_dir / "exported")
+            for arguments in (["status"], ["cat", "file"], ["cat", "dir/other"], ["export", "-r", "/", exported]):
                 ran = subprocess.Popen([*argv, *arguments], stdout=-1, stderr=-1, text=True)
                 asked.append(looking.enter_context(ran))
                 assert ran.stderr is not None
@@ -193,7 +196,10 @@ def test_half_of_a_restore_is_shown_to_nobody(vault: Vault, start: Start, mount_
         said = [ran.communicate()[0] for ran in asked]
 
     assert "Nothing to save" in said[0]
-    assert said[1:] == ["content\n", "other\n"]
+    assert said[1:3] == ["content\n", "other\n"]
+    assert (mount_dir / "exported" / "file").read_text() == "content\n"
+    assert sorted(os.listdir(mount_dir / "exported")) == ["dir", "file"]
+    assert not [name for name in os.listdir(mount_dir) if name.startswith(".avfs-")]
 
 
 @pytest.mark.usefixtures("person")

@@ -78,7 +78,19 @@ _Done = tuple[Any, Any, _After]
 class _Request:
     """Something that a client asked for."""
 
-    __slots__ = ("arguments", "client", "deadline", "flushes", "looks", "name", "number", "operation", "since_ns", "turn")
+    __slots__ = (
+        "arguments",
+        "client",
+        "deadline",
+        "flushes",
+        "has_begun",
+        "looks",
+        "name",
+        "number",
+        "operation",
+        "since_ns",
+        "turn",
+    )
 
     def __init__(self, client: Client, number: object, name: str, deadline: float) -> None:
         self.client = client
@@ -89,6 +101,8 @@ class _Request:
         self.arguments: dict[str, Any] = {}
         self.flushes = False
         """Whether the client answers `wire.FLUSH`."""
+        self.has_begun = False
+        """Whether a function has the descriptors among the arguments, and closes them."""
         self.looks = False
         """Whether it may be done beside another one, as it only looks."""
         self.turn = threading.Event()
@@ -179,20 +193,15 @@ class ControlServer:
 
     def _answer(self, client: Client, line: bytes, descriptors: list[int]) -> tuple[_Answer, _After]:
         """Do what a line asks for; give the answer, and what is to be done after it."""
+        incoming = wire.Incoming(descriptors)
+        request: _Request | None = None
         number: object = None
-        with contextlib.closing(wire.Incoming(descriptors)) as incoming:
-            try:
-                if client.is_apart:
-                    raise PeerRefused(self._opened.fork)
-                message = wire.unpack_message(line, incoming)
-                number = message.get("id")
-                request = _read_request(client, message, incoming)
-            except (PeerRefused, wire.NotUnderstood) as error:
-                client.is_over = True
-                refusal = error if isinstance(error, PeerRefused) else RequestNotUnderstood(str(error))
-                return wire.pack_error(None, refusal), None
-            except InvalidInput as error:  # it is a message, but nothing here can be meant
-                return wire.pack_error(number, error), None
+        try:
+            if client.is_apart:
+                raise PeerRefused(self._opened.fork)
+            message = wire.unpack_message(line, incoming)
+            number = message.get("id")
+            request = _read_request(client, message, incoming)
             if request.name == "hello":
                 client.umask = request.arguments["umask"] & 0o777
                 body = wire.codec_of(Served)[0](self._served, out := wire.Outgoing())
@@ -201,12 +210,21 @@ class ControlServer:
                 self._taken += 1
             try:
                 return self._take_turn(request)
-            except (SessionEnding, WorkspaceBusy) as error:
-                return wire.pack_error(number, error), None
             finally:
                 with self._lock:
                     self._taken -= 1
                     self._calm.notify_all()
+        except (PeerRefused, wire.NotUnderstood) as error:
+            client.is_over = True
+            refusal = error if isinstance(error, PeerRefused) else RequestNotUnderstood(str(error))
+            return wire.pack_error(None, refusal), None
+        except (InvalidInput, SessionEnding, WorkspaceBusy) as error:
+            return wire.pack_error(number, error), None
+        finally:
+            if request is not None and request.has_begun:
+                incoming.close()
+            else:
+                incoming.drop()
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
@@ -281,7 +299,7 @@ class ControlServer:
 
     def _look(self, request: _Request) -> _Done:
         """Do what only looks, beside another operation."""
-        operation = request.operation
+        operation, arguments = request.operation, request.arguments
         assert operation is not None  # noqa: S101 - else it has no time for that
         encode = wire.codec_of(operation.signature[1])[0]
 
@@ -289,9 +307,14 @@ class ControlServer:
             encode(result, unused := wire.Outgoing())
             close_all(unused.handles)
 
+        def look(looking: OpenWorkspace) -> object:
+            # A function closes what it is given, and may be called again.
+            given = {key: Handle(os.dup(value.fd)) if isinstance(value, Handle) else value for key, value in arguments.items()}
+            return operation.function(looking, **given)
+
         result = look_beside(
             self._opened,
-            lambda looking: operation.function(looking, **request.arguments),
+            look,
             flush=partial(self._have_flushed, request.client) if request.flushes else None,
             discard=discard,
         )
@@ -302,7 +325,13 @@ class ControlServer:
         operation, arguments = request.operation, request.arguments
         self._opened.flush_pages = partial(self._have_flushed, request.client) if request.flushes else None
         if operation is not None:
-            return self._change(lambda: operation.function(self._opened, **arguments), operation), operation.signature[1], None
+            function = operation.function
+
+            def begin() -> object:
+                request.has_begun = True
+                return function(self._opened, **arguments)
+
+            return self._change(begin, operation), operation.signature[1], None
         if request.name == "invalidate":
             if self._kernel is not None:
                 _invalidate(self._opened.merged, self._kernel, arguments["paths"])
@@ -387,9 +416,7 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
         request.arguments = {key: wire.codec_of(hints[key])[1](value, incoming) for key, value in given.items()}
     except wire.NotUnderstood as error:
         raise InvalidInput(f"an argument of '{name}' cannot be read: {error}") from error
-    # What takes over a descriptor is done once.
-    is_look = request.operation is not None and request.operation.only_looks((), request.arguments)
-    request.looks = is_look and Handle not in hints.values()
+    request.looks = request.operation is not None and request.operation.only_looks((), request.arguments)
     return request
 
 

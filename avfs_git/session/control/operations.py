@@ -574,9 +574,10 @@ def export_opened(
         if below.is_absolute() or ".." in below.parts:
             raise InvalidInput("an export goes to a path below the directory that is handed over")
         destination = Path(f"/proc/self/fd/{place.fd}") / below
-        return transfer.export_path(
+        result = transfer.export_path(
             opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, shown=shown
         )
+        return _tell(opened, result)
     finally:
         os.close(place.fd)
 
@@ -591,4 +592,4 @@ def export_tar(opened: OpenWorkspace, path: TreePath) -> tuple[TransferResult, H
     except BaseException:
         os.close(fd)
         raise
-    return result, Handle(fd)
+    return _tell(opened, result), Handle(fd)

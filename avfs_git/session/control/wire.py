@@ -151,6 +151,11 @@ class Incoming:
         self._taken.add(number)
         return self._descriptors[number]
 
+    def drop(self) -> None:
+        """Close everything, also what was taken: no function has had it. A second call does nothing."""
+        self._taken.clear()
+        self.close()
+
     def close(self) -> None:
         """Close what was not taken. A second call does nothing."""
         for number, fd in enumerate(self._descriptors):

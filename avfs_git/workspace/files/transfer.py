@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -27,6 +27,7 @@ from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.files.files import translate_os_error
+from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import find_own
 
@@ -318,22 +319,54 @@ def export_path(
         except OSError as error:
             raise translate_os_error(error, path, "read the workspace") from error
         with host_errors(f"export to '{named}'"):
-            if not node.is_dir:
-                if destination.is_dir():
-                    destination = destination / os.fsdecode(split(path)[1])
+            if node.is_dir and not recursive:
+                raise PathUnsuitable(b"/" + path, "is a directory; export it with `-r`")
+            if not node.is_dir and destination.is_dir():
+                destination = destination / os.fsdecode(split(path)[1])
                 named = named if destination == given else named / destination.name
-                directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+            def copy(place: Path, *, is_new: bool) -> None:
+                if node.is_dir:
+                    place.mkdir(parents=True, exist_ok=True)
+                    _export_directory(merged, node, place, max_depth, overwrite, tally, is_new=is_new, every_link=every_link)
+                    return
+                directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    _export_file(merged, node, directory, os.fsencode(destination.name), os.fsencode(named), overwrite, tally)
+                    _export_file(merged, node, directory, os.fsencode(place.name), os.fsencode(named), overwrite, tally)
                 finally:
                     os.close(directory)
-            elif not recursive:
-                raise PathUnsuitable(b"/" + path, "is a directory; export it with `-r`")
+
+            if opened.confirm is None:
+                copy(destination, is_new=not destination.exists())
             else:
-                is_new = not destination.exists()
-                destination.mkdir(parents=True, exist_ok=True)
-                _export_directory(merged, node, destination, max_depth, overwrite, tally, is_new=is_new, every_link=every_link)
+                _export_staged(opened.confirm, copy, destination, os.fsencode(named), is_dir=node.is_dir, overwrite=overwrite)
     return tally.result(show_path(path) or "/", str(named))
+
+
+def _export_staged(
+    confirm: Callable[[], None],
+    copy: Callable[..., None],
+    destination: Path,
+    named: bytes,
+    *,
+    is_dir: bool,
+    overwrite: bool,
+) -> None:
+    """Make a copy beside its destination, and move it there once what was read is confirmed."""
+    comes_into = is_dir and destination.is_dir()
+    if not is_dir:
+        directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            check_free(directory, os.fsencode(destination.name), named, overwrite=overwrite)
+        finally:
+            os.close(directory)
+    with staging_directory(destination) as staging:
+        copy(staging if comes_into else staging / destination.name, is_new=not comes_into)
+        confirm()
+        target = destination if comes_into else destination.parent
+        if is_dir:
+            target.mkdir(parents=True, exist_ok=True)
+        move_into(staging, target, overwrite=overwrite)
 
 
 def _export_directory(
@@ -386,17 +419,10 @@ def _export_directory(
 @contextlib.contextmanager
 def _placing(directory: int, name: bytes, path: bytes, overwrite: bool) -> Iterator[bytes]:
     """Give a block the name to make something under, and let it take the place of what is there once it is whole."""
-    making = name
-    with contextlib.suppress(FileNotFoundError):
-        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISDIR(there.st_mode):
-            raise PathUnsuitable(path, "is a directory at the destination")
-        if not overwrite:
-            raise PathUnsuitable(path, "is already at the destination; export with `--overwrite` to replace it")
-        making = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
-    if making == name:
-        yield making
+    if check_free(directory, name, path, overwrite=overwrite):
+        yield name
         return
+    making = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
     try:
         yield making
         os.rename(making, name, src_dir_fd=directory, dst_dir_fd=directory)

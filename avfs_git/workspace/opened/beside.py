@@ -44,6 +44,36 @@ class Disturbed(Exception):
     """What was looked at belongs to no single state."""
 
 
+class _State:
+    """A state of a workspace that is looked at."""
+
+    def __init__(self, served: OpenWorkspace) -> None:
+        """Note where the workspace is now."""
+        self._served = served
+        self.count = served.standstill.count
+        self._head = served.vault.read_head(served.fork)
+        self.is_confirmed = False
+
+    def lasts(self) -> bool:
+        """Whether nothing but programs has changed the workspace since."""
+        standstill = self._served.standstill
+        return (
+            standstill.count == self.count
+            and not standstill.is_moving
+            and self._served.vault.read_head(self._served.fork) == self._head
+        )
+
+    def confirm(self) -> None:
+        """Make sure that it lasts until now.
+
+        Raises:
+            Disturbed: If it does not.
+        """
+        if not self.lasts():
+            raise Disturbed
+        self.is_confirmed = True
+
+
 class Following:
     """What changes in a served tree while it is looked at; as a context, the guard of that tree."""
 
@@ -125,22 +155,23 @@ def look_beside(
     Raises:
         Disturbed: If each of some tries was.
     """
-    vault, fork, standstill = served.vault, served.fork, served.standstill
+    standstill = served.standstill
     for _ in range(_TRIES):
         if standstill.is_moving:
             with served.merged.guard:
                 pass
-        count, head = standstill.count, vault.read_head(fork)
+        state = _State(served)
         try:
-            with _opened(served, count, flush) as looking:
+            with _opened(served, state.count, flush) as looking:
+                looking.confirm = state.confirm
                 result = action(looking)
         except (Disturbed, FileChanging):
             continue
         except (AvfsError, OSError):
-            if standstill.count == count:
+            if state.is_confirmed or standstill.count == state.count:
                 raise
             continue
-        if standstill.count == count and not standstill.is_moving and vault.read_head(fork) == head:
+        if state.is_confirmed or state.lasts():
             return result
         discard(result)
     raise Disturbed

@@ -103,6 +103,8 @@ class OpenWorkspace:
         """The epoch of the lock up to which what is in memory holds; -1 for none of it."""
         self.flush_pages: Flush | None = None
         """Writes out the pages of a served tree that programs have mapped and changed; set for one operation."""
+        self.confirm: Callable[[], None] | None = None
+        """Of a look beside an operation: makes sure that what was read is one state, before something is made of it."""
         self.standstill = Standstill()
         self.is_copied_out = False
         """Whether this process has a command run in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""
