@@ -21,13 +21,13 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.shield import Mounts, make_readonly, shield_vault
 from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, remove_root, start_runner
 from avfs_git.errors import FuseUnavailable, HostError, MountError
-from avfs_git.host.mounts.overlayfs import clear_volatile
+from avfs_git.host.mounts.overlayfs import clear_volatile, mark_options
 from avfs_git.host.processes.runner_handle import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
 from avfs_git.paths import oid_of
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 
-_OPTIONS = ("userxattr", "index=off", "volatile")
+_VOLATILE = "volatile"
 _ATTEMPTS = 50
 _PAUSE_S = 0.02
 
@@ -92,7 +92,8 @@ class OverlayBackend:
             device=device,
             upper=opened.layout.upper,
             work=opened.layout.work,
-            options=_OPTIONS,
+            options=(*mark_options(opened.upper.marks.is_trusted), _VOLATILE),
+            renames_all=opened.upper.marks.is_trusted,
         )
         above = (file_mount(link, self.root / ".git"),) if link is not None else ()
         self._shield = shield_vault(opened, self.root)

@@ -49,7 +49,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
-from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored, find_redirected
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
@@ -235,6 +235,7 @@ class _Place:
     __slots__ = (
         "_captured",
         "_fingerprints",
+        "_lower",
         "_oid",
         "_path",
         "_stored",
@@ -262,6 +263,7 @@ class _Place:
         walk.bound.meet(len(entries))
         self._walk = walk
         self._path = path
+        self._lower = lower
         self._stored = _NOTHING_STORED if lower is None else walk.lower.read_stored(lower)
         self._upper = {found.name: found for found in walk.upper.list_dir(path)} if in_upper else _NO_FILES
         self._captured = walk.read_tree(captured) if in_upper and captured is not None else _NO_TREE
@@ -274,9 +276,12 @@ class _Place:
     def enter(self, name: bytes, oid: Oid, count: int) -> _Place:
         """Go into a directory."""
         found = self._upper.get(name)
-        below = self._walk.lower.child_dir(self._stored, name)
-        if found is not None and (found.kind != DIRECTORY or found.opaque):
+        if found is not None and found.redirect is not None:
+            below: LowerEntry | None = find_redirected(self._walk.lower, self._lower, found.redirect, join(self._path, name))
+        elif found is not None and (found.kind != DIRECTORY or found.opaque):
             below = None
+        else:
+            below = self._walk.lower.child_dir(self._stored, name)
         mode, captured = self._captured.get(name, (0, None))
         return _Place(
             self._walk,
@@ -299,6 +304,6 @@ class _Place:
             return make_stat(mode, self._walk.size_of(oid), self._stored.mtime_ns(name, self._walk.lower.default_mtime_ns))
         if found.kind not in (FILE, SYMLINK) or self._captured.get(name) != (mode, oid):
             return NO_STAT
-        if not is_same_entry(self._fingerprints.get(name), take_fingerprint(found.stat, opaque=found.opaque)):
+        if not is_same_entry(self._fingerprints.get(name), take_fingerprint(found.stat)):
             return NO_STAT
         return make_stat(mode, found.stat.st_size, found.stat.st_mtime_ns)

@@ -24,6 +24,7 @@ from avfs_git.sdk import Avfs, Session, Vault, Workspace
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount
 from tests.support.killed_session import work_through_deaths, work_through_kills
+from tests.support.shown import spell_for_users
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("root", "fuse", "overlayfs", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
@@ -533,8 +534,25 @@ def test_a_program_may_remove_the_link_of_git(work: Workspace, tree: Path) -> No
         assert (tree / ".git").read_text().startswith("gitdir: ")
 
 
-def test_base_directories_are_not_renamed(work: Workspace, tree: Path) -> None:
-    """The one thing in which overlayfs differs for every tool; tools copy then."""
+def test_base_directories_are_renamed(vault: Vault, work: Workspace, tree: Path) -> None:
+    """By the kernel, in one step; what shows it afterwards shows the same, and a checkpoint holds that."""
+    with work.mount(tree, backend="overlay"):
+        os.rename(tree / "d", tree / "e")
+        (tree / "e" / "below" / "beside").write_text("beside\n")
+        os.rename(tree / "e" / "below", tree / "deepest")
+        assert work.checkpoint().outcome == "created"
+        os.rename(tree / "deepest", tree / "e" / "again")
+    shown = {path: work.read(path) for path in ("e/again/deep", "e/again/beside")}
+    assert shown == {"e/again/deep": b"deep\n", "e/again/beside": b"beside\n"}
+    names = subprocess.run(
+        ["git", "ls-tree", "-r", "--name-only", "work"], cwd=vault.path, capture_output=True, check=True
+    ).stdout
+    assert names == b"deepest/beside\ndeepest/deep\nfile\n"
+
+
+def test_base_directories_of_other_layers_are_not_renamed(work: Workspace, tree: Path) -> None:
+    """Where the marks are those of ordinary users, overlayfs refuses that; tools copy then."""
+    spell_for_users(work)
     with work.mount(tree, backend="overlay"):
         with pytest.raises(OSError, match="cross-device") as caught:
             os.rename(tree / "d", tree / "e")

@@ -80,6 +80,19 @@ def _change_files(vault: Vault) -> None:
     work.write("uncommitted", UNCOMMITTED)
 
 
+def _move_directories(vault: Vault) -> None:
+    """Move directories of the base, one of them twice and one to where another was, and change files in them."""
+    work = vault.workspace("work")
+    work.move("build", "many/build")
+    work.write("many/build/new.o", b"beside what was moved\n")
+    work.move("many", "moved")
+    work.move("empty", "many")
+    work.checkpoint("moved")
+    work.move("moved/build", "build")
+    work.write("build/out.o", b"built again\n")
+    work.write("uncommitted", UNCOMMITTED)
+
+
 def _make_side(vault: Vault) -> None:
     """Make a fork that has parted from the other one."""
     side = vault.fork("side", source="work", at="one")
@@ -131,6 +144,7 @@ OPERATIONS = [
         "undo of a fork delete", lambda vault: vault.undo(fork="work"), lambda vault: vault.delete_fork("work"), back=_redo
     ),
     Operation("fold", lambda vault: vault.workspace("work").fold(), back=None, saves=True),
+    Operation("fold of moved directories", lambda v: v.workspace("work").fold(), _move_directories, back=None, saves=True),
     Operation("label delete", lambda vault: vault.workspace("work").delete_checkpoint("one")),
     Operation("merge", lambda vault: vault.workspace("work").merge("side"), _make_side, saves=True),
     Operation("merge that moves on", lambda vault: vault.workspace("work").merge("side"), _make_side_ahead),

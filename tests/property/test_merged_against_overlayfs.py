@@ -13,6 +13,8 @@ from hypothesis import note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from avfs_git.host.mounts.overlayfs import mark_options
+from avfs_git.vfs.layer.marks import TRUSTED, USER, Marks
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.merged import MergedTree
 from tests.support import sweep
@@ -22,22 +24,25 @@ from tests.support.trees import Described, DirectoryLower, describe_dir, describ
 
 pytestmark = pytest.mark.needs("overlayfs")
 
-_HINTS = {"user.overlay." + name for name in ("origin", "impure", "nlink", "uuid", "upper")}
+_HINTS = ("origin", "impure", "nlink", "uuid", "upper")
 
 
-def describe_upper(directory: Path, lower: Path) -> dict[bytes, Described]:
+def describe_upper(directory: Path, lower: Path, marks: Marks) -> dict[bytes, Described]:
     """Describe an upper layer, without the kernel's hints; a whiteout has nothing but its place.
 
     An opaque mark over nothing hides nothing. The kernel sets one before it tries to rename a directory, and leaves it when
-    the rename is refused, so such marks are left out.
+    the rename is refused, so such marks are left out. Where directories are redirected, the views say whether they are where
+    they should be: the kernel names one from the root or from the directory above, and may leave either in an opaque one.
     """
+    prefix = marks.opaque.decode().removesuffix("opaque")
+    always = {prefix + name for name in _HINTS} | ({prefix + "redirect", prefix + "opaque"} if marks.is_trusted else set())
     found: dict[bytes, Described] = {}
     for path, (kind, mode, content, xattrs, first, mtime_ns) in describe_dir(directory, times=True).items():
         if kind == stat.S_IFCHR:
             found[path] = ("whiteout",)
             continue
         assert isinstance(xattrs, list)
-        hints = _HINTS if os.path.isdir(os.path.join(os.fsencode(lower), path)) else _HINTS | {"user.overlay.opaque"}
+        hints = always if os.path.isdir(os.path.join(os.fsencode(lower), path)) else always | {prefix + "opaque"}
         found[path] = (kind, mode, content, [pair for pair in xattrs if pair[0] not in hints], first, mtime_ns)
     return found
 
@@ -64,7 +69,15 @@ def assert_same(ours: dict[bytes, Described], kernels: dict[bytes, Described], s
 
 
 class OverlayfsMachine(RuleBasedStateMachine):
-    """Takes every step in both, then compares the merged views and the upper layers, entry by entry."""
+    """Takes every step in both, then compares the merged views and the upper layers, entry by entry.
+
+    Attributes:
+        marks: How the marks of the upper layers are spelled.
+        options: How overlayfs is told so.
+    """
+
+    marks = USER
+    options = "userxattr"
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,11 +94,13 @@ class OverlayfsMachine(RuleBasedStateMachine):
             shutil.copystat(self.base / "lower", self.base / name)
         self.started_ns = time.time_ns() - 10**9
         self.mount("kernel-upper", "kernel-work")
-        self.tree = MergedTree(DirectoryLower(self.base / "lower"), UpperLayer(self.base / "upper", self.base / "work"))
+        self.tree = MergedTree(
+            DirectoryLower(self.base / "lower"), UpperLayer(self.base / "upper", self.base / "work", self.marks)
+        )
 
     def mount(self, upper: str, work: str) -> None:
         """Mount an upper layer over the lower one."""
-        layers = f"lowerdir={self.base}/lower,upperdir={self.base}/{upper},workdir={self.base}/{work},userxattr"
+        layers = f"lowerdir={self.base}/lower,upperdir={self.base}/{upper},workdir={self.base}/{work},{self.options}"
         assert mount("overlay", self.merged, "overlay", layers)
 
     @rule(several=st.lists(drafts(), min_size=1, max_size=8))
@@ -96,11 +111,13 @@ class OverlayfsMachine(RuleBasedStateMachine):
             note(f"{step}")
             expected = take_in_directory(self.merged, step)
             if expected == "EXDEV":
-                # The kernel does not rename a directory that has a lower part; we bring it up whole.
+                # The kernel does not rename a directory that has a lower part, unless it may redirect; we bring it up whole.
+                assert not self.marks.is_trusted
                 continue
             assert take_in_tree(self.tree, step) == expected, step
             self.compare_views()
-            ours, kernels = (describe_upper(self.base / name, self.base / "lower") for name in ("upper", "kernel-upper"))
+            places = (self.base / "upper", self.base / "kernel-upper")
+            ours, kernels = (describe_upper(place, self.base / "lower", self.marks) for place in places)
             assert_same(ours, kernels, self.started_ns, links=True)
 
     def compare_views(self) -> None:
@@ -130,5 +147,14 @@ class OverlayfsMachine(RuleBasedStateMachine):
         shutil.rmtree(self.base)
 
 
+class RedirectingMachine(OverlayfsMachine):
+    """The same where directories of the lower layer are renamed by marks, as root's overlayfs does it."""
+
+    marks = TRUSTED
+    options = ",".join(mark_options(is_trusted=True))
+
+
 OverlayfsMachine.TestCase.settings = settings(stateful_step_count=20, max_examples=40)
 OverlayfsTest = OverlayfsMachine.TestCase
+RedirectingMachine.TestCase.settings = OverlayfsMachine.TestCase.settings
+RedirectingTest = RedirectingMachine.TestCase

@@ -45,14 +45,11 @@ SHOWN = ("plain", *MOUNTED)
 
 _NO_NAME = "libfuse's high-level interface has no O_TMPFILE"
 _NO_DIRECTORY = "libfuse cannot name a directory that is removed"
-_LOWER_STAYS = "overlayfs gives EXDEV for renaming a directory of the lower layer"
 DIFFERENCES: dict[tuple[str, str], str] = {
     ("portable", "file without a name"): _NO_NAME,
     ("portable", "removed directory in use"): _NO_DIRECTORY,
     ("portable-user", "file without a name"): _NO_NAME,
     ("portable-user", "removed directory in use"): _NO_DIRECTORY,
-    ("overlay", "rename flags"): _LOWER_STAYS,
-    ("overlay", "attributes stay put"): _LOWER_STAYS,
     ("overlay", "renamed over while open"): "overlayfs shows a removed file of the lower layer with its old link count",
     ("overlay", "copied ranges"): "overlayfs gives EXDEV for copy_file_range between its layers",
 }

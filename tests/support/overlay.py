@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from avfs_git.host.mounts.overlayfs import mark_options
 from tests.support.capabilities import mount, unmount
 from tests.support.trees import Described, describe_dir
 
 
 @contextmanager
-def mounted(lower: Path, upper: Path, work: Path, point: Path) -> Iterator[None]:
-    """Mount an upper layer over a lower one, as an ordinary user's overlayfs would."""
-    assert mount("overlay", point, "overlay", f"lowerdir={lower},upperdir={upper},workdir={work},userxattr")
+def mounted(lower: Path, upper: Path, work: Path, point: Path, *, is_trusted: bool = False) -> Iterator[None]:
+    """Mount an upper layer over a lower one, as an ordinary user's overlayfs would, or root's with marks that only root reads."""
+    options = ",".join(mark_options(is_trusted))
+    assert mount("overlay", point, "overlay", f"lowerdir={lower},upperdir={upper},workdir={work},{options}")
     try:
         yield
     finally:

@@ -119,13 +119,23 @@ def mounted_layers(vault: Vault, lower: Path, point: Path) -> Iterator[None]:
     """Mount the layers of the fork `work`, for this thread and what it starts."""
     opened = opened_of(vault.workspace("work"))
     point.mkdir(exist_ok=True)
-    with private_mounts(), mounted(lower, opened.layout.upper, opened.layout.work, point):
+    upper, work, is_trusted = opened.layout.upper, opened.layout.work, opened.upper.marks.is_trusted
+    with private_mounts(), mounted(lower, upper, work, point, is_trusted=is_trusted):
         yield
 
 
 def opened_of(work: Workspace) -> OpenWorkspace:
     """Give what is open of a workspace."""
     return work._opened
+
+
+def spell_for_users(work: Workspace) -> None:
+    """Let the marks of an empty upper layer be those of ordinary users, where root made it."""
+    opened = opened_of(work)
+    for name in (b"user.avfs.marks", b"trusted.avfs.base"):
+        os.removexattr(opened.layout.root, name)
+    opened.layers.open(opened.state)
+    opened.mode.renew()
 
 
 @contextmanager

@@ -25,6 +25,18 @@ _ELSEWHERE: Final = "/proc"
 """A directory that is on no file system with an upper layer."""
 
 
+def mark_options(is_trusted: bool) -> tuple[str, ...]:
+    """Give the options for the marks of an upper layer.
+
+    Args:
+        is_trusted: Whether they are root's, so that the kernel renames directories of the lower layer. Each file keeps its own
+            content up there (`metacopy=off`): no reader of the layer has to look for it elsewhere.
+    """
+    if is_trusted:
+        return ("redirect_dir=on", "metacopy=off", "xino=auto", "index=off")
+    return ("userxattr", "index=off")
+
+
 def layer_options(lower: Sequence[Path], upper: Path, work: Path, options: Sequence[str]) -> str:
     """Spell the layers of an overlayfs, the topmost lower one first, and further options for mount(2)."""
     layers = ":".join(_escape(path, ",:") for path in lower)

@@ -128,7 +128,8 @@ def _make_mounts(steps: list[dict[str, Any]]) -> None:
         if what == "overlay":
             _check_lower(step)
             # By descriptor: what is mounted later may hide it, and renames look into it.
-            step["upper_fd"] = os.open(step["upper"], os.O_PATH)
+            if not step["renames_all"]:
+                step["upper_fd"] = os.open(step["upper"], os.O_PATH)
             _mount("mount overlayfs", "avfs", target, "overlay", _MS_NOSUID | _MS_NODEV, step["options"])
             _check_lower(step)  # once more: what was there before and after was there in between
         elif what == "readonly":
@@ -146,7 +147,8 @@ def _make_mounts(steps: list[dict[str, Any]]) -> None:
 
 
 def _find_overlay(steps: list[dict[str, Any]]) -> dict[str, Any] | None:
-    return next((step for step in steps if step["what"] == "overlay"), None)
+    """Find the overlayfs that refuses some renames."""
+    return next((step for step in steps if step["what"] == "overlay" and not step["renames_all"]), None)
 
 
 def _hide(target: str, kept: list[str], files: dict[str, bytes]) -> None:

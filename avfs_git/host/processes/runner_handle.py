@@ -84,14 +84,23 @@ class Isolation:
 
 
 def overlay_mount(
-    target: Path, *, lower: Sequence[Path], device: int | None, upper: Path, work: Path, options: Sequence[str]
+    target: Path,
+    *,
+    lower: Sequence[Path],
+    device: int | None,
+    upper: Path,
+    work: Path,
+    options: Sequence[str],
+    renames_all: bool = False,
 ) -> Mapping[str, object]:
     """Describe a mount of the kernel's overlayfs.
 
     The topmost of the lower layers is the first; `device` is what the last is mounted from, None if it is not mounted.
+    With `renames_all`, overlayfs itself renames directories of the lower layers.
     """
     return {
         "what": "overlay",
+        "renames_all": renames_all,
         "target": os.fspath(target),
         "upper": os.fspath(upper),
         "lower": os.fspath(lower[-1]),

@@ -30,7 +30,7 @@ from avfs_git.faults import reach
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts
-from avfs_git.host.mounts.overlayfs import clear_volatile, layer_options, mount_overlay, watch_end
+from avfs_git.host.mounts.overlayfs import clear_volatile, layer_options, mark_options, mount_overlay, watch_end
 from avfs_git.host.processes.copies import is_copy, remove_copies
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
@@ -46,7 +46,6 @@ from avfs_git.workspace.vault.gitmoves import link_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 _LOG = LazyLogger(__name__)
-_OPTIONS = ("userxattr", "index=off")
 _WITHOUT_TIMES = frozenset({"tmpfs", "ramfs"})
 _GIT = ".git"
 
@@ -77,7 +76,7 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     mount_overlay(
         directory,
         source=mount_source(session.held.record.id, session.request.fork, session.vault.git_dir),
-        options=layer_options(lower, opened.layout.upper, opened.layout.work, _OPTIONS),
+        options=layer_options(lower, opened.layout.upper, opened.layout.work, mark_options(opened.upper.marks.is_trusted)),
     )
     reach("session.mounted")
     # What was there before and after was there in between; without its mount, the directory of a base is an empty one.

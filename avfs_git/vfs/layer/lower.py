@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from avfs_git.errors import ObjectCorrupt
+from avfs_git.errors import LayerNotUnderstood, ObjectCorrupt
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, differing_names
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -85,7 +85,8 @@ class LowerEntry:
         self.oid = oid
         self.tree = tree
         self.sidecar = sidecar
-        self.xattrs: tuple[tuple[bytes, bytes], ...] = meta.xattrs
+        # Root's overlayfs would take such attributes of a foreign sidecar for its own marks.
+        self.xattrs = tuple(pair for pair in meta.xattrs if not pair[0].startswith(b"trusted.")) if meta.xattrs else ()
         self.tracked = tracked
 
     @property
@@ -199,6 +200,27 @@ def read_target(source: ObjectSource, oid: Oid) -> bytes:
     if not content or len(content) > _TARGET_MAX or b"\0" in content:
         raise ObjectCorrupt(oid.hex(), "it is the target of a symbolic link, and no path")
     return content
+
+
+def find_redirected(lower: LowerTree, above: LowerEntry | None, redirect: bytes, path: bytes) -> LowerEntry:
+    """Find the directory that a directory of the upper layer shows instead of the one at its place.
+
+    Args:
+        lower: The lower layer.
+        above: What the directory above it shows of that.
+        redirect: What its mark says, see `vfs.layer.marks`.
+        path: Where it is, for messages.
+
+    Raises:
+        LayerNotUnderstood: If the mark leads to no directory of the lower layer.
+    """
+    names = redirect[1:].split(b"/") if redirect.startswith(b"/") else [redirect]
+    here = lower.root if redirect.startswith(b"/") else above
+    for name in names:
+        here = lower.children(here).get(name) if here is not None and here.is_dir else None
+    if here is None or not here.is_dir:
+        raise LayerNotUnderstood(path, f"redirect={redirect!r}, which leads to no directory of the base")
+    return here
 
 
 def _weigh(children: Mapping[bytes, LowerEntry]) -> int:

@@ -1,17 +1,24 @@
 """How overlayfs's marks are spelled on the entries of an upper layer.
 
-Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque) and the other marks of
-overlayfs are spelled, so that the kernel's overlayfs (mounted with `userxattr`) and avfs can each show the same workspace, one
-after the other.
+Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque), a directory that
+shows another one of the lower layer (redirect) and the other marks of overlayfs are spelled, so that the kernel's overlayfs and
+avfs can each show the same workspace, one after the other. A layer has one of two spellings (`Marks`) as long as it lasts:
 
-    whiteout    a character device 0:0; also read: an empty file with `user.overlay.whiteout` in a directory
-                with `user.overlay.opaque=x`
-    opaque      a directory with `user.overlay.opaque=y`
-    harmless    `user.overlay.` origin, impure, nlink, uuid, upper, protattr: hints for the kernel
-    anything else under `user.overlay.` or `trusted.overlay.` is refused (`LayerNotUnderstood`), never guessed
-    an attribute `user.overlay.X` that a program sets is kept as `user.overlay.overlay.X`, as the kernel does
+    USER       `user.overlay.`: overlayfs is mounted with `userxattr`, and the kernel follows and writes no redirect
+    TRUSTED    `trusted.overlay.`: only root can read and write them; overlayfs is mounted with `redirect_dir=on`
 
-Called by `vfs.layer.upper`, which keeps the layer, and by those who read one. No state, no locks; each call asks the disk.
+    whiteout    a character device 0:0; also read: an empty file with the mark `whiteout` in a directory with `opaque=x`
+    opaque      a directory with the mark `opaque=y`
+    redirect    TRUSTED only: a directory that shows the directory of the lower layer that the mark names: `/PATH` from its root,
+                or NAME in what the directory above shows of it; hidden by `opaque`
+    harmless    origin, impure, nlink, uuid, upper, protattr: hints for the kernel
+    any other mark is refused (`LayerNotUnderstood`), never guessed; with USER also any `trusted.overlay.`
+    an attribute of a mark's name that a program sets is kept as `PREFIX.overlay.X`, as the kernel does
+
+A redirect is a name in the lower layer, which is a commit: it leads to no other place. A redirect to
+no directory of the lower layer is refused, too: the kernel would show fewer files than there were.
+
+Called by `vfs.layer.upper`, which keeps the layer, and by readers of one. No state, no locks; each call asks the disk.
 """
 
 from __future__ import annotations
@@ -20,18 +27,20 @@ import errno
 import os
 import stat
 from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
+from typing import Final, NamedTuple
 
 from avfs_git.errors import LayerNotUnderstood
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, remove_xattr, write_xattr
+from avfs_git.paths import NAME_MAX
 
 WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
-_MARKS = b"user.overlay."
-_ESCAPED = b"user.overlay.overlay."
-_FOREIGN_MARKS = b"trusted.overlay."
-_OPAQUE = _MARKS + b"opaque"
-_XWHITEOUT = _MARKS + b"whiteout"
-_HARMLESS = frozenset(_MARKS + name for name in (b"origin", b"impure", b"nlink", b"uuid", b"upper", b"protattr"))
+_TRUSTED_PREFIX: Final = b"trusted.overlay."
+_HARMLESS = (b"origin", b"impure", b"nlink", b"uuid", b"upper", b"protattr")
+
+
+_REDIRECT_MAX: Final = 65_536
+"""Bytes of a redirect: no attribute is longer. The kernel writes up to 256, or what its parameter `redirect_max` says."""
 
 
 class DirMarks(NamedTuple):
@@ -40,6 +49,11 @@ class DirMarks(NamedTuple):
     opaque: bool
     xattr_whiteouts: bool
     """Whether whiteouts in it may be spelled as empty files with an attribute."""
+    redirect: bytes | None = None
+    """Which directory of the lower layer it shows instead of the one at its place."""
+
+
+NO_MARKS: Final = DirMarks(opaque=False, xattr_whiteouts=False)
 
 
 def is_whiteout(found: os.stat_result) -> bool:
@@ -47,81 +61,133 @@ def is_whiteout(found: os.stat_result) -> bool:
     return stat.S_ISCHR(found.st_mode) and found.st_rdev == WHITEOUT_RDEV
 
 
-def is_xattr_whiteout(found: os.stat_result, target: Target) -> bool:
-    """Tell whether this is a deletion in its other spelling; only asked in a directory that allows it."""
-    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and read_xattr(target, _XWHITEOUT) is not None
+class Marks:
+    """One spelling of the marks.
 
-
-def read_dir_marks(target: Target, path: bytes) -> DirMarks:
-    """Read the marks of a directory."""
-    names = list_xattrs(target)
-    if not names:
-        return DirMarks(opaque=False, xattr_whiteouts=False)
-    _check_marks(names, path)
-    try:
-        value = read_xattr(target, _OPAQUE) if _OPAQUE in names else None
-    except PermissionError:  # a directory that its owner may not read: no program lists it
-        value = b"y"
-    if value not in (None, b"y", b"x"):
-        raise LayerNotUnderstood(path, f"{_OPAQUE.decode()}={value!r}")
-    return DirMarks(opaque=value == b"y", xattr_whiteouts=value == b"x")
-
-
-def mark_opaque(target: Target) -> None:
-    """Make a directory hide what the lower layer has in its place."""
-    write_xattr(target, _OPAQUE, b"y")
-
-
-def unmark_opaque(target: Target) -> None:
-    """Let a directory show what the lower layer has in its place."""
-    remove_xattr(target, _OPAQUE)
-
-
-def check_file_marks(target: Target, path: bytes) -> bool:
-    """Make sure that a file holds its own data and is what it seems; tell whether it carries any attribute."""
-    names = list_xattrs(target)
-    if not names:
-        return False
-    _check_marks(names, path)
-    return True
-
-
-def _check_marks(names: Iterable[bytes], path: bytes) -> None:
-    for name in names:
-        if name.startswith(_FOREIGN_MARKS) or (
-            name.startswith(_MARKS) and not name.startswith(_ESCAPED) and name not in _HARMLESS and name != _OPAQUE
-        ):
-            raise LayerNotUnderstood(path, name.decode("utf-8", "replace"))
-
-
-def read_user_xattrs(target: Target, path: bytes) -> dict[bytes, bytes]:
-    """Read the attributes that programs gave an entry, under the names they used."""
-    names = list_xattrs(target)
-    if not names:
-        return {}
-    _check_marks(names, path)
-    found: dict[bytes, bytes] = {}
-    for name in names:
-        shown = show_xattr_name(name)
-        value = None if shown is None else read_xattr(target, name)
-        if shown is not None and value is not None:
-            found[shown] = value
-    return found
-
-
-def show_xattr_name(name: bytes) -> bytes | None:
-    """Give the name under which programs see an attribute of the upper layer; None for a mark of overlayfs."""
-    if not name.startswith(_MARKS):
-        return None if name.startswith(_FOREIGN_MARKS) else name
-    return _MARKS + name[len(_ESCAPED) :] if name.startswith(_ESCAPED) else None
-
-
-def store_xattr_name(name: bytes) -> bytes:
-    """Give the name under which the upper layer keeps an attribute of programs.
-
-    Raises:
-        PermissionError: For names that would be marks of a layer without `userxattr`.
+    Attributes:
+        is_trusted: Whether only root can read them.
+        opaque: The attribute of an opaque directory.
+        redirect: The attribute of a directory that shows another one.
     """
-    if name.startswith(_FOREIGN_MARKS):
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
-    return _ESCAPED + name[len(_MARKS) :] if name.startswith(_MARKS) else name
+
+    def __init__(self, prefix: bytes, *, is_trusted: bool) -> None:
+        self.is_trusted = is_trusted
+        self.opaque = prefix + b"opaque"
+        self.redirect = prefix + b"redirect"
+        self._prefix = prefix
+        self._escaped = prefix + b"overlay."
+        self._whiteout = prefix + b"whiteout"
+        self._known = frozenset((self.opaque, *(prefix + name for name in _HARMLESS)))
+        self._known_of_dirs = self._known | ({self.redirect} if is_trusted else set())
+
+    def is_xattr_whiteout(self, found: os.stat_result, target: Target) -> bool:
+        """Tell whether this is a deletion in its other spelling; only asked in a directory that allows it."""
+        return stat.S_ISREG(found.st_mode) and found.st_size == 0 and read_xattr(target, self._whiteout) is not None
+
+    def read_dir_marks(self, target: Target, path: bytes) -> DirMarks:
+        """Read the marks of a directory.
+
+        Raises:
+            LayerNotUnderstood: If one of them is unknown, or has a value that the kernel does not write.
+        """
+        names = list_xattrs(target)
+        if not names:
+            return NO_MARKS
+        self._check(names, path, self._known_of_dirs)
+        try:
+            value = read_xattr(target, self.opaque) if self.opaque in names else None
+            redirect = read_xattr(target, self.redirect) if value != b"y" and self.redirect in names else None
+        except PermissionError:  # a directory that its owner may not read: no program lists it
+            value, redirect = b"y", None
+        if value not in (None, b"y", b"x"):
+            raise LayerNotUnderstood(path, f"{self.opaque.decode()}={value!r}")
+        if redirect is not None and not _is_redirect(redirect):
+            raise LayerNotUnderstood(path, f"{self.redirect.decode()}={redirect!r}")
+        return DirMarks(opaque=value == b"y", xattr_whiteouts=value == b"x", redirect=redirect)
+
+    def mark_opaque(self, target: Target) -> None:
+        """Make a directory hide what the lower layer has in its place, or where its redirect leads."""
+        write_xattr(target, self.opaque, b"y")
+
+    def unmark_opaque(self, target: Target) -> None:
+        """Let a directory show what the lower layer has in its place."""
+        self.unmark_redirect(target)  # first: it counts again where nothing hides it
+        remove_xattr(target, self.opaque)
+
+    def unmark_redirect(self, target: Target) -> bool:
+        """Let a directory show what the lower layer has in its place, not elsewhere; tell whether it showed that."""
+        if not self.is_trusted:
+            return False
+        try:
+            remove_xattr(target, self.redirect)
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+            return False
+        return True
+
+    def check_file_marks(self, target: Target, path: bytes) -> bool:
+        """Make sure that a file holds its own data and is what it seems; tell whether it carries any attribute.
+
+        Raises:
+            LayerNotUnderstood: If a mark says otherwise.
+        """
+        names = list_xattrs(target)
+        if not names:
+            return False
+        self._check(names, path, self._known)
+        return True
+
+    def _check(self, names: Iterable[bytes], path: bytes, known: AbstractSet[bytes]) -> None:
+        for name in names:
+            is_foreign = not self.is_trusted and name.startswith(_TRUSTED_PREFIX)
+            is_mark = name.startswith(self._prefix) and not name.startswith(self._escaped)
+            if is_foreign or (is_mark and name not in known):
+                raise LayerNotUnderstood(path, name.decode("utf-8", "replace"))
+
+    def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:
+        """Read the attributes that programs gave an entry, under the names they used.
+
+        Raises:
+            LayerNotUnderstood: If the entry carries an unknown mark of overlayfs.
+        """
+        names = list_xattrs(target)
+        if not names:
+            return {}
+        is_dir = self.redirect in names and stat.S_ISDIR(os.stat(target, follow_symlinks=isinstance(target, int)).st_mode)
+        self._check(names, path, self._known_of_dirs if is_dir else self._known)
+        found: dict[bytes, bytes] = {}
+        for name in names:
+            shown = self.show_xattr_name(name)
+            value = None if shown is None else read_xattr(target, name)
+            if shown is not None and value is not None:
+                found[shown] = value
+        return found
+
+    def show_xattr_name(self, name: bytes) -> bytes | None:
+        """Give the name under which programs see an attribute of the upper layer; None for a mark of overlayfs."""
+        if not name.startswith(self._prefix):
+            return None if name.startswith(_TRUSTED_PREFIX) else name
+        return self._prefix + name[len(self._escaped) :] if name.startswith(self._escaped) else None
+
+    def store_xattr_name(self, name: bytes) -> bytes:
+        """Give the name under which the upper layer keeps an attribute of programs.
+
+        Raises:
+            PermissionError: For names that are marks in the eyes of root's overlayfs.
+        """
+        if name.startswith(_TRUSTED_PREFIX):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
+        return self._escaped + name[len(self._prefix) :] if name.startswith(self._prefix) else name
+
+
+def _is_redirect(value: bytes) -> bool:
+    """Whether the kernel may have written a redirect: a name, or a path from the root without empty, `.` and `..` parts."""
+    if len(value) > _REDIRECT_MAX or b"\0" in value:
+        return False
+    parts = value[1:].split(b"/") if value.startswith(b"/") else [value]
+    return all(part not in (b"", b".", b"..") and b"/" not in part and len(part) <= NAME_MAX for part in parts)
+
+
+USER: Final = Marks(b"user.overlay.", is_trusted=False)
+TRUSTED: Final = Marks(_TRUSTED_PREFIX, is_trusted=True)

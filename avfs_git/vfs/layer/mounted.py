@@ -47,7 +47,7 @@ from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, write_xa
 from avfs_git.paths import TreePath
 from avfs_git.patterns import compiled
 from avfs_git.vfs.errnos import fail
-from avfs_git.vfs.layer.marks import DirMarks
+from avfs_git.vfs.layer.marks import NO_MARKS, DirMarks
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.upper import UpperLayer, put_times
 from avfs_git.vfs.scan.scan import STAGING, is_staging
@@ -192,6 +192,8 @@ class MountedLayer(UpperLayer):
         self.taken: list[Taken] = []
         self.keeps = False
         self._attic = {}
+        self.marks = below.marks
+        self.follows_redirects = False
         self._below = below
         self._staging: bytes | None = None
         self._taken_dir: Descriptor | None = None
@@ -309,27 +311,23 @@ class MountedLayer(UpperLayer):
         """Refuse: a mounted directory shows no whiteouts, so that a taken name is a program's."""
         raise fail(errno.EEXIST, target if isinstance(target, bytes) else b"")
 
-    @staticmethod
-    def read_dir_marks(target: Target, path: bytes) -> DirMarks:
+    def read_dir_marks(self, target: Target, path: bytes) -> DirMarks:
         """Read no marks: overlayfs hides its own, and those that show are a program's attributes."""
         del target, path
-        return DirMarks(opaque=False, xattr_whiteouts=False)
+        return NO_MARKS
 
-    @staticmethod
-    def check_file_marks(target: Target, path: bytes) -> bool:
+    def check_file_marks(self, target: Target, path: bytes) -> bool:
         """Tell whether a file carries any attribute."""
         del path
         return bool(list_xattrs(target))
 
-    @staticmethod
-    def read_user_xattrs(target: Target, path: bytes) -> dict[bytes, bytes]:
+    def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:
         """Read the attributes of an entry."""
         del path
         found = {name: read_xattr(target, name) for name in list_xattrs(target)}
         return {name: value for name, value in found.items() if value is not None}
 
-    @staticmethod
-    def store_xattr_name(name: bytes) -> bytes:
+    def store_xattr_name(self, name: bytes) -> bytes:
         """Give the name of an attribute as it is."""
         return name
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from avfs_git.host.files.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, open_judged_at
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
-from avfs_git.vfs.layer.marks import is_whiteout, is_xattr_whiteout, read_dir_marks, read_user_xattrs
+from avfs_git.vfs.layer.marks import is_whiteout
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, WHITEOUT, Found, kind_of_mode
 
@@ -154,12 +154,12 @@ class UpperReader(_Reader):
             found = os.stat(name, dir_fd=directory, follow_symlinks=False)
             kind = kind_of_mode(found.st_mode)
             if kind == DIRECTORY:
-                marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
-                return Found(name, found, kind, marks.opaque)
+                marks = self._upper.read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
+                return Found(name, found, kind, marks.opaque, marks.redirect)
         except (FileNotFoundError, NotADirectoryError):  # it is not there, or has gone since it was found
             return None
-        if kind == FILE and not found.st_size and read_dir_marks(entry_of(directory, b"."), path).xattr_whiteouts:
-            hidden = is_xattr_whiteout(found, entry_of(directory, name))
+        if kind == FILE and not found.st_size and self._upper.read_dir_marks(entry_of(directory, b"."), path).xattr_whiteouts:
+            hidden = self._upper.marks.is_xattr_whiteout(found, entry_of(directory, name))
             return Found(name, found, WHITEOUT if hidden else kind, opaque=False)
         return Found(name, found, WHITEOUT if is_whiteout(found) else kind, opaque=False)
 
@@ -178,12 +178,12 @@ class UpperReader(_Reader):
 
     def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:
         """Read the user's own attributes of an open file, after a look at its marks."""
-        found = read_user_xattrs(fd, path)
+        found = self._upper.read_user_xattrs(fd, path)
         return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
 
     def dir_xattrs(self, path: TreePath) -> Xattrs:
         """Read the user's own attributes of a directory."""
-        found = read_user_xattrs(entry_of(self._directories.get(path), b"."), path)
+        found = self._upper.read_user_xattrs(entry_of(self._directories.get(path), b"."), path)
         return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
 
 

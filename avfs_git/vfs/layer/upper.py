@@ -36,18 +36,8 @@ from avfs_git.host.files.beneath import (
 )
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
-from avfs_git.paths import TreePath, components
-from avfs_git.vfs.layer.marks import (
-    WHITEOUT_RDEV,
-    check_file_marks,
-    is_whiteout,
-    is_xattr_whiteout,
-    mark_opaque,
-    read_dir_marks,
-    read_user_xattrs,
-    store_xattr_name,
-    unmark_opaque,
-)
+from avfs_git.paths import ROOT, TreePath, components, join
+from avfs_git.vfs.layer.marks import USER, WHITEOUT_RDEV, DirMarks, Marks, is_whiteout
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, OTHER, SYMLINK, WHITEOUT, Found
 
 _TEMPORARY = b"avfs-"
@@ -81,17 +71,15 @@ class UpperLayer:
         work_dir: A directory of the same file system, for this layer alone.
         root: Descriptor of the upper directory.
         work: Descriptor of the work directory.
+        marks: How the marks of its entries are spelled.
+        follows_redirects: Whether redirects name directories of the present lower layer; else they mean nothing.
     """
 
-    # How marks and attributes are spelled; a mounted directory (`vfs.layer.mounted`) has its own spelling.
-    read_dir_marks = staticmethod(read_dir_marks)
-    check_file_marks = staticmethod(check_file_marks)
-    read_user_xattrs = staticmethod(read_user_xattrs)
-    store_xattr_name = staticmethod(store_xattr_name)
-
-    def __init__(self, directory: Path, work: Path) -> None:
+    def __init__(self, directory: Path, work: Path, marks: Marks = USER, *, follows_redirects: bool = True) -> None:
         self.directory = directory
         self.work_dir = work
+        self.marks = marks
+        self.follows_redirects = follows_redirects
         self.root = Descriptor(os.open(directory, OPEN_DIR))
         self.work = Descriptor(os.open(work, OPEN_DIR))
         self._attic: dict[int, bytes] = {}
@@ -123,7 +111,7 @@ class UpperLayer:
         listing = open_at(directory, b".", OPEN_LIST)
         try:
             # The marks of the directory itself are asked for through the descriptor that is open anyway.
-            xattr_whiteouts = read_dir_marks(listing, path).xattr_whiteouts
+            xattr_whiteouts = self.read_dir_marks(listing, path).xattr_whiteouts
             with os.scandir(listing) as entries:
                 for entry in entries:
                     try:
@@ -139,16 +127,15 @@ class UpperLayer:
         found.sort(key=operator.itemgetter(0))
         return found
 
-    @staticmethod
-    def _describe(directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> Found:
+    def _describe(self, directory: int, path: bytes, name: bytes, found: os.stat_result, *, xattr_whiteouts: bool) -> Found:
         kind = stat.S_IFMT(found.st_mode)
         if kind == stat.S_IFREG:
-            if xattr_whiteouts and is_xattr_whiteout(found, entry_of(directory, name)):
+            if xattr_whiteouts and self.marks.is_xattr_whiteout(found, entry_of(directory, name)):
                 return Found(name, found, WHITEOUT, opaque=False)
             return Found(name, found, FILE, opaque=False)
         if kind == stat.S_IFDIR:
-            marks = read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
-            return Found(name, found, DIRECTORY, marks.opaque)
+            marks = self.read_dir_marks(entry_of(directory, name), path + b"/" + name if path else name)
+            return Found(name, found, DIRECTORY, marks.opaque, marks.redirect)
         if kind == stat.S_IFLNK:
             return Found(name, found, SYMLINK, opaque=False)
         return Found(name, found, WHITEOUT if is_whiteout(found) else OTHER, opaque=False)
@@ -173,7 +160,7 @@ class UpperLayer:
                             continue
                         kind = stat.S_IFMT(status.st_mode)
                         if is_whiteout(status) or (
-                            xattr_whiteouts and is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
+                            xattr_whiteouts and self.marks.is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
                         ):
                             kind = 0
                     found[os.fsencode(entry.name)] = kind
@@ -318,7 +305,7 @@ class UpperLayer:
             directory = self.open_dir(path)
         except OSError:  # it is gone since, or was never made
             return
-        if not path or not read_dir_marks(entry_of(directory.fd, b"."), path).opaque:
+        if not path or not self.read_dir_marks(entry_of(directory.fd, b"."), path).opaque:
             return
         pending = [directory]
         while pending:
@@ -328,7 +315,9 @@ class UpperLayer:
                 if not kind:
                     remove_stray(here.fd, name)
                 elif kind == stat.S_IFDIR:
-                    pending.append(open_dir(here.fd, name))
+                    below = open_dir(here.fd, name)
+                    if self.read_dir_marks(entry_of(below.fd, b"."), path).redirect is None:  # else they hide something
+                        pending.append(below)
             put_times(here.fd, before)
 
     # --- whiteouts, opaque directories ---------------------------------------------------------------------
@@ -399,11 +388,34 @@ class UpperLayer:
 
     def set_opaque(self, target: Target) -> None:
         """Make a directory hide the lower directory of the same name."""
-        mark_opaque(target)
+        self.marks.mark_opaque(target)
 
     def clear_opaque(self, target: Target) -> None:
         """Let a directory show the lower directory of the same name."""
-        unmark_opaque(target)
+        self.marks.unmark_opaque(target)
+
+    def redirect(self, target: Target, place: TreePath) -> None:
+        """Make a directory show a directory of the lower layer, wherever it is itself."""
+        write_xattr(target, self.marks.redirect, b"/" + place)
+
+    def list_redirected(self) -> list[TreePath]:
+        """List the directories that show another one of the lower layer, or did before that was another one."""
+        found: list[TreePath] = []
+        pending = [ROOT] if self.marks.is_trusted else []
+        while pending:
+            path = pending.pop()
+            here = self.open_dir(path)
+            if path and self.marks.read_dir_marks(entry_of(here.fd, b"."), path).redirect is not None:
+                found.append(path)
+            names = self.list_names(here.fd, xattr_whiteouts=False)
+            pending += [join(path, name) for name, kind in names.items() if kind == stat.S_IFDIR]
+        return found
+
+    def clear_redirects(self) -> None:
+        """Let each directory show what the lower layer has at its place."""
+        for path in self.list_redirected():
+            directory = self.open_dir(path)
+            self.marks.unmark_redirect(entry_of(directory.fd, b"."))
 
     # --- showing what was made -----------------------------------------------------------------------------
 
@@ -439,7 +451,24 @@ class UpperLayer:
         """Move an entry from `work` to a name that only a whiteout can have."""
         self.show_instead(temporary, directory, name)
 
-    # --- attributes ----------------------------------------------------------------------------------------
+    # --- marks and attributes ------------------------------------------------------------------------------
+
+    def read_dir_marks(self, target: Target, path: bytes) -> DirMarks:
+        """Read the marks of a directory, see `Marks`."""
+        found = self.marks.read_dir_marks(target, path)
+        return found if found.redirect is None or self.follows_redirects else found._replace(redirect=None)
+
+    def check_file_marks(self, target: Target, path: bytes) -> bool:
+        """Make sure that a file is what it seems, see `Marks`; tell whether it carries any attribute."""
+        return self.marks.check_file_marks(target, path)
+
+    def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:
+        """Read the attributes that programs gave an entry, see `Marks`."""
+        return self.marks.read_user_xattrs(target, path)
+
+    def store_xattr_name(self, name: bytes) -> bytes:
+        """Give the name under which an attribute of programs is kept, see `Marks`."""
+        return self.marks.store_xattr_name(name)
 
     def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
         """Give a new entry the attributes of another one.
@@ -449,7 +478,7 @@ class UpperLayer:
         pairs = attributes.items() if isinstance(attributes, Mapping) else attributes
         for name, value in pairs:
             try:
-                write_xattr(target, store_xattr_name(name), value)
+                write_xattr(target, self.store_xattr_name(name), value)
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
                     raise
@@ -495,7 +524,7 @@ def probe(directory: Path) -> None:
                     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             else:
                 os.mkdir(trial, 0o700, dir_fd=held.fd)
-                mark_opaque(entry_of(held.fd, trial))
+                USER.mark_opaque(entry_of(held.fd, trial))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
                 raise

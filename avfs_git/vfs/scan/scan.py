@@ -41,6 +41,8 @@ class Found(NamedTuple):
     kind: str
     opaque: bool
     """Whether it is a directory that hides what the lower layer has there."""
+    redirect: bytes | None = None
+    """A directory that shows another one of the lower layer: which, see `vfs.layer.marks`."""
 
 
 class Layer(Protocol):
@@ -210,4 +212,4 @@ def scan_directory(
 def _take_print(found: Found, racy_after_ns: int) -> Fingerprint:
     if found.kind == WHITEOUT:
         return WHITEOUT_PRINT  # whiteouts of a layer may be links to one device, so that their times and number tell nothing
-    return take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy_after_ns)
+    return take_fingerprint(found.stat, opaque=found.opaque, redirect=found.redirect, racy_after_ns=racy_after_ns)

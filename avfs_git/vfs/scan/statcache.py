@@ -10,7 +10,9 @@ any time. It is written under the workspace lock and never forced to disk.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -30,12 +32,15 @@ _HEAD = struct.Struct("<II")  # length of the payload, its CRC-32
 _SYNC = struct.Struct("<20s20s20sI")  # tree, sidecar, commit, number of directories
 _DIRECTORY = struct.Struct("<IBII")  # length of the path, flags, entries set, names dropped
 _NAME = struct.Struct("<H")
-_FINGERPRINT = struct.Struct("<IQQQQB")  # mode, size, mtime, ctime, inode, opaque
+_FINGERPRINT = struct.Struct("<IQQQQB")  # mode, size, mtime, ctime, inode, what it shows of the lower layer
 _TIME = (1 << 64) - 1
 """A time is kept modulo this and one: file systems hold times that 63 bits of nanoseconds do not (the year 2262 is the last)."""
 FINGERPRINT_SIZE = _FINGERPRINT.size
 _pack = _FINGERPRINT.pack  # looked up once: it runs for each file
+_SIZE = slice(4, 12)
 _CTIME = slice(20, 28)
+_REDIRECTED: Final = 2
+"""What a directory shows of the lower layer: another one than that at its place. 0: that one, 1: none, it is opaque."""
 _RACY = struct.pack("<q", -1)
 _NOTHING = bytes(20)
 _SUBTREE_GONE = 1
@@ -44,16 +49,37 @@ Fingerprint = bytes
 DirCache = dict[bytes, Fingerprint]
 
 
-def take_fingerprint(found: os.stat_result, *, opaque: bool = False, racy_after_ns: int | None = None) -> Fingerprint:
+def take_fingerprint(
+    found: os.stat_result, *, opaque: bool = False, redirect: bytes | None = None, racy_after_ns: int | None = None
+) -> Fingerprint:
     """Condense what tells whether an entry changed.
 
     An entry changed at `racy_after_ns` or later may change again without its times moving (the clock of file systems ticks
-    coarsely): it gets a fingerprint that is never the same again.
+    coarsely): it gets a fingerprint that is never the same again. Of a directory with a `redirect`,
+    the hash of that is kept in place of the size.
     """
     ctime_ns = found.st_ctime_ns
     if racy_after_ns is not None and ctime_ns >= racy_after_ns:
         ctime_ns = -1
-    return _pack(found.st_mode, found.st_size, found.st_mtime_ns & _TIME, ctime_ns & _TIME, found.st_ino, opaque)
+    if redirect is not None:
+        size, shows = int.from_bytes(hashlib.blake2b(redirect, digest_size=8).digest(), "little"), _REDIRECTED
+    else:
+        size, shows = found.st_size, opaque
+    return _pack(found.st_mode, size, found.st_mtime_ns & _TIME, ctime_ns & _TIME, found.st_ino, shows)
+
+
+def show_alike(cached: Fingerprint, now: Fingerprint) -> bool:
+    """Whether two fingerprints are of directories that show the same one of the lower layer, or both hide it."""
+    is_dir = all(stat.S_ISDIR(int.from_bytes(print_[:4], "little")) for print_ in (cached, now))
+    return is_dir and cached[-1] == now[-1] and (now[-1] != _REDIRECTED or cached[_SIZE] == now[_SIZE])
+
+
+def with_marks_of(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
+    """Add the marks that a directory had before to a fingerprint that was taken without a look at them."""
+    if before is None:
+        return now
+    size = before[_SIZE] if before[-1] == _REDIRECTED else now[_SIZE]
+    return now[: _SIZE.start] + size + now[_SIZE.stop : -1] + before[-1:]
 
 
 def is_same_entry(cached: Fingerprint | None, now: Fingerprint) -> bool:

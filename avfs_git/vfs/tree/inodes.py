@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 from avfs_git.host.files.beneath import Descriptor
+from avfs_git.paths import TreePath
 from avfs_git.vfs.layer.lower import LowerEntry
 
 ROOT_INO = 1
@@ -37,6 +38,7 @@ class Node:
         upper: Whether it is in the upper layer. A directory that is has all its parents there.
         children: A directory's known nodes by name.
         listing: A directory's names in the upper layer with their type bits, 0 for a whiteout; None if not read.
+        moved_from: A directory that shows another one of the lower layer than that at its place: the path of that one.
         xattr_whiteouts: A directory: whether its whiteouts may be empty files with an attribute.
         sets_group: A directory: whether new entries get its group; None if not looked at.
         has_xattrs: A file: whether it may carry extended attributes.
@@ -60,6 +62,7 @@ class Node:
         "links",
         "listing",
         "lower",
+        "moved_from",
         "name",
         "parent",
         "pins",
@@ -78,6 +81,7 @@ class Node:
         self.upper = upper
         self.children: dict[bytes, Node] = {} if kind == stat.S_IFDIR else _NO_CHILDREN
         self.listing: dict[bytes, int] | None = None
+        self.moved_from: TreePath | None = None
         self.xattr_whiteouts = False
         self.sets_group: bool | None = None
         self.has_xattrs = True

@@ -22,8 +22,8 @@ from avfs_git.host.files.xattrs import Target, entry_of
 from avfs_git.host.locks.locks import REFUSED_WRITING
 from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
 from avfs_git.vfs.errnos import fail
-from avfs_git.vfs.layer.lower import FixedFile, LowerEntry, LowerTree
-from avfs_git.vfs.layer.marks import is_whiteout, is_xattr_whiteout
+from avfs_git.vfs.layer.lower import FixedFile, LowerEntry, LowerTree, find_redirected
+from avfs_git.vfs.layer.marks import is_whiteout
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.inodes import InodeTable, Node
 from avfs_git.vfs.tree.values import TYPE
@@ -158,11 +158,13 @@ class Nodes:
             node = Node(kind, parent, name, None, upper=True)
             marks = self.upper.read_dir_marks(place, self.path_in(parent, name))
             node.xattr_whiteouts = marks.xattr_whiteouts
-            if not marks.opaque:
+            if marks.redirect is not None:
+                self._redirect(node, parent, marks.redirect)
+            elif not marks.opaque:
                 below = self.lower_child(parent, name)
                 node.lower = below if below is not None and below.is_dir else None
             return self.add(node)
-        if parent.xattr_whiteouts and is_xattr_whiteout(status, place):
+        if parent.xattr_whiteouts and self.upper.marks.is_xattr_whiteout(status, place):
             return None
         # Even if this is its only name now: a removed name may have led to a node that is still in use.
         known = self.inodes.find_on_disk((status.st_dev, status.st_ino))
@@ -179,6 +181,30 @@ class Nodes:
         if status.st_nlink > 1:
             self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
         return self.add(node)
+
+    def _redirect(self, node: Node, parent: Node, redirect: bytes) -> None:
+        """Let a directory show the directory of the lower layer that its mark names.
+
+        Raises:
+            LayerNotUnderstood: If there is no such directory.
+        """
+        node.lower = find_redirected(self.lower, parent.lower, redirect, self.path_in(parent, node.name))
+        node.moved_from = TreePath(redirect[1:]) if redirect.startswith(b"/") else self.lower_path(parent, redirect)
+
+    def lower_path(self, parent: Node, name: bytes) -> TreePath:
+        """Give the path in the lower layer of a name in what a directory shows of it."""
+        parts = [name]
+        here: Node | None = parent
+        while here is not self.root:
+            if here is None:
+                raise fail(errno.ENOENT, name)
+            if here.moved_from is not None:
+                parts.append(here.moved_from)
+                break
+            parts.append(here.name)
+            here = here.parent
+        parts.reverse()
+        return TreePath(b"/".join(parts))
 
     def add(self, node: Node) -> Node:
         """Give a node its number, and let its name find it."""
@@ -245,7 +271,7 @@ class Nodes:
             if is_whiteout(found):
                 return False
             directory = self.dir_fd(parent)
-            return not (parent.xattr_whiteouts and is_xattr_whiteout(found, entry_of(directory.fd, name)))
+            return not (parent.xattr_whiteouts and self.upper.marks.is_xattr_whiteout(found, entry_of(directory.fd, name)))
 
     def stat_upper(self, parent: Node, name: bytes) -> os.stat_result:
         """Stat what the upper layer has under a name. Takes the lock."""

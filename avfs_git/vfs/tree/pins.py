@@ -192,7 +192,7 @@ class Pins:
             return
         if not node.upper:
             if self.ledger is not None and not node.is_dir:  # as long as its path is known
-                self.ledger.keep(node, Place.LOWER, self._nodes.path_in(node.parent, node.name))
+                self.ledger.keep(node, Place.LOWER, self._nodes.lower_path(node.parent, node.name))
                 self._noted_early.append(node)
             return
         if node.is_dir:
@@ -324,7 +324,7 @@ class Pins:
                 mode = below.mode if below is not None else DIRECTORY_MODE
                 ledger.keep(node, Place.REMOVED, _REMOVED.pack(stat.S_IMODE(mode), *self._nodes.owner))
             elif below is not None:
-                ledger.keep(node, Place.LOWER, self._nodes.path_in(parent, name))
+                ledger.keep(node, Place.LOWER, self._nodes.lower_path(parent, name))
             else:
                 ledger.drop(ino)
 

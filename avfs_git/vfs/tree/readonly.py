@@ -21,6 +21,7 @@ from avfs_git.paths import TreePath
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.marks import USER
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import Found
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
@@ -36,6 +37,8 @@ class NoUpper(UpperLayer):
         self.directory = self.work_dir = disk
         self.root = Descriptor(os.open(disk, OPEN_DIR))
         self._attic = {}
+        self.marks = USER
+        self.follows_redirects = False
 
     def reopen(self) -> None:
         """Do nothing: no other process can have changed it."""

@@ -7,10 +7,11 @@ Decided here: the steps on disk by which each change becomes visible at once.
     unlink    in place; where the lower layer has the name, a whiteout is renamed over it
     rmdir     in place; where the lower layer has the name, directory and whiteout change places
     rename    the parts of the lower layer are copied up first; then one rename, which leaves a whiteout where the lower
-              layer has the old name; a directory becomes opaque before it moves to where it could merge
+              layer has the old name; a directory becomes opaque before it moves to where it could merge. In a layer whose
+              marks may redirect (`Marks.is_trusted`), only the directory itself is copied up, and marked with its place
 
 A kill between any two system calls leaves the old state or the new one; a stray whiteout that hides nothing may stay. The
-kernel's overlayfs can mount the result: `opaque` is the only mark written.
+kernel's overlayfs can mount the result: `opaque` and `redirect` are the only marks written.
 
 `Steps` is what differs between kinds of trees: `UpperSteps` for a workspace with an upper layer of its own,
 `vfs.tree.mounted.MountedSteps` where the kernel's overlayfs shows it, `vfs.tree.readonly.ReadOnly` for a commit. The other
@@ -41,6 +42,9 @@ from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.values import SPOOL_ABOVE
+
+_PLACE_MAX = 1024
+"""Bytes of a place that a directory can be marked with: file systems have room for few kilobytes of attributes."""
 
 
 class Steps(Protocol):
@@ -273,9 +277,10 @@ class UpperSteps:
             joined.append(here)
             if here.lower is None:
                 continue
-            names = list(self._lower.children(here.lower))
+            names = set(self._lower.children(here.lower))
             bound.meet(len(names))
-            for name in names:
+            # Directories that were moved here may show a part of the lower layer, too.
+            for name in names.union(name for name, kind in self._nodes.upper_names(here).items() if kind == stat.S_IFDIR):
                 child = self._nodes.child(here, name)
                 if child is None:
                     continue
@@ -288,9 +293,12 @@ class UpperSteps:
         # The kernel lists the whiteouts of an opaque directory, so that they have to go, but not before they hide
         # nothing any more. After a kill in between, `clean_work` removes them.
         note = self._upper.note_leftover_whiteouts(self._nodes.path_of(node)) if hidden else None
+        for here in joined:
+            if here.moved_from is not None and here is not node:  # it shows what it shows wherever its parents are
+                self._set_opaque(here)
         self._set_opaque(node)
         for here in joined:
-            here.lower = None
+            here.lower = here.moved_from = None
         for here, name in hidden:
             directory = self._dir_fd(here)
             before = os.stat(directory.fd)
@@ -342,9 +350,28 @@ class UpperSteps:
         if not node.is_dir:
             self.bring_up(node)
             return
-        self._make_pure(node)
-        if new_parent.lower is not None:
+        if not self._mark_place(node):
+            self._make_pure(node)
+        if node.lower is None and new_parent.lower is not None:
             self._set_opaque(node)
+
+    def _mark_place(self, node: Node) -> bool:
+        """Mark a directory with the place of what it shows of the lower layer; False if that cannot be marked."""
+        parent = node.parent
+        if not (self._upper.marks.is_trusted and self._upper.follows_redirects) or parent is None:
+            return False
+        if node.lower is None and node.upper:
+            return True
+        self.bring_up(node)
+        place = node.moved_from if node.moved_from is not None else self._nodes.lower_path(parent, node.name)
+        if len(place) > _PLACE_MAX:
+            return False
+        keep, target = self._nodes.target(node)
+        self._upper.redirect(target, place)
+        del keep
+        node.moved_from = place
+        faults.reach("copy_up.redirected")
+        return True
 
     def move(
         self, parent: Node, name: bytes, node: Node, new_parent: Node, new_name: bytes, target: Node | None, *, hides: bool
@@ -389,4 +416,4 @@ class UpperSteps:
         self._upper.show_instead(temporary, directory.fd, name)
         node.descriptor = None
         node.listing = {}
-        node.lower = None
+        node.lower = node.moved_from = None

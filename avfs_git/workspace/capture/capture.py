@@ -25,7 +25,7 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import field, record_class, value_class
-from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry, LowerTree
+from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry, LowerTree, find_redirected
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, format_record, plain_record
 from avfs_git.vfs.scan.scan import (
     DIRECTORY,
@@ -40,7 +40,7 @@ from avfs_git.vfs.scan.scan import (
     is_staging,
     scan_directory,
 )
-from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCacheUpdate, is_same_entry, take_fingerprint
+from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCacheUpdate, is_same_entry, show_alike, take_fingerprint
 from avfs_git.vfs.scan.steady import PATIENT_TRIES, READ_TRIES, KnownContent, read_steadily
 from avfs_git.workspace.capture.placing import GIT, Frame, IgnoreRules, Placing, Standing
 
@@ -330,7 +330,9 @@ class Capture:
         frame.fresh_prints.pop(name, None)
         if found is None:
             return Suspect(name, None, None, None, None)
-        fingerprint = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=self._racy_after_ns)
+        fingerprint = take_fingerprint(
+            found.stat, opaque=found.opaque, redirect=found.redirect, racy_after_ns=self._racy_after_ns
+        )
         return Suspect(name, found, WHITEOUT_PRINT if found.kind == WHITEOUT else fingerprint, None, None)
 
     def _take(self, frame: Frame, suspect: Suspect) -> None:
@@ -359,6 +361,10 @@ class Capture:
             except PermissionError as error:
                 self._skip_unreadable(frame, error)
                 return
+        if frame.takes_lower and frame.lower is not None and self._lower is not None:
+            held = {suspect.name for suspect in suspects}
+            names = self._lower.children(frame.lower).keys() - held
+            suspects += [Suspect(name, None, None, None, None) for name in sorted(names)]
         looks_again = frame.reclassify or self._placing.leads_to_added(frame.path)
         if not suspects and not looks_again:
             return
@@ -388,14 +394,16 @@ class Capture:
         name, found, fingerprint, cached = suspect.name, suspect.found, suspect.fingerprint, suspect.cached
         assert found is not None and fingerprint is not None  # noqa: S101, PT018 - what the caller looked at
         path = join(frame.path, name)
-        opaque = fingerprint[-1]
-        lower = None if opaque else self._lower_child(frame, name)
-        if lower is not None and not lower.is_dir:
-            lower = None
-        same = cached is not None and cached[-1] == opaque and _is_directory_print(cached)
-        shown = (lower.tree, lower.sidecar) if lower is not None else (None, None)
-        prev = self._placing.previous_directory(frame, name) if same else shown
+        lower = self._shown_below(frame, found, path)
+        same = cached is not None and show_alike(cached, fingerprint)
+        is_moved = found.redirect is not None or (frame.is_moved and lower is not None)
+        # In a directory that was moved, one that was not in the layer is what it was placed as when that was captured.
+        is_placed = same or (is_moved and found.redirect is None and cached is None and not frame.takes_lower)
+        shown = (lower.tree, lower.sidecar) if lower is not None and not is_moved else (None, None)
+        prev = self._placing.previous_directory(frame, name) if is_placed else shown
         child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), lower)
+        child.is_moved = is_moved
+        child.takes_lower = is_moved and not is_placed
         if same:
             child.only = suspect.below
             child.cached = (self._cache.directory(path) if self._cache else None) or {}
@@ -425,7 +433,8 @@ class Capture:
         name, found = suspect.name, suspect.found
         path = join(frame.path, name)
         if found is None:
-            frame.gone_prints.append(name)
+            if not frame.takes_lower:
+                frame.gone_prints.append(name)
         else:
             assert suspect.fingerprint is not None  # noqa: S101 - found things have one
             frame.fresh_prints[name] = suspect.fingerprint
@@ -437,7 +446,8 @@ class Capture:
             self._take_file(frame, name, path, found)
             return
         if name == GIT:
-            self._placing.note_git(frame, present=found is not None and found.kind != WHITEOUT)
+            is_revealed = found is None and self._lower_child(frame, name) is not None
+            self._placing.note_git(frame, present=is_revealed or (found is not None and found.kind != WHITEOUT))
         before = self._placing.held(frame, name)
         if found is None:
             self._reveal(frame, name, path)
@@ -464,10 +474,11 @@ class Capture:
         mode = lower.mode & 0o7777
         if lower.is_dir:
             self._placing.set_absent(frame, name)
-            child = Frame(path, name, frame, (lower.tree, lower.sidecar), None, lower)
-            child.index = self._placing.index_tree(frame, name)
+            prev = (None, None) if frame.is_moved else (lower.tree, lower.sidecar)
+            child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), lower)
             child.has_layer = False
-            child.reclassify = True
+            child.is_moved = child.takes_lower = frame.is_moved
+            child.reclassify = not frame.is_moved
             if lower.kind == "gitlink" and lower.oid is not None:
                 assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
                 frame.tree[name] = (MODE_GITLINK, lower.oid)
@@ -559,6 +570,19 @@ class Capture:
         if self._lower is None or frame.lower is None:
             return None
         return self._lower.children(frame.lower).get(name)
+
+    def _shown_below(self, frame: Frame, found: Found, path: TreePath) -> LowerEntry | None:
+        """Find the directory of the lower layer that one of the layer shows.
+
+        Raises:
+            LayerNotUnderstood: If a mark leads to none.
+        """
+        if found.opaque or self._lower is None:
+            return None
+        if found.redirect is not None:
+            return find_redirected(self._lower, frame.lower, found.redirect, path)
+        lower = self._lower_child(frame, found.name)
+        return lower if lower is not None and lower.is_dir else None
 
     def _warn_of_kept(self, paths: list[bytes]) -> None:
         """Name what stays beside history though no rule ignores it."""

@@ -65,6 +65,9 @@ class Frame:
         cached: What its entries looked like at the previous state.
         only: The only names that can differ from that; None to compare all.
         has_layer: Whether the layer holds it.
+        is_moved: Whether it shows a directory of the lower layer that was at another path.
+        takes_lower: Whether the files that it shows of the lower layer are placed one by one, as new ones are: what the lower
+            layer has in its tree and what in its sidecar was decided for another path.
         reclassify: Whether the rules that put its entries into tree or sidecar have changed.
         own_stat: What it is like itself, if that changed.
         pending: Directories below to capture.
@@ -84,6 +87,7 @@ class Frame:
         "has_layer",
         "ignored",
         "index",
+        "is_moved",
         "lower",
         "meta",
         "meta_oid",
@@ -99,6 +103,7 @@ class Frame:
         "reclassify",
         "side",
         "stays",
+        "takes_lower",
         "tree",
     )
 
@@ -122,6 +127,8 @@ class Frame:
         self.cached: DirCache = {}
         self.only: DirtySet | None = None
         self.has_layer = True
+        self.is_moved = False
+        self.takes_lower = False
         self.reclassify = False
         self.own_stat: os.stat_result | None = None
         self.pending: list[Frame] = []

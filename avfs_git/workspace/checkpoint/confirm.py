@@ -28,7 +28,7 @@ from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_record
 from avfs_git.vfs.scan.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
-from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint
+from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint, with_marks_of
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -199,9 +199,8 @@ def _note_directories(
         seen.add(path)
         above, name = split(path) if path != ROOT else (ROOT, SELF)
         before = cached.get(above, {}).get(name)
-        opaque = before is not None and bool(before[-1])
         found = stats.get(path) or reader.dir_stat(path)
-        now = take_fingerprint(found, opaque=opaque, racy_after_ns=racy_after_ns)
+        now = with_marks_of(before, take_fingerprint(found, racy_after_ns=racy_after_ns))
         if not is_same_entry(before, now):
             look.prints.setdefault(above, {})[name] = now
             look.directories[path] = found

@@ -2,7 +2,8 @@
 
 Decided here: when a workspace may be folded, and in which order. The merged view is the same at every step:
 the state with the new base is on disk before the first entry goes, and each entry that goes equals what the
-new base shows in its place. What no checkpoint holds stays in the upper layer. Cut short, it leaves entries that
+new base shows in its place. A directory that was moved shows what the new base has at its place from then on: redirects
+mean the old base only (`opened.layers`). What no checkpoint holds stays in the upper layer. Cut short, it leaves entries that
 equal the base; the next fold drops them, and so it is after a failure.
 """
 
@@ -47,6 +48,12 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
     moves = opened.state.base != head.hex()
     if not moves and not opened.upper.scan_dir(opened.upper.root.fd, ROOT):
         return False, told
+    # Where what was moved is not in the head, the base it was moved in has to stay.
+    shown = LowerTree(vault.store, *trees, default_mtime_ns=0)
+    for path in opened.upper.list_redirected() if moves else ():
+        there = shown.lookup(path)
+        if there is None or not there.is_dir:
+            return False, told
     locked.begin()
     try:
         if moves:
@@ -54,6 +61,8 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
         # Also where the base is there already: a fold that failed or died goes on here.
         lower = LowerTree(vault.store, *trees, default_mtime_ns=0)
         try:
+            opened.layers.drop_redirects(opened.state)
+            reach("fold.redirects_dropped")
             dropped = _drop_repeated(opened.upper, lower)
             reach("fold.emptied")
             opened.layout.statcache.unlink(missing_ok=True)

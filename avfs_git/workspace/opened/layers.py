@@ -1,6 +1,15 @@
 """The two layers of an open workspace: the files that its fork changed, over the commit that it began with.
 
-Decided here: what is opened for a workspace's state, also where nothing may be written and there is no upper layer yet.
+Decided here: what is opened for a workspace's state, also where nothing may be written and there is no upper layer yet, and how
+the marks of an upper layer are spelled (`vfs.layer.marks`). In a workspace of root's whose upper layer root makes, they are those
+of root's overlayfs, which renames directories of the base; elsewhere those of ordinary users. Two attributes of the workspace's
+directory say so, set before there is an upper layer. The marks decide which files there are, so a process that cannot read them
+must not read the layer at all.
+
+A redirect is a name in the base, so it means nothing over another one: the attribute names the base, and redirects count only
+where that is the workspace's. Where `fold` has moved the base, each directory shows what the new base has at its place, and
+`drop_redirects` removes the marks before new ones are made.
+
 `OpenWorkspace` has one and opens it anew when the state has moved to another base; the modes make their trees of it.
 """
 
@@ -10,13 +19,20 @@ import contextlib
 import os
 import stat
 
+from avfs_git.errors import LayerNotUnderstood
 from avfs_git.host.files.modes import make_dir
-from avfs_git.host.files.xattrs import entry_of
+from avfs_git.host.files.xattrs import entry_of, read_xattr, remove_xattr, write_xattr
 from avfs_git.paths import oid_of
 from avfs_git.vfs.layer.lower import LowerTree
+from avfs_git.vfs.layer.marks import TRUSTED, USER, Marks
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.workspace.vault.format import WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault.vault import OpenVault
+
+_SPELLED = b"user.avfs.marks"
+"""An attribute of a workspace: there where only root can read the marks of the upper layer."""
+_BASE = b"trusted.avfs.base"
+"""An attribute beside it: the base and the sidecar that redirects name directories of. No other user can read it."""
 
 
 class Layers:
@@ -28,6 +44,8 @@ class Layers:
         self._layout = layout
         self._is_writable = is_writable
         if is_writable:
+            if not layout.upper.exists():
+                self._claim_for_root(state)
             with contextlib.suppress(FileExistsError):
                 os.mkdir(layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
             with contextlib.suppress(FileExistsError):
@@ -35,14 +53,30 @@ class Layers:
         self.open(state)
 
     def open(self, state: WorkspaceState) -> None:
-        """Open the layers of a state."""
+        """Open the layers of a state.
+
+        Raises:
+            LayerNotUnderstood: If this user cannot read the marks of the upper layer.
+        """
+        self._base = _name_base(state)
         self.upper = self._open_upper()
         self.lower = self._open_lower(state)
-        self._base = (state.base, state.sidecar)
 
     def are_of(self, state: WorkspaceState) -> bool:
         """Whether these are still the layers of a state."""
-        return self._base == (state.base, state.sidecar) and self.has_upper
+        return self._base == _name_base(state) and self.has_upper and self._read_spelling() == self._spelling
+
+    def drop_redirects(self, state: WorkspaceState) -> None:
+        """Remove redirects that meant another base than a state's; new ones may be made then. Called with the workspace lock.
+
+        Nothing shows otherwise afterwards, and a kill leaves redirects that mean nothing.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        if self.upper.marks.is_trusted and self._read_base() not in (None, _name_base(state)):
+            self.upper.clear_redirects()
+            write_xattr(os.fsencode(self._layout.root), _BASE, _name_base(state))
 
     @property
     def has_upper(self) -> bool:
@@ -53,6 +87,9 @@ class Layers:
         """Whether the upper layer is empty: nothing was ever changed."""
         if not self.has_upper:
             return True
+        return self._is_empty()
+
+    def _is_empty(self) -> bool:
         with os.scandir(self._layout.upper) as entries:
             return next(entries, None) is None
 
@@ -69,7 +106,35 @@ class Layers:
             from avfs_git.vfs.tree.readonly import NoUpper  # noqa: PLC0415 - of few workspaces
 
             return NoUpper(self.vault.git_dir)
-        return UpperLayer(self._layout.upper, self._layout.work)
+        self._spelling = marks, follows = self._read_spelling()
+        if marks.is_trusted and not follows and self._read_base() is None and not self._is_empty():
+            what = "trusted.overlay.*, which this user cannot read,"
+            refused = LayerNotUnderstood(b"/", what)
+            refused.hint = "Run this as root, who made the upper layer of the workspace."
+            raise refused
+        return UpperLayer(self._layout.upper, self._layout.work, marks, follows_redirects=follows)
+
+    def _claim_for_root(self, state: WorkspaceState) -> None:
+        """Let the marks of the upper layer, which is about to be made, be root's, if this is root with all rights."""
+        place = os.fsencode(self._layout.root)
+        try:
+            if os.geteuid() or os.stat(place).st_uid:
+                return
+            write_xattr(place, TRUSTED.opaque, b"n")  # not on an overlayfs of an older kernel
+            remove_xattr(place, TRUSTED.opaque)
+            write_xattr(place, _BASE, _name_base(state))
+            write_xattr(place, _SPELLED, b"trusted")
+        except OSError:  # not in a container, and not on every file system
+            return
+
+    def _read_spelling(self) -> tuple[Marks, bool]:
+        """Tell how the marks are spelled, and whether redirects count."""
+        if read_xattr(os.fsencode(self._layout.root), _SPELLED) is None:
+            return USER, True
+        return TRUSTED, self._read_base() == self._base
+
+    def _read_base(self) -> bytes | None:
+        return read_xattr(os.fsencode(self._layout.root), _BASE)
 
     def _open_lower(self, state: WorkspaceState) -> LowerTree:
         store = self.vault.store
@@ -78,3 +143,7 @@ class Layers:
         commit = store.read_commit(oid_of(state.base))
         sidecar = store.read_commit(oid_of(state.sidecar)).tree if state.sidecar else None
         return LowerTree(store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def _name_base(state: WorkspaceState) -> bytes:
+    return f"{state.base or '-'} {state.sidecar or '-'}".encode("ascii")

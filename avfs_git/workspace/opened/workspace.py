@@ -438,6 +438,9 @@ class OpenWorkspace:
         """Bring memory up to date with the disk, after another process or a crash."""
         state = load_state(self.vault, self.layout, has_lock=True)
         self.state = state
+        if self.refused is None:
+            with host_errors(f"open workspace '{self.fork}'"):
+                self.layers.drop_redirects(state)
         if self.layers.are_of(state):
             self.merged.forget_all()
         else:

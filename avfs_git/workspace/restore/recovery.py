@@ -34,6 +34,7 @@ from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, plan_steps
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import WHITEOUT
+from avfs_git.vfs.tree.inodes import Node
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import complete_moves
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
@@ -190,7 +191,8 @@ def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> _Cho
         if before is None:
             is_lost = _was_never_removed(locked, step.path, record)
         elif not (node := locked.merged.resolve(step.path, follow_last=False)).upper:
-            is_lost = True  # the base shows through where the record says something else
+            # The base shows through where the record says something else, unless it was moved there since.
+            is_lost = not _was_moved_in(locked, node, record)
         elif after is None or before.kind != "file" or after.kind != "file" or before.oid == after.oid:
             is_lost = False
         else:
@@ -206,6 +208,16 @@ def _choose(locked: LockedWorkspace, steps: list[Step], record: _Record) -> _Cho
         elif before is None or after is None or before.is_dir != after.is_dir:
             kept.add(step.path)
     return chosen
+
+
+def _was_moved_in(locked: LockedWorkspace, node: Node, record: _Record) -> bool:
+    """Tell of an entry of the base whether it came with a directory that was moved after the record."""
+    here = node.parent
+    while here is not None:
+        if here.moved_from is not None and locked.merged.attributes.getattr(here).ctime_ns >= record.at_ns:
+            return True
+        here = here.parent
+    return False
 
 
 def _was_never_removed(locked: LockedWorkspace, path: TreePath, record: _Record) -> bool:

@@ -12,15 +12,12 @@ import pytest
 from avfs_git.errors import HostUnsupported, LayerNotUnderstood
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.layer import upper as module
-from avfs_git.vfs.layer.marks import (
-    check_file_marks,
-    is_whiteout,
-    read_dir_marks,
-    read_user_xattrs,
-    show_xattr_name,
-    store_xattr_name,
-)
+from avfs_git.vfs.layer.lower import find_redirected
+from avfs_git.vfs.layer.marks import TRUSTED, USER, is_whiteout
+from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.layer.upper import UpperLayer, probe
+from avfs_git.vfs.tree.merged import MergedTree
+from tests.support.trees import DirectoryLower
 from tests.unit.vfs.conftest import Layers
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
@@ -69,7 +66,7 @@ def test_whiteout_spelled_by_attribute_is_read(upper: UpperLayer) -> None:
     assert [entry.kind for entry in upper.scan_dir(upper.root.fd, ROOT)] == ["whiteout", "file"]
     assert upper.list_names(upper.root.fd, xattr_whiteouts=True) == {b"marked": 0, b"plain": stat.S_IFREG}
     with pytest.raises(LayerNotUnderstood):
-        check_file_marks(os.fsencode(upper.directory / "marked"), b"marked")
+        USER.check_file_marks(os.fsencode(upper.directory / "marked"), b"marked")
 
 
 @pytest.mark.parametrize("name", ["user.overlay.redirect", "user.overlay.metacopy", "user.overlay.whiteout", "user.overlay.new"])
@@ -82,9 +79,9 @@ def test_unknown_mark_is_refused(upper: UpperLayer, name: str) -> None:
     with pytest.raises(LayerNotUnderstood, match="dir"):
         upper.scan_dir(upper.root.fd, ROOT)
     with pytest.raises(LayerNotUnderstood):
-        check_file_marks(os.fsencode(upper.directory / "file"), b"file")
+        USER.check_file_marks(os.fsencode(upper.directory / "file"), b"file")
     with pytest.raises(LayerNotUnderstood):
-        read_user_xattrs(os.fsencode(upper.directory / "file"), b"file")
+        USER.read_user_xattrs(os.fsencode(upper.directory / "file"), b"file")
 
 
 @pytest.mark.needs("root")
@@ -96,12 +93,80 @@ def test_marks_of_a_layer_without_userxattr_are_refused(upper: UpperLayer) -> No
         upper.scan_dir(upper.root.fd, ROOT)
 
 
+_HOSTILE = [
+    b"",
+    b"/",
+    b"..",
+    b"/..",
+    b"/../etc",
+    b"/a/../../etc",
+    b"/a//b",
+    b"/a/",
+    b"a/b",
+    b".",
+    b"/a\0b",
+    b"/" + b"n" * 300,
+    b"/a" * 1500,  # leads to nothing
+    b"nothing",
+    b"/f",  # no directory
+    b"/a/f/x",
+]
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("value", _HOSTILE, ids=range(len(_HOSTILE)))
+def test_a_redirect_that_leads_to_no_directory_of_the_base_is_refused(layers: Layers, value: bytes) -> None:
+    """It is neither shown nor captured: files that were there would be missing."""
+    (layers.lower / "a").mkdir()
+    for name in ("f", "a/f"):
+        (layers.lower / name).touch()
+    upper = UpperLayer(layers.upper, layers.work, TRUSTED)
+    (layers.upper / "dir").mkdir()
+    _xattr(layers.upper / "dir", "trusted.overlay.redirect", value)
+    lower = DirectoryLower(layers.lower)
+    with pytest.raises(LayerNotUnderstood, match="redirect"):
+        MergedTree(lower, upper).resolve(TreePath(b"dir"))
+    with pytest.raises(LayerNotUnderstood, match="redirect"):
+        find_redirected(lower, lower.root, upper.scan_dir(upper.root.fd, ROOT)[0].redirect or b"", b"dir")
+
+
+@pytest.mark.needs("root")
+def test_content_elsewhere_is_refused_in_root_s_layers(layers: Layers) -> None:
+    """A file without its own content (`metacopy`) is none that avfs's mounts make."""
+    upper = UpperLayer(layers.upper, layers.work, TRUSTED)
+    (layers.upper / "file").touch()
+    _xattr(layers.upper / "file", "trusted.overlay.metacopy", b"")
+    _xattr(layers.upper / "file", "trusted.overlay.redirect", b"/other")
+    with pytest.raises(LayerNotUnderstood, match="metacopy"):
+        MergedTree(DirectoryLower(layers.lower), upper).resolve(TreePath(b"file"))
+    with pytest.raises(LayerNotUnderstood, match="metacopy"):
+        UpperReader(upper).file_xattrs(os.open(layers.upper / "file", os.O_RDONLY), TreePath(b"file"))
+
+
+@pytest.mark.needs("root")
+def test_a_redirect_over_another_base_means_nothing(layers: Layers) -> None:
+    """The directory shows what the base has at its place, until the mark is removed, and then, too."""
+    for name in ("dir", "old"):
+        (layers.lower / name).mkdir()
+        (layers.lower / name / name).touch()
+    (layers.upper / "dir").mkdir()
+    _xattr(layers.upper / "dir", "trusted.overlay.redirect", b"/old")
+    seen = []
+    for follows in (True, False):
+        upper = UpperLayer(layers.upper, layers.work, TRUSTED, follows_redirects=follows)
+        tree = MergedTree(DirectoryLower(layers.lower), upper)
+        seen.append(tree.nodes.readdir(tree.resolve(TreePath(b"dir"))))
+    assert [[name for name, _ in names] for names in seen] == [[b"old"], [b"dir"]]
+    upper.clear_redirects()
+    assert upper.list_redirected() == []
+
+
 def test_opaque_with_unknown_value_is_refused(upper: UpperLayer) -> None:
     """Only the two values of the format are understood."""
     (upper.directory / "dir").mkdir()
     _xattr(upper.directory / "dir", "user.overlay.opaque", b"z")
     with pytest.raises(LayerNotUnderstood):
-        read_dir_marks(os.fsencode(upper.directory / "dir"), b"dir")
+        USER.read_dir_marks(os.fsencode(upper.directory / "dir"), b"dir")
 
 
 @pytest.mark.parametrize("name", ["origin", "impure", "nlink", "uuid", "upper", "protattr"])
@@ -111,17 +176,17 @@ def test_hints_of_the_kernel_are_harmless_and_hidden(upper: UpperLayer, name: st
     _xattr(upper.directory / "dir", "user.overlay." + name)
     _xattr(upper.directory / "dir", "user.mine", b"1")
     assert [entry.opaque for entry in upper.scan_dir(upper.root.fd, ROOT)] == [False]
-    assert read_user_xattrs(os.fsencode(upper.directory / "dir"), b"dir") == {b"user.mine": b"1"}
+    assert USER.read_user_xattrs(os.fsencode(upper.directory / "dir"), b"dir") == {b"user.mine": b"1"}
 
 
 def test_attributes_named_like_marks_are_escaped() -> None:
     """A program's own attribute never becomes a mark, however often it is escaped."""
     for name in (b"user.overlay.opaque", b"user.overlay.overlay.x", b"user.mine", b"security.x"):
-        assert show_xattr_name(store_xattr_name(name)) == name
-    assert store_xattr_name(b"user.overlay.opaque") == b"user.overlay.overlay.opaque"
-    assert show_xattr_name(b"user.overlay.opaque") is None
+        assert USER.show_xattr_name(USER.store_xattr_name(name)) == name
+    assert USER.store_xattr_name(b"user.overlay.opaque") == b"user.overlay.overlay.opaque"
+    assert USER.show_xattr_name(b"user.overlay.opaque") is None
     with pytest.raises(PermissionError):
-        store_xattr_name(b"trusted.overlay.opaque")
+        USER.store_xattr_name(b"trusted.overlay.opaque")
 
 
 def test_whiteouts_share_one_inode(upper: UpperLayer) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.model import Status
+from avfs_git.paths import TreePath
 from avfs_git.workspace.capture.capture import read_kernel_time
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, SINCE
 
@@ -90,6 +91,31 @@ def test_nothing_is_put_back_where_nothing_was_lost(cut: Cut) -> None:
         assert status.warnings == ()
         assert work.read("new") == b"newer\n"
         assert not work.exists("base")
+
+
+def test_directories_of_the_base_that_were_moved_after_a_checkpoint_stay_so(cut: Cut) -> None:
+    """Also where the checkpoint has other files of the same names: those show what the base has elsewhere by now."""
+    with Avfs(cut.home) as avfs:
+        work = avfs.open_vault("v").workspace()
+        for name in ("one", "two"):
+            work.write(f"{name}/file", name.encode())
+        work.checkpoint()
+        work = avfs.open_vault("v").fork("moving")
+        work.write("two/file", b"changed\n")
+        work.checkpoint()
+    cut.let_time_pass()
+    with Avfs(cut.home) as avfs:
+        work = avfs.open_vault("v").workspace("moving")
+        with work._opened.locked() as locked, locked.changing() as tree:  # as a program does, of which the log knows nothing
+            tree.remove(TreePath(b"two"), recursive=True)
+            tree.move(TreePath(b"one"), TreePath(b"two"))
+    cut.root = cut.root.with_name("moving")
+    with cut.restart() as vault:
+        work = vault.workspace("moving")
+        status = work.status()
+        assert [change.path for change in status.changed_files] == [b"one/file", b"two/file"]
+        assert status.warnings == ()
+        assert work.read("two/file") == b"one"
 
 
 def test_what_was_removed_or_emptied_after_a_checkpoint_stays_so(cut: Cut) -> None:
