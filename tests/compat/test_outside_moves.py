@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import RefConflict, WorkspaceMounted
+from avfs_git.errors import CannotUndo, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.servers import git, make_bare
@@ -158,6 +158,34 @@ def test_a_conflict_in_the_workspace_leaves_the_push_on_the_branch(work: Workspa
     assert git("rev-parse", "main", cwd=work.vault.path) == theirs
     assert (work.read("a"), work.read("b")) == (b"mine, too\n", b"mine\n")
     assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+
+
+@pytest.mark.needs("fuse")
+def test_undo_takes_back_no_push_that_gits_log_has(tmp_path: Path, mount_dir: Path) -> None:
+    """Once git has committed in a live tree, its log of the branch has later pushes, too: these are no operations of the fork."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        work = vault.fork("t")
+        with work.mount(mount_dir / "tree") as session:
+            (session.path / "own").write_bytes(b"")
+            git("add", "own", cwd=session.path)
+            git("commit", "-q", "-m", "own", cwd=session.path)
+        clone = tmp_path / "clone"
+        git("clone", "-q", "-b", "t", str(vault.path), str(clone), cwd=tmp_path)
+        (clone / "a").write_bytes(b"theirs\n")
+        git("commit", "-qam", "theirs", cwd=clone)
+        git("push", "-q", "origin", "t", cwd=clone)
+        theirs = git("rev-parse", "t", cwd=vault.path)
+        assert "push" in (vault.path / "logs" / "refs" / "heads" / "t").read_text()
+        assert [one.description for one in work.operations() if one.kind == "git"] == ["git commit: own"]
+        with pytest.raises(CannotUndo):
+            work.undo()
+        assert git("rev-parse", "t", cwd=vault.path) == theirs
+        assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+        work.update()
+        assert theirs in git("rev-list", "t", cwd=vault.path).split()
 
 
 @pytest.fixture

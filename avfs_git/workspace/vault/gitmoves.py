@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 from avfs_git.errors import HeadElsewhere, HostError
@@ -133,8 +134,8 @@ def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
 def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None = None) -> list[Logged]:
     """Record in the operation log what git has done to a fork's branch in its live tree, so that it can be undone.
 
-    Undoing such an operation moves the branch and leaves files as they are. A branch that was moved by others, so that git's own
-    log does not lead from what avfs last recorded to where it stands, is left alone. What git has done since `command` began
+    Undoing such an operation moves the branch and leaves files as they are. What others have done to the branch, and what came
+    after that, is left alone, whether or not git's own log has it. What git has done since `command` began
     belongs to that command: it is returned, the oldest first, and not recorded.
     """
     chain = _list_moves(vault, fork)
@@ -187,13 +188,17 @@ def make_head_record(vault: OpenVault, fork: str) -> OpRecord | None:
         return None
     logged = open_worktree(vault, fork).read_heads()[-1:]
     when_ns = logged[0].when_s * 1_000_000_000 if logged else vault.clock_ns()
-    return OpRecord(0, fork, "git", f"git {logged[0].message if logged else 'moved HEAD'}"[:_TEXT_MAX], when_ns, more=more)
+    return OpRecord(0, fork, "git", _describe(logged[0]) if logged else "git moved HEAD", when_ns, more=more)
+
+
+def _describe(logged: Logged) -> str:
+    return f"git {logged.message or 'moved the branch'}"[:_TEXT_MAX]
 
 
 def _make_record(fork: str, logged: Logged) -> OpRecord:
     moves: list[RefMoveRecord] = [(HEADS + fork, maybe_hex(logged.old), logged.new.hex())]
     when_ns = logged.when_s * 1_000_000_000
-    return OpRecord(0, fork, "git", f"git {logged.message}"[:_TEXT_MAX], when_ns, moves=moves, more=facts_of_moves([logged]))
+    return OpRecord(0, fork, "git", _describe(logged), when_ns, moves=moves, more=facts_of_moves([logged]))
 
 
 def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
@@ -223,7 +228,10 @@ def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
             found = count
     if known is None:
         found = count
-    return moves_of_git[len(moves_of_git) - found :] if found else []
+    if not found:
+        return []
+    inside = {logged.new for logged in worktree.read_heads()}  # a push, or git in another live tree, writes to the log, too
+    return list(takewhile(lambda logged: logged.new in inside, moves_of_git[-found:]))
 
 
 def _count_fresh(moves_of_git: Sequence[Logged], recorded: object, last: OpRecord | None) -> int:
