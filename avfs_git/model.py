@@ -315,6 +315,22 @@ class Operation:
 
 
 @value_class
+class Event:
+    """One entry of the operation log or of the audit log, as `Vault.events` gives it."""
+
+    cursor: str
+    """What `events(since=…)` takes to go on behind this event."""
+    at_ns: int
+    kind: str
+    """Of an operation: `checkpoint`, `merge`, `undo` …; of the audit log: `proxy_exec_completed`, `approval_granted` …"""
+    fork: str | None
+    operation: Operation | None
+    """Of the operation log; None for an entry of the audit log."""
+    details: Mapping[str, object]
+    """Of the audit log: what the entry says; else empty."""
+
+
+@value_class
 class UndoResult:
     """What taking an operation back, or doing it again, did."""
 

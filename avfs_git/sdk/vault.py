@@ -50,7 +50,7 @@ from avfs_git.sdk.workspace import Workspace
 if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.host.processes.seal import Seal
-    from avfs_git.sdk import policy
+    from avfs_git.sdk import events, policy
     from avfs_git.session.control import operations
     from avfs_git.session.life import record, stop
     from avfs_git.workspace.exchange import apply, remotes, userhooks
@@ -72,6 +72,7 @@ else:
     forkinfo = LazyModule("avfs_git.workspace.vault.forkinfo")
     forks = LazyModule("avfs_git.workspace.forks.forks")
     garbage = LazyModule("avfs_git.workspace.upkeep.garbage")
+    events = LazyModule("avfs_git.sdk.events")
     policy = LazyModule("avfs_git.sdk.policy")
     history = LazyModule("avfs_git.workspace.history.history")
     lower = LazyModule("avfs_git.backends.lower")
@@ -689,6 +690,21 @@ class Vault:
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
         """List operations, newest first, with what git did in live trees."""
         return undo.list_operations(self._core, fork, limit)
+
+    def events(self, *, fork: str | None = None, since: str | None = None, follow: bool = False) -> events.Events:
+        """Iterate over what happens in the vault, the oldest first: operations, commands, approvals.
+
+        What git does in live trees comes when avfs records it, with the next operation.
+
+        Args:
+            fork: Only events of this fork.
+            since: Begin behind the event with this `cursor`, or at the `end` of the logs; by default with the oldest entry kept.
+            follow: Wait for new events, until the iterator is closed.
+
+        Raises:
+            InvalidInput: If `since` is no cursor.
+        """
+        return events.Events(self._core, self.policy.gate.audit, fork=fork, since=since, follow=follow)
 
     def undo(self, *, fork: str | None = None) -> UndoResult:
         """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.

@@ -49,7 +49,7 @@ from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 if TYPE_CHECKING:
     from avfs_git.gitstore import holding
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
-    from avfs_git.sdk import commands, texts
+    from avfs_git.sdk import commands, events, texts
     from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
@@ -600,6 +600,10 @@ class Workspace:
     def operations(self, *, limit: int = 50) -> list[Operation]:
         """List the operations on this fork, newest first."""
         return self.vault.operations(fork=self.fork, limit=limit)
+
+    def events(self, *, since: str | None = None, follow: bool = False) -> events.Events:
+        """Iterate over what happens to this fork, the oldest first, as `Vault.events` does."""
+        return self.vault.events(fork=self.fork, since=since, follow=follow)
 
     def fold(self) -> bool:
         """Move the base to the head, and drop from the upper layer what equals it; False if the base was the head.
