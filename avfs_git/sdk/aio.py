@@ -23,6 +23,7 @@ async def iterate(items: Iterable[_T]) -> AsyncGenerator[_T, None]:
     At the end of the iteration, or if it is cancelled, an iterator that can be closed (`Events`, generators) is closed, after the
     step that runs.
     """
+    source: object = items
     iterator = iter(items)
     step: asyncio.Future[Any] | None = None
     try:
@@ -35,8 +36,8 @@ async def iterate(items: Iterable[_T]) -> AsyncGenerator[_T, None]:
     finally:
         close = getattr(items, "close", None) or getattr(iterator, "close", None)
         if step is not None and not step.done():
-            if isinstance(items, Events):  # it waits, and can be told from here
-                items.close()
+            if isinstance(source, Events):  # it waits, and can be told from here
+                source.close()
             await asyncio.wait([step])
         if close is not None:
             close()

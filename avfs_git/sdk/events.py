@@ -1,13 +1,15 @@
 """What happens in a vault, in the order of time: for dashboards and for programs that wait for agents.
 
 Decided here: an event is an entry of the operation log or of the audit log: nothing is recorded twice. `Events` reads what is new
-when one of the files has changed, which it checks five times a second; nothing runs beside the caller. An operation is told once its refs have moved: operations of different forks may come in another order than their numbers, so a follower reads the last
+when one of the files has changed, which it checks five times a second; nothing runs beside the caller. An operation is told once
+its refs have moved: operations of different forks may come in another order than their numbers, so a follower reads the last
 numbers again. A cursor stays good across processes; an operation that was on its way when the event with the cursor was given may
 be left out by the next reader. One thread iterates; `close` may be called from any.
 """
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Iterator
 from itertools import takewhile
@@ -20,7 +22,7 @@ from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.proxy.policy.audit import AuditEntry, AuditLog
-    from avfs_git.workspace.vault.oprecord import OpRecord
+    from avfs_git.workspace.vault.log.oprecord import OpRecord
     from avfs_git.workspace.vault.vault import OpenVault
 
 POLL_S = 0.2
@@ -117,12 +119,12 @@ class Events:
         return self._merge(new, fresh)
 
     def _merge(self, records: list[OpRecord], entries: list[AuditEntry]) -> list[Event]:
-        """Put both into the order of time; each gets the cursor behind it."""
+        """Merge both by time; each event gets the cursor behind it."""
         operation, entry = self._operation, self._entry
         made = [Event("", record.created_at_ns, record.kind, record.fork, record.to_operation(), {}) for record in records]
-        made += [Event("", held.at_ns, held.event, held.fork, None, {"seq": held.seq, **held.details}) for held in entries]
+        told = [Event("", held.at_ns, held.event, held.fork, None, {"seq": held.seq, **held.details}) for held in entries]
         found: list[Event] = []
-        for event in sorted(made, key=lambda event: event.at_ns):
+        for event in heapq.merge(made, told, key=lambda event: event.at_ns):  # the entries of each log stay in its order
             if event.operation is not None:
                 operation = max(operation, event.operation.id)
             else:
