@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from avfs_git.cli.harness.events import HARNESSES
+from avfs_git.cli.harness.own import is_own_command
 from avfs_git.sdk import Avfs
 from tests.support.cli import Cli, Ran
 
@@ -55,6 +56,9 @@ def _log(cli: Cli, *more: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("harness", HARNESSES)
 def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, harness: str) -> None:
     """One each, which names session and call and no secret; `log --session` and `undo` speak in those."""
+    (tree / "earlier").write_text("1")
+    cli("hook", harness, stdin=_event(harness, "start", tree)).ok()
+    assert _log(cli)[0]["message"].startswith("state before the session\n")
     before = len(_log(cli))
     after = _event(harness, "bash_after", tree)
     assert cli("hook", harness, stdin=after) == Ran(("hook", harness), 0, b"", "")
@@ -69,7 +73,7 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
     event = json.loads(after)
     session = event.get("session_id") or event["conversation_id"]
     made = _log(cli, "--session", session[:6])
-    assert len(made) == 2
+    assert len(made) == 3
     assert not _log(cli, "--session", "another")
     assert f"Avfs-Session: {session}" in made[1]["message"]
     assert f"Avfs-Harness: {harness}" in made[1]["message"]
@@ -97,6 +101,8 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
         '[[rule]]\nname = "ask-publish"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
     )
     assert ask("ls -l") is None
+    assert ask("avfs undo") is None
+    assert ask("avfs exec --json -c 'publish --all'") is None  # it asks itself
     denied, asked = ask("cd src && deploy now"), ask("publish --all")
     assert denied is not None
     assert asked is not None
@@ -211,3 +217,39 @@ def test_nothing_happens_outside_of_a_live_tree(cli: Cli, tmp_path: Path, monkey
             assert cli("hook", harness, stdin=event) == Ran(("hook", harness), 0, b"", "")
     assert cli("hook", "claude", stdin=b'{"hook_event_name": "Later"}') == Ran(("hook", "claude"), 0, b"", "")
     assert not Path(os.environ["AVFS_HOME"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("avfs status", True),
+        ("avfs checkpoint save 'tests pass' -m \"it is done\"", True),
+        ("avfs exec --json -c 'a | b; c $X'", True),
+        ("avfs exec -- rm --fork x", True),
+        (("avfs", "undo"), True),
+        ("avfs fork . ../try", True),
+        ("avfs", False),
+        ("", False),
+        ("avfs gc", False),
+        ("avfs approvals grant 1", False),
+        ("avfs undo --fork other", False),
+        ("avfs --vault other undo", False),
+        ("avfs fork delete x", False),
+        ("avfs undo; rm -rf /", False),
+        ("avfs undo && deploy", False),
+        ("avfs undo&deploy", False),
+        ("avfs undo > /etc/passwd", False),
+        ("avfs undo \n deploy", False),
+        ("avfs show $(deploy)", False),
+        ("avfs show `deploy`", False),
+        ("avfs show \"it's $(deploy) ain't\"", False),
+        ("avfs show \\'$(deploy)\\'", False),
+        ("avfs show <(deploy)", False),
+        ("avfs show 'no end", False),
+        ("X=1 avfs undo", False),
+        ("./avfs undo", False),
+    ],
+)
+def test_commands_of_avfs_about_the_present_fork_need_no_question(command: str | tuple[str, ...], expected: bool) -> None:
+    """And nothing that only begins like one."""
+    assert is_own_command(command) is expected

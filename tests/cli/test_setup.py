@@ -92,7 +92,7 @@ def test_what_claude_code_reads(cli: Cli, project: Path, monkeypatch: pytest.Mon
     assert hooks["PreToolUse"] == [
         {"matcher": "Bash", "hooks": [{"type": "command", "command": "avfs hook claude", "timeout": 30}]}
     ]
-    assert {"PostToolUse", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove"} < set(hooks)
+    assert {"PostToolUse", "SessionStart", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove"} < set(hooks)
     assert "avfs checkpoint save" in (project / "CLAUDE.md").read_text()
     assert (project / ".claude" / "skills" / "avfs" / "SKILL.md").read_text() == plan.read_skill()
     assert _read(project / ".mcp.json") == {"mcpServers": {"avfs": {"command": "avfs", "args": ["mcp"]}}}
@@ -116,12 +116,12 @@ def test_what_codex_and_cursor_read(cli: Cli, project: Path) -> None:
     cli("setup", "cursor").ok()
     hooks = _read(project / ".codex" / "hooks.json")
     assert set(hooks) == {"hooks"}
-    assert set(hooks["hooks"]) == {"PreToolUse", "PostToolUse", "Stop"}
+    assert set(hooks["hooks"]) == {"PreToolUse", "PostToolUse", "SessionStart", "Stop"}
     config = tomllib.loads((project / ".codex" / "config.toml").read_text())
     assert config["mcp_servers"]["other"] == {"command": "x"}
     cursor = _read(project / ".cursor" / "hooks.json")
     assert cursor["version"] == 1
-    assert set(cursor["hooks"]) == {"beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop"}
+    assert set(cursor["hooks"]) == {"sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop"}
     assert "ask" in "".join(cli("setup", "codex", "--json").result["notes"])
 
 

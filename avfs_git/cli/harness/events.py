@@ -23,6 +23,7 @@ class Kind(Enum):
 
     BEFORE = "before a tool"
     AFTER = "after a tool"
+    START = "start of a session"
     END = "end of a turn or session"
     CREATE = "make a working tree"
     REMOVE = "remove a working tree"
@@ -30,6 +31,7 @@ class Kind(Enum):
 
 
 _CLAUDE = {
+    "SessionStart": Kind.START,
     "PreToolUse": Kind.BEFORE,
     **dict.fromkeys(("PostToolUse", "PostToolUseFailure"), Kind.AFTER),
     **dict.fromkeys(("Stop", "SubagentStop", "SessionEnd"), Kind.END),
@@ -39,8 +41,15 @@ _CLAUDE = {
 _KINDS: Mapping[str, Mapping[str, Kind]] = {
     "claude": _CLAUDE,
     "codex": _CLAUDE,
-    "gemini": {"BeforeTool": Kind.BEFORE, "AfterTool": Kind.AFTER, "AfterAgent": Kind.END, "SessionEnd": Kind.END},
+    "gemini": {
+        "SessionStart": Kind.START,
+        "BeforeTool": Kind.BEFORE,
+        "AfterTool": Kind.AFTER,
+        "AfterAgent": Kind.END,
+        "SessionEnd": Kind.END,
+    },
     "cursor": {
+        "sessionStart": Kind.START,
         "beforeShellExecution": Kind.BEFORE,
         **dict.fromkeys(("afterShellExecution", "afterFileEdit", "afterMCPExecution"), Kind.AFTER),
         **dict.fromkeys(("stop", "sessionEnd"), Kind.END),

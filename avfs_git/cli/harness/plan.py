@@ -49,7 +49,10 @@ def claude_hooks() -> dict[str, list[dict[str, object]]]:
     return {
         "PreToolUse": [_group("claude", "Bash")],
         "PostToolUse": [_group("claude", "Bash|Edit|MultiEdit|Write|NotebookEdit|mcp__.*")],
-        **{event: [_group("claude")] for event in ("Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove")},
+        **{
+            event: [_group("claude")]
+            for event in ("SessionStart", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove")
+        },
     }
 
 
@@ -97,7 +100,7 @@ def _plan_codex(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     hooks = {
         "PreToolUse": [_group("codex", "Bash")],
         "PostToolUse": [_group("codex", "Bash|apply_patch|mcp__.*")],
-        "Stop": [_group("codex")],
+        **{event: [_group("codex")] for event in ("SessionStart", "Stop")},
     }
     table = '[mcp_servers.avfs]\ncommand = "avfs"\nargs = ["mcp"]\n'
     edits: list[Edit] = [
@@ -119,7 +122,7 @@ def _plan_gemini(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     hooks = {
         "BeforeTool": [_group("gemini", "run_shell_command", timeout=_TIMEOUT_S * 1000)],
         "AfterTool": [_group("gemini", "run_shell_command|write_file|replace|mcp_.*", timeout=_TIMEOUT_S * 1000)],
-        "AfterAgent": [_group("gemini", timeout=_TIMEOUT_S * 1000)],
+        **{event: [_group("gemini", timeout=_TIMEOUT_S * 1000)] for event in ("SessionStart", "AfterAgent")},
     }
     edits: list[Edit] = [
         *_add_hooks(own / "settings.json", hooks),
@@ -136,7 +139,7 @@ def _plan_gemini(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
 
 def _plan_cursor(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     own = root / ".cursor"
-    events = ("beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop")
+    events = ("sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop")
     edits: list[Edit] = [
         JsonMember(own / "hooks.json", ("version",), 1, stays=True),
         *_add_hooks(own / "hooks.json", {event: [{"command": "avfs hook cursor"}] for event in events}),

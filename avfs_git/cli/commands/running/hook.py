@@ -74,7 +74,10 @@ def _handle(state: State, event: Event) -> bytes | None:
     try:
         if event.kind is Kind.BEFORE:
             return _ask_policy(state, event, place)
-        _save(state, event, place, f"{event.tool}: {event.subject}" if event.tool else event.name)
+        if event.kind is Kind.START:  # so that the first call's checkpoint has only what the call changed
+            _save(state, event, place, "state before the session")
+        else:
+            _save(state, event, place, f"{event.tool}: {event.subject}" if event.tool else event.name)
     except VaultHidden:  # `avfs exec` runs the agent: it asks the policy, and saves
         pass
     return None
@@ -82,8 +85,11 @@ def _handle(state: State, event: Event) -> bytes | None:
 
 def _ask_policy(state: State, event: Event, place: Place) -> bytes | None:
     from avfs_git.cli.harness import answers  # noqa: PLC0415 - only here
+    from avfs_git.cli.harness.own import is_own_command  # noqa: PLC0415 - the same
     from avfs_git.proxy.policy.decision import Action  # noqa: PLC0415 - the same
 
+    if is_own_command(event.command):
+        return None
     with state.avfs.open_vault(place.vault) as vault:
         is_text = isinstance(event.command, str)
         decision = vault.policy.check(

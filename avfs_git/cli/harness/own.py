@@ -1,0 +1,46 @@
+"""Which commands of avfs itself an agent may run in a live tree without a question.
+
+Decided here: the policy takes avfs for a program that changes the machine, because `avfs exec` runs other programs where avfs is
+hidden. An agent that works in a live tree saves and undoes by it. Exempt are commands about the fork of the current directory,
+and `avfs exec`, which asks the policy about its own command. `cli.commands.running.hook` calls it. A pure function.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+_VERBS = frozenset(
+    {
+        *("status", "log", "diff", "show", "checkpoint", "snapshot", "undo", "redo", "revert", "checkout", "add", "op"),
+        *("ls", "cat", "tree", "stat", "overlap", "resolve", "sessions", "schema", "exec", "fork", "end"),
+    }
+)
+_ELSEWHERE = ("--vault", "--fork", "delete")
+_OPERATORS = frozenset("();<>|&")
+_SINGLE_QUOTED = re.compile(r"'[^']*'")
+
+
+def is_own_command(command: str | tuple[str, ...]) -> bool:
+    """Tell whether a command is one call of avfs about the current fork, and nothing else."""
+    words = _split(command) if isinstance(command, str) else list(command)
+    if words is None or len(words) < 2 or words[0] != "avfs" or words[1] not in _VERBS:
+        return False
+    of_avfs = words[: words.index("--")] if "--" in words else words
+    return not any(word.startswith(_ELSEWHERE) for word in of_avfs[2:])
+
+
+def _split(text: str) -> list[str] | None:
+    """Give the words of a text that is one simple command without expansions; None for any other text."""
+    # Where both quotes occur, what is quoted by which is not looked at.
+    plain = text if '"' in text or "\\" in text else _SINGLE_QUOTED.sub("", text)
+    if any(letter in plain for letter in "$`\n\\{*?[~"):
+        return None
+    reader = shlex.shlex(text, posix=True, punctuation_chars=True)
+    reader.whitespace_split = True
+    reader.commenters = ""
+    try:
+        words = list(reader)
+    except ValueError:  # a quote has no end
+        return None
+    return None if any(word and set(word) <= _OPERATORS for word in words) else words
