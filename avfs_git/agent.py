@@ -199,7 +199,7 @@ class AVFS:
     def proxy_exec(self, *command: str, timeout: int | None = 300_000, **options: Unpack[ExecOptions]) -> dict[str, Any]:
         """Run a command and commit its changes; the answer is the document that `avfs exec --json` gives.
 
-        A command that fails has `success: false` and a `result`; one that could not be run has an `error`.
+        A command that fails has `success: false` and a `result`; a command that could not run has an `error`.
 
         Args:
             command: The program and its arguments.

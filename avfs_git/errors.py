@@ -127,7 +127,7 @@ class HostError(AvfsError, code="host.failed"):
 
 
 class NotWritable(HostError, code="host.not_writable"):
-    """What is to be changed can be read here, and not written: a read-only disk, or somebody else's vault."""
+    """A path can be read and not written: on a read-only disk, or in another user's vault."""
 
     def __init__(self, action: str, error: OSError) -> None:
         super().__init__(action, error)
@@ -191,7 +191,7 @@ class OutOfScope(InvalidInput, code="input.out_of_scope"):
 
 
 class ConfirmationNeeded(InvalidInput, code="input.confirmation_needed"):
-    """Something that cannot be undone was asked for without saying so, and nobody is there to ask."""
+    """An operation that cannot be undone needs `--yes`, because there is no terminal to ask on."""
 
     def __init__(self, action: str) -> None:
         self._say(f"cannot {action} without confirmation", "Say it with `--yes`.", action=action)
@@ -250,7 +250,7 @@ class VaultExists(VaultError, code="vault.exists", exit_code=12):
 
 
 class RefConflict(VaultError, code="vault.ref_conflict", exit_code=13):
-    """A ref does not hold what the caller expected: somebody else moved it first."""
+    """A ref does not hold what the caller expected: another process moved it first."""
 
     def __init__(self, ref: str, expected: str | None, actual: str | None) -> None:
         self._say(
@@ -547,7 +547,7 @@ class NothingToUndo(CheckpointError, code="undo.nothing", exit_code=36):
 
 
 class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):
-    """An operation that cannot be taken back as things stand."""
+    """An operation that cannot be undone now."""
 
     def __init__(self, op: str, reason: str) -> None:
         self._say(f"cannot undo {quote(op)}: {reason}", operation=op, reason=reason)
@@ -608,7 +608,7 @@ class NoMergeInProgress(MergeError, code="merge.not_in_progress", exit_code=44):
 
 
 class ConflictsLeft(MergeError, code="merge.conflicts_left", exit_code=45):
-    """Conflicts that nobody has resolved."""
+    """Conflicts that are not resolved."""
 
     def __init__(self, paths: Sequence[bytes]) -> None:
         names = [quote(path) for path in paths[:5]]
@@ -838,7 +838,7 @@ class ApprovalNotFound(PolicyError, code="policy.approval_not_found", exit_code=
 
 
 class PersonNeeded(PolicyError, code="policy.person_needed", exit_code=87):
-    """Something that only a person may do, at a terminal, and nobody there said yes."""
+    """An operation that only a person may confirm, at a terminal, and that was not confirmed."""
 
     def __init__(self, action: str) -> None:
         self._say(f"cannot {action}: nobody at a terminal said yes", "Run it in a terminal, and answer there.")
@@ -974,14 +974,14 @@ class ApplyConflict(RemoteError, code="remote.apply_conflict", exit_code=99):
 
 
 class Interrupted(AvfsError, code="interrupted", exit_code=130):
-    """Somebody pressed Ctrl-C."""
+    """The user pressed Ctrl-C."""
 
     def __init__(self) -> None:
         self._say("interrupted")
 
 
 class Terminated(AvfsError, code="terminated", exit_code=143):
-    """Somebody asked the program to end (SIGTERM)."""
+    """The program was asked to end (SIGTERM)."""
 
     def __init__(self) -> None:
         self._say("terminated")

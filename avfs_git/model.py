@@ -49,7 +49,7 @@ class Warning:  # noqa: A001 - the field's word for it, and JSON's name; never u
 
 @value_class
 class Identity:
-    """Who makes commits."""
+    """The author of commits."""
 
     name: str
     email: str
@@ -104,7 +104,7 @@ class ChangedFile:
     old_mode: int | None = None
     new_mode: int | None = None
     size: int | None = None
-    """Of the new content; None where there is none."""
+    """Of the new content; None if nothing is left."""
     similarity: int | None = None
     """Of a rename: per cent."""
 
@@ -335,7 +335,7 @@ class UndoResult:
     """What taking an operation back, or doing it again, did."""
 
     operation: Operation
-    """The one that was taken back or done again."""
+    """The operation that was undone or redone."""
     changed_files: tuple[ChangedFile, ...] = ()
     saved: str | None = None
     """The commit that holds what was uncommitted before."""
@@ -344,7 +344,7 @@ class UndoResult:
 
 
 class ConflictKind(StrEnum):
-    """Why a path needs somebody to decide."""
+    """Why a path needs a decision."""
 
     CONTENT = "content"
     ADD_ADD = "add/add"
@@ -398,7 +398,7 @@ class MergeOptions:
     strategy: MergeStrategy = MergeStrategy.NORMAL
     mode: MergeMode = MergeMode.NORMAL
     message: str | None = None
-    """Of the commit that is made; the names of both if there is none."""
+    """Message of the commit; by default it names both sides."""
     in_workspace: bool = False
     """Put conflicts into the workspace, instead of only telling them."""
 
@@ -426,7 +426,7 @@ class ConflictHunk:
 
 @value_class
 class Conflict:
-    """A path that needs somebody to decide."""
+    """A path that needs a decision."""
 
     kind: ConflictKind
     path: bytes
@@ -482,7 +482,7 @@ class MergeResult:
     saved: str | None = None
     """The checkpoint that holds what the target had not committed."""
     in_workspace: bool = False
-    """Whether the conflicts are in the target's files, for somebody to resolve."""
+    """Whether the conflicts are in the target's files, to be resolved."""
     warnings: tuple[Warning, ...] = ()
 
 
@@ -496,14 +496,14 @@ class RewriteResult:
     old_head: str
     head: str
     commits: tuple[str, ...] = ()
-    """Those that were made, the oldest first."""
+    """The new commits, the oldest first."""
     changed_files: tuple[ChangedFile, ...] = ()
     saved: str | None = None
     """The checkpoint that holds what was uncommitted before."""
     stopped_at: str | None = None
     """The commit that does not fit."""
     conflicts: tuple[Conflict, ...] = ()
-    """What is to be decided of it."""
+    """Its conflicts."""
     warnings: tuple[Warning, ...] = ()
 
 
@@ -532,10 +532,10 @@ class Overlap:
     """Which forks touch the same files, and which would conflict."""
 
     forks: tuple[str, ...]
-    """Those that were compared."""
+    """The forks that were compared."""
     shared: tuple[SharedPath, ...]
     pairs: tuple[ForkPair, ...]
-    """Those that share a path, or would conflict."""
+    """The pairs that share a path, or would conflict."""
     warnings: tuple[Warning, ...] = ()
 
 
@@ -557,7 +557,7 @@ class SessionState(StrEnum):
     STARTING = "starting"
     MOUNTED = "mounted"
     UNATTENDED = "unattended"
-    """Its process died and the tree is there, as with overlayfs: whoever next needs the workspace starts another process."""
+    """Its server died and the tree is there, as on overlayfs: the next process that needs the workspace starts a server."""
     UNMOUNTING = "unmounting"
     """Out of the directory tree, or about to be; programs that use it may still hold it."""
     ENDED = "ended"
@@ -610,7 +610,7 @@ class UnmountResult:
     """What taking a mount away did."""
 
     session: SessionInfo | None
-    """The one that was ended; None where nothing was mounted."""
+    """The session that ended; None if nothing was mounted."""
     directory: Path | None = None
     outcome: UnmountOutcome = "unmounted"
     """`detached`: out of sight, and still used by programs; `cut_off`: taken from them."""
@@ -697,7 +697,7 @@ class HookState(StrEnum):
     """Whether a hook runs."""
 
     MISSING = "missing"
-    """There is none, or it cannot be executed."""
+    """The file is missing, or cannot be executed."""
     NOT_ENABLED = "not_enabled"
     """It is there, and its owner did not enable it: it does not run."""
     ENABLED = "enabled"

@@ -68,7 +68,7 @@ def maybe_oid(text: str | None) -> Oid | None:
 
 
 def maybe_hex(oid: Oid | None) -> str | None:
-    """Write an object id, or that there is none, for a record."""
+    """Write an object id, or None, for a record."""
     return oid.hex() if oid is not None else None
 
 

@@ -78,7 +78,7 @@ def run(arguments: list[str]) -> int:
     except OSError as err:
         error = DirectoryGone(err) if _is_directory_gone() else HostError("finish", err)
         trace = _trace_if(state)
-    except Exception as err:  # noqa: BLE001 - the one catch-all: whatever it is, the caller gets a document or a message
+    except Exception as err:  # noqa: BLE001 - the one catch-all: the caller always gets a document or a message
         error = InternalError(
             f"{type(err).__name__}: {err}",
             hint="This is a bug in avfs. Run it again with `--verbose` and report what it shows.",
@@ -113,7 +113,7 @@ def _finish(state: State, status: int) -> int:
 
 
 def _report_lost_stdout(err: OutputLost) -> int:
-    """Say on the other stream that the result could not be written, whatever form it had."""
+    """Say on standard error that the result could not be written."""
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - only where it is needed
 
     TextOutput(color=False).failure(err)
@@ -122,7 +122,7 @@ def _report_lost_stdout(err: OutputLost) -> int:
 
 
 def _give_up_stdout() -> int:
-    """Leave quietly when nobody reads: also the interpreter's own flush at its end must not complain."""
+    """Leave quietly when standard output is closed: the interpreter's own flush at its end must not complain either."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)

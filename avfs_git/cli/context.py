@@ -198,7 +198,7 @@ class State:
         """Make sure that directory and environment do not contradict each other, where no option decides.
 
         Raises:
-            PlaceDisputed: If they do, and the command changes something; one that only looks warns.
+            PlaceDisputed: If they do, and the command changes something; a command that only looks warns.
         """
         self._refuse_dispute(self.choose(with_fork=with_fork))
 

@@ -40,7 +40,7 @@ def find_place(home: Path, command: Place | None, directory: Path | None = None)
         directory: Which; the current one if not given.
 
     Raises:
-        DirectoryGone: If the current directory was removed, or is in a mount that has ended: nobody knows what it showed.
+        DirectoryGone: If the current directory was removed, or is in a mount that has ended: what it showed is not known.
     """
     try:
         here = Path.cwd() if directory is None else directory.resolve()

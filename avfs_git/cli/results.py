@@ -55,7 +55,7 @@ class TrustedList(TypedDict):
 
 
 class ConfigResult(TypedDict):
-    """Settings of a vault: all of them, or the one that was asked for or changed."""
+    """Settings of a vault: all of them, or the setting that was read or changed."""
 
     config: dict[str, str]
     changed: bool

@@ -125,7 +125,7 @@ _MEANT = {
     "blame": "log PATH",
     "history": "log",
 }
-"""What people type who know other programs."""
+"""Names of other programs for these commands."""
 _OF_GROUPS = {
     "new": "create",
     "make": "create",
@@ -161,7 +161,7 @@ class VerbGroup(click.Group):
         """Find the verb.
 
         Raises:
-            BadUsage: If there is none of that name.
+            BadUsage: If no command has the name.
         """
         name = args[0]
         command = self.get_command(ctx, name)

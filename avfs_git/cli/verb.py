@@ -139,7 +139,7 @@ class Verb(click.Command):
         request = {str(name): ctx.params[name] for name in names}
         state.looks = self.looks if isinstance(self.looks, bool) else self.looks(ctx.params)
         named = state.named()
-        # What is done to forks is not done in the one that is named.
+        # An operation on forks does not run in the fork that is named.
         state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
         state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
         state.output.result(super().invoke(ctx))

@@ -231,7 +231,7 @@ def finish(steps: Generator[Output, None, ExecResult]) -> ExecResult:
 
 async def run_in_thread(workspace: Workspace, command: Command) -> ExecResult:
     """Run a command in a thread; cancelling it ends the command and waits for that."""
-    import asyncio  # noqa: PLC0415 - only for who uses it already
+    import asyncio  # noqa: PLC0415 - only for programs that use it already
 
     stop = Stop()
     running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(run_command(workspace, command, stop))))

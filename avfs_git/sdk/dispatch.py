@@ -1,6 +1,6 @@
 """Where the operations of an open vault are done: in this process or, of a workspace that is mounted, in its session.
 
-Decided here: which workspaces of the vault are open here, who is asked to do an operation on one, and what its sessions are told.
+Decided here: which workspaces of the vault are open here, which process does an operation on one, and what its sessions are told.
 Called by the other modules of `avfs_git.sdk`; safe from several threads. Nothing of it survives the process.
 """
 
@@ -148,7 +148,7 @@ class Dispatch:
     ) -> _T:
         """Do an operation of `session.control.operations` here or, if the workspace is mounted, in its session.
 
-        One that changes nothing does not wait for who works in the workspace: it says what is there now.
+        An operation that changes nothing does not wait for the holder of the workspace: it looks at the present state.
         """
         if opened.lock.session is None:
             try:
@@ -174,7 +174,7 @@ class Dispatch:
     def note_file_call(self, fork: str, text: str) -> None:
         """Note that a file call is about to change a fork: all of them are one operation, which `record_changes` ends.
 
-        What others have changed before, and nobody has recorded, is an operation of its own.
+        Earlier changes by other programs, if not recorded, are an operation of their own.
         """
         calls = self._file_calls.get(fork)
         if calls is None:

@@ -161,10 +161,10 @@ class Home:
         return vault
 
     def _check_trust(self, path: Path) -> None:
-        """Refuse a vault that could run programs of somebody else, unless its user trusts it.
+        """Refuse a vault that could run another user's programs, unless the user trusts it.
 
-        A vault outside the home may come from anybody, also where its files belong to its user: unpacked from an archive, say, or
-        on a disk that was written elsewhere. Nothing in it can say otherwise. One in the home may have been copied there.
+        A vault outside the home may come from any user, even if its files belong to this user: unpacked from an archive, or on a
+        disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have been copied there.
         """
         in_home = path.parent == self._vaults or path.parent == self._vaults.resolve()
         try:
@@ -188,7 +188,7 @@ class Home:
             known.mark_made(path, self._seal)
 
     def trust_vault(self, path: str | Path) -> tuple[Path, ...]:
-        """Trust a vault: its hooks and its configuration may run programs, whoever it belongs to. List all that are trusted.
+        """Trust a vault: its hooks and configuration may run programs, even another user's. List the trusted vaults.
 
         Raises:
             VaultNotFound: If there is no such directory.
@@ -207,7 +207,7 @@ class Home:
         return known.change_trusted(self.home, Path(path).resolve(), trusted=False)
 
     def trusted_vaults(self) -> tuple[Path, ...]:
-        """List the vaults that are trusted, whoever they belong to."""
+        """List the trusted vaults, including vaults of other users."""
         return tuple(known.read_trusted(self.home))
 
     def create_vault(self, name: str, *, source: Path | None = None, branch: str = "main", shared: bool = False) -> Vault:
@@ -360,7 +360,7 @@ class Home:
         return info
 
     def current_vault(self) -> str | None:
-        """The name of the vault that `open_vault` opens by default; None if there is none."""
+        """The name of the vault that `open_vault` opens by default, or None."""
         try:
             return (self.home / "current").read_text("utf-8").strip() or None
         except (FileNotFoundError, NotADirectoryError):
@@ -520,7 +520,7 @@ class Home:
             number += 1
 
     def session_at(self, directory: str | Path) -> Session | None:
-        """Find the mount that a directory lies in, of any vault; None if there is none. A dead process's mount is detached."""
+        """Find the mount that a directory lies in, of any vault, or None. A dead process's mount is detached."""
         mounted = stop.find_mount_around(point.resolve(directory))
         if mounted is None:
             return None

@@ -33,7 +33,7 @@ class ExecOptions(TypedDict, total=False):
     readonly: bool
     """Refuse every change to files."""
     writable: bool
-    """Let the command change files although the policy takes it for one that only reads."""
+    """Let the command change files although the policy sees only reads."""
     checkpoint: bool
     """Save uncommitted changes before the command, if the policy says so; on by default."""
     commit: bool

@@ -95,7 +95,7 @@ class VaultPolicy:
         return self.vault_file
 
     def approvals(self, *, every: bool = False) -> list[Approval]:
-        """List pending and granted requests, newest first; `every` adds those that are denied, used or expired."""
+        """List pending and granted requests, newest first; `every` adds requests that are denied, used or expired."""
         return self.gate.approvals.entries(every=every)
 
     def approval(self, id_: str) -> Approval:

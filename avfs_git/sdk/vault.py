@@ -177,7 +177,7 @@ class Vault:
 
     @contextmanager
     def _idle(self) -> Iterator[None]:
-        """Lock all workspaces of this vault for a block: nobody changes or mounts one meanwhile.
+        """Lock all workspaces of this vault for a block: no process changes or mounts one meanwhile.
 
         Raises:
             WorkspaceBusy: If another process holds one.
@@ -227,7 +227,7 @@ class Vault:
         return Session(self, found)
 
     def find_session(self, fork: str, *, session_id: str | None = None) -> Session | None:
-        """Find a mount of a fork, preferably that of its workspace, or the mount with an id; None if there is none."""
+        """Find a mount of a fork, preferably that of its workspace, or the mount with an id, or None."""
         found = stop.find_sessions(self._core.layout.sessions, fork=fork, session_id=session_id)
         return Session(self, found[0]) if found else None
 

@@ -24,7 +24,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class OutputClosed(Exception):
-    """Nobody reads the result any more."""
+    """The reader of the result has closed it."""
 
 
 class OutputLost(HostError):
@@ -64,10 +64,10 @@ class Output(Protocol):
         """Show that something takes its time."""
 
     def progress(self, message: str) -> AbstractContextManager[Progress | None]:
-        """Show how far something is; gives what is to be told, or None where nobody looks."""
+        """Show progress; returns what the caller tells it to, or None without a terminal."""
 
     def confirm(self, question: str) -> bool:
-        """Ask a person; no where nobody can be asked."""
+        """Ask a person; False without a terminal."""
 
     def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
         """Report why the verb failed."""
@@ -76,7 +76,7 @@ class Output(Protocol):
         """Bring everything out.
 
         Raises:
-            OutputClosed: If nobody reads it any more.
+            OutputClosed: If the reader has closed the stream.
             OutputLost: If it cannot be written.
         """
 
@@ -85,7 +85,7 @@ def write_all(stream: object, data: bytes) -> None:
     """Write bytes to standard output or standard error and bring them out.
 
     Raises:
-        OutputClosed: If nobody reads them any more.
+        OutputClosed: If the reader has closed the stream.
         OutputLost: If they cannot be written.
     """
     buffer = getattr(stream, "buffer", None)

@@ -78,7 +78,7 @@ class EnvelopeOutput:
         yield
 
     def confirm(self, question: str) -> bool:  # noqa: ARG002 - nobody is asked
-        """Say no: nobody can be asked."""
+        """Say no: there is no person to ask."""
         return False
 
     def failure(self, error: AvfsError, *, trace: str | None = None) -> None:

@@ -1,7 +1,7 @@
 """Hints that work as they stand: where a command line names a vault or fork, so do the commands that its hints tell.
 
 Decided here: which commands of a hint need which of both. What the environment, the home's default or the directory
-named is found again by the next command there, and is not repeated, save for commands that somebody else runs, elsewhere.
+named is found again by the next command there, and is not repeated, save for commands that another person runs, elsewhere.
 A pure function, called by both outputs.
 """
 
@@ -32,7 +32,7 @@ class Named(NamedTuple):
     vault: str | None = None
     fork: str | None = None
     opened: str | None = None
-    """The vault that the command is about, whatever named it."""
+    """The vault that the command is about."""
 
 
 def complete(hint: str, named: Named) -> str:

@@ -31,7 +31,7 @@ Part = str | tuple[str, str]
 """A piece of a line: a text, or a text with a style."""
 
 _PASSED_ON = frozenset({"proxy_exec_result"})
-"""Results whose bytes on both streams are those of somebody else."""
+"""Results whose bytes on both streams are a command's own."""
 _SHORT_ID = 12
 _BETWEEN_COLUMNS = 3
 _LEAST_WIDTH = 12
@@ -144,7 +144,7 @@ class TextOutput:
             bars.stop()
 
     def confirm(self, question: str) -> bool:
-        """Ask on the terminal; no where there is none."""
+        """Ask on the terminal; False without one."""
         if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
             return False
         _write_remark(f"{defuse(question)} [y/N] ")
@@ -222,7 +222,7 @@ class TextOutput:
         self._print(table)
 
     def facts(self, rows: Iterable[tuple[str, str | None]]) -> None:
-        """Write what is known of one thing, a line a fact; None is left out."""
+        """Write facts, a line each; None is left out."""
         known = [(name, value) for name, value in rows if value is not None]
         width = max((len(name) for name, _ in known), default=0)
         for name, value in known:
@@ -340,7 +340,7 @@ def _is_terminal(stream: object) -> bool:
 
 
 def _write_remark(text: str) -> None:
-    """Write to standard error; a remark that nobody can read is no failure."""
+    """Write to standard error; a closed standard error is no failure."""
     if sys.stderr is None:
         return
     try:

@@ -1,7 +1,7 @@
 """What a command changed: the difference between the workspace before it and after it.
 
 Decided here: that the answer comes from what is committed where the workspace was clean before the command, and else from a
-comparison of what was uncommitted before with what is uncommitted after, so that a change of somebody else is never the
+comparison of what was uncommitted before with what is uncommitted after, so that a change by another process is never the
 command's. Pure functions.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from avfs_git.model import ChangedFile, ChangeKind
 
 _State = tuple[str | None, int | None, int | None]
-"""The id, the mode and the size of a path; the id is None where nothing is there."""
+"""Id, mode and size of a path; the id of a missing path is None."""
 
 
 def subtract(before: Sequence[ChangedFile], after: Sequence[ChangedFile]) -> tuple[ChangedFile, ...]:
@@ -58,5 +58,5 @@ def _kind(was: _State, now: _State) -> ChangeKind:
         return ChangeKind.DELETED
     if was[0] == now[0]:
         return ChangeKind.MODE
-    # The kind of a thing is in the upper bits of its mode.
+    # The kind of an entry is in the upper bits of its mode.
     return ChangeKind.TYPE if was[1] is not None and now[1] is not None and was[1] >> 12 != now[1] >> 12 else ChangeKind.MODIFIED

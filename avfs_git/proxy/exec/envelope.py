@@ -88,7 +88,7 @@ class ExecResult:
     checkpoint: str | None
     """The commit of the changes from before the command; None if there were none, or they were not saved."""
     commit: str | None
-    """The commit of the command's changes; None if there are none, or they were not committed."""
+    """The commit of the command's changes; None without changes, or if they were not committed."""
     changed_files: tuple[ChangedFile, ...]
     """The files that the command changed, from the commit."""
     sidecar_changed: tuple[ChangedFile, ...]

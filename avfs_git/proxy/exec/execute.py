@@ -8,7 +8,7 @@ Decided here: the order of these steps, and what is true after each. `sdk` makes
    steps 3 and 6 have nothing to do. Where no such view can be mounted, it runs like any other command.
 3. What is uncommitted is saved, if the policy wants that; else it is noted, so that it is not taken for the command's doing.
 4. A backend shows the workspace. Where this process shows it, it holds the workspace's lock until the end, and so does
-   the process above the command: if this one is killed, nobody works in the workspace until the command is dead, too.
+   the process above the command: if this one is killed, no process works in the workspace until the command is dead, too.
    Where a session shows it, the session has the lock.
 5. The command runs. The lock says that a change is under way: whoever opens the workspace after a crash looks at all of it,
    and finds what the command did as uncommitted changes.
@@ -151,7 +151,7 @@ class Executor:
             CommandDenied: If the policy forbids it.
             ApprovalNeeded: If a person must approve of it first.
             BackendUnavailable: If the workspace cannot be shown here.
-            WorkspaceBusy: If somebody else works in it for too long.
+            WorkspaceBusy: If another process holds it for too long.
             ExecError: If the command cannot be started for another reason than itself.
             AvfsError: If the disk fails. What the command changed by then is in the workspace.
         """
@@ -184,7 +184,7 @@ class Executor:
         """Run a command on the best backend that can be had.
 
         Raises:
-            BackendUnavailable: If there is none.
+            BackendUnavailable: If no backend can be used.
         """
         place, opened, command = self._place, self._place.opened, run.command
         left = candidates(command.backend, is_mounted=opened.lock.session is not None)
@@ -212,7 +212,7 @@ class Executor:
                     raise
                 left = (BackendName.FUSE,)  # it was mounted meanwhile
                 continue
-            opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for who waits, or looks on
+            opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for processes that wait, or look on
             try:
                 self._commits.note_before(run, held=True)
                 backend = self._reuse(run) or open_held(

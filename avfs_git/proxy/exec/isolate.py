@@ -116,7 +116,7 @@ class Sandbox:
             vault: The vault.
             worktree: The git directory of the workspace.
             home: The home directory of the user.
-            hide: Directories that are hidden also where they lie in one that is shown.
+            hide: Directories that stay hidden inside a shown directory.
             network: Leave it the network.
             show: Further places to show, read-only.
 

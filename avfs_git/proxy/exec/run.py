@@ -51,29 +51,29 @@ class Finished:
     signal: int | None
     timed_out: bool
     interrupted: bool
-    """Whether somebody asked for its end."""
+    """Whether its end was asked for."""
     duration_ms: float
     left: int
     """How many processes it left behind; they were killed."""
     problem: str | None = None
     """Why it could not be executed."""
     is_stuck: bool = False
-    """Whether it cannot be killed, because it waits in the kernel: it is left behind, and nobody waits for it."""
+    """Whether it cannot be killed, because it waits in the kernel: it is left behind."""
 
 
 @value_class
 class Late:
-    """What is to be done only if a command reads a certain file, and then before it can."""
+    """Work that is done only if a command opens a certain file, before the open returns."""
 
     file: Path | None
     """The file; None where nothing can tell when it is read: then it is done before the command starts."""
     do: Callable[[Callable[[], None]], object]
     """Does it, in the thread that watches the command. What it raises ends the command. It calls what it is given now and then,
-    and passes on what that raises: the command's time is up, or somebody asked for its end."""
+    and passes on what that raises: the command's time is up, or its end was asked for."""
 
 
 class _TimeIsUp(Exception):
-    """What is to be done before a command reads a file takes longer than the command may last."""
+    """Work before a command's open of a file takes longer than the command may last."""
 
 
 class Stop:
@@ -193,7 +193,7 @@ def run_command(
 
 
 class _Watch:
-    """The time of a command, and who may ask for its end."""
+    """The time of a command, and the `Stop` that ends it."""
 
     def __init__(self, began: float, timeout_ms: int | None, stop: Stop | None) -> None:
         self.began = began
@@ -201,7 +201,7 @@ class _Watch:
         self.stop = stop
 
     def check(self) -> None:
-        """Go on, unless the time is up or somebody asked for the end."""
+        """Go on, unless the time is up or the end was asked for."""
         if self.is_late or (self.stop is not None and select.select([self.stop], [], [], 0)[0]):
             raise _TimeIsUp
 
@@ -221,7 +221,7 @@ def _start_late(start: Callable[..., int], late: Late, watch: _Watch) -> bool:
     """Start a command so that it waits where it reads the file; False, with all done, where that cannot be.
 
     Raises:
-        _TimeIsUp: If the command's time is up before that, or somebody asked for its end.
+        _TimeIsUp: If the command's time is up before that, or its end was asked for.
     """
     if late.file is None:
         late.do(watch.check)
@@ -319,7 +319,7 @@ class _Command:
             self._ended = self._runner.ended(message)
 
     def abandon(self) -> None:
-        """Kill it if nobody waits for its end any more, because the iterator was given up."""
+        """Kill it if the iterator was given up."""
         if self._ended is None:
             self._kill()
             while self._ended is None:

@@ -44,7 +44,7 @@ class StepLog:
         self._fork = fork
 
     def begin(self, start: str | None) -> Steps:
-        """Begin one, or go on with the one that there is."""
+        """Begin a session, or continue it."""
         try:
             return self.read()
         except NotPrepared:
@@ -54,7 +54,7 @@ class StepLog:
         """Read it.
 
         Raises:
-            NotPrepared: If there is none.
+            NotPrepared: If there is no session.
         """
         try:
             first, *lines = read_plain(self._path).split(b"\n")
@@ -99,7 +99,7 @@ def _format(step: Step) -> bytes:
 
 
 def _parse(line: bytes) -> Step | None:
-    """Read a line; None for one that is not whole."""
+    """Read a line; None for an incomplete line."""
     try:
         held = json.loads(line)
         return Step(held["command"], held["before"])

@@ -23,7 +23,7 @@ WAY_OUT = (
 )
 """What is said of a command that may have failed for that."""
 _RECURSIVE = compiled(r"\s-(-recursive|-dereference-recursive|-directories|[A-Za-z]{0,20}[rRd])")
-"""What tells `grep` to read directories, and other programs other things: to take one for the other costs little."""
+"""What tells `grep` to read directories, and other programs other options: a wrong guess costs little."""
 _SAVING = (Action.ALLOW_WITH_CHECKPOINT, Action.REQUIRE_APPROVAL)
 
 

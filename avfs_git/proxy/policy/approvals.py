@@ -1,15 +1,15 @@
 """Approvals: a person's yes or no to one exact command, once.
 
 Decided here: how an approval is kept (`avfs/approvals/ID.json`), what a token is, when it counts. A token is `ID.SECRET`; the
-file holds only the hash of the secret, so that reading it gives nobody a token. It is bound to the request's fingerprint, which
+file holds only the hash of the secret, so that reading the file gives no token. It is bound to the request's fingerprint, which
 names the vault, the fork, the command, its directory, its environment, what it reads and its options.
 
 The record holds all that a person has to see before a yes: the whole command, and the values of variables, save those whose names
 look like secrets. Each record is sealed (`host.processes.seal`), as commands may be able to write the file; one whose seal is
-broken is refused. An old record that somebody puts back has a whole seal: `gate` finds its use in the audit log.
+broken is refused. An old record that is put back has a whole seal: `gate` finds its use in the audit log.
 
 Every change is made under one lock and forced to disk before it counts: of two that use one token at once, one gets it, and
-one that was used stays used after a crash. Records that are over are removed after a week; the audit log keeps what happened.
+a used token stays used after a crash. Records that are over are removed after a week; the audit log keeps what happened.
 `gate` asks and uses, and grants and denies for people; any thread and process may.
 
 What this protects, and against whom, is said in docs/guides/policy.md: a program that runs as the same user, and is not
@@ -49,7 +49,7 @@ KEPT_NS = 7 * 24 * 3600 * 10**9
 MAX_PENDING = 100
 """So many requests wait at most; the oldest gives way, so that an agent in a loop does not fill the disk."""
 MAX_TEXT = 1 << 17
-"""Longer commands wait for nobody, in characters: no person can read them. It is also the kernel's limit for one argument."""
+"""Longer commands get no approval, in characters: no person can read them. It is also the kernel's limit for one argument."""
 
 _VERSION = 2
 _ID = re.compile(r"[0-9a-f]{12}")
@@ -169,7 +169,7 @@ class Approvals:
         """Say yes to a request that waits.
 
         Raises:
-            ApprovalNotFound: If there is none of that id.
+            ApprovalNotFound: If no request has the id.
             ApprovalRefused: If it does not wait any more.
         """
         return self._decide(id_, ApprovalState.GRANTED, {ApprovalState.PENDING})
@@ -178,7 +178,7 @@ class Approvals:
         """Say no to a request that waits, or take back a yes that was not used.
 
         Raises:
-            ApprovalNotFound: If there is none of that id.
+            ApprovalNotFound: If no request has the id.
             ApprovalRefused: If it is used, expired or denied already.
         """
         return self._decide(id_, ApprovalState.DENIED, {ApprovalState.PENDING, ApprovalState.GRANTED})
@@ -187,13 +187,13 @@ class Approvals:
         """Look at one.
 
         Raises:
-            ApprovalNotFound: If there is none of that id.
+            ApprovalNotFound: If no request has the id.
         """
         with host_errors(f"read '{self._root}'"):
             return self._read(id_)[0]
 
     def entries(self, *, every: bool = False) -> list[Approval]:
-        """List those that wait or are granted, the newest first."""
+        """List requests that wait or are granted, the newest first."""
         with host_errors(f"read '{self._root}'"):
             found = [approval for approval, _ in self._read_all()]
         live = (ApprovalState.PENDING, ApprovalState.GRANTED)
@@ -269,7 +269,7 @@ class Approvals:
         return found
 
     def _read(self, id_: str) -> tuple[Approval, str]:
-        """Read a record, as it stands at this time; one that cannot be understood lets nothing in, as if it were not there."""
+        """Read a record as it is now; a record that cannot be parsed counts as missing."""
         if not _ID.fullmatch(id_):
             raise ApprovalNotFound(id_)
         try:

@@ -2,7 +2,7 @@
 
 Decided here: the format of `avfs/audit.ndjson`, how it is bounded, and what a reader can tell from it. Every line names the
 SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between others shows;
-lines taken off the end do not, and whoever may write the file can also write a whole chain.
+lines taken off the end do not, and a process that may write the file can also write a whole chain.
 
 A line is one write to a file opened for appending, under a lock beside it, so that processes never mix their lines. It
 survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
@@ -197,7 +197,7 @@ def _read_lines(path: Path) -> list[bytes]:
 
 
 def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
-    """Read a line; None for one that is not whole."""
+    """Read a line; None for an incomplete line."""
     if not line.startswith(b"{"):
         return None
     try:

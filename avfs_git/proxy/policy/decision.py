@@ -1,4 +1,4 @@
-"""A command that somebody wants to run, and what the policy says to it.
+"""A request to run a command, and what the policy says to it.
 
 Decided here: what identifies a request (its fingerprint, to which an approval is bound) and what a decision holds. Values
 without behaviour of their own; `policy.decide` makes decisions, `gate.admit` enforces them, `execute` runs what was let in.
@@ -92,7 +92,7 @@ class Request:
 
 @value_class
 class Finding:
-    """One thing that was found in a command, and why it puts the command into a category."""
+    """One finding in a command, and why it puts the command into a category."""
 
     category: Category
     reason: str
@@ -142,4 +142,4 @@ class Decision:
     hint: str | None = None
     """Which rule would let it in, where a built-in one asks a person."""
     approval: str | None = None
-    """The id of the approval: of the one that was used, or of the one that is now waited for."""
+    """The id of the approval that was used, or that the request now waits for."""

@@ -145,7 +145,7 @@ class Gate:
         """Find in the audit log that a person granted an approval, and that it was not used before.
 
         Raises:
-            ApprovalRefused: If its record is an old one that somebody put back, or the log has no grant.
+            ApprovalRefused: If its record is an old one put back, or the log has no grant.
         """
         for entry in self.audit.read(since_ns=used.decided_at_ns):
             if entry.details.get("approval") == used.id:

@@ -94,7 +94,7 @@ class Policy:
     """Whether the vault's rules are asked before the user's, also where they are milder."""
     secrets: Secrets = Secrets()
     user_file: Path | None = None
-    """The file that `user` was read from; None if there is none."""
+    """The file that `user` was read from, or None."""
     vault_file: Path | None = None
 
     def rules(self) -> tuple[tuple[Scope, Rule], ...]:
@@ -144,7 +144,7 @@ def load(*, user: Path | None, vault: Path | None, vault_root: Path) -> Policy:
 
 
 def decide(request: Request, policy: Policy) -> Decision:
-    """Decide what is done with a request, and explain it rule by rule. Changes nothing and asks nobody."""
+    """Decide what is done with a request, and explain it rule by rule. Changes nothing and asks no person."""
     findings = classify(request)
     matched: set[tuple[Scope, str]] = set()
     judged = [_judge(finding, policy, matched) for finding in findings]
@@ -193,7 +193,7 @@ def _judge(finding: Finding, policy: Policy, matched: set[tuple[Scope, str]]) ->
         return fitting[0][1]
     first = next(rule for scope, rule in fitting if scope != VAULT)  # a built-in rule at the latest
     vault = next((rule for scope, rule in fitting if scope == VAULT), first)
-    # The vault's file can only make it stricter: whoever works in the vault may have written it.
+    # The vault's file can only make it stricter: any process that works in the vault may have written it.
     return max(first, vault, key=lambda rule: STRICTNESS[rule.action])
 
 
@@ -357,7 +357,7 @@ def _refuse_unknown(table: Mapping[str, object], known: frozenset[str], place: s
 
 
 def _texts(table: Mapping[str, object], key: str, place: str) -> tuple[str, ...]:
-    """Take a list of texts. An empty one is refused: it would match nothing, or everything, and nobody could tell which."""
+    """Take a list of texts. An empty one is refused: it could mean nothing, or everything."""
     if key not in table:
         return ()
     found = table[key]

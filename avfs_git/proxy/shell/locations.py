@@ -18,7 +18,7 @@ NOWHERE = UNKNOWN
 """The location of which nothing is known."""
 
 DEVICES = re.compile(r"/dev/(?:null|zero|full|u?random|stdin|stdout|stderr|tty|fd/\d+)")
-"""Devices that hold nothing of anybody."""
+"""Devices that hold no data."""
 _SCRATCH = re.compile(r"/(?:var/)?tmp/(?!ssh-)[^/].*|/(?:var/)?tmp")
 _SYSTEM = re.compile(
     r"/(?:usr|bin|sbin|lib|lib32|lib64|libx32|opt|nix/store|sys/devices/system|sys/fs/cgroup)(?:/.*)?"
@@ -26,7 +26,7 @@ _SYSTEM = re.compile(
     r"|services|protocols|mime\.types|resolv\.conf|nsswitch\.conf|profile|bash\.bashrc|apt/sources\.list(?:\.d/.*)?|alternatives/.*|ld\.so\.conf(?:\.d/.*)?|ssl/certs(?:/.*)?|ca-certificates(?:/.*)?)"
     r"|/proc/(?:cpuinfo|meminfo|loadavg|version|uptime|stat|filesystems|self/(?:status|limits|cgroup))"
 )
-"""Programs and their data, and what they say of the machine: much the same on every one, and nobody's secret."""
+"""Programs and their data, and what they say of the machine: much the same on every machine, and no secret."""
 _TOOLCHAIN = re.compile(
     r"(?:/~[^/]*|/\$HOME|/home/[^/]+|/root|/Users/[^/]+)/"
     r"(?:\.cargo(?=/)(?!/[^/]*[*?\[]|/config(?:/|\.|$))|\.rustup|\.nvm|\.pyenv|\.rbenv|\.asdf|\.volta|\.fnm|\.bun|\.deno|\.goenv|go|\.sdkman|\.jenv|\.nodenv|\.gradle/caches"

@@ -19,7 +19,7 @@ class Script:
     """Files that it writes; empty text for one whose name is not known."""
     reads: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
-    """Commands that it gives to a shell; empty text for one that is not known."""
+    """Commands that it gives to a shell; empty text for an unknown command."""
     is_clear: bool = True
     """Whether all of it was understood."""
 

@@ -110,7 +110,7 @@ class Settings:
         self.values.setdefault(name, []).append(value)
 
     def _note_function(self, node: Node) -> None:
-        """Note a function that is defined whatever happens: not in a part that may not run, or runs in a process of its own."""
+        """Note a function that is certainly defined: not in a part that may not run, or runs in a process of its own."""
         name, following = node.child_by_field_name("name"), node.next_sibling
         is_sure = node.parent is not None and node.parent.type == "program" and (following is None or following.type != "&")
         if name is not None and is_sure and self._text(name) not in _SPECIAL:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @verb("mkdir", view="files")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
-@click.option("-p", "--parents", is_flag=True, help="Also make directories on the way; one that is there is no failure.")
+@click.option("-p", "--parents", is_flag=True, help="Make missing parents, too; ignore existing directories.")
 def command(state: State, paths: tuple[TreePath, ...], parents: bool) -> Entries:
     """Make directories
 

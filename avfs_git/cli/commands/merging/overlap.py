@@ -1,4 +1,4 @@
-"""`avfs overlap`: see which forks would conflict, before anybody merges."""
+"""`avfs overlap`: show which forks would conflict, before a merge."""
 
 from __future__ import annotations
 

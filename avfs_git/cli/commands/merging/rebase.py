@@ -40,7 +40,7 @@ def go_on(workspace: Workspace, *, skips: bool, gives_up: bool) -> RewriteResult
 
 
 def tell(state: State, result: RewriteResult | MergeAborted) -> RewriteResult | MergeAborted:
-    """Make the status say whether somebody has to decide something."""
+    """Set the exit status if conflicts are left to decide."""
     if not isinstance(result, dict) and result.outcome == "conflicted":
         state.status = IN_CONFLICT
     return result

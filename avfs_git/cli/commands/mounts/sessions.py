@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def list_(state: State) -> SessionList:
     """List mounts
 
-    Of all vaults of the home, or of the one that `--vault` names. avfs removes the mounts of processes that died.
+    Of all vaults of the home, or of the vault in `--vault`. avfs removes the mounts of processes that died.
     """
     if state.vault_flag is None:
         return {"sessions": state.avfs.sessions()}

@@ -45,7 +45,7 @@ def check_options(lazy: bool, force: bool) -> None:
 
 
 def not_mounted(name: str | None) -> UnmountResult:
-    """Say that there is nothing to take away."""
+    """Say that nothing is mounted."""
     from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
 
     place = Path(name).resolve() if name is not None and looks_like_path(name) else None
@@ -68,7 +68,7 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
             state.output.amend(vault=found.vault.name, fork=None if found.fork == WHOLE_VAULT else found.fork)
             with suppress(OSError):  # the current directory was removed
                 if found.path in (here := Path.cwd(), *here.parents):
-                    os.chdir("/")  # this process must not be the one that uses it
+                    os.chdir("/")  # this process itself must not use it
         yield found
 
 

@@ -27,7 +27,7 @@ def name_of_url(url: str) -> str:
 @click.argument("name", required=False)
 @click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
 @click.option("--with-checkpoints", is_flag=True, help="Fetch the pushed labels of checkpoints, too.")
-@click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all who push there.")
+@click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all its users.")
 @click.option(
     "--with-git-dirs", is_flag=True, help="With --with-sidecar: fetch directories with a .git, too; their hooks run programs."
 )

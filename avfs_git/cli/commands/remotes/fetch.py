@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @verb("fetch", view="remotes")
 @click.argument("remote", required=False)
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
-@click.option("--with-sidecar", is_flag=True, help="Also the ignored files that were pushed there: trusts all who push there.")
+@click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all its users.")
 @click.option("--with-git-dirs", is_flag=True, help="Of those, also directories with a .git, whose hooks run programs.")
 def command(state: State, remote: str | None, with_checkpoints: bool, with_sidecar: bool, with_git_dirs: bool) -> FetchResult:
     """Fetch from a remote; no fork changes

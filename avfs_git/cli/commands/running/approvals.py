@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @verb("approvals list", looks=True, view="policy")
-@click.option("-a", "--all", "every", is_flag=True, help="Also those that are over.")
+@click.option("-a", "--all", "every", is_flag=True, help="Also requests that are over.")
 def list_(state: State, every: bool) -> ApprovalList:
     """List the commands that wait for a person, or were granted and have not run yet"""
     with state.open_vault() as vault:
@@ -44,7 +44,7 @@ def grant(state: State, approval: str) -> Approval:
 
 
 def describe(waiting: Approval) -> Iterator[str]:
-    """Show all that a yes lets happen; whatever the command holds, each line of it begins with a bar."""
+    """Show all that an approval allows; each line of the command begins with a bar."""
     facts = [
         ("fork", waiting.fork),
         ("directory", waiting.cwd),

@@ -1,4 +1,4 @@
-"""`avfs gc`: give back what nobody can need any more."""
+"""`avfs gc`: free space used by unreachable data."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def install(state: State) -> HookList:
 
     Git's `update` hook refuses pushes to refs that only avfs may move. Your own hooks are programs in the directory that is
     shown: pre-checkpoint, post-checkpoint, pre-merge, post-merge, pre-push and post-exec. Each runs once it is enabled, and
-    gets one JSON document on its standard input; one that runs before an operation refuses it by a status other than 0.
+    gets one JSON document on its standard input; a hook before an operation refuses it by a status other than 0.
     """
     with state.open_vault() as vault:
         return {"hooks": vault.install_hooks()}

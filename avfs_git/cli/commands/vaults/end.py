@@ -32,5 +32,5 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     if not session.is_of_directory():
         raise SessionNotFound(os.fspath(directory), is_other=True)
     state.output.amend(vault=session.vault.name, fork=session.fork)
-    os.chdir("/")  # this process must not be the one that uses it
+    os.chdir("/")  # this process itself must not use it
     return session.remove(discard=discard, lazy=lazy)

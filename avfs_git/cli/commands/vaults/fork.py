@@ -58,14 +58,14 @@ def _read_author(text: str) -> Identity:
 
 
 _author_option = click.option(
-    "--author", type=_read_author, metavar="AUTHOR", help="Who makes its commits, as 'Name <mail>'; default: the user."
+    "--author", type=_read_author, metavar="AUTHOR", help="Author of its commits, as 'Name <mail>'; default: the user."
 )
 
 
 @verb("fork create", view="vaults")
 @click.argument("name")
 @click.option(
-    "--from", "source", metavar="FORK", help="The fork to start from; default: the one that `--fork` names, else the vault's own."
+    "--from", "source", metavar="FORK", help="The fork to start from; default: `--fork`, else the vault's default fork."
 )
 @click.option("--at", metavar="STATE", help="The state to start from: a checkpoint's label or id; default: the present one.")
 @click.option("--ephemeral", is_flag=True, help="A fork to throw away: the Python API deletes it when it is left.")

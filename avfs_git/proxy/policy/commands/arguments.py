@@ -22,7 +22,7 @@ class Given:
     name: str
     """As it is written, without its value."""
     may_be: tuple[tuple[str, Option], ...]
-    """Every option that it may be, by its whole name; empty for one that the entry does not list."""
+    """Every option that it may be, by its whole name; empty for an option that the entry does not list."""
     value: Word | None = None
 
     def is_one_of(self, *names: str) -> bool:
@@ -89,7 +89,7 @@ def _take_long(word: Word, program: Program, rest: list[Word], made: Arguments) 
 
 
 def _take_value(rest: list[Word], made: Arguments) -> Word | None:
-    """Take the next word as a value; one that may come to several words may hold an option behind the value."""
+    """Take the next word as a value; a word that may come to several may hold an option behind the value."""
     if not rest:
         return None
     made.may_be_option = made.may_be_option or rest[0].splits

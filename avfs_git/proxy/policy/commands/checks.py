@@ -301,7 +301,7 @@ def _check_awk(c: Findings, call: Call) -> None:
 
 
 def _script(c: Findings, name: str, read: Callable[[str], scripts.Script], text: Word | None, place: Place) -> None:
-    """Look into a script that stands in the command; one that is not wholly known is a program that is not looked into."""
+    """Look into a script in the command; a script that is not wholly known is a program that is not looked into."""
     if text is None or not text.exact:
         c.add("w", f"not all of a script of {name} is known", place, exact=False)
         return

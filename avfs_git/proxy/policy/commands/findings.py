@@ -229,7 +229,7 @@ class Findings(ABC):
             return
         value = name_part(word.value) if word.is_pattern else word.value
         self._looked_at += self.resolve(word, place)
-        crosses = GLOB in posixpath.dirname(value)  # directories that nobody named may be links
+        crosses = GLOB in posixpath.dirname(value)  # directories that are not named may be links
         for location in sorted({locations.locate(value, each, self._mountpoint) for each in place.directories}):
             if locations.is_inside(location) and not crosses:
                 continue

@@ -81,7 +81,7 @@ def names() -> list[str]:
 
 @lru_cache(maxsize=512)
 def find(name: str) -> Program | None:
-    """Give the entry of a program, or of a subcommand as `git log`; None if there is none."""
+    """Give the entry of a program, or of a subcommand as `git log`; None without an entry."""
     text, index = _read_index()
     header = index.get(name)
     if header is None:

@@ -133,7 +133,7 @@ def check_runs(c: Findings, call: Call) -> None:
 
 
 def check_any(c: Findings, call: Call) -> None:
-    """Every word is harmless, whatever it is: a place to go to counts as a path, a text does not."""
+    """Every word is harmless: a place to go to counts as a path, a text does not."""
     if call.name in {"cd", "pushd"}:
         c.words_as_paths([word for word in call.words[1:] if not re.match(r"[-+]", word.value)], call.place)
         if len(call.words) == 1 and call.name == "cd":
