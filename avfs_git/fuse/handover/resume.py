@@ -93,7 +93,7 @@ def _find_made_answer(tree: MergedTree, request: Request, parent: Node, told: To
         return None
     if request.operation != p.LINK:
         # What is made under its own name gets its owner and mode after that.
-        tree.making.settle(parent, name, None if mode is None else stat.S_IMODE(mode), owner=owner)
+        tree.making.complete(parent, name, None if mode is None else stat.S_IMODE(mode), owner=owner)
     return told(tree.nodes.lookup(parent, name))
 
 

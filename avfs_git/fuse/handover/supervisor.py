@@ -39,7 +39,7 @@ USELESS: Final = 20
 _FAILED: Final = 70
 _LOOK_EVERY_S: Final = 1.0
 """How often to check whether the kernel keeps a dead server, which nothing else tells."""
-_SETTLED_S: Final = 0.05
+_ALONE_S: Final = 0.05
 """How long after its start the first server and the programs that wait for it have the processors to themselves."""
 _KEPT_S: Final = 10.0
 """For how long other threads of a dead server are waited for; a disk that takes longer for one call hardly works."""
@@ -142,7 +142,7 @@ class _Supervisor:
                 self._pid = 0
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            got = signal.sigtimedwait(_WAITED_FOR, _LOOK_EVERY_S if self._meanwhile is None else _SETTLED_S)
+            got = signal.sigtimedwait(_WAITED_FOR, _LOOK_EVERY_S if self._meanwhile is None else _ALONE_S)
             if got is not None:
                 self._handle(got.si_signo)
             elif self._meanwhile is not None:

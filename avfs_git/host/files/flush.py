@@ -47,7 +47,7 @@ def flush_file_system(directory: str, device: int) -> bool:
     return True
 
 
-def settle_file(fd: int) -> bool:
+def show_later_writes(fd: int) -> bool:
     """Make every later write to a file move its time of change, also a write to memory that a program has mapped.
 
     A page that is changed already may be written again without the system noticing. So where a process has the file open for

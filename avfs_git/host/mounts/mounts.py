@@ -173,8 +173,7 @@ def _find_helper() -> str:
 
 
 def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
-    import array  # noqa: PLC0415 - only where an ordinary user mounts
-    import socket  # noqa: PLC0415
+    import socket  # noqa: PLC0415 - only where an ordinary user mounts
     import subprocess  # noqa: PLC0415
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -196,14 +195,11 @@ def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
             if _DEVICE in said or "fuse device" in said:
                 raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=f"Users need to read and write {_DEVICE}.")
             raise MountError(f"cannot mount at '{directory}': {said}")
-        room = array.array("i", [0])
-        _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(room.itemsize))
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            room.frombytes(data[: room.itemsize])
-            os.set_inheritable(room[1], False)
-            return room[1]
-    raise MountError(f"cannot mount at '{directory}': the helper gave no descriptor")
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if not descriptors:
+        raise MountError(f"cannot mount at '{directory}': the helper gave no descriptor")
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
 
 
 def unmount(mounted: Mounted, *, lazy: bool = False) -> None:

@@ -511,7 +511,7 @@ class _Server:
                     os.killpg(self._pid, message["signal"])
                 except OSError:  # it ended, or has not called setsid(2) yet
                     os.kill(self._pid, message["signal"])
-        elif "settled" in message:
+        elif "released" in message:
             self._let_go()
         elif "mounts" in message:
             try:

@@ -303,7 +303,7 @@ class Runner:
             keep: The variables of this process that it gets.
             is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
             is_locked: It cannot take mounts away, though it is root: it runs in a user namespace where the system allows one.
-            lease: A file that no other process has open: the first to open it while the command runs waits until `settle`.
+            lease: A file that no other process has open: the first to open it while the command runs waits until `release`.
                 A message tells of that, see `is_asked`.
 
         Raises:
@@ -337,10 +337,10 @@ class Runner:
         """Whether a message says that a process waits for the file that `start` was given."""
         return message is not None and "asked" in message
 
-    def settle(self) -> None:
+    def release(self) -> None:
         """Let the process that waits for the file go on."""
         try:
-            self._tell({"settled": True})
+            self._tell({"released": True})
         except CannotStart:  # it is gone, and so is the process that waited
             pass
 

@@ -314,7 +314,7 @@ class _Command:
         if self._runner.is_asked(message) and self._late is not None:
             with suppress(_TimeIsUp):  # the command waits in open(2), and is ended there
                 self._late.do(self._watch.check)
-                self._runner.settle()
+                self._runner.release()
         else:
             self._ended = self._runner.ended(message)
 

@@ -39,7 +39,7 @@ _DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, sign
 
 
 class Nursery:
-    """A nursery that this process began. Its methods are called by one thread at a time, but for `settle` and `is_gone`.
+    """A nursery that this process began. Its methods are called by one thread at a time, but for `reap` and `is_gone`.
 
     Attributes:
         has_served: Whether a session came from it.
@@ -89,7 +89,7 @@ class Nursery:
             os.close(memory)
         return True
 
-    def settle(self) -> None:
+    def reap(self) -> None:
         """Wait for the process that started it, which ends at once."""
         starter, self._starter = self._starter, None
         if starter is not None:
@@ -111,7 +111,7 @@ class Nursery:
 
     def close(self) -> None:
         """Let it end; its sessions live on."""
-        self.settle()
+        self.reap()
         self._socket.close()
 
     def forget(self) -> None:
@@ -210,7 +210,7 @@ def ask(request: Request, handed: Mapping[str, int]) -> Nursery | None:
         except OSError:  # no process, memory or descriptor: starting a program says so
             _own.let_go()
             return None
-    nursery.settle()
+    nursery.reap()
     return nursery
 
 

@@ -61,7 +61,7 @@ _NEEDED_ON_OVERLAYFS = ("avfs_git.vfs.tree.mounted", "avfs_git.vfs.scan.upperwat
 def run(given: Mapping[str, Any]) -> None:
     """Be the session that `given` describes, until its tree is unmounted."""
     request = Request(**given)
-    _settle_in(request)
+    _leave_starter(request)
     try:
         shown = _start(request)
     except BaseException as error:
@@ -74,7 +74,7 @@ def run(given: Mapping[str, Any]) -> None:
         _live(shown)
 
 
-def _settle_in(request: Request) -> None:
+def _leave_starter(request: Request) -> None:
     """Make this process independent of its starter."""
     # Until there is a server that knows what they mean; `supervise` takes those that came meanwhile.
     signal.pthread_sigmask(signal.SIG_SETMASK, {*ENDING, signal.SIGUSR1})

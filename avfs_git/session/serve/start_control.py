@@ -1,7 +1,7 @@
 """When a session begins to answer on its control socket.
 
 Decided here: the tree is served first. The control socket's server takes longer to import than all that a program in the tree
-needs, so it begins with the first client, or `_SETTLED_S` after the mount. The supervisor imports it then, too, so that later
+needs, so it begins with the first client, or `_ALONE_S` after the mount. The supervisor imports it then, too, so that later
 servers have it and none imports what was replaced on disk since. Earlier clients wait: the socket listens from before the mount.
 
 Each server of a session makes one `Control` when it has said that it is ready; the import is done in the `Control`'s thread.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from avfs_git.session.control.control import ControlServer
     from avfs_git.session.life.ending import Ending
 
-_SETTLED_S = 0.05
+_ALONE_S = 0.05
 """How long programs have the processors to themselves after the mount, while no client comes."""
 
 
@@ -93,8 +93,8 @@ class Control:
 
 
 def _await_client(workspace: Workspace | None) -> bool:
-    """Wait up to `_SETTLED_S` for a client; False if none came."""
+    """Wait up to `_ALONE_S` for a client; False if none came."""
     poll = select.poll()
     if workspace is not None:
         poll.register(workspace.listener, select.POLLIN)
-    return bool(poll.poll(_SETTLED_S * 1000))
+    return bool(poll.poll(_ALONE_S * 1000))

@@ -329,7 +329,7 @@ class StatCacheUpdate:
         """Record that nothing is at and below a path in the upper layer."""
         self._steps.append((path, _SUBTREE_GONE, (), ()))
 
-    def unsettled(self) -> StatCacheUpdate:
+    def doubted(self) -> StatCacheUpdate:
         """Make one that knows of the same names, and after which each of them is looked at again."""
         made = StatCacheUpdate()
         for path, flags, entries, dropped in self._steps:

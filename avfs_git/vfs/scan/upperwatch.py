@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from avfs_git.host.files.flush import settle_file
+from avfs_git.host.files.flush import show_later_writes
 from avfs_git.host.processes.watches import Watches, read_room
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_staging
@@ -238,17 +238,17 @@ class UpperWatch:
     def prove(self, path: TreePath, name: bytes, fd: int) -> None:
         """Try to make an open file known, after `reopen`. The capture reads and stats it afterwards."""
         if not self._has_room() or self._watches is None or not _is_single(fd):
-            settle_file(fd)
+            show_later_writes(fd)
             return
         try:
             number = self._watches.add_file(fd)
         except OSError:
             self.close()
-            settle_file(fd)
+            show_later_writes(fd)
             return
         self._keep(path, name, number)
         self._left_to_prove -= 1
-        if settle_file(fd) and _is_single(fd):
+        if show_later_writes(fd) and _is_single(fd):
             self._proven.add((path, name))
         else:
             self._refused += 1

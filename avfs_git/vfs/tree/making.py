@@ -66,7 +66,7 @@ class Making:
                 self._show_new(parent, directory.fd, name, temporary, mode, owner)
                 made = os.stat(data.fd)
             else:
-                made = self._settle_file(parent, directory.fd, name, data.fd, mode, owner)
+                made = self._give_owner_open(parent, directory.fd, name, data.fd, mode, owner)
             node = self._add_new(parent, name, stat.S_IFREG)
             data.writable = True
             POOL.keep(node, data)
@@ -117,7 +117,7 @@ class Making:
                 self._show_new(parent, directory.fd, name, temporary, mode, owner)
             else:
                 try:
-                    self.settle_made(parent, directory.fd, name, mode, owner)
+                    self.give_owner(parent, directory.fd, name, mode, owner)
                 except BaseException:
                     remove_entry(directory.fd, name)
                     raise
@@ -229,17 +229,17 @@ class Making:
     ) -> None:
         """Put an entry made in `work` in place of the whiteout that has its name."""
         try:
-            self.settle_made(parent, self._upper.work.fd, temporary, mode, owner, hidden=True)
+            self.give_owner(parent, self._upper.work.fd, temporary, mode, owner, hidden=True)
             faults.reach("namespace.made")
             self._upper.show_over_whiteout(temporary, directory, name)
         except BaseException:
             self._upper.discard(temporary)
             raise
 
-    def _settle_file(
+    def _give_owner_open(
         self, parent: Node, directory: int, name: bytes, fd: int, mode: int | None, owner: Owner | None
     ) -> os.stat_result:
-        """Settle an open file made under its own name, or remove it; give its attributes."""
+        """Do what `give_owner` does for an open file that has its name already, or remove it; gives its attributes."""
         try:
             made = os.stat(fd)
             uid, gid = owner or (made.st_uid, made.st_gid)
@@ -258,7 +258,7 @@ class Making:
             raise
         return made
 
-    def settle_made(
+    def give_owner(
         self, parent: Node, directory: int, name: bytes, mode: int | None, owner: Owner | None, *, hidden: bool = False
     ) -> None:
         """Give a new entry its owner and its exact mode. Called with the lock.
@@ -283,11 +283,11 @@ class Making:
         if not stat.S_ISLNK(made.st_mode) and (moved or wanted != stat.S_IMODE(made.st_mode)):
             chmod_at(directory, name, wanted)
 
-    def settle(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> None:
+    def complete(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> None:
         """Give an existing entry the owner and mode with which it was to be made, see `create`."""
         with self._lock:
             directory = self._dir_fd(parent)
-            self.settle_made(parent, directory.fd, name, mode, owner, hidden=True)
+            self.give_owner(parent, directory.fd, name, mode, owner, hidden=True)
 
     def hands_group_on(self, parent: Node) -> bool:
         """Whether a directory gives its group to new entries. Called with the lock."""

@@ -172,7 +172,7 @@ class Writing:
         os.close(fd)
         try:
             if self._making.hands_group_on(parent):
-                self._making.settle_made(parent, self._upper.work.fd, temporary, mode, None, hidden=True)
+                self._making.give_owner(parent, self._upper.work.fd, temporary, mode, None, hidden=True)
             self._upper.put(temporary, directory.fd, name)
         except BaseException:
             self._upper.discard(temporary)

@@ -51,7 +51,7 @@ def mark_recorded(locked: LockedWorkspace, captured: Captured, commit: Oid, side
     if cache is None or cache.commit != commit:
         cache = cache or StatCache(opened.layout.statcache)
         # What has new times is looked at again, so that they are recorded with the next commit.
-        refused = cache.commit_update(captured.update.unsettled(), tree=captured.tree, sidecar=sidecar, commit=commit)
+        refused = cache.commit_update(captured.update.doubted(), tree=captured.tree, sidecar=sidecar, commit=commit)
         opened.adopt_cache(cache)
         return _cache_warnings(refused)
     return []
