@@ -78,19 +78,15 @@ _JOURNAL_AT: Final = 1344
 
 # --- requests with helpers ---
 _PARKED_AT: Final = _PAGE
-_PARKED_SIZE: Final = 128
-_PARKED: Final = 64
-_LONG_PARKED_AT: Final = _PARKED_AT + _PARKED * _PARKED_SIZE
-_LONG_PARKED_SIZE: Final = 640
+_PARKED_SIZE: Final = 640
 """Two names of 255 bytes, and what belongs to them."""
-_LONG_PARKED: Final = 32
+_PARKED: Final = 96
 _WIDE_PARKED_AT: Final = 1 << 20 << 1
 """For what carries a content: a WRITE to a file that is copied up first."""
 _WIDE_PARKED_SIZE: Final = -(-BUFFER_SIZE // _PAGE) * _PAGE
 _WIDE_PARKED: Final = 4
 _PARKED_SLOTS: Final = (
     *((_PARKED_AT + number * _PARKED_SIZE, _PARKED_SIZE) for number in range(_PARKED)),
-    *((_LONG_PARKED_AT + number * _LONG_PARKED_SIZE, _LONG_PARKED_SIZE) for number in range(_LONG_PARKED)),
     *((_WIDE_PARKED_AT + number * _WIDE_PARKED_SIZE, _WIDE_PARKED_SIZE) for number in range(_WIDE_PARKED)),
 )
 

@@ -2,7 +2,7 @@
 
 Decided here: such a fork gets a session of its own, as `avfs mount` makes it, at its place among the mounts of the home, so that
 programs meet the same locks, control socket and checkpoints however it came to be mounted. That session ends with the mount of
-the vault. `catalogue` calls `Doors.enter` on the one thread of `fuse.composite`: other programs in the mount of the vault wait
+the vault. `catalogue` calls `enter` on the one thread of `fuse.composite`: other programs in the mount of the vault wait
 until the fork is there. Nothing here touches that mount, which no server would answer meanwhile.
 
 The leash of those sessions is a pipe whose other end every process of the vault's session holds, so that the death of one
@@ -29,61 +29,48 @@ _PATIENCE_S = 2.0
 """How long a fork that other processes work in is waited for: so long programs elsewhere in the vault's mount may wait."""
 
 
-class Doors:
-    """The forks of one vault, behind the mount of the whole of it."""
+def enter(vault: OpenVault, request: Request, mounts: Path, leash: int, fork: str) -> Path:
+    """Give the directory at which a fork is mounted, and mount it below `mounts` if it is not.
 
-    def __init__(self, vault: OpenVault, request: Request, mounts: Path, leash: int) -> None:
-        """Know how they are mounted.
+    `request` is that of the session of the whole vault. `leash` is the reading end of a pipe: sessions end with the other.
 
-        `request` is that of the session of the whole vault. `leash` is the reading end of a pipe: sessions end when the other is
-        closed.
-        """
-        self._vault = vault
-        self._request = request
-        self._mounts = mounts
-        self._leash = leash
+    Raises:
+        OSError: EBUSY if other processes work in it, or something is in the way; EIO if it cannot be mounted: the log says why.
+    """
+    try:
+        found = find_mounted(vault, fork) or _mount(vault, request, mounts, leash, fork)
+    except (WorkspaceBusy, WorkspaceMounted, MountPointUnusable) as error:
+        _LOG.warning("fork '%s' cannot be mounted now: %s", fork, error.message)
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), fork) from error
+    except AvfsError as error:
+        _LOG.error("fork '%s' cannot be mounted: %s", fork, error.message)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), fork) from error
+    return found.directory
 
-    def enter(self, fork: str) -> Path:
-        """Give the directory at which a fork is mounted, and mount it if it is not.
 
-        Raises:
-            OSError: EBUSY if other processes work in it, or something is in the way; EIO if it cannot be mounted: the
-                log says why.
-        """
-        try:
-            found = find_mounted(self._vault, fork) or self._mount(fork)
-        except (WorkspaceBusy, WorkspaceMounted, MountPointUnusable) as error:
-            _LOG.warning("fork '%s' cannot be mounted now: %s", fork, error.message)
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), fork) from error
-        except AvfsError as error:
-            _LOG.error("fork '%s' cannot be mounted: %s", fork, error.message)
-            raise OSError(errno.EIO, os.strerror(errno.EIO), fork) from error
-        return found.directory
-
-    def _mount(self, fork: str) -> FoundSession:
-        request = self._request
-        # An end of its own: the process that the kernel signals is noted with the open file, not with the pipe.
-        leash = os.open(f"/proc/self/fd/{self._leash}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            wanted = Request(
-                git_dir=request.git_dir,
-                vault=request.vault,
-                fork=fork,
-                directory=os.fspath(point.resolve(self._mounts / fork)),
-                lock_timeout_s=min(request.lock_timeout_s, _PATIENCE_S),
-                allow_other=request.allow_other,
-                identity=request.identity,
-                leash_fd=leash,
-                remote_environment=request.remote_environment,
-            )
-            return start_session(self._vault.layout.sessions, wanted)
-        except WorkspaceMounted:
-            found = find_mounted(self._vault, fork)  # another process was faster
-            if found is None:
-                raise
-            return found
-        finally:
-            os.close(leash)
+def _mount(vault: OpenVault, request: Request, mounts: Path, leash: int, fork: str) -> FoundSession:
+    # An end of its own: the process that the kernel signals is noted with the open file, not with the pipe.
+    leash = os.open(f"/proc/self/fd/{leash}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        wanted = Request(
+            git_dir=request.git_dir,
+            vault=request.vault,
+            fork=fork,
+            directory=os.fspath(point.resolve(mounts / fork)),
+            lock_timeout_s=min(request.lock_timeout_s, _PATIENCE_S),
+            allow_other=request.allow_other,
+            identity=request.identity,
+            leash_fd=leash,
+            remote_environment=request.remote_environment,
+        )
+        return start_session(vault.layout.sessions, wanted)
+    except WorkspaceMounted:
+        found = find_mounted(vault, fork)  # another process was faster
+        if found is None:
+            raise
+        return found
+    finally:
+        os.close(leash)
 
 
 def find_mounted(vault: OpenVault, fork: str) -> FoundSession | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -155,9 +156,9 @@ class LiveTree:
 
         enter = None
         if self._doors >= 0 and request.mounts is not None:
-            from avfs_git.session.serve.doors import Doors  # noqa: PLC0415 - the same
+            from avfs_git.session.serve import doors  # noqa: PLC0415 - the same
 
-            enter = Doors(vault, request, Path(request.mounts), self._doors).enter
+            enter = partial(doors.enter, vault, request, Path(request.mounts), self._doors)
         return CompositeServer(
             open_catalogue(vault, enter),
             self._channel,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from avfs_git import __version__
 from avfs_git.model import SessionBackend
 from avfs_git.session.life.log import format_log
-from avfs_git.session.serve.session import Session, Workspace
+from avfs_git.session.serve.session import Session
 
 if TYPE_CHECKING:
     from avfs_git.fuse.channel import Channel
@@ -64,23 +64,22 @@ class Control:
             self._server.close()
 
     def _run(self) -> None:
-        workspace = self._session.workspace
+        workspace, poll = self._session.workspace, select.poll()
+        if workspace is not None:
+            poll.register(workspace.listener, select.POLLIN)
         # A later server makes good at once what the one before it may not have told the kernel.
-        if self._is_first and not _await_client(workspace) and self._is_closing:
+        if self._is_first and not poll.poll(_ALONE_S * 1000) and self._is_closing:
             return
         format_log()
-        if workspace is not None:
-            self._server = self._serve(workspace)
-
-    def _serve(self, workspace: Workspace) -> ControlServer:
-        """Begin to serve the control socket."""
+        if workspace is None:
+            return
         from avfs_git.session.control.control import ControlServer  # noqa: PLC0415 - see above
         from avfs_git.session.control.wire import Served  # noqa: PLC0415 - the same
 
         request, mounted = self._session.request, self._session.mounted
         is_own = request.backend != SessionBackend.OVERLAY
         device = os.makedev(*mounted.device) if mounted is not None and is_own else None
-        control = ControlServer(
+        self._server = ControlServer(
             workspace.listener,
             workspace.opened,
             self._channel,
@@ -88,13 +87,4 @@ class Control:
             end=self._ending.ask,
             changed=self._changed,
         )
-        control.start()
-        return control
-
-
-def _await_client(workspace: Workspace | None) -> bool:
-    """Wait up to `_ALONE_S` for a client; False if none came."""
-    poll = select.poll()
-    if workspace is not None:
-        poll.register(workspace.listener, select.POLLIN)
-    return bool(poll.poll(_ALONE_S * 1000))
+        self._server.start()

@@ -105,16 +105,8 @@ class Pins:
     def pin_all(self, nodes: Sequence[Node]) -> None:
         """Pin each of some nodes once."""
         with self._lock:
-            ledger = self.ledger
-            self.total += len(nodes)
             for node in nodes:
-                node.pins += 1
-                if ledger is None:
-                    continue
-                if node.pins == 1:
-                    self.note(node)
-                else:
-                    ledger.count(node)
+                self.pin(node)
 
     def show_lower(self, parent: Node, name: bytes, entry: LowerEntry) -> tuple[Node, int]:
         """Make and pin the node of an entry of the lower layer; give it and its size. Called with the lock.
