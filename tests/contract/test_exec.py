@@ -146,6 +146,15 @@ def test_what_cannot_be_executed_is_a_result(work: Workspace) -> None:
 
     assert (missing.exit_code, plain.exit_code) == (127, 126)
     assert [warning.code for warning in (*missing.warnings, *plain.warnings)] == ["exec.not_started"] * 2
+    assert not any("--shell" in warning.message for warning in (*missing.warnings, *plain.warnings))
+
+
+def test_a_command_line_in_one_argument_is_told_how_to_run(work: Workspace) -> None:
+    """It names no program; what the warning says runs it."""
+    told = work.exec("cat file").warnings[0].message
+
+    assert told.endswith("; run a command line with `avfs exec --shell 'cat file'`")
+    assert work.exec(shell="cat file").exit_code == 0
 
 
 def test_what_cannot_be_meant_is_an_error(work: Workspace) -> None:

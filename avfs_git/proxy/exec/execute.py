@@ -20,6 +20,7 @@ A generator that is given up kills its command; what it changed stays uncommitte
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -42,7 +43,7 @@ from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.exec.environment import divide
 from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
 from avfs_git.proxy.exec.output import Captured
-from avfs_git.proxy.exec.run import Finished, Late, Output, Stop, run_command
+from avfs_git.proxy.exec.run import NOT_FOUND, Finished, Late, Output, Stop, run_command
 from avfs_git.proxy.exec.steplog import Step, StepLog
 from avfs_git.proxy.exec.view import WAY_OUT, gets_readonly_view, may_lack_writing, may_search, may_use_git, saves_before
 from avfs_git.proxy.policy.decision import Action
@@ -397,7 +398,7 @@ class Executor:
                 note = self._commits.make_note(run, finished, backend.name)
             commit, changed, beside = self._commits.take_delta(run, finished, note, held=held)
         if finished.problem is not None:
-            run.warnings.append(Warning("exec.not_started", finished.problem))
+            run.warnings.append(Warning("exec.not_started", finished.problem + _suggest_shell(command, finished)))
         if any(stream.is_lost for stream in streams):
             run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
         if any(stream.is_cut for stream in streams):
@@ -469,3 +470,11 @@ class Executor:
 def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
     """Say what bubblewrap said of a command that it could not execute."""
     return finished if reason is None else replace(finished, exit_code=reason[0], problem=reason[1])
+
+
+def _suggest_shell(command: Command, finished: Finished) -> str:
+    """Say how a command line in one argument is run, where no program has that name."""
+    name = os.fsdecode(command.argv[0]) if command.argv is not None and len(command.argv) == 1 else ""
+    if finished.exit_code != NOT_FOUND or len(name.split()) < 2:
+        return ""
+    return f"; run a command line with `avfs exec --shell {shlex.quote(name)}`"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +28,17 @@ def check_destination(workspace: Workspace, sources: tuple[TreePath, ...], desti
         raise PathUnsuitable(destination, "is not a directory")
 
 
+@contextmanager
+def nothing_overwritten() -> Iterator[None]:
+    """Say what to do where something has the name already."""
+    try:
+        yield
+    except PathUnsuitable as error:
+        if error.details["reason"] == "is there already":
+            error.hint = "Nothing is overwritten. Remove what is there with `avfs rm PATH`, or name another path."
+        raise
+
+
 @verb("cp", view="files")
 @click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
 @click.argument("destination", type=TREE_PATH)
@@ -36,7 +49,7 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath, 
     Inside the workspace; into the destination where it is a directory. A file that is there already is not
     overwritten.
     """
-    with state.open_workspace() as workspace:
+    with state.open_workspace() as workspace, nothing_overwritten():
         check_destination(workspace, sources, destination)
         places = [workspace.copy(source, destination, recursive=recursive).path for source in sources]
     return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}

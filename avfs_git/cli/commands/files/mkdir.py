@@ -8,6 +8,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.errors import PathUnsuitable
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Entries
@@ -24,5 +25,15 @@ def command(state: State, paths: tuple[TreePath, ...], parents: bool) -> Entries
     """
     with state.open_workspace() as workspace:
         for path in paths:
-            workspace.make_dir(path, parents=parents)
+            try:
+                workspace.make_dir(path, parents=parents)
+            except PathUnsuitable as error:
+                if workspace.exists(path):
+                    is_dir = workspace.stat(path, follow=True).kind == "directory"
+                    error.hint = (
+                        "Use `-p` to accept a directory that exists."
+                        if is_dir
+                        else "It is a file. Remove it first with `avfs rm PATH`."
+                    )
+                raise
         return {"entries": [workspace.stat(path) for path in paths]}

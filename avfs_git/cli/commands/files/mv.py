@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.files.cp import check_destination
+from avfs_git.cli.commands.files.cp import check_destination, nothing_overwritten
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 
@@ -24,7 +24,7 @@ def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) 
     Inside the workspace; into the destination where it is a directory. A file that is there already is not
     overwritten, and a directory does not go below itself.
     """
-    with state.open_workspace() as workspace:
+    with state.open_workspace() as workspace, nothing_overwritten():
         check_destination(workspace, sources, destination)
         places = [workspace.move(source, destination).path for source in sources]
     return {"moved": [{"source": source, "destination": place} for source, place in zip(sources, places, strict=True)]}

@@ -170,7 +170,7 @@ def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
     if result.sidecar_changed:
         text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
     if result.saved:
-        text.line("What was not saved is in ", text.id(result.saved))
+        text.line("Saved uncommitted changes as ", text.id(result.saved))
     if result.outcome == "restored" and not result.fork:
         text.hint("Take it back with `avfs undo`.")
 

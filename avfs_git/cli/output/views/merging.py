@@ -46,12 +46,12 @@ def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
     text.line(f"Gave the {what} up, ", _count(len(done.changed_files), "path"))
     list_changes(text, done.changed_files)
     if done.saved:
-        text.line("What was done since it began is in ", text.id(done.saved))
+        text.line("Saved the changes made since it began as ", text.id(done.saved))
 
 
 def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:
     if result.saved:
-        text.line("What was not saved before is in ", text.id(result.saved))
+        text.line("Saved uncommitted changes as ", text.id(result.saved))
 
 
 def _merge(text: TextOutput, result: MergeResult) -> None:
