@@ -658,6 +658,37 @@ class GarbageResult:
     warnings: tuple[Warning, ...] = ()
 
 
+@value_class
+class MaintenanceStep:
+    """One step of maintenance."""
+
+    name: str
+    """`refs`, `packs`, `oplog` or `gc`."""
+    is_due: bool
+    amount: int
+    """How much was due: refs with files of their own, packs, bytes of the log without an index, days. 0: it is not due."""
+    handled: int | None = None
+    """How many of them it handled; None if it did not run, or failed."""
+    took_ms: int | None = None
+
+
+@value_class
+class MaintenanceResult:
+    """What maintenance did, or would do."""
+
+    dry_run: bool
+    automatic: bool
+    """Whether avfs starts it in the background by itself: the setting `maintenance.auto`."""
+    steps: tuple[MaintenanceStep, ...]
+    last_at_ns: int | None = None
+    """When it last ended, in nanoseconds since the epoch; None if that is not known."""
+    last_steps: tuple[MaintenanceStep, ...] = ()
+    """The steps that were due then."""
+    is_busy: bool = False
+    """Whether another process maintains the vault, so that nothing was done."""
+    warnings: tuple[Warning, ...] = ()
+
+
 Severity = Literal["error", "warning", "note"]
 
 

@@ -95,6 +95,7 @@ VERBS = {
     "hooks": Entry("upkeep", "Manage hooks: programs that run at the ends of operations"),
     "doctor": Entry("upkeep", "Check a vault, and repair it"),
     "gc": Entry("upkeep", "Free space used by unreachable data"),
+    "maintain": Entry("upkeep", "Keep a vault small and fast"),
     "schema": Entry("upkeep", "Print the JSON Schema of a command's JSON document"),
 }
 """All commands in the order of the help. The module has the command's name."""

@@ -33,7 +33,19 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "pack-refs": frozenset({"--all", "--prune"}),
     "count-objects": frozenset({"-v"}),
     "pack-objects": frozenset(
-        {"--revs", "--reflog", "--indexed-objects", "--local", "--non-empty", "--delta-base-offset", "--quiet", "--window=0"}
+        {
+            *(
+                "--revs",
+                "--reflog",
+                "--indexed-objects",
+                "--local",
+                "--non-empty",
+                "--delta-base-offset",
+                "--quiet",
+                "--window=0",
+            ),
+            *("--stdin-packs", "--depth=20", "--window-memory=128m", "--threads=1"),
+        }
     ),
     "rev-list": frozenset(
         {

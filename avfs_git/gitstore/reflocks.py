@@ -66,6 +66,16 @@ class RefLocks:
         self._link(prepared, lock, name)
         return lock
 
+    def try_take(self, stack: ExitStack, prepared: Prepared, path: bytes, name: str) -> bool:
+        """Lock a file until the stack ends, if no living process has it locked; tell whether that was possible."""
+        lock = Lock(path + b".lock")
+        stack.callback(self.release, lock)
+        try:
+            self._link(prepared, lock, name, wait_s=0.0)
+        except (RefLocked, RefConflict):
+            return False
+        return True
+
     @contextmanager
     def prepare(self, content: bytes) -> Iterator[Prepared]:
         """Write what a lock file is to hold under a name of its own, with the flock taken; remove it at the end."""
@@ -99,9 +109,9 @@ class RefLocks:
                 raise
             os.close(fd)
 
-    def _link(self, prepared: Prepared, lock: Lock, name: str) -> None:
+    def _link(self, prepared: Prepared, lock: Lock, name: str, *, wait_s: float = _LOCK_WAIT_S) -> None:
         """Link a prepared file to its lock's name, waiting for whoever has it."""
-        deadline = time.monotonic() + _LOCK_WAIT_S
+        deadline = time.monotonic() + wait_s
         pause_s = 0.001
         while True:
             try:

@@ -1,7 +1,8 @@
 """Reading refs, and moving them by compare-and-swap.
 
 Decided here: how refs are checked, moved and made durable, beside git and beside other processes of avfs. Nothing else touches
-`refs/`, `packed-refs` or `HEAD`. Usable from threads and processes at once; `reflocks` has the locks.
+`refs/`, `packed-refs` or `HEAD`, but for `packrefs`, which moves values from the one to the other. Usable from threads and
+processes at once; `reflocks` has the locks.
 
 **The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let the caller
 announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from `packed-refs`
@@ -116,9 +117,9 @@ class RefStore:
         """
         for _ in range(_MAX_SYMBOLIC):
             check_ref_name(name)
-            found = self._read_loose(name)
+            found = self.read_loose(name)
             if found is None:
-                return self._read_packed().refs.get(name)
+                return self._read_packed().get(name)
             if isinstance(found, bytes):
                 return found
             try:
@@ -132,7 +133,7 @@ class RefStore:
         """Return all refs whose name starts so, in order of name; damaged ones are left out."""
         loose, damaged = self._walk(prefix)
         # Loose ones first: one that git packs meanwhile is then found among the packed ones. Of a damaged one, that value is old.
-        found = {name: oid for name, oid in self._read_packed().refs.items() if name.startswith(prefix) and name not in damaged}
+        found = {name: oid for name, oid in self._read_packed().list(prefix).items() if name not in damaged}
         for name, value in loose.items():
             if isinstance(value, bytes):
                 found[name] = value
@@ -142,6 +143,10 @@ class RefStore:
                     if target is not None:
                         found[name] = target
         return dict(sorted(found.items()))
+
+    def list_loose(self, prefix: str = "refs/") -> dict[str, Oid]:
+        """Return the refs whose name starts so, that have a file of their own, and hold an id."""
+        return {name: value for name, value in self._walk(prefix)[0].items() if isinstance(value, bytes)}
 
     def list_damaged(self, prefix: str) -> dict[str, str]:
         """Return the refs whose name starts so and whose files hold no id, each with the reason."""
@@ -175,7 +180,7 @@ class RefStore:
         check_ref_name(name)
         with host_errors(f"repair '{name}'"), self._locked(name, oid.hex().encode("ascii") + b"\n"):
             try:
-                held = self._read_loose(name)
+                held = self.read_loose(name)
             except RefDamaged:
                 return
             raise RefConflict(name, None, held if isinstance(held, str) else maybe_hex(held))
@@ -190,8 +195,12 @@ class RefStore:
         match = _SYMBOLIC.fullmatch(data)
         return None if match is None else os.fsdecode(match[1])
 
-    def _read_loose(self, name: str) -> Oid | str | None:
-        """Return the id in a ref's own file, or the name of another ref, or None if there is no file."""
+    def read_loose(self, name: str) -> Oid | str | None:
+        """Return the id in a ref's own file, or the name of another ref, or None if there is no file.
+
+        Raises:
+            RefDamaged: If the file holds neither.
+        """
         try:
             data = _read_value(self._root + os.fsencode(name))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -235,7 +244,7 @@ class RefStore:
                         waiting.append(full)
                 elif full.startswith(prefix) and not _FORBIDDEN.search(full):
                     try:
-                        value = self._read_loose(full)
+                        value = self.read_loose(full)
                     except RefDamaged as error:
                         damaged[full] = error.reason
                         continue
@@ -312,7 +321,7 @@ class RefStore:
             if announce is not None:
                 announce()
             try:
-                self._move_all(changes, locks, packed.refs)
+                self._move_all(changes, locks, packed)
                 faults.reach("refs.moved")
             except BaseException as error:
                 self._take_back(changes, locks, error, has_packed=removes)
@@ -375,24 +384,25 @@ class RefStore:
     def _check(self, change: RefChange, packed: PackedRefs) -> None:
         """Compare a locked ref with what it is believed to hold, and its name with those of others."""
         name = change.name
-        loose = self._read_loose(name)
+        loose = self.read_loose(name)
         if isinstance(loose, str):
             raise RefConflict(name, maybe_hex(change.old), f"ref: {loose}")
-        actual = packed.refs.get(name) if loose is None else loose
+        actual = packed.get(name) if loose is None else loose
         if actual != change.old:
             raise RefConflict(name, maybe_hex(change.old), maybe_hex(actual))
         if change.old is None and change.new is not None:
             parts = name.split("/")
             for end in range(3, len(parts)):
                 above = "/".join(parts[:end])
-                if above in packed.refs or isinstance(self._read_loose(above), bytes):
+                if packed.get(above) is not None or isinstance(self.read_loose(above), bytes):
                     raise RefConflict(name, None, f"'{above}' exists")
             below = f"{name}/"
             if packed.holds_below(name) or any(self._walk(below)):
                 raise RefConflict(name, None, f"'{below}' exists")
 
-    def _move_all(self, changes: Sequence[RefChange], locks: dict[str, Lock], packed: dict[str, Oid]) -> None:
+    def _move_all(self, changes: Sequence[RefChange], locks: dict[str, Lock], packed: PackedRefs) -> None:
         unsynced: bytes | None = None
+        gone: set[str] = set()
         for position, change in enumerate(changes):
             path = self._root + os.fsencode(change.name)
             directory = os.path.dirname(path)
@@ -407,13 +417,13 @@ class RefStore:
                     raise RefConflict(change.name, maybe_hex(change.old), f"'{change.name}/' exists") from None
                 locks[change.name].linked = False
             elif change.old is not None:
-                if change.name in packed:
+                if change.name not in gone and packed.get(change.name) is not None:
                     run = position
                     while run < len(changes) and changes[run].new is None:
                         run += 1
-                    gone = {removed.name for removed in changes[position:run]}
-                    self._remove_packed(gone)
-                    packed = {name: oid for name, oid in packed.items() if name not in gone}
+                    going = {removed.name for removed in changes[position:run]}
+                    self._remove_packed(going)
+                    gone |= going
                 with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):  # it was packed
                     os.unlink(path)
                 with suppress(OSError):
@@ -469,8 +479,8 @@ class RefStore:
                 self._locks.take(stack, holder, self._root + os.fsencode(change.name), change.name)
             if change.old is None and not has_packed:
                 self._lock_packed(stack)
-            loose = self._read_loose(change.name)
-            packed = self._read_packed().refs
+            loose = self.read_loose(change.name)
+            packed = self._read_packed()
             actual = packed.get(change.name) if loose is None else loose
             if actual == change.old:
                 return  # it was not moved yet
@@ -478,7 +488,7 @@ class RefStore:
                 raise RefConflict(change.name, maybe_hex(change.new), actual if isinstance(actual, str) else maybe_hex(actual))
             path = self._root + os.fsencode(change.name)
             if change.old is None:
-                if change.name in packed:
+                if packed.get(change.name) is not None:
                     self._remove_packed({change.name})
                 with suppress(FileNotFoundError):
                     os.unlink(path)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import shlex
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.gitstore.remote import runner as remotegit
+    from avfs_git.sdk import background
     from avfs_git.session.control import client, operations
     from avfs_git.session.life import record, stop
     from avfs_git.session.life import request as requests
@@ -35,11 +37,12 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import undo
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
-    from avfs_git.workspace.vault import revisions
+    from avfs_git.workspace.vault import revisions, upkeepdue
     from avfs_git.workspace.vault.log import oprecord
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
+    background = LazyModule("avfs_git.sdk.background")
     client = LazyModule("avfs_git.session.control.client")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
@@ -53,6 +56,7 @@ else:
     start = LazyModule("avfs_git.session.serve.start")
     stop = LazyModule("avfs_git.session.life.stop")
     undo = LazyModule("avfs_git.workspace.history.undo")
+    upkeepdue = LazyModule("avfs_git.workspace.vault.upkeepdue")
     userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
     workspaces = LazyModule("avfs_git.workspace.opened.workspace")
 
@@ -98,6 +102,7 @@ class Dispatch:
         self._mounted: client.Sessions | None = None
         self._lower_mounts: lower.LowerMounts | None = None
         self._lock = threading.RLock()
+        self._considered_s = time.monotonic()
 
     def close(self) -> None:
         """Record what file calls did, and close the vault and its workspaces. A second call does nothing."""
@@ -113,6 +118,17 @@ class Dispatch:
             if self._lower_mounts is not None:
                 self._lower_mounts.close()
             self.core.close()
+        self._consider_maintenance(at_end=True)
+
+    def _consider_maintenance(self, *, at_end: bool = False) -> None:
+        """Start maintenance in the background if much was done; asks at most once a second, and when the vault is closed."""
+        if not self.core.oplog.has_written and self._mounted is None:
+            return
+        now_s = time.monotonic()
+        if at_end or now_s - self._considered_s >= 1.0:
+            self._considered_s = now_s
+            if upkeepdue.is_worth_asking(self.core.layout):
+                background.start(self.core)
 
     @property
     def home_name(self) -> str:
@@ -150,6 +166,7 @@ class Dispatch:
 
         An operation that changes nothing does not wait for the holder of the workspace: it looks at the present state.
         """
+        self._consider_maintenance()
         if opened.lock.session is None:
             try:
                 return operation(opened, *args, **kwargs)

@@ -29,6 +29,7 @@ from avfs_git.model import (
     HookInfo,
     Identity,
     LogEntry,
+    MaintenanceResult,
     MergeMode,
     Operation,
     Overlap,
@@ -50,7 +51,7 @@ from avfs_git.sdk.workspace import Workspace
 if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.host.processes.seal import Seal
-    from avfs_git.sdk import events, policy
+    from avfs_git.sdk import background, events, policy
     from avfs_git.session.control import operations
     from avfs_git.session.life import record, stop
     from avfs_git.workspace.exchange import apply, remotes, userhooks
@@ -59,9 +60,8 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import compare, history, undo
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened.workspace import LockedWorkspace
-    from avfs_git.workspace.upkeep import doctor, garbage
+    from avfs_git.workspace.upkeep import doctor, garbage, maintenance
     from avfs_git.workspace.vault import forkinfo, revisions
-    from avfs_git.workspace.vault.log import oplog
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
@@ -73,11 +73,12 @@ else:
     forks = LazyModule("avfs_git.workspace.forks.forks")
     garbage = LazyModule("avfs_git.workspace.upkeep.garbage")
     events = LazyModule("avfs_git.sdk.events")
+    maintenance = LazyModule("avfs_git.workspace.upkeep.maintenance")
+    background = LazyModule("avfs_git.sdk.background")
     policy = LazyModule("avfs_git.sdk.policy")
     history = LazyModule("avfs_git.workspace.history.history")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
-    oplog = LazyModule("avfs_git.workspace.vault.log.oplog")
     overlap = LazyModule("avfs_git.workspace.merge.overlap")
     record = LazyModule("avfs_git.session.life.record")
     remotes = LazyModule("avfs_git.workspace.exchange.remotes")
@@ -755,6 +756,19 @@ class Vault:
             ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
         """
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
-        shown = [found.record.at for found in record.list_sessions(self._core.layout.sessions)]
-        in_use = [revisions.resolve_revision(self._core, at, fork=None) for at in shown if at is not None]
-        return garbage.collect_garbage(self._core, limits, in_use=in_use, dry_run=dry_run, deltas=compact)
+        shown = background.list_shown(self._core)
+        return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run, deltas=compact)
+
+    def maintain(self, *, dry_run: bool = False, every_step: bool = False) -> MaintenanceResult:
+        """Do the maintenance that is due: the vault stays small and fast as it grows.
+
+        avfs starts it by itself, in a process in the background, unless the setting `maintenance.auto` is `0`. Safe beside other
+        processes, mounts and git. Steps that fail change nothing, and are named by warnings.
+
+        Args:
+            dry_run: Only tell what is due, and what the last run did.
+            every_step: Do all steps but `gc`, however little is due.
+        """
+        return maintenance.maintain(
+            self._core, in_use=lambda: background.list_shown(self._core), dry_run=dry_run, every_step=every_step
+        )

@@ -130,6 +130,9 @@ def check_objects(git_dir: Path) -> None:
     assert (done.returncode, found) == (0, []), found
 
 
+_NO_LEFTOVERS = ("prune.lock", "notes.lock", "bases.lock", "audit.lock", "maintenance.lock", "consolidate.lock")
+
+
 def check_vault(vault: Vault) -> None:
     """Demand what must hold after any interruption: nothing is damaged, or the doctor mends it, and no lock is left."""
     check_objects(vault.path)
@@ -143,7 +146,8 @@ def check_vault(vault: Vault) -> None:
     locks = [
         path
         for path in vault.path.rglob("*.lock")
-        if path.name not in ("prune.lock", "notes.lock", "bases.lock", "audit.lock") and "consolidate" not in path.name
+        if path.name not in ("prune.lock", "notes.lock", "bases.lock", "audit.lock", "maintenance.lock")
+        and "consolidate" not in path.name
     ]
     transactions = vault.path / "avfs" / "reftxn"
 

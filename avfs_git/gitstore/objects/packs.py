@@ -31,8 +31,9 @@ from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid
 
 _MANY = 32
-_BIG_PACK = 256 << 20
-"""Bytes above which a pack is left alone."""
+_BIG_PACK = 4 << 20
+"""Bytes above which a pack is left alone: a checkpoint waits for this. Maintenance joins larger ones
+(`gitstore.objects.repack`)."""
 _WHOLE_PACK = 16 << 20
 """Bytes up to which a pack is read in one piece, as those of most checkpoints are."""
 _PIECE = 1 << 20
@@ -47,30 +48,30 @@ def consolidate_packs(store: ObjectStore, *, more_than: int = _MANY) -> int:
     Raises:
         HostError: If the disk refuses; the old packs are then all there.
     """
-    if len(store.packs.packs()) <= more_than or len(_candidates(store)) <= more_than:
+    if len(store.packs.packs()) <= more_than or len(list_candidates(store)) <= more_than:
         return 0
     if (store.objects_dir / "pack" / "multi-pack-index").exists():
         return 0  # git's own list of packs names them: only git may remove any
     with packs_to_oneself(store.git_dir) as is_alone, host_errors("merge packs"):
         try:
-            return _merge(store, _choose(_candidates(store), more_than)) if is_alone else 0
+            return _merge(store, choose_packs(list_candidates(store), more_than)) if is_alone else 0
         except BadPack as error:  # the disk holds another thing than was written
             raise OSError(errno.EIO, str(error)) from error
 
 
-def _candidates(store: ObjectStore) -> list[tuple[int, Pack]]:
-    """List the packs that may be merged, with their sizes, the smallest first."""
+def list_candidates(store: ObjectStore, *, below: int = _BIG_PACK) -> list[tuple[int, Pack]]:
+    """List the packs of up to so many bytes that may be merged, with their sizes, the smallest first."""
     found: list[tuple[int, Pack]] = []
     for pack in store.packs.packs():
         with suppress(OSError):
             size = pack.path.stat().st_size
             marked = any(pack.path.with_suffix(suffix).exists() for suffix in (".keep", ".promisor", ".mtimes", ".bitmap"))
-            if size <= _BIG_PACK and not marked:
+            if size <= below and not marked:
                 found.append((size, pack))
     return sorted(found, key=lambda item: (item[0], item[1].path.name))
 
 
-def _choose(candidates: list[tuple[int, Pack]], more_than: int) -> list[Pack]:
+def choose_packs(candidates: list[tuple[int, Pack]], more_than: int) -> list[Pack]:
     """Choose the packs to merge: at least half of those that are too many."""
     total = 0
     chosen: list[Pack] = []

@@ -110,7 +110,7 @@ def sweep(
     swept.packs_before = len(old) + len(kept)
     tips = find_tips(store, roots())
     for pack in kept:
-        _check_whole(pack.path)
+        check_whole(pack.path)
     if lazy:
         kept = _join_promised(store, kept)
         wanted = _list_here(store, old, _list_partly(store, tips, kept), kept)
@@ -133,7 +133,7 @@ def sweep(
         with suppress(FileNotFoundError):
             path.unlink()
     for pack in [pack for pack, lost in unreached.packs.items() if not lost]:
-        _remove_pack(pack)
+        remove_pack(pack)
         del unreached.packs[pack]
     if unreached.packs or unreached.loose:
         with objects_to_oneself(store.git_dir, wait_s=_WAIT_S) as is_alone:
@@ -147,7 +147,7 @@ def sweep(
     store.packs.refresh()
     swept.packs_after = len(store.packs.packs())
     faults.reach("sweep.dropped")
-    _write_commit_graph(store, swept)
+    write_commit_graph(store, swept)
     return swept
 
 
@@ -195,7 +195,7 @@ def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = Fa
     lines = "".join(oid.hex() + "\n" for oid in tips).encode()
     partly = ["--filter=blob:none"] if lazy else ["--indexed-objects"]
     result = run(store.git_dir, "rev-list", ["--objects", "--reflog", "--stdin", "--quiet", *partly], given=lines)
-    _check(result.status, result.messages, "rev-list")
+    check_status(result.status, result.messages, "rev-list")
 
 
 def _read_git_files(git_dir: Path) -> Iterator[Oid]:
@@ -249,7 +249,7 @@ def _list_reachable(
         *([] if whole else ["--missing=allow-any"]),
     ]
     result = run(store.git_dir, "rev-list", options, given="".join(line + "\n" for line in lines).encode())
-    _check(result.status, result.messages, "rev-list")
+    check_status(result.status, result.messages, "rev-list")
     return {oid_of(line) for line in result.output.split()}
 
 
@@ -271,7 +271,8 @@ def _list_here(store: ObjectStore, old: list[Pack], reached: set[Oid], kept: lis
     return found.difference(*(pack.index.oids() for pack in kept))
 
 
-def _check(status: int, messages: str, verb: str) -> None:
+def check_status(status: int, messages: str, verb: str) -> None:
+    """Raise GitFailed if a command of git failed."""
     if status:
         lines = messages.strip().splitlines()
         error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
@@ -279,7 +280,7 @@ def _check(status: int, messages: str, verb: str) -> None:
         raise error
 
 
-def _check_whole(path: Path) -> None:
+def check_whole(path: Path) -> None:
     """Read a pack that is to stay back from the disk."""
     with host_errors(f"read '{path}'"):
         try:
@@ -331,27 +332,27 @@ def _write_pack(
     """Have git write what is reached from tips, or just these, as a pack; on disk on return. None if it would be empty."""
     if not tips:
         return None
-    directory = _clear_workshop(store)
+    directory = clear_workshop(store)
     options = ["--local", "--non-empty", "--delta-base-offset", "--quiet", *([] if deltas else ["--window=0"])]
     if revs:
         options += ["--revs", "--reflog", "--indexed-objects", *(f"--keep-pack={pack.path.name}" for pack in kept)]
     lines = "".join(oid.hex() + "\n" for oid in sorted(tips))
     try:
         result = run(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=lines.encode())
-        _check(result.status, result.messages, "pack-objects")
+        check_status(result.status, result.messages, "pack-objects")
         names = result.output.split()
         if len(names) != 1:
             if not names:
                 return None
             raise GitFailed("pack-objects", "it wrote more than one pack")
         with host_errors("write a pack"):
-            return _install(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised)
+            return install_pack(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised)
     finally:
         with suppress(HostError):  # else the next one clears it
-            _clear_workshop(store)
+            clear_workshop(store)
 
 
-def _clear_workshop(store: ObjectStore) -> Path:
+def clear_workshop(store: ObjectStore) -> Path:
     """Make room for a new pack, where git does not look: in its own directory it would take anything with an index for a pack."""
     directory = store.git_dir / _WORKSHOP
     with host_errors("make room for a pack"):
@@ -361,7 +362,10 @@ def _clear_workshop(store: ObjectStore) -> Path:
     return directory
 
 
-def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | None, *, is_promised: bool) -> Pack:
+def install_pack(
+    store: ObjectStore, directory: Path, name: str, mtime_s: float | None = None, *, is_promised: bool = False
+) -> Pack:
+    """Give a pack that git wrote its name among the others; on disk, and read back, on return."""
     final = store.objects_dir / "pack" / f"pack-{name}.pack"
     if mtime_s is not None:
         with suppress(FileNotFoundError):
@@ -376,7 +380,7 @@ def _install(store: ObjectStore, directory: Path, name: str, mtime_s: float | No
             sync_file(fd)
         finally:
             os.close(fd)
-    _check_whole(directory / f"new-{name}.pack")
+    check_whole(directory / f"new-{name}.pack")
     faults.reach("sweep.synced")
     if is_promised:  # before it is one: else what it names and is not here would be missing
         final.with_suffix(_PROMISED).touch()
@@ -404,7 +408,7 @@ def _join_promised(store: ObjectStore, kept: list[Pack]) -> list[Pack]:
     held: set[Oid] = set()
     for pack in promised:  # those that were joined, now or by one who died before they were gone
         if held.issuperset(pack.index.oids()):
-            _remove_pack(pack)
+            remove_pack(pack)
         else:
             held.update(pack.index.oids())
             stay.append(pack)
@@ -418,8 +422,8 @@ def _same_as(made: Pack | None, old: list[Pack]) -> Pack | None:
             continue
         if pack.index.oids() == made.index.oids():
             with suppress(GitFailed):
-                _check_whole(pack.path)
-                _remove_pack(made)
+                check_whole(pack.path)
+                remove_pack(made)
                 return pack
     return made
 
@@ -469,7 +473,7 @@ def _drop(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s:
             # Looked at only now: who relies on one of its objects touches the pack.
             if is_marked or pack.path.stat().st_mtime >= before_s or not spared.isdisjoint(lost):
                 continue
-            _remove_pack(pack)
+            remove_pack(pack)
             swept.dropped += len(lost)
             del unreached.packs[pack]
             faults.reach("sweep.dropped_pack")
@@ -489,14 +493,15 @@ def _remove_commit_graph(store: ObjectStore) -> None:
             path.unlink()
 
 
-def _write_commit_graph(store: ObjectStore, swept: Swept) -> None:
+def write_commit_graph(store: ObjectStore, swept: Swept) -> None:
     """Have git write its cache of commits, with which it finds merge bases that are far away in half the time."""
     result = run(store.git_dir, "commit-graph", ["write", "--reachable", "--no-progress"])
     if result.status:
         swept.reasons.append(f"git wrote no commit-graph: {result.messages.strip() or result.status}")
 
 
-def _remove_pack(pack: Pack) -> None:
+def remove_pack(pack: Pack) -> None:
+    """Remove a pack, its index first. Raises HostError."""
     with host_errors("remove a pack"):
         with suppress(FileNotFoundError):
             pack.path.with_suffix(".idx").unlink()

@@ -22,12 +22,14 @@ stat cache or a session names, with all that it reaches; of that, the sidecar of
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
+import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +48,7 @@ from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name, oid_of
 from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
@@ -137,6 +140,7 @@ def collect_garbage(
             named = {*_named_by(vault.oplog.read()), *_named_by_workspaces(_workspaces(vault))}
             plan.unneeded = {name: oid for name, oid in plan.unneeded.items() if oid not in named}
             _drop_refs(vault, plan.unneeded, warnings)
+            KeptTimes(vault.layout.kept_times).keep_only(vault.refs.list(KEPT))
             remove_leftovers(vault.store, now_s=time.time())
         swept = _sweep(vault, limits, in_use, plan, warnings, dry_run=dry_run, deltas=deltas)
     return GarbageResult(
@@ -221,6 +225,7 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     places = [place for place in _workspaces(vault) if place not in plan.trash]
     refs = vault.refs.list()
     kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}
+    times = KeptTimes(vault.layout.kept_times).read()
     by_log = set(_named_by(plan.records))
     # What only the log names need not be kept by a ref: objects are dropped by nobody else.
     needed = {*in_use, *_named_by_workspaces(places)}
@@ -231,7 +236,7 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     plan.unneeded = {
         name: oid
         for name, oid in kept.items()
-        if oid not in by_log and oid not in needed and _made_ns(vault, name) < limits.before_ns
+        if oid not in by_log and oid not in needed and _made_ns(vault, name, times) < limits.before_ns
     }
     reached = _Walk(vault, sidecars=False)
     reached.add(oid for name, oid in refs.items() if name not in plan.unneeded)
@@ -363,12 +368,25 @@ def _time_of(place: Path) -> int:
     return int(text) if text.isascii() and text.isdigit() else 1 << 63
 
 
-def _made_ns(vault: OpenVault, ref: str) -> int:
-    """Tell when a ref was made, or later."""
-    for path in (vault.git_dir / ref, vault.git_dir / "packed-refs"):
-        with contextlib.suppress(FileNotFoundError):
-            return path.stat().st_mtime_ns
+def _made_ns(vault: OpenVault, ref: str, times: Mapping[str, int]) -> int:
+    """Tell when a ref was made, or later; `times` has it of those without a file of their own."""
+    with contextlib.suppress(FileNotFoundError):
+        return (vault.git_dir / ref).stat().st_mtime_ns
+    with contextlib.suppress(FileNotFoundError):
+        return times.get(ref) or (vault.git_dir / "packed-refs").stat().st_mtime_ns
     return 1 << 63
+
+
+def find_oldest_ns(vault: OpenVault, limits: Limits) -> int | None:
+    """Find the time of the oldest operation or workspace in the trash that age alone would remove; None if there is no such.
+
+    Reads the whole log.
+    """
+    times = [_time_of(place) for place in _trash(vault)]
+    records = vault.oplog.read()
+    if sum(1 for _ in itertools.islice(records, limits.operations)) == limits.operations:
+        times += [record.created_at_ns for record in collections.deque(records, maxlen=1)]
+    return min(times, default=None)
 
 
 # --- letting go ------------------------------------------------------------------------------------------------

@@ -60,6 +60,12 @@ SETTINGS = {
         Setting("gc.keep_operations", "1000", "so many of the last operations can, however old they are", is_number=True),
         Setting("gc.grace_days", "14", "what nothing reaches stays for so many days", is_number=True),
         Setting(
+            "maintenance.auto",
+            "1",
+            "1 maintains the vault in the background when much was done; 0 only when `avfs maintain` is run",
+            choices=("0", "1"),
+        ),
+        Setting(
             "mount.keep_awake",
             "0",
             "1 keeps idle processors of the whole machine awake while programs use a live tree of root's; quicker, and warmer",

@@ -186,6 +186,9 @@ class VaultLayout:
         self.made_indexes = self.root / "cache" / "indexes"
         self.seen = self.root / "cache" / "seen"
         self.config = self.root / "config.json"
+        self.maintenance = self.root / "maintenance.json"
+        self.maintenance_lock = self.root / "maintenance.lock"
+        self.kept_times = self.root / "kept-times"
 
     def workspace(self, fork: str) -> WorkspaceLayout:
         """Place the workspace of a fork."""

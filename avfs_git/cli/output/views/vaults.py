@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         TrustedList,
         VaultList,
     )
-    from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, VaultInfo
+    from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, MaintenanceResult, MaintenanceStep, VaultInfo
 
 
 _HOOK_STATES = {"missing": "-", "not_enabled": "not enabled", "enabled": "enabled", "changed": "changed"}
@@ -222,6 +222,34 @@ def gc(text: TextOutput, result: GarbageResult) -> None:
             text.line("Nothing would be dropped.")
         return
     text.line(f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}")
+
+
+def maintain(text: TextOutput, result: MaintenanceResult) -> None:
+    """Say of each step what it did, or whether it is due, and what the last run did."""
+    if result.is_busy:
+        text.line("Another process maintains this vault: nothing was done.")
+        return
+    for step in result.steps:
+        text.line((f"{step.name}: ", "bold"), _describe_step(step) if step.is_due else "not due")
+    if result.dry_run:
+        done = "; ".join(f"{step.name}: {_describe_step(step)}" for step in result.last_steps) or "no step was due"
+        text.line(f"Last run {text.time(result.last_at_ns)}: {done}" if result.last_at_ns else "It has not run yet.")
+        if not result.automatic:
+            text.line("It runs only when `avfs maintain` is run: maintenance.auto is 0.")
+
+
+def _describe_step(step: MaintenanceStep) -> str:
+    """Say how much was due, and how much of it was handled."""
+    due = f"{step.amount} {_UNITS.get(step.name, '')}"
+    return due if step.handled is None else f"{due}, {step.handled} handled in {step.took_ms} ms"
+
+
+_UNITS = {
+    "refs": "refs with files of their own",
+    "packs": "packs",
+    "oplog": "bytes of the log without an index",
+    "gc": "days too old",
+}
 
 
 def schema(text: TextOutput, result: SchemaResult) -> None:

@@ -45,7 +45,7 @@ INDEXED_ABOVE = 256 << 10
 _LINE = 2048
 """So much at an offset holds most lines."""
 _MANY_LOOKUPS = 8
-"""After so many look-ups in one view, the end of the log is parsed once instead of searched each time."""
+"""After so many look-ups in one view, the end of the log is parsed once, not searched each time, and the index is read whole."""
 _MAGIC = b"avfs-oplogindex1"
 _HEAD = struct.Struct("<16sQQQQ8sI")
 """Magic, inode of the log, covered bytes, number of entries, offset and checksum of the last covered line, CRC of the entries."""
@@ -133,6 +133,8 @@ class LogView:
         """Yield the lines that can concern a key, newest first; others may be among them."""
         self._lookups += 1
         if self._lookups > _MANY_LOOKUPS:
+            if self._index is not None:
+                self._index.load()
             yield from (self._line_at(at) for at in reversed(self._group_end().get(key.name, [])))
         else:
             for start, block in self._read_end():
@@ -251,6 +253,7 @@ class _Index:
         self.covered = covered
         self._count = count
         self._crc = crc
+        self._entries: bytes | None = None
 
     @classmethod
     def open(cls, log: Path, log_fd: int, status: os.stat_result) -> Self | None:
@@ -288,17 +291,27 @@ class _Index:
             stop = self._count
         while stop > first:
             start = max(first, stop - 256)
-            data = os.pread(self._fd, (stop - start) * _ENTRY, _HEAD_SIZE + start * _ENTRY)
+            data = self._read(start, stop - start)
             for at in range(len(data) - _ENTRY, -1, -_ENTRY):
                 yield int.from_bytes(data[at + 4 : at + _ENTRY], "big")
             stop = start
+
+    def load(self) -> None:
+        """Read the whole index into memory: many look-ups follow."""
+        if self._entries is None:
+            self._entries = os.pread(self._fd, self._count * _ENTRY, _HEAD_SIZE)
+
+    def _read(self, first: int, count: int) -> bytes:
+        if self._entries is not None:
+            return self._entries[first * _ENTRY : (first + count) * _ENTRY]
+        return os.pread(self._fd, count * _ENTRY, _HEAD_SIZE + first * _ENTRY)
 
     def _bisect(self, key: bytes) -> int:
         """Find the first entry whose key is not below one."""
         low, high = 0, self._count
         while low < high:
             middle = (low + high) // 2
-            if os.pread(self._fd, 4, _HEAD_SIZE + middle * _ENTRY) < key:
+            if self._read(middle, 1)[:4] < key:
                 low = middle + 1
             else:
                 high = middle

@@ -113,6 +113,8 @@ class OpLog:
         self._path = path
         self._read_ref = read_ref
         self._indexed_above = indexed_above
+        self.has_written = False
+        """Whether an operation was added through this object."""
 
     def append(self, record: OpRecord) -> OpRecord:
         """Add an operation that has happened, durably; its number is given here.
@@ -137,6 +139,7 @@ class OpLog:
 
     def _append(self, records: Sequence[OpRecord], mark: bytes) -> tuple[int, list[int]]:
         """Write lines; give the open file, and where the lines begin in it."""
+        self.has_written = True
         with host_errors("write the operation log"):
             fd, fresh = self._open_locked()
             try:

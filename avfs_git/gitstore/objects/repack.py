@@ -1,0 +1,87 @@
+"""Joining packs, and storing what changed little as differences: what keeps a repository small while it is in use.
+
+Decided here: which packs are joined, and when. Called by maintenance; beside readers, writers, git and `gitstore.objects.sweep`,
+which excludes this by `holding.packs_to_oneself`. Checkpoints join only their own small packs (`gitstore.objects.packs`).
+
+git makes one pack of all objects of the chosen ones, whether anything reaches them or not, and looks for differences between
+them. So no object goes, and none becomes older: an operation that relies on one does not notice. The chosen packs are the
+smallest, as long as each is at most as big as those before it together, so that an object is copied a logarithmic number of
+times. The new pack holds all of their objects, is on disk and was read back before the first of them goes; its index goes
+before a pack does, and a reader that misses an object looks at the directory again. A crash leaves both.
+
+Packs that git or a server marked stay (`.keep`, `.promisor`). No multi-pack-index is written: an index that lists a pack which
+goes would be wrong, and with a dozen packs it finds nothing faster. Where git keeps one, nothing is joined.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from avfs_git import faults
+from avfs_git.errors import GitFailed, HostError
+from avfs_git.gitstore.gitcommand import run
+from avfs_git.gitstore.holding import packs_to_oneself
+from avfs_git.gitstore.objects.packs import choose_packs, list_candidates
+from avfs_git.gitstore.objects.packset import Pack
+from avfs_git.gitstore.objects.store import ObjectStore
+from avfs_git.gitstore.objects.sweep import check_status, clear_workshop, install_pack, remove_pack
+from avfs_git.host.files.durable import host_errors
+
+MANY_PACKS = 16
+_LEFT = 8
+"""So many packs are left, or fewer."""
+_BIG_PACK = 2 << 30
+"""Bytes above which a pack is left alone."""
+_OPTIONS = ("--stdin-packs", "--non-empty", "--delta-base-offset", "--quiet", "--depth=20", "--window-memory=128m", "--threads=1")
+"""How git packs. Chains of differences are short: avfs follows them each time that it reads an object."""
+
+
+def count_packs(store: ObjectStore) -> int:
+    """Count the packs that may be joined; 0 if git keeps a list of them."""
+    if (store.objects_dir / "pack" / "multi-pack-index").exists():
+        return 0
+    return len(list_candidates(store, below=_BIG_PACK))
+
+
+def repack(store: ObjectStore, *, more_than: int = MANY_PACKS) -> int:
+    """Join packs if there are more than so many; return how many became one. 0 if another process joins packs.
+
+    Raises:
+        GitFailed: If there is no git, or a pack is damaged. Nothing is gone.
+        HostError: If the disk refuses; the old packs are then all there.
+    """
+    if count_packs(store) <= more_than:
+        return 0
+    with packs_to_oneself(store.git_dir) as is_alone:
+        candidates = list_candidates(store, below=_BIG_PACK) if is_alone else []
+        if len(candidates) <= more_than:
+            return 0
+        chosen = choose_packs(candidates, 2 * max(len(candidates) - min(_LEFT, more_than), 1))
+        return _join(store, chosen) if len(chosen) > 1 else 0
+
+
+def _join(store: ObjectStore, chosen: list[Pack]) -> int:
+    directory = clear_workshop(store)
+    names = "".join(f"{pack.path.name}\n" for pack in chosen).encode()
+    try:
+        result = run(store.git_dir, "pack-objects", _OPTIONS, [str((directory / "new").absolute())], given=names)
+        check_status(result.status, result.messages, "pack-objects")
+        made = result.output.split()
+        if len(made) != 1:
+            raise GitFailed("pack-objects", f"it wrote {len(made)} packs")
+        faults.reach("repack.written")
+        with host_errors("write a pack"):
+            pack = install_pack(store, directory, made[0].decode("ascii"))
+    finally:
+        with suppress(HostError):  # else the next one clears it
+            clear_workshop(store)
+    held = set(pack.index.oids())
+    if not all(held.issuperset(old.index.oids()) for old in chosen):
+        raise GitFailed("pack-objects", "it left objects out")
+    faults.reach("repack.installed")
+    for old in chosen:
+        if old.path != pack.path:
+            remove_pack(old)
+            faults.reach("repack.removed_one")
+    store.packs.refresh()
+    return len(chosen)

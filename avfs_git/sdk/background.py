@@ -1,0 +1,73 @@
+"""Maintenance in the background: starting it, and the process that does it.
+
+Decided here: when a process starts, and as what. `Dispatch` asks after operations and when a vault is closed; asking costs
+microseconds, and starting a process about a millisecond, after the operation is acknowledged. No process waits for it. It has a
+lower priority and writes no messages: `avfs maintain --status` tells what it did. Such processes exclude each other by a lock
+(`workspace.upkeep.maintenance`). Where one cannot be started, a later operation tries again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from avfs_git.errors import AvfsError
+from avfs_git.paths import Oid
+from avfs_git.workspace.vault.vault import OpenVault
+
+_PROGRAM = Path(__file__).with_name("__main__.py")
+_NICENESS = 10
+_started: list[int] = []
+"""Processes started from here, to be reaped when the next one starts."""
+
+
+def start(core: OpenVault) -> None:
+    """Start a process that maintains a vault, unless its settings or permissions say otherwise."""
+    with suppress(AvfsError, OSError):  # no caller has asked for it: a later operation tries again
+        if core.config.read()["maintenance.auto"] != "0" and os.access(core.layout.root, os.W_OK):
+            _spawn(core.git_dir)
+
+
+def _spawn(git_dir: Path) -> None:
+    for pid in _started[:]:
+        with suppress(ChildProcessError):
+            if not os.waitpid(pid, os.WNOHANG)[0]:
+                continue
+        _started.remove(pid)
+    # Like a session's: without the site packages of another Python that the environment may name.
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", _PROGRAM, os.fspath(git_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    _started.append(process.pid)
+    process.returncode = 0  # else Python warns of a process that it did not wait for
+    assert process.stdin is not None  # noqa: S101 - it is a pipe
+    with suppress(BrokenPipeError), process.stdin:
+        process.stdin.write(json.dumps({"path": sys.path, "git_dir": os.fspath(git_dir.absolute())}).encode())
+
+
+def run(given: dict[str, Any]) -> None:
+    """Maintain a vault: what the process in the background does. Its starter has opened the vault, and trusts it."""
+    from avfs_git.workspace.upkeep.maintenance import maintain  # noqa: PLC0415 - the starter does not need it
+
+    os.nice(_NICENESS)
+    with suppress(AvfsError, OSError), closing(OpenVault(Path(given["git_dir"]), is_trusted=True)) as core:
+        maintain(core, in_use=lambda: list_shown(core))
+
+
+def list_shown(core: OpenVault) -> list[Oid]:
+    """List the commits that read-only mounts of a vault show: `gc` keeps them."""
+    from avfs_git.session.life.record import list_sessions  # noqa: PLC0415 - as above
+    from avfs_git.workspace.vault.revisions import resolve_revision  # noqa: PLC0415 - as above
+
+    shown = [found.record.at for found in list_sessions(core.layout.sessions)]
+    return [resolve_revision(core, at, fork=None) for at in shown if at is not None]

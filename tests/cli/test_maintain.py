@@ -1,0 +1,111 @@
+"""`avfs maintain`: what it tells before and after, and the process in the background that does the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Home
+from avfs_git.sdk.background import start
+from avfs_git.workspace.vault.upkeepdue import is_worth_asking, read_last
+from tests.support.faults import git
+from tests.support.grown import Size, grow
+
+pytestmark = pytest.mark.needs("git")
+
+SIZE = Size(forks=20, checkpoints=400, labels=400, operations=2000)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a vault that has grown."""
+    with Home(tmp_path / "home") as home:
+        vault = grow(home, "v", SIZE)
+        vault.set_config("maintenance.auto", "0")  # until a test says otherwise
+        for path in (vault.path / "refs").rglob("*"):  # untouched for a while
+            if path.is_file():
+                _age(path)
+    return tmp_path / "home"
+
+
+def _age(path: Path) -> None:
+    at_s = time.time() - 3600
+    os.utime(path, (at_s, at_s))
+
+
+def _steps(home: Path, *, dry_run: bool) -> dict[str, tuple[bool, int, int | None]]:
+    with Home(home) as opened:
+        result = opened.open_vault("v").maintain(dry_run=dry_run)
+    assert result.warnings == ()
+    return {step.name: (step.is_due, step.amount, step.handled) for step in result.steps}
+
+
+def test_what_is_due_is_told_and_done_once(home: Path) -> None:
+    """Refs and the log are due; a dry run changes nothing; after the run nothing is due, and all refs are there."""
+    git_dir = home / "vaults" / "v.git"
+    refs = git(git_dir, "show-ref")
+    due = _steps(home, dry_run=True)
+
+    assert [name for name, (is_due, _, _) in due.items() if is_due] == ["refs", "oplog"]
+    assert not (git_dir / "avfs" / "oplog.index").exists()
+    assert due == _steps(home, dry_run=True)
+    done = _steps(home, dry_run=False)
+
+    assert done["refs"][2] == due["refs"][1] > SIZE.labels
+    assert git(git_dir, "show-ref") == refs
+    assert len([path for path in (git_dir / "refs" / "avfs" / "checkpoints").rglob("*") if path.is_file()]) == 0
+    assert not any(is_due for is_due, _, _ in _steps(home, dry_run=True).values())
+    with Home(home) as opened:
+        last = opened.open_vault("v").maintain(dry_run=True).last_steps
+
+    assert [step.name for step in last] == ["refs", "oplog"]
+
+
+def test_the_background_process_does_it_and_says_so(home: Path) -> None:
+    """A process of its own maintains the vault; until more was done, no other one is worth starting."""
+    with Home(home) as opened:
+        vault = opened.open_vault("v")
+        vault.unset_config("maintenance.auto")
+        core = vault._core
+
+        assert is_worth_asking(core.layout)
+        start(core)
+        deadline = time.monotonic() + 60
+        while not core.layout.maintenance.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+        assert {step.name for step in read_last(core.layout).steps} == {"refs", "oplog"}
+        assert not is_worth_asking(core.layout)
+
+
+def test_a_setting_turns_it_off(home: Path) -> None:
+    """With `maintenance.auto` at 0 no process starts; the result says that."""
+    with Home(home) as opened:
+        vault = opened.open_vault("v")
+        start(vault._core)
+        time.sleep(0.5)
+
+        assert not vault._core.layout.maintenance_lock.exists()
+        assert not vault.maintain(dry_run=True).automatic
+
+
+def test_a_damaged_record_counts_as_none(home: Path) -> None:
+    """What is in the record of the last run can be anything: maintenance runs once more."""
+    with Home(home) as opened:
+        layout = opened.open_vault("v")._core.layout
+        for content in (
+            "",
+            "{}",
+            "[]",
+            "{" * 5000,
+            json.dumps({"at_ns": -1, "log_bytes": 0, "packs": 0, "looked_ns": 0, "steps": []}),
+        ):
+            layout.maintenance.write_text(content)
+
+            assert read_last(layout).at_ns == 0
+            assert is_worth_asking(layout)
