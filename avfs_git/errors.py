@@ -681,7 +681,7 @@ class MountBusy(MountError, code="mount.busy", exit_code=53):
 
 
 class MountCovered(MountError, code="mount.covered", exit_code=59):
-    """Another mount stands over a live tree, or in it; unmounting would take that one away."""
+    """Another mount stands over a live tree, or in it: it would be unmounted, or used, in place of the tree."""
 
     def __init__(self, path: str, cover: str, *, kind: str, source: str) -> None:
         stands = "has another mount in it" if cover.startswith(f"{path}/") else "is covered by another mount"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
+from avfs_git.host.mounts.mounts import check_in_sight
 from avfs_git.model import Diff, RestoreResult, SessionState
 from avfs_git.paths import parse_tree_path
 from avfs_git.proxy.exec.envelope import Command, ExecResult
@@ -44,8 +45,9 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
             if found is None:
                 return None
             state = found.state()
-            if state is SessionState.MOUNTED and found.is_visible:
-                return Served(found.directory, found.record.backend)
+            if state is SessionState.MOUNTED and found.is_visible and (shown := found.find_mount()) is not None:
+                check_in_sight(shown)
+                return Served(shown.directory, found.record.backend)
             if state is SessionState.UNATTENDED:
                 dispatch.attend(found.record.id)
                 continue

@@ -28,11 +28,13 @@ from avfs_git.errors import (
     ExecError,
     InvalidInput,
     IsolationUnavailable,
+    MountCovered,
     NotPrepared,
     WorkspaceBusy,
 )
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Vault, Workspace
+from tests.support import capabilities
 from tests.support.cli import Cli
 from tests.support.commands import ALLOW_ALL, BACKENDS, place_policy
 
@@ -453,6 +455,20 @@ def test_a_mounted_workspace_is_used_where_it_is_mounted(work: Workspace, mount_
         assert (session.path / "x").read_text() == "x\n"
         with pytest.raises(BackendUnavailable):
             work.exec("true", backend="overlay")
+
+
+@pytest.mark.needs("fuse", "root")
+def test_no_command_runs_in_a_mount_that_stands_over_the_live_tree(work: Workspace, mount_dir: Path) -> None:
+    """The path of the live tree leads to another file system then, in which nothing may change."""
+    with work.mount(mount_dir / "m") as session:
+        assert capabilities.mount("another's", session.path, "tmpfs")
+        try:
+            with pytest.raises(MountCovered):
+                work.exec(shell="echo x > x")
+            assert os.listdir(session.path) == []
+        finally:
+            assert capabilities.unmount(session.path)
+        assert work.exec(shell="echo x > x").backend == "fuse"
 
 
 @EVERYBODY

@@ -222,10 +222,23 @@ def unmount(mounted: Mounted, *, lazy: bool = False) -> None:
     _unmount_path(mounted.directory, lazy=False)
 
 
+def check_in_sight(mounted: Mounted) -> None:
+    """Make sure that the path of a mount leads to it.
+
+    Raises:
+        MountCovered: If another mount stands over it.
+    """
+    _refuse(mounted, find_cover(mounted))
+
+
 def _refuse_covered(mounted: Mounted) -> None:
-    cover = find_cover(mounted) or next((found for found in list_mounts() if found.parent == mounted.number), None)
-    if cover is not None:
-        raise MountCovered(os.fspath(mounted.directory), os.fspath(cover.directory), kind=cover.kind, source=cover.source)
+    check_in_sight(mounted)
+    _refuse(mounted, next((found for found in list_mounts() if found.parent == mounted.number), None))
+
+
+def _refuse(mounted: Mounted, other: Mounted | None) -> None:
+    if other is not None:
+        raise MountCovered(os.fspath(mounted.directory), os.fspath(other.directory), kind=other.kind, source=other.source)
 
 
 def _unmount_path(directory: Path, *, lazy: bool) -> None:
