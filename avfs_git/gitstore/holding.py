@@ -61,7 +61,7 @@ def objects_held(git_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
-    """Have nobody rely on objects, for a block; tell whether that was possible in so many seconds.
+    """Keep processes from relying on objects, for a block; tell whether that was possible in so many seconds.
 
     The caller holds no objects itself.
     """

@@ -56,7 +56,7 @@ def list_packed(packs: Iterable[Path]) -> Iterator[Oid]:
 
 
 def list_objects(objects_dir: Path) -> Iterator[Oid]:
-    """List all objects of a directory of objects, without those that it borrows; of a pack without an index git knows none."""
+    """List all objects of a directory of objects, without borrowed objects; of a pack without an index git knows none."""
     indexes = sorted((objects_dir / "pack").glob("pack-*.idx"))
     yield from list_packed([pack for pack in (index.with_suffix(".pack") for index in indexes) if pack.exists()])
     yield from list_loose(objects_dir)

@@ -78,7 +78,7 @@ def _choose_settings(source: Path) -> list[tuple[str, str]]:
         if _SETTINGS.fullmatch(key):
             chosen.append((key, value))
         elif remote is not None:
-            with suppress(InvalidInput):  # an address that could run a program, or a name that is none
+            with suppress(InvalidInput):  # a URL that could run a program, or an invalid name
                 check_url(value, base=source)
                 if check_remote_name(remote[1]) not in remotes:
                     chosen.append((f"remote.{remote[1]}.fetch", f"+refs/heads/*:refs/remotes/{remote[1]}/*"))

@@ -110,7 +110,7 @@ class RefLocks:
             os.close(fd)
 
     def _link(self, prepared: Prepared, lock: Lock, name: str, *, wait_s: float = _LOCK_WAIT_S) -> None:
-        """Link a prepared file to its lock's name, waiting for whoever has it."""
+        """Link a prepared file to its lock's name, waiting for the holder."""
         deadline = time.monotonic() + wait_s
         pause_s = 0.001
         while True:
@@ -228,7 +228,7 @@ class RefLocks:
         return 1
 
     def list_locks(self) -> Iterator[bytes]:
-        """List the lock files in the repository, whoever made them."""
+        """List all lock files in the repository."""
         for name in _LOCKED:
             if os.path.lexists(path := self._root + name + b".lock"):
                 yield path

@@ -60,7 +60,7 @@ class RefChange:
     new: Oid | None
     """What it is to hold; None: it is removed."""
     lasting: bool = False
-    """Whether it stays when the others are taken back: it harms nothing, and somebody may count on it by then."""
+    """Whether it stays when the others are taken back: it harms nothing, and another process may count on it by then."""
 
 
 def check_ref_name(name: str) -> str:
@@ -103,7 +103,7 @@ class RefStore:
         return self._locks.recover()
 
     def list_locks(self) -> tuple[Path, ...]:
-        """List the lock files in the repository, whoever made them."""
+        """List all lock files in the repository."""
         return tuple(Path(os.fsdecode(path)) for path in self._locks.list_locks())
 
     # --- reading -----------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class RefStore:
         for name, value in loose.items():
             if isinstance(value, str):
                 try:
-                    self.read(name)  # a symbolic ref to one that is not there stands for nothing, as in git
+                    self.read(name)  # a symbolic ref to a missing ref stands for nothing, as in git
                 except RefDamaged as error:
                     found.append(error)
         missing = (
@@ -221,7 +221,7 @@ class RefStore:
         raise RefDamaged(name, "its file holds no id" if data else "its file is empty")
 
     def _walk(self, prefix: str) -> tuple[dict[str, Oid | str], dict[str, str]]:
-        """Read the loose refs whose name starts so: those that can be read, and of those that cannot, why."""
+        """Read the loose refs whose name starts so; for an unreadable ref, say why."""
         if not prefix.startswith("refs/") or ".." in prefix:
             raise InvalidName("ref", prefix, "it is not below 'refs/'")
         found: dict[str, Oid | str] = {}

@@ -1,6 +1,6 @@
 """Reading a small file of a repository that a stranger may have made: a link or a device is refused, and is never followed.
 
-Called by whatever reads files of git's in a repository; no state.
+Called by each module that reads git's files in a repository; no state.
 """
 
 from __future__ import annotations

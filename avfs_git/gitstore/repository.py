@@ -155,7 +155,7 @@ def check_repository(git_dir: Path) -> None:
     """
     check_layout(git_dir)
     values = check_config(git_dir, lazy=is_partial(git_dir))
-    # `git init` in a working tree of a bare repository says that it is bare no longer; ours is one whatever that says.
+    # `git init` in a working tree of a bare repository says that it is bare no longer; a vault is bare, also with that setting.
     is_ours = (git_dir / "avfs" / "format").exists()
     if "core.worktree" in values or not (is_ours or all(map(is_true, values.get("core.bare", [])))):
         raise NotAVault(str(git_dir), "it belongs to a working tree; create a vault from it instead")

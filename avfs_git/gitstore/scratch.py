@@ -43,7 +43,7 @@ def scratch_repository(purpose: str, *, is_bare: bool = True, is_trusting: bool 
 
 
 def put_loose(git_dir: Path, kind: int, data: bytes) -> Oid:
-    """Write an object into a repository that nobody else uses; not durably."""
+    """Write an object into a repository that no other process uses; not durably."""
     oid = hash_object(kind, data)
     name = oid.hex()
     (git_dir / "objects" / name[:2]).mkdir(exist_ok=True)

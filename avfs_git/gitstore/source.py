@@ -31,7 +31,7 @@ class NotYetHere(Exception):
 
 
 class ObjectSource(Protocol):
-    """Whatever objects can be read from."""
+    """Objects that can be read."""
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object: its kind and content."""
@@ -63,7 +63,7 @@ class ObjectSource(Protocol):
 
 
 class ObjectSink(ObjectSource, Protocol):
-    """Whatever takes new objects, and reads them back as well as those that were there."""
+    """Takes new objects, and reads them back like the objects that were there."""
 
     def read_links(self, oid: Oid) -> Links:
         """Read of a commit what a walk through history needs."""
@@ -84,7 +84,7 @@ class ObjectSink(ObjectSource, Protocol):
     def add_sorted(self, tree: Tree) -> Oid:
         """Take a tree whose entries are in git's order, with names that git allows, and return its id; reading it costs little.
 
-        It is not copied: nobody changes it afterwards.
+        It is not copied: no caller may change it afterwards.
         """
         ...
 

@@ -38,7 +38,7 @@ else:
 _LOOSE_DIRECTORY = compiled(rb"[0-9a-f]{2}")
 _LOOSE_NAME = compiled(rb"[0-9a-f]{38}")
 _PACK_NAME = compiled(rb"pack-[0-9a-f]+\.(?:pack|idx)")
-"""A `.rev` stays behind: git does without, and nobody checks one, so that a false one would spoil what git sends."""
+"""A `.rev` stays behind: git does without it and does not check it, so that a false one would spoil what git sends."""
 _FICLONE = 0x40049409  # linux/fs.h
 _MAX_ALTERNATES = 5  # as deep as git goes
 _SYNCED_SINGLY = 64
@@ -114,7 +114,7 @@ def _take_history(source_git_dir: Path, git_dir: Path) -> tuple[str | None, set[
     common = common_dir(source_git_dir)
     check_layout(common)
     check_config(common)
-    # Refs first: whatever they name is there from then on, wherever git moves it meanwhile.
+    # Refs first: the objects that they name are there from then on, wherever git moves them meanwhile.
     head, commit = read_head(source_git_dir)
     refs = _refs_to_import(common)
     shallow = read_shallow(common)
@@ -246,7 +246,7 @@ def _import_objects(source: Path, target: Path, staging: Path, taken: list[str])
             known.add(name)
             taken.append(name)
 
-    # Loose objects first: one that git packs meanwhile is then found in its pack.
+    # Loose objects first: an object that git packs meanwhile is then found in its pack.
     for directory in map(os.fsdecode, _listed(source, _LOOSE_DIRECTORY)):
         held = set(_listed(target / directory, _LOOSE_NAME))
         for file in _listed(source / directory, _LOOSE_NAME):
@@ -279,7 +279,7 @@ def _listed(directory: Path, pattern: re.Pattern[bytes]) -> list[bytes]:
 def _take_file(source: str, target: str) -> None:
     """Have a file of objects here too; they never change, so that one file can serve both.
 
-    One that another user owns or may write is copied: it could be changed under the vault.
+    A file that another user owns or may write is copied: it could be changed under the vault.
     """
     status = os.lstat(source)
     if not stat.S_ISREG(status.st_mode):

@@ -1,6 +1,6 @@
 """The git directory of a live tree: one of the repository's linked working trees (git-worktree(1)).
 
-Decided here: which files make `worktrees/NAME/` one that git takes for its own, which of them are ours, and how its index is
+Decided here: which files make `worktrees/NAME/` a working tree for git, which of them are ours, and how its index is
 replaced beside git's own processes. `workspace.gitdir` calls it with the workspace locked, so that one process of ours at a
 time writes there; git may read and write at any moment.
 
@@ -87,7 +87,7 @@ class Worktree:
     def __init__(self, git_dir: Path, name: str) -> None:
         """Name a working tree by its own directory in a repository."""
         self.git_dir = git_dir
-        # Somebody else's working tree may have the name; a `%` that no encoding makes keeps ours apart.
+        # Another working tree may have the name; a `%` that no encoding makes keeps ours apart.
         self.path = git_dir / "worktrees" / name
         if not (self.path / _MARK).exists() and _is_foreign(self.path):
             self.path = git_dir / "worktrees" / f"{name}%avfs"
@@ -172,7 +172,7 @@ class Worktree:
         return _read(self.path / name)
 
     def _mode(self) -> int:
-        """Tell who may do what: as in the repository, since who serves a tree has no umask."""
+        """Return the permissions of the repository: the server of a tree has no umask."""
         if self._made_mode is None:
             self._made_mode = self.git_dir.stat().st_mode & 0o777
         return self._made_mode
@@ -197,7 +197,7 @@ class Worktree:
 
     @property
     def under_way(self) -> str | None:
-        """The git command in the middle of which the tree is, as `rebase`; None if there is none."""
+        """The git command in the middle of which the tree is, as `rebase`, or None."""
         return next((command for name, command in _UNDER_WAY.items() if (self.path / name).exists()), None)
 
     def list_unmerged(self) -> list[bytes]:
@@ -276,7 +276,7 @@ class Worktree:
                 os.close(fd)
 
     def read_index(self) -> tuple[bytes, os.stat_result] | None:
-        """Read the index, and what tells it from another; None if there is none."""
+        """Read the index, and what tells it from another; None without an index."""
         with host_errors(f"read '{self.index}'"):
             try:
                 with open_plain_file(self.index) as file:
@@ -285,9 +285,9 @@ class Worktree:
                 return None
 
     def replace_index(self, data: bytes, *, instead_of: os.stat_result | None, mtime_ns: int) -> None:
-        """Replace the index as git does, under `index.lock`, if it is still the one that `read_index` gave.
+        """Replace the index as git does, under `index.lock`, if it is still what `read_index` gave.
 
-        The lock is a second name of the new file: one that a process of ours left when it was killed is known by that. Git
+        The lock is a second name of the new file: this identifies a lock that a killed avfs process left. Git
         looks at files that were changed at `mtime_ns` or later, so that it must not be later than when what the entries say was
         true.
 
@@ -367,7 +367,7 @@ def _is_head(data: bytes) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a working tree without our mark is somebody else's: git writes `locked` first, and `HEAD` before it is done."""
+    """Whether a working tree without our mark is not avfs's: git writes `locked` first, and `HEAD` before it is done."""
     reason = _read(path / "locked")
     return reason != _REASON and (bool(reason) or (path / "HEAD").exists())
 
@@ -396,7 +396,7 @@ def list_half_made(git_dir: Path) -> list[Path]:
 
 
 def read_log(path: Path) -> list[Logged]:
-    """List what a log of git's says, the oldest first; empty where there is none."""
+    """List the lines of a git log file, the oldest first; empty without a file."""
     try:
         with open_plain_file(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _REFLOG_TAIL))

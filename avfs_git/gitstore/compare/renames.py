@@ -204,7 +204,7 @@ class _Finder:
         self._holders: dict[int, list[tuple[int, int]]] = {}
 
     def scores(self, target: _Candidate) -> dict[int, int]:
-        """Return the scores by number of source; 0 where there is none, or the sizes alone rule the pair out."""
+        """Return the scores by number of source; 0 for no similarity, or if the sizes alone rule the pair out."""
         if not target.is_file:
             return {}
         size = self._reader.size(target)

@@ -65,7 +65,7 @@ def file_diff(source: ObjectSource, change: ChangedFile, *, context: int = 3, te
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A file before or after its change; without a mode there is none."""
+    """A file before or after its change; without a mode, no file."""
 
     path: bytes
     mode: int | None = None

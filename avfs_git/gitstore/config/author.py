@@ -34,7 +34,7 @@ def find_author(place: Path, environment: Mapping[str, str], *, default_email: s
     # Of a variable that is set to nothing, git says that the name is empty.
     given = {key: value for key, value in environment.items() if value and key not in _OF_A_REPOSITORY}
     given = {"EMAIL": default_email, **given, "LC_ALL": "C"}
-    # A repository that is named needs no search, which stops at one that belongs to another user.
+    # A named repository needs no search, which would stop at another user's repository.
     where = [f"--git-dir={os.fspath(place)}"] if (place / "HEAD").is_file() else []
     try:
         done = subprocess.run(

@@ -52,7 +52,7 @@ Config = Mapping[str, Sequence[str]]
 
 
 def read_config(git_dir: Path, name: str = "config") -> Config:
-    """Read a configuration file of a repository, without what it includes; empty if there is none.
+    """Read a configuration file of a repository, without what it includes; empty without a file.
 
     Raises:
         NotAVault: If the file is a link, or git cannot read it.
@@ -138,7 +138,7 @@ def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -
 
 
 def quote_value(value: bytes) -> bytes:
-    """Write a value for git's configuration, whatever is in it."""
+    """Quote a value for git's configuration."""
     for plain, escaped in ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"), (b"\t", b"\\t")):
         value = value.replace(plain, escaped)
     return b'"' + value + b'"'

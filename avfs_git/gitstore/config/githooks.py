@@ -1,6 +1,6 @@
 """The hook of git that avfs puts into a vault.
 
-Git runs it when somebody pushes into the vault; avfs never runs one, and never overwrites one of somebody else's. A crash
+Git runs it at a push into the vault. avfs never runs it, and never overwrites another hook. A crash
 leaves the old file or the new one.
 """
 

@@ -1,6 +1,6 @@
-"""Who owns a repository, and whether anything in it would make git or avfs run a program.
+"""The owner of a repository, and whether anything in it would make git or avfs run a program.
 
-Decided here: which repositories nobody may work in unasked. Git obeys the configuration and hooks of a repository, and avfs
+Decided here: which repositories avfs refuses to work in unasked. Git obeys the configuration and hooks of a repository, and avfs
 runs the hooks of a vault: opening one means running what its owner wrote. Called before a vault is opened, and by `gitcommand`;
 only looks, and runs nothing. The rule about owners is git's `safe.directory` (git-config(1)), applied to each part that counts.
 """
@@ -28,7 +28,7 @@ _UNMAPPED = 65534
 _PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "avfs", "avfs/config.json", "avfs/sessions")
 _HOOKS = ("hooks", "avfs/hooks")
 _OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
-"""What git and avfs write to, remove things from or run things of by its name, besides what no vault may have elsewhere."""
+"""Names that git and avfs write to, remove from or run, besides what no vault may have elsewhere."""
 _FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)", re.DOTALL)
 """The directories of a workspace in which links are its files, and are never followed."""
 _HARMLESS = compiled(
@@ -77,7 +77,7 @@ def check_way(git_dir: Path) -> None:
     """Refuse a repository that a third user can exchange for another one by renaming a directory above it.
 
     Raises:
-        VaultUntrusted: If a directory above it belongs to somebody else, or anybody may rename what is in it.
+        VaultUntrusted: If a directory above it belongs to another user, or any user may rename entries of it.
     """
     with host_errors(f"open '{git_dir}'"):
         for place in git_dir.resolve().parents:
@@ -126,7 +126,7 @@ def is_private(git_dir: Path) -> bool:
 def make_vault_private(git_dir: Path, *, in_home: bool) -> None:
     """Close a vault of the caller's to other users, unless its configuration says that it is shared. Costs two calls of stat.
 
-    Of one outside the home that is avfs's own directory: somebody may serve the repository to others.
+    Of one outside the home that is avfs's own directory: another user may serve the repository to others.
     """
     with host_errors(f"close '{git_dir}' to other users"):
         places = [place for place in (git_dir / "avfs", *([git_dir] if in_home else [])) if is_open(place)]
@@ -152,7 +152,7 @@ def is_shared(git_dir: Path) -> bool:
 def check_inert(git_dir: Path) -> None:
     """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
 
-    That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs's are none: each runs only as
+    That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs do not count: each runs only as
     its owner enabled it. Costs a look at each entry that is no object and no file of a workspace.
     """
     reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)

@@ -1,7 +1,7 @@
 """What a git commit says: parsed from bytes and written to bytes.
 
 Decided here: the header `avfs-sidecar` that ties a checkpoint to its sidecar, which odd commits of other programs are accepted,
-and that what is written passes `git fsck --strict` whatever the names and clocks of its authors. Pure functions.
+and that what is written passes `git fsck --strict` with any names and clocks of its authors. Pure functions.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ SIDECAR_HEADER = b"avfs-sidecar"
 _LAST_SECOND_S = 253402300799  # the end of year 9999, the last that a date has a name for
 _OWN_HEADERS = frozenset({b"tree", b"parent", b"author", b"committer", SIDECAR_HEADER})
 _HEX_OID = compiled(rb"[0-9a-f]{40}")
-# A commit as git writes it, with its sidecar; whatever is different is read as a whole. `fromhex` passes over ends of lines.
+# A commit as git writes it, with its sidecar; any other commit is read as a whole. `fromhex` passes over ends of lines.
 _LINKS = compiled(
     rb"tree [0-9a-f]{40}\n((?:parent [0-9a-f]{40}\n)*)author [^\n]+\ncommitter [^\n<>]*<[^\n<>]*> ([0-9]{1,11}) [+-][0-9]{4}\n"
     rb"(?:avfs-sidecar [0-9a-f]{40}\n)?(?:\n|(?:encoding|gpgsig|mergetag) )"
 )
 _WHEN = compiled(rb" *(\d+)(?: +([+-])(\d{1,2})(\d\d))?")
 
-# Encodings that an `encoding` header may name: those that keep ASCII as it is. Others could hide what a header says.
+# Encodings that an `encoding` header may name: encodings that keep ASCII as it is. Others could hide what a header says.
 _ENCODINGS = frozenset(
     {"ascii", "utf-8", "koi8-r", "koi8-u", "shift_jis", "euc_jp", "euc_kr", "gb2312", "gbk", "gb18030", "big5"}
     | {f"iso8859-{part}" for part in range(1, 17)}
@@ -36,7 +36,7 @@ _ENCODINGS = frozenset(
 
 @value_class
 class Signature:
-    """Who did something, and when."""
+    """A person and a time."""
 
     name: str
     email: str

@@ -146,6 +146,6 @@ def deflate(data: bytes, level: int) -> bytes:
 def _fast_library() -> ModuleType | None:
     try:
         from isal import isal_zlib  # noqa: PLC0415 - loaded when something is deflated: most commands only read
-    except ImportError:  # there is none for this processor
+    except ImportError:  # not built for this processor
         return None
     return isal_zlib

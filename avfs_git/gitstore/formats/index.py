@@ -41,7 +41,7 @@ class BadIndex(ValueError):
 
 
 class ForeignIndex(BadIndex):
-    """An index is sound, and needs something to be understood that is not: what is in it is to be left alone."""
+    """An index is sound, and needs something to be understood that is not: avfs leaves it alone."""
 
 
 class Staged(NamedTuple):
@@ -253,7 +253,7 @@ def _finished(pieces: list[bytes], extensions: Mapping[bytes, bytes]) -> bytes:
 def move_entries(data: bytes, moves: Iterable[Move]) -> bytes | None:
     """Bring an index from one commit to another: an entry that is as in the first commit becomes as in the second.
 
-    What somebody staged otherwise stays, and so does what is in conflict. Costs reading and writing the file. None if nothing
+    Entries that were staged otherwise stay, and so do entries in conflict. Costs reading and writing the file. None if nothing
     changes.
     """
     index = GitIndex(data)

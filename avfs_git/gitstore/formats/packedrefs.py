@@ -103,7 +103,7 @@ class PackedRefs:
 
 
 def read_packed(path: bytes) -> PackedRefs:
-    """Read a `packed-refs`; empty if there is none.
+    """Read a `packed-refs`; empty without a file.
 
     Raises:
         RefDamaged: If it is no file, or larger than any.

@@ -31,7 +31,7 @@ class PackIndex:
     __slots__ = ("_data", "_oids_end", "count")
 
     def __init__(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name blocks no reader
         try:
             size = os.fstat(fd).st_size
             if size < _FANOUT_END + 40:

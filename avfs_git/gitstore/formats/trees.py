@@ -144,7 +144,7 @@ def parse_tree(data: bytes, oid: Oid) -> Tree:
 
     Raises:
         HostileTree: If a name must never be written to a disk, or stands there twice.
-        ObjectCorrupt: If it is no tree, or not one that git would write.
+        ObjectCorrupt: If it is no tree, or no tree that git would write.
     """
     if not data:
         return {}
@@ -177,7 +177,7 @@ def parse_tree(data: bytes, oid: Oid) -> Tree:
 
 
 def _may_hold_forbidden_kind(joined: bytes) -> bool:
-    """Look over all names of a tree at once; quiet only if `is_forbidden_kind` refuses none of them, whatever it is."""
+    """Look over all names of a tree at once; quiet only if `is_forbidden_kind` refuses none of them, of any kind."""
     folded = joined.lower()
     return b"gitmod" in folded or b"gitatt" in folded or b"gi7" in folded or not folded.isascii()
 
@@ -260,7 +260,7 @@ def serialize_tree(entries: Mapping[bytes, tuple[int, Oid]], *, in_order: bool =
 
 
 def serialize_sorted(entries: Tree) -> bytes:
-    """Write a tree object of entries that are in git's order, and of whose names each is one that git allows."""
+    """Write a tree object of entries that are in git's order, with names that git allows."""
     parts: list[bytes] = []
     try:
         for name, (mode, oid) in entries.items():

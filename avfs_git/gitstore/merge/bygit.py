@@ -137,7 +137,7 @@ class GitEngine:
         return MergedTrees(result, tuple(merged), find_differences(self._sink, ours, result), drivers)
 
     def _is_new(self, made: DryWriter, mode: int, oid: Oid) -> bool:
-        """Tell whether a content is one that git has made; one that nobody has here is left alone."""
+        """Tell whether git made a content; a content that is missing here is left alone."""
         return mode != MODE_GITLINK and not self._sink.exists(oid) and made.exists(oid)
 
     def _name(
@@ -219,7 +219,7 @@ class _Question:
         self._scratch.__exit__(*about)  # type: ignore[arg-type]
 
     def commit(self, tree: Oid | None, *parents: Oid) -> Oid:
-        """Make up a commit, whose id nobody can guess."""
+        """Make up a commit with an id that cannot be guessed."""
         when_s = max((self._sink.read_links(parent).when_s for parent in parents if self._sink.exists(parent)), default=0)
         who = Signature("avfs", "avfs@localhost", when_s)
         if tree is None:
@@ -255,7 +255,7 @@ class _Question:
                 if path in both or None in entries:
                     wanted.update(entry[1] for entry in entries if entry is not None and entry[0] != MODE_GITLINK)
         missing = [oid for oid in sorted(wanted) if not self._store.exists(oid)]
-        # What nobody has, git mostly does without, and says so if not.
+        # git mostly does without missing contents, and says so if not.
         if missing:
             with suppress(ObjectMissing):
                 self._store.expect(missing)

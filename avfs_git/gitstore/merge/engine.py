@@ -66,7 +66,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class TreeConflict:
-    """A path that needs somebody to decide; the tree holds something for it meanwhile."""
+    """A path that needs a decision; the tree holds a version of it meanwhile."""
 
     kind: ConflictKind
     path: bytes
@@ -89,7 +89,7 @@ class MergedTrees:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nobody has to decide anything."""
+        """Whether no path needs a decision."""
         return not self.conflicts
 
 
@@ -116,5 +116,5 @@ class MergeEngine(Protocol):
         ...
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
-        """Merge three trees, whatever the history is: what one commit changed, put on another. A base of None is empty."""
+        """Merge three trees, without regard to history: the change of one commit, applied to another. A base of None is empty."""
         ...

@@ -3,7 +3,7 @@
 Decided here: which files are merged by lines, and what a side's content becomes where they are not; which attributes
 have a file merged otherwise (`merge`, `conflict-marker-size`); and what is told of the lines over which two versions
 are in conflict. A program that an attribute names is never run. The lines themselves are merged by libgit2 (`lines`).
-Merges of trees call it, and whoever tells people of conflicts. A `FileMerger` is used by one thread.
+Called by merges of trees, and to describe conflicts. A `FileMerger` is used by one thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Driver(StrEnum):
     TEXT = "text"
     """By lines."""
     UNION = "union"
-    """By lines, with those of both sides where both changed them, whatever is favored."""
+    """By lines, with those of both sides where both changed them, also where one side is favored."""
     BINARY = "binary"
     """Not at all: it is one side's or the other's."""
 
@@ -96,7 +96,7 @@ class FileMerger:
     ) -> MergedContent:
         """Merge three contents; without a base each side made the file.
 
-        With `for_base` the result is the base of another merge: conflicts stay in it, whatever is favored.
+        With `for_base` the result is the base of another merge: conflicts stay in it, also where one side is favored.
         """
         base = base or b""
         favor = MergeStrategy.UNION if driver is Driver.UNION else MergeStrategy.NORMAL if for_base else self.favor
@@ -119,7 +119,7 @@ def find_hunks(base: bytes | None, ours: bytes, theirs: bytes) -> tuple[Conflict
     versions = (base or b"", ours, theirs)
     if any(is_binary(content) for content in versions):
         return ()
-    # Longer than whatever looks like one in the files, so that the markers tell where a conflict is.
+    # Longer than any marker in the files, so that the markers tell where a conflict is.
     size = max((len(found) for content in versions for found in _LIKE_MARKERS.findall(content)), default=0) + MARKER_SIZE
     if size > _MAX_MARKER:
         return ()

@@ -162,7 +162,7 @@ class TreeMerge:
             target.conflict = ConflictKind.RENAME_DELETE
             if not is_taken:
                 target.stages[BASE], target.names[BASE] = base, old
-                # In a merged base, what nobody has decided on is as it was before.
+                # In a merged base, an undecided path is as it was before.
                 target.result = base if self._depth else target.result
             return
         stages, names = [base, changed, changed], [old, old, old]
@@ -185,7 +185,7 @@ class TreeMerge:
         """Decide on a path that both sides changed."""
         base, ours, theirs = found.stages
         if ours is None or theirs is None:
-            # In a merged base, what nobody has decided on is as it was before.
+            # In a merged base, an undecided path is as it was before.
             found.result = base if self._depth else ours or theirs
             found.conflict = found.conflict or ConflictKind.MODIFY_DELETE
         elif not _is_one_kind(found.stages):
@@ -293,7 +293,7 @@ def _merge_modes(base: Entry | None, ours: Entry, theirs: Entry) -> tuple[int, C
 
 
 def _describe(path: bytes, found: _Path) -> TreeConflict:
-    assert found.conflict is not None  # noqa: S101 - only those that are in conflict are described
+    assert found.conflict is not None  # noqa: S101 - only paths in conflict are described
     stages = [None if entry is None else Stage(name, *entry) for name, entry in zip(found.names, found.stages, strict=True)]
     return TreeConflict(found.conflict, path, *stages)
 

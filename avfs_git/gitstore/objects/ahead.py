@@ -1,4 +1,4 @@
-"""Pieces of something long, made by a thread while whoever takes them works on those before.
+"""Pieces of long content, made by a thread while the caller works on the pieces before.
 
 Decided here: how far ahead the thread goes, and that it ends with the taking. `objects` calls this for big blobs: to inflate one
 takes as long as to hash it and to write it down, and all of these let other threads run. Nothing is kept and no lock is held;
@@ -32,7 +32,7 @@ def ahead(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
                     return
                 made.put(piece)
             made.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised by who takes
+        except BaseException as error:  # noqa: BLE001 - raised in the taking thread
             made.put(error)
 
     thread = threading.Thread(target=make, name="avfs-ahead", daemon=True)

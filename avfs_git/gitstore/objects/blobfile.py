@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _PIECE = 64 << 10
-"""Memory for larger ones comes from the system each time, and other threads wait for that: in a session, who serves programs."""
+"""Memory for larger pieces comes from the system each time, and other threads wait for that."""
 
 
 class SizeChanged(ValueError):

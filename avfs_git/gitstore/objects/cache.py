@@ -38,7 +38,7 @@ class GenerationCache(Generic[V]):
         return value
 
     def put(self, oid: Oid, value: V) -> None:
-        """Keep a value, and forget others if there is too much; one that is too much by itself is kept alone."""
+        """Keep a value, and drop others above the limit; a value above the limit is kept alone."""
         weight = self._weigh(value)
         if self._weight + weight > self._limit:
             self._old = self.young

@@ -26,7 +26,7 @@ class DryWriter:
         self.store = store
         self._added: dict[Oid, tuple[int, bytes]] = {}
         self._trees: dict[Oid, Tree] = {}
-        """Of those that were added, what need not be parsed."""
+        """Added trees that need not be parsed."""
         self._sizes: dict[Oid, int] = {}
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
@@ -53,7 +53,7 @@ class DryWriter:
         return oid
 
     def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Compute the id of a tree that is another one in which some entries have other ids; it is parsed if anybody reads it."""
+        """Compute the id of a tree in which some entries have other ids; it is parsed when it is read."""
         return self.add(KIND_TREE, write_edited(tree, ids))
 
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
@@ -67,7 +67,7 @@ class DryWriter:
         return self._added.get(oid) or self.store.read(oid)
 
     def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob of the store, or one that was kept."""
+        """Read the content of a blob of the store, or of a kept one."""
         added = self._added.get(oid)
         return self.store.read_blob(oid) if added is None else added[1]
 

@@ -1,11 +1,11 @@
-"""The commits whose sidecar counts: those that this vault made, and those fetched with theirs on request.
+"""The commits whose sidecar counts: this vault's own, and commits fetched with their sidecars on request.
 
 Decided here: whether the header `avfs-sidecar` of a commit means anything. It is only a pointer: every commit that a clone, a
 fetch, a push or an import brings may carry one. So the vault notes each commit that it makes in `avfs/commits`, which no git
 reads or writes, before a ref names the commit. `ObjectStore.read_commit` asks here.
 
 The file is a table of fixed slots that is found by the commit's id: looking one up is one read, noting one is one write and one
-fdatasync, whatever the number of commits. Usable from threads and processes; readers take no lock. A crash leaves a noted
+fdatasync, for any number of commits. Usable from threads and processes; readers take no lock. A crash leaves a noted
 commit that does not exist, or half a slot, which equals no id.
 
 A vault that an older avfs made has no such file. What its refs of sidecars lead to counts there, and is noted with the first
@@ -39,7 +39,7 @@ _MAGIC = b"avfs-commits 1\n".ljust(40, b"\0")
 _SLOT = 40
 """Bytes of a slot: the id of a commit, and that of its sidecar commit or zeros; the first is the file's header."""
 _WINDOW = 32
-"""So many slots may hold a commit, from the one that its id names; where all are taken the table grows."""
+"""So many slots may hold a commit, from the slot of its id on; if all are taken, the table grows."""
 _FIRST = 256
 _NONE = bytes(20)
 _KIND_COMMIT = 1
@@ -47,7 +47,7 @@ _SIDECAR_TITLE = "sidecar of "
 _DAY_S = 86_400
 
 Read = Callable[[Oid], tuple[int, bytes]]
-"""Reads an object: its kind and content; raises AvfsError where there is none."""
+"""Reads an object: its kind and content; raises AvfsError for a missing object."""
 
 
 class OwnCommits:
@@ -75,7 +75,7 @@ class OwnCommits:
         return None if found == _NONE else found
 
     def has(self, commit: Oid) -> bool:
-        """Tell whether a commit is one of those that this vault made, or that counts as one."""
+        """Tell whether this vault made a commit, or counts it as its own."""
         return self._look(commit) is not None
 
     def _look(self, commit: Oid) -> Oid | None:
@@ -136,7 +136,7 @@ class OwnCommits:
 
 
 def make_table(git_dir: Path) -> None:
-    """Make the empty table of a new vault; one that is there stays. On disk on return."""
+    """Make the empty table of a new vault; an existing table stays. On disk on return."""
     with host_errors("note which commits the vault has made"), _locked(git_dir) as is_vault:
         if is_vault and not (git_dir / NAME).exists():
             _write_table(git_dir, {})
@@ -300,7 +300,7 @@ def find_commits(read: Read, tips: Iterable[Oid], sidecars: Mapping[Oid, Commit]
 
 
 def _read_commit(read: Read, oid: Oid) -> Commit | None:
-    """Read a commit as it stands; None if it is none, or not here."""
+    """Read a commit without its noted sidecar; None if it is no commit, or missing."""
     with suppress(AvfsError):
         kind, data = read(oid)
         if kind == _KIND_COMMIT:

@@ -55,7 +55,7 @@ def consolidate_packs(store: ObjectStore, *, more_than: int = _MANY) -> int:
     with packs_to_oneself(store.git_dir) as is_alone, host_errors("merge packs"):
         try:
             return _merge(store, choose_packs(list_candidates(store), more_than)) if is_alone else 0
-        except BadPack as error:  # the disk holds another thing than was written
+        except BadPack as error:  # the disk holds other data than was written
             raise OSError(errno.EIO, str(error)) from error
 
 
@@ -72,7 +72,7 @@ def list_candidates(store: ObjectStore, *, below: int = _BIG_PACK) -> list[tuple
 
 
 def choose_packs(candidates: list[tuple[int, Pack]], more_than: int) -> list[Pack]:
-    """Choose the packs to merge: at least half of those that are too many."""
+    """Choose the packs to merge: at least half of the surplus."""
     total = 0
     chosen: list[Pack] = []
     for size, pack in candidates:
@@ -87,7 +87,7 @@ def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
     merged: list[Pack] = []
     with PackWriter(store) as writer:
         for pack in chosen:
-            # One that holds deltas, is damaged or has gone is left as it is; doctor speaks of the damaged one.
+            # A pack that holds deltas, is damaged or has gone stays as it is; doctor reports a damaged pack.
             with suppress(BadPack, FileNotFoundError):
                 _copy(pack, writer)
                 merged.append(pack)
@@ -166,7 +166,7 @@ def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 
     """Remove what killed writers left beside the packs for longer than any writer takes; return how many files went.
 
     That is temporary files of ours. A pack without an index may hold the only copy of an object: git indexes it, and then it is a
-    pack like any other. One that git cannot index stays; `doctor` names it.
+    pack like any other. A pack that git cannot index stays; `doctor` names it.
     """
     directory = store.objects_dir / "pack"
     names = set(os.listdir(directory))

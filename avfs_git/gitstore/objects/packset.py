@@ -53,12 +53,12 @@ _WHOLE_INDEX_ABOVE = 24
 
 
 class _Descriptor:
-    """An open file that is closed when nobody holds this object any more."""
+    """An open file that is closed with the last reference to this object."""
 
     __slots__ = ("fd",)
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name keeps nobody waiting
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name blocks no reader
 
     def __del__(self) -> None:
         with suppress(AttributeError, OSError):
@@ -222,7 +222,7 @@ class _Made:
             return found
 
     def keep(self, place: tuple[Path, int], made: tuple[int, bytes]) -> None:
-        """Keep one, and forget those that were not used for longest."""
+        """Keep an object, and forget the least recently used ones."""
         with self._lock:
             if place not in self._kept and len(made[1]) <= _MADE_KEPT // 4:
                 self._kept[place] = made
@@ -257,7 +257,7 @@ class PackSet:
         self._lock = threading.Lock()
         self._listed = False
         self.generation = 0
-        """Grows whenever other packs are known: whoever missed an object before looks again."""
+        """Grows whenever other packs are known: a caller that missed an object looks again."""
 
     def find(self, oid: Oid) -> tuple[Pack, int] | None:
         """Say in which known pack an object is, and where; None does not say that no new pack holds it."""

@@ -68,7 +68,7 @@ _TREE_LEVEL = STORED
 
 
 def hold_pack(keep: Path) -> bool:
-    """Put git's own mark on a pack that is about to be visible; False if somebody else has, who means it to stay."""
+    """Put git's own mark on a pack that is about to be visible; False if another process has, which means it to stay."""
     try:
         fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileExistsError:
@@ -82,7 +82,7 @@ def hold_pack(keep: Path) -> bool:
 
 def release_pack(keep: Path) -> None:
     """Let git collect a pack that `hold_pack` has marked."""
-    with suppress(OSError):  # the doctor removes one that stays
+    with suppress(OSError):  # the doctor removes a mark that stays
         os.unlink(keep)
 
 
@@ -118,9 +118,9 @@ class PackWriter:
     # --- taking objects ----------------------------------------------------------------------------------
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
-        """Take an object and return its id. Reading back a blob that is to be kept costs a look-up.
+        """Take an object and return its id. With `keep`, reading a blob back costs a look-up.
 
-        A big one that the store has is not stored again. Small ones are: asking would cost more.
+        A big object in the store is not stored again. A small one is: asking would cost more.
         """
         size = len(data)
         hasher = hashlib.sha1(_HEADERS[kind] % size, usedforsecurity=False)
@@ -296,7 +296,7 @@ class PackWriter:
             try:
                 write_all(fd, self._held)
             except OSError:
-                # A part may be there: whoever goes on after the error has to find the file as it was.
+                # A part may be there: a caller that goes on after the error must find the file as it was.
                 os.ftruncate(fd, self._held_from)
                 os.lseek(fd, self._held_from, os.SEEK_SET)
                 raise
@@ -385,7 +385,7 @@ class PackWriter:
             faults.reach("pack.visible")
             fsync_dir(directory)
         except BaseException:
-            if is_new:  # it is not known to be on the disk: whoever tries again must not take it for stored
+            if is_new:  # it is not known to be on the disk: the next attempt must not take it for stored
                 with suppress(OSError):
                     os.unlink(pack_path.with_suffix(".idx"))
                     os.unlink(pack_path)
@@ -542,8 +542,8 @@ def _hash_start(fd: int, length: int) -> bytes:
 
 
 def _open_temporary(directory: Path, prefix: str) -> tuple[int, Path]:
-    """Open a new file for writing and reading, under a name that git removes if nobody does."""
+    """Open a new file for writing and reading, under a name that git removes in the end."""
     path = directory / (prefix + os.urandom(8).hex())
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    # A pack may hold ignored files: in a vault that is not shared it is for its owner alone, whoever may read the directory.
+    # A pack may hold ignored files: in a vault that is not shared, only its owner may read it.
     return open_file(path, flags, 0o400 if is_private(directory.parent.parent) else 0o444), path

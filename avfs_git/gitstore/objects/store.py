@@ -166,7 +166,7 @@ class ObjectStore:
         return None
 
     def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob; a small one that was read before costs a look-up."""
+        """Read the content of a blob; a cached small blob costs a look-up."""
         blob = self._blobs.young.get(oid)
         if blob is None:
             blob = self._blobs.get(oid)
@@ -177,7 +177,7 @@ class ObjectStore:
         return blob
 
     def read_tree(self, oid: Oid) -> Tree:
-        """Read and check a tree; one that was read before costs a look-up.
+        """Read and check a tree; a cached tree costs a look-up.
 
         Raises:
             HostileTree: If an entry must never be written to a disk.
@@ -201,9 +201,9 @@ class ObjectStore:
             self._blobs.put(oid, blob)
 
     def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit; one that was read before costs a look-up.
+        """Read a commit; a cached commit costs a look-up.
 
-        Its sidecar is the one that the vault has noted for it (`owncommits`), whatever its header says: a commit from elsewhere
+        Its sidecar is what the vault has noted for it (`owncommits`), not what its header says: a commit from elsewhere
         has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has none, as
         git shows it.
         """

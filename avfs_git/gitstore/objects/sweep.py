@@ -8,8 +8,8 @@ trees) and writes it as one pack. An unreachable object stays for a grace time s
 that go away it is put into a pack of its own, which is as old as they. Then files go:
 
 - A pack whose objects are all in packs that stay can go at any time: a reader that misses an object looks at the directory again.
-- Objects are lost only while nobody holds any (`gitstore.holding`). By then refs may have moved: what they reach now, and the
-  starting points did not, is asked for once more, and a pack that holds any of it stays.
+- Objects are dropped only while no process holds any (`gitstore.holding`). By then refs may have moved: what they reach now, and
+the starting points did not, is asked for once more, and a pack that holds any of it stays.
 
 Of a partial clone (`remote.partial`) only what was made here is swept. Packs that came from the server (`.promisor`) stay with
 all they hold, joined when they are many, and so does all that anything in them names: a server that has promised an object may
@@ -61,7 +61,7 @@ _LOOSE = re.compile(r"[0-9a-f]{2}")
 _WORKSHOP = "avfs/sweep"
 _PIECE = 1 << 20
 _WAIT_S = 10.0
-"""How long those who write are waited for."""
+"""How long the sweep waits for writers."""
 
 
 @dataclass(slots=True)
@@ -71,16 +71,16 @@ class Swept:
     packs_before: int = 0
     packs_after: int = 0
     dropped: int = 0
-    """Objects that nobody could reach, and that are gone."""
+    """Unreachable objects that are gone."""
     waiting: int = 0
-    """Objects that nobody can reach, and that stay for now: they are too young, or somebody was at work."""
+    """Unreachable objects that stay for now: they are too young, or a writer was at work."""
     reasons: list[str] = field(default_factory=list)
     """Why less was done than could be."""
 
 
 @dataclass(slots=True)
 class _Unreached:
-    """What nobody reaches, by where it is."""
+    """Unreachable objects, by where they are."""
 
     packs: dict[Pack, list[Oid]] = field(default_factory=dict)
     """Of each pack that was there at the start, perhaps none."""
@@ -229,7 +229,7 @@ def _ids_in(paths: Iterable[Path]) -> Iterator[Oid]:
                 while piece := file.read(_PIECE):
                     for found in _HEX.findall(end + piece):
                         yield oid_of(found)
-                    end = piece[-64:]  # an id may lie across two pieces; one that is found twice does no harm
+                    end = piece[-64:]  # an id may lie across two pieces; finding it twice does no harm
 
 
 def _list_reachable(
@@ -237,7 +237,7 @@ def _list_reachable(
 ) -> set[Oid]:
     """List what is reached from tips, and from the indexes and logs of working trees, and not from others.
 
-    Unless it is to be whole, objects that are missing do not matter.
+    Missing objects matter only if the list must be whole.
     """
     lines = [oid.hex() for oid in tips - without] + [f"^{oid.hex()}" for oid in without if store.exists(oid)]
     options = [
@@ -311,7 +311,7 @@ def _loose_objects(store: ObjectStore) -> Iterator[tuple[Oid, Path]]:
 
 
 def _list_packs(store: ObjectStore) -> tuple[list[Pack], list[Pack]]:
-    """List the packs that may go, and those that somebody keeps."""
+    """List the packs that may go, and the packs with a `.keep`."""
     old: list[Pack] = []
     kept: list[Pack] = []
     for pack in store.packs.packs():
@@ -406,7 +406,7 @@ def _join_promised(store: ObjectStore, kept: list[Pack]) -> list[Pack]:
         faults.reach("sweep.joined")
         promised = [made, *(pack for pack in promised if pack.path != made.path)]
     held: set[Oid] = set()
-    for pack in promised:  # those that were joined, now or by one who died before they were gone
+    for pack in promised:  # packs that were joined, now or by a process that died before they were gone
         if held.issuperset(pack.index.oids()):
             remove_pack(pack)
         else:
@@ -429,7 +429,7 @@ def _same_as(made: Pack | None, old: list[Pack]) -> Pack | None:
 
 
 def _find_spared(store: ObjectStore, unreached: _Unreached, tips: set[Oid], before_s: float) -> set[Oid]:
-    """List what is reached from something that nobody reaches and that stays: it is to stay whole."""
+    """List what is reached from unreachable objects that stay: they must stay whole."""
     young: set[Oid] = set()
     with suppress(FileNotFoundError):
         for pack, lost in unreached.packs.items():
@@ -470,7 +470,7 @@ def _drop(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s:
     for pack, lost in list(unreached.packs.items()):
         with suppress(FileNotFoundError):
             is_marked = any(pack.path.with_suffix(mark).exists() for mark in _MARKS)
-            # Looked at only now: who relies on one of its objects touches the pack.
+            # Looked at only now: a process that relies on one of its objects touches the pack.
             if is_marked or pack.path.stat().st_mtime >= before_s or not spared.isdisjoint(lost):
                 continue
             remove_pack(pack)

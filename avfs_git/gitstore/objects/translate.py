@@ -17,7 +17,7 @@ def object_errors(oid: Oid) -> Iterator[None]:
     """Translate what reading one object through libgit2 raises.
 
     libgit2 says `KeyError` for an object that is not there, and its own error, a `ValueError` or an
-    `OSError` for one that it cannot take apart or whose content is not what its id says.
+    `OSError` for an object that it cannot parse, or whose content does not match its id.
     """
     try:
         yield

@@ -60,7 +60,7 @@ class PartialObjectStore(ObjectStore):
         self._fetching = threading.Lock()
         self._failed: tuple[float, RemoteError] | None = None
         self._lost: set[Oid] = set()
-        """What the server lacks, as it has said. Asked for again where it is wanted, and never along with other things."""
+        """What the server lacks, as it has said. Asked for again where it is wanted, and never together with other objects."""
         self._reads, self._read_at = 0, 0.0
         self._thread = threading.local()
 
@@ -122,7 +122,7 @@ class PartialObjectStore(ObjectStore):
             self.packs.refresh()
             if not self.exists(oid):  # another thread may have been faster
                 self._bring_now([oid] if oid in self._lost else self._with_siblings(oid), oid)
-                if not self.exists(oid):  # else who cannot wait would come again and again
+                if not self.exists(oid):  # else a caller that cannot wait would ask again and again
                     raise ObjectMissing(oid.hex())
 
     def _with_siblings(self, oid: Oid) -> list[Oid]:
@@ -138,7 +138,7 @@ class PartialObjectStore(ObjectStore):
         return oid not in self._lost and not self.exists(oid)
 
     def _find_tree(self, oid: Oid) -> tuple[Oid, Tree] | None:
-        """Find a directory that holds something, among those that were looked at last."""
+        """Find a directory that holds an object, among the directories that were listed last."""
         for name, tree in [*self._trees.young.items()][::-1]:
             if any(other == oid for _, other in tree.values()):
                 return name, tree
@@ -183,7 +183,7 @@ class PartialObjectStore(ObjectStore):
 
     def _wait_for(self, bring: Callable[[], None]) -> None:
         if getattr(self._thread, "is_impatient", False):
-            self._check_failed()  # else who serves others would try again and again, and never tell
+            self._check_failed()  # else a server thread would try again and again, and never tell
             raise NotYetHere(bring)
         bring()
 

@@ -98,7 +98,7 @@ def is_ssh(url: str) -> bool:
 
 
 def hide_secret(url: str) -> str:
-    """Show an address without what may be a secret: user information and queries; of `user@host:path`, the user is none."""
+    """Show an address without what may be a secret: user information and queries; the user of `user@host:path` is no secret."""
     return _SCP_SECRET.sub("", hide_user(url))
 
 
@@ -127,7 +127,7 @@ def find_remote(git_dir: Path, name: str) -> ConfiguredRemote:
     """Read one remote.
 
     Raises:
-        RemoteNotFound: If there is none of that name.
+        RemoteNotFound: If no remote has the name.
     """
     check_remote_name(name)
     for remote in list_remotes(git_dir):
@@ -141,7 +141,7 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
 
     Raises:
         InvalidName: If none may have that name.
-        RemoteExists: If there is one of that name, or of one that differs in case only: where file names do not, the two would
+        RemoteExists: If a remote has the name, or a name that differs in case only: where file names do not, the two would
             share their refs.
     """
     check_remote_name(name)
@@ -156,7 +156,7 @@ def remove_remote(git_dir: Path, name: str) -> None:
     """Remove a remote from the configuration; its refs stay. On disk on return.
 
     Raises:
-        RemoteNotFound: If there is none of that name.
+        RemoteNotFound: If no remote has the name.
     """
     find_remote(git_dir, name)
     edit_config(git_dir, ("--remove-section", f"remote.{name}"))
@@ -166,7 +166,7 @@ def set_url(git_dir: Path, name: str, url: str) -> None:
     """Give a remote another address, for pushing too; on disk on return.
 
     Raises:
-        RemoteNotFound: If there is none of that name.
+        RemoteNotFound: If no remote has the name.
     """
     remote = find_remote(git_dir, name)
     edit_config(git_dir, ("--replace-all", f"remote.{name}.url", url))

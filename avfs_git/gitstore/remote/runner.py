@@ -11,9 +11,9 @@ kilobytes can hold a delta that makes gigabytes.
 environment that the caller hands over and from the user's own git configuration; nothing else of either reaches git.
 For a directory of this machine none is needed, and none is read.
 
-Nothing is kept here. A crash leaves children, most of which end with their pipes. One that waits for a silent server does not:
-where a caller wants that, what is started is noted in the directory where it runs, and whoever finds that directory abandoned
-ends it (`end_noted`).
+Nothing is kept here. A crash leaves children, most of which end with their pipes. A git that waits for a silent server does not:
+where a caller wants that, what is started is noted in the directory where it runs, and the process that finds that directory
+abandoned ends it (`end_noted`).
 """
 
 from __future__ import annotations
@@ -138,11 +138,11 @@ class Access:
 
     @property
     def is_attended(self) -> bool:
-        """Whether somebody sits there who may be asked, and who sees when nothing goes on."""
+        """Whether a user at a terminal can be asked, and sees when nothing happens."""
         return self.environment.get(PROMPT) == "1"
 
     def without_prompts(self) -> Mapping[str, str]:
-        """Give the environment for a process that nobody sits before: git asks nothing on its terminal."""
+        """Give the environment for a process without a user: git asks nothing on its terminal."""
         return {name: value for name, value in self.environment.items() if name != PROMPT}
 
 
@@ -186,7 +186,7 @@ def read_settings(directory: Path, url: str, access: Access) -> list[tuple[str, 
     if not access.environment.get("HOME") and not access.environment.get("GIT_CONFIG_GLOBAL"):
         return []
     environment = {name: value for name, value in access.environment.items() if _FOR_CONFIG.fullmatch(name)}
-    # A git directory that is none: git must not find a repository of somebody's above the place where it runs.
+    # A missing git directory: git must not find a repository above the directory where it runs.
     environment |= {"GIT_DIR": os.fspath(directory / "none")}
     ended = run(directory, ["config", "--list", "-z", "--includes", "--show-scope"], [], NO_ACCESS, environment, own_config=True)
     if ended.status:
@@ -224,7 +224,7 @@ def run(
 ) -> Ended:
     """Run git, with its environment made anew; operands stand where none can be taken for an option.
 
-    The command holds options of those that avfs uses; `overrides` are settings for this run. After `patience_s` seconds in
+    The command holds only options that avfs uses; `overrides` are settings for this run. After `patience_s` seconds in
     which neither side did anything git is ended. The other arguments are those of `start`.
 
     Raises:
@@ -277,7 +277,7 @@ def start(
     argv = ["env", *(f"-u{name}" for name in inherited), *bounded]
     held = _import_gitpython().Git(directory).execute(argv, as_process=True, env=wanted, istream=given)
     process: subprocess.Popen[bytes] = held.proc
-    held.proc = None  # else it is ended when nobody holds what GitPython has wrapped it in
+    held.proc = None  # else it ends with GitPython's wrapper object
     if noted:
         try:
             (directory / f"{_NOTED}{process.pid}").write_bytes(_describe_start(directory, process.pid))
@@ -322,7 +322,7 @@ def end_noted(directory: Path) -> None:
     Raises:
         OSError, ValueError: If what is noted cannot be read.
     """
-    if directory.stat().st_uid != os.geteuid():  # root ends nothing because of what somebody else has written
+    if directory.stat().st_uid != os.geteuid():  # root ends no process because of another user's file
         return
     for note_of in directory.glob(f"{_NOTED}*"):
         pid = int(note_of.name.removeprefix(_NOTED))

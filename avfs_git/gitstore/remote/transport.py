@@ -108,7 +108,7 @@ _LAZY_CONFIG = b"""\
 _LOST = re.compile(r"(?:not our ref|unadvertised object|\bwant) ([0-9a-f]{40})\b")
 """How servers say that they do not have what is wanted: git, an older git, JGit."""
 _PATIENCE_S = 600.0
-"""So long a server may be silent in an exchange that somebody asked for; those of today are never, for more than 5 s."""
+"""So long a server may be silent in an exchange that a user asked for. Today's servers are never silent for more than 5 s."""
 _LAZY_PATIENCE_S = 60.0
 """So long a program that reads a file of a partial clone waits for a server that says nothing."""
 
@@ -186,7 +186,7 @@ class Exchange:
 
     Attributes:
         url: The other repository.
-        patience_s: How long the other side may be silent before it is given up, in seconds, where nobody sits there to see it.
+        patience_s: How long the other side may be silent before it is given up, in seconds, without a user at a terminal.
     """
 
     def __init__(
@@ -320,7 +320,7 @@ class Exchange:
         return RefStore(self._place, recover=False).list("refs/")
 
     def read_shallow(self) -> bytes | None:
-        """Return what `shallow` holds; None if there is none."""
+        """Return the content of `shallow`; None without a file."""
         with suppress(FileNotFoundError):
             return (self._place / "shallow").read_bytes()
         return None

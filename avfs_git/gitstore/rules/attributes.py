@@ -91,7 +91,7 @@ class TreeAttributes:
         return {wanted: found.get(wanted) for wanted in names}
 
     def _fill(self, found: dict[bytes, Value], values: Sequence[tuple[bytes, Value]]) -> None:
-        """Take values that nothing decided yet; one that is a macro brings those that it stands for."""
+        """Take values of attributes that are not decided yet; a macro brings its own."""
         pending = list(values)
         while pending:  # a macro may stand for another one, thousands deep
             name, value = pending.pop()
@@ -114,7 +114,7 @@ class TreeAttributes:
         return lines
 
     def read_file(self, directory: TreePath) -> bytes:
-        """Read the file in a directory; empty if there is none that counts."""
+        """Read the file in a directory; empty without a file that counts."""
         entry = find_entry(self._source, self._tree, join(directory, ATTRIBUTES_NAME)) if self._tree is not None else None
         # A link is not followed, as git does not.
         if entry is not None and entry[0] in (MODE_FILE, MODE_EXEC) and self._source.blob_size(entry[1]) <= FILE_MAX_BYTES:

@@ -27,14 +27,14 @@ IGNORE_FILE_MAX: Final = 256 << 10
 """Bytes of an ignore file that is obeyed: some 20,000 rules. Taking a larger one apart would take minutes, so all that git does
 not track below it counts as ignored, and stays beside history."""
 IGNORE_FILE_READ: Final = IGNORE_FILE_MAX + 1
-"""So many bytes of an ignore file are to be read."""
+"""So many bytes of an ignore file are read."""
 _PATH_MAX: Final = 4096
 """Bytes of the longest path that a rule is translated for; no program opens a longer one."""
 _MAGIC: Final = re.compile(rb"[*?\[\\]")
 _STARS_AFTER_TEXT: Final = re.compile(rb"[^/*]\*\*+(?:/|\\/|\Z)")
 
 ReadIgnoreFile = Callable[[TreePath], bytes | None]
-"""Given a directory, what its `.gitignore` holds; None where there is none or it is no regular file
+"""Given a directory, what its `.gitignore` holds; None if it is missing or no regular file
 (git follows no symbolic link there). It is called once for a directory, and never for an ignored one."""
 
 
@@ -223,7 +223,7 @@ def _join(patterns: list[tuple[int, bytes]]) -> tuple[list[int], re.Pattern[byte
 
 
 def _parse_rules(content: bytes) -> Iterator[_Rule]:
-    """Read the lines of an ignore file; those that can match nothing are left out."""
+    """Read the lines of an ignore file; rules that can match nothing are left out."""
     for line in content.removeprefix(_BOM).split(b"\n"):
         if line.startswith(b"#"):
             continue
@@ -238,7 +238,7 @@ def _parse_rules(content: bytes) -> Iterator[_Rule]:
 
 
 def _trim(line: bytes) -> bytes:
-    """Take the spaces from the end of a line, but for one that a backslash protects."""
+    """Remove the spaces at the end of a line, except a space after a backslash."""
     bare = line.rstrip(b" ")
     if len(bare) == len(line):
         return line
