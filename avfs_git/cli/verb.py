@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Looks = bool | Callable[[Mapping[str, Any]], bool]
 """Whether a verb changes nothing in a vault; or says it of its arguments."""
+Unrecorded = tuple[str, ...] | Literal["all"]
 
 AFTER_DASHES = "avfs.after_dashes"
 """Where a verb with `splits_at_dashes` finds the arguments behind `--`, in `ctx.meta`."""
@@ -99,7 +100,7 @@ class Verb(click.Command):
         kind: str,
         view: str,
         looks: Looks = False,
-        unrecorded: tuple[str, ...] = (),
+        unrecorded: Unrecorded = (),
         splits_at_dashes: bool = False,
         **settings: Any,
     ) -> None:
@@ -135,7 +136,8 @@ class Verb(click.Command):
         state: State = ctx.obj
         if state.output.structured and not state.json:  # `--json` was the value of some option
             state.use_text()
-        names = [param.name for param in self.params if param.name in ctx.params and param.name not in self.unrecorded]
+        left_out = ctx.params if self.unrecorded == "all" else self.unrecorded
+        names = [param.name for param in self.params if param.name in ctx.params and param.name not in left_out]
         request = {str(name): ctx.params[name] for name in names}
         state.looks = self.looks if isinstance(self.looks, bool) else self.looks(ctx.params)
         named = state.named()
@@ -152,7 +154,7 @@ class Verb(click.Command):
 
 
 def verb(
-    words: str, *, view: str, looks: Looks = False, unrecorded: tuple[str, ...] = (), splits_at_dashes: bool = False
+    words: str, *, view: str, looks: Looks = False, unrecorded: Unrecorded = (), splits_at_dashes: bool = False
 ) -> Callable[[Callable[..., object]], Verb]:
     """Make a function a verb: `words` is what people type, and gives the result's kind.
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -499,10 +498,3 @@ def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:
     with open_exchange(git_dir, remote.url, {}, access=access, lazy=True) as exchange:
         exchange.patience_s = _LAZY_PATIENCE_S
         exchange.fetch_objects(oids)
-
-
-def sync_clone(target: Path) -> None:
-    """Put a whole clone on disk."""
-    sync_file_system(target)
-    if sys.platform != "linux":
-        fsync_dir(target)

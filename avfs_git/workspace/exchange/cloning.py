@@ -22,7 +22,7 @@ from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.runner import NO_ACCESS, Access, Progress
 from avfs_git.gitstore.repository import init_vault_repo, read_head
-from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.host.files.durable import host_errors, sync_file_system, write_file_atomically
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
@@ -100,7 +100,7 @@ def clone_vault(
                 cloned[3].extend(fetched.warnings)
             finally:
                 vault.close()
-        transport.sync_clone(making)
+        sync_file_system(making)
     fork, head, branches, warnings = cloned
     return Cloned(fork, head, branches, server_words(messages), tuple(warnings))
 

@@ -11,12 +11,12 @@ Nothing is locked and nothing is written. What is not committed does not count. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import combinations
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing, UnrelatedHistories, quote
 from avfs_git.gitstore.compare.renames import is_binary
 from avfs_git.gitstore.compare.treediff import Entry, find_differences
-from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.engine import EngineName, Labels, Stage, TreeConflict
@@ -61,10 +61,10 @@ class Comparison:
         self._by_git = choose_engine(vault.git_dir) is EngineName.GIT
         self._strategy = strategy
         self._merger = FileMerger(favor=strategy)
-        self._commits: dict[Oid, Commit] = {}
-        self._attributes: dict[Oid, TreeAttributes] = {}
-        self._sides: dict[tuple[Oid, Oid], _Side] = {}
-        self._files: dict[tuple[Oid, Oid, Oid], bool] = {}
+        # Each fork is compared with all others: what is found of one is found once.
+        self._attributes_of = cache(self._read_attributes)
+        self._side = cache(self._find_side)
+        self._is_clean = cache(self._merge_cleanly)
 
     def compare(self, first: Oid, second: Oid, names: tuple[str, str]) -> ForkPair:
         """Compare two commits.
@@ -114,35 +114,17 @@ class Comparison:
                 found.append(TreeConflict(kind, path, *(Stage(path, *entry) for entry in (before, ours, theirs))))
         return found
 
-    def _is_clean(self, base: Oid, ours: Oid, theirs: Oid) -> bool:
-        key = (base, ours, theirs)
-        known = self._files.get(key)
-        if known is None:
-            before, mine, other = (self._writer.read_blob(oid) for oid in key)
-            known = self._merger.merge(before, mine, other, Labels(b"base", b"ours", b"theirs")).is_clean
-            self._files[key] = known
-        return known
+    def _merge_cleanly(self, base: Oid, ours: Oid, theirs: Oid) -> bool:
+        before, mine, other = (self._writer.read_blob(oid) for oid in (base, ours, theirs))
+        return self._merger.merge(before, mine, other, Labels(b"base", b"ours", b"theirs")).is_clean
 
-    def _side(self, base: Oid, commit: Oid) -> _Side:
-        key = (base, commit)
-        found = self._sides.get(key)
-        if found is None:
-            trees = (self._read_commit(oid).tree for oid in key)
-            found = self._sides[key] = _Side(find_differences(self._writer, *trees))
-        return found
+    def _find_side(self, base: Oid, commit: Oid) -> _Side:
+        trees = (self._writer.read_commit(oid).tree for oid in (base, commit))
+        return _Side(find_differences(self._writer, *trees))
 
-    def _attributes_of(self, commit: Oid) -> TreeAttributes:
-        found = self._attributes.get(commit)
-        if found is None:
-            more = read_info_attributes(self._writer.store.git_dir)
-            found = self._attributes[commit] = TreeAttributes(self._writer, self._read_commit(commit).tree, more)
-        return found
-
-    def _read_commit(self, oid: Oid) -> Commit:
-        found = self._commits.get(oid)
-        if found is None:
-            found = self._commits[oid] = self._writer.read_commit(oid)
-        return found
+    def _read_attributes(self, commit: Oid) -> TreeAttributes:
+        more = read_info_attributes(self._writer.store.git_dir)
+        return TreeAttributes(self._writer, self._writer.read_commit(commit).tree, more)
 
 
 def _above(path: bytes) -> list[bytes]:

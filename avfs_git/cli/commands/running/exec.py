@@ -29,28 +29,6 @@ if TYPE_CHECKING:
 NOT_RUN = 125
 """What it ends with if avfs fails; every other status is the command's own."""
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_OPTIONS = (
-    "words",
-    "shell",
-    "timeout_ms",
-    "cwd",
-    "environment",
-    "readonly",
-    "writable",
-    "stdin",
-    "stream",
-    "no_checkpoint",
-    "no_commit",
-    "message",
-    "max_output",
-    "max_output_file",
-    "backend",
-    "at",
-    "approve",
-    "isolate",
-    "network",
-    "dry_run",
-)
 
 
 def parse_variable(text: str) -> tuple[str, str]:
@@ -65,7 +43,7 @@ def parse_variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-@verb("proxy exec", looks=is_dry_run, view="commands", unrecorded=_OPTIONS, splits_at_dashes=True)
+@verb("proxy exec", looks=is_dry_run, view="commands", unrecorded="all", splits_at_dashes=True)
 @click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Run a text with bash instead of a program.")
 @click.option(
