@@ -5,6 +5,7 @@
     AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
     AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`
                     and `avfs run`
+    AVFS_ATTEMPT    the number of the attempt, set by `avfs run --attempts`
     AVFS_HOOK       set for a hook, whose own commands run no hooks
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL

@@ -120,6 +120,42 @@ class SetupResult(TypedDict):
     """What avfs cannot do for this harness, and what the user has to do."""
 
 
+class AttemptResult(TypedDict):
+    """One attempt of several."""
+
+    number: int
+    fork: str
+    exit_code: int
+    duration_ms: int
+    output: Path
+    """The file with what the program wrote."""
+    diff: Diff | None
+    """How the files differ from those at the start of the program, without lines; null if the fork is gone."""
+
+
+@final
+class AttemptsResult(TypedDict):
+    """Attempts that belong together: what `run --attempts` and `attempts compare` give."""
+
+    name: str
+    vault: str
+    command: Sequence[str]
+    attempts: Sequence[AttemptResult]
+    next: Mapping[str, str]
+    """Commands that continue from here, by what they are for."""
+
+
+class PickedAttempt(TypedDict):
+    """The attempt that was kept."""
+
+    number: int
+    fork: str
+    deleted: Sequence[str]
+    """The forks of the others; `avfs undo` restores them."""
+    next: Mapping[str, str]
+
+
+@final
 class ProgramRun(TypedDict):
     """What a program did in a fork of its own: what `run` gives."""
 

@@ -49,6 +49,7 @@ VERBS = {
     "run": Entry("running", "Run a program of yours, such as an agent, in a fork of its own"),
     "exec": Entry("running", "Run a command in the workspace, and commit what it changed"),
     "proxy": Entry("running", "Run commands in a workspace, one by one or many in a session"),
+    "attempts": Entry("running", "Compare the attempts of `avfs run --attempts`, and pick one"),
     "setup": Entry("running", "Register avfs with a coding agent: hooks, MCP server, skill"),
     "hook": Entry("running", "Answer an event of a coding agent, which its harness runs this for"),
     "policy": Entry("running", "Show the rules about commands"),

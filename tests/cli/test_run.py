@@ -227,3 +227,54 @@ def test_what_is_not_a_run_is_refused(clone: Path) -> None:
     missing = spawn("run", "--resume", "nosuch", "--", "true")
     assert (missing.status, "no vault was named" in missing.stderr) == (125, True)
     assert "contradict" in spawn("run", "--keep", "--discard", "--", "true").stderr
+
+
+def test_attempts_run_at_once_and_one_is_picked(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in a fork of the same state, with its output in a file; an unchanged fork is deleted, and the others by `pick`."""
+    script = """
+    echo "attempt $AVFS_ATTEMPT of $AVFS_FORK" ; cat main ../.env; read nothing
+    touch "$MEET/$AVFS_ATTEMPT"; while [ $(ls "$MEET" | wc -l) -lt 3 ]; do sleep 0.05; done
+    [ "$AVFS_ATTEMPT" = 3 ] || seq "$AVFS_ATTEMPT" > made
+    exit $((AVFS_ATTEMPT - 1))
+    """
+    meet = clone.parent / "meet"  # each waits for the others
+    meet.mkdir()
+    monkeypatch.setenv("MEET", str(meet))
+    ran = spawn("run", "--attempts", "3", "--name", "try", "--json", "--", "sh", "-c", script)
+    found = ran.ok().result
+
+    assert [attempt["exit_code"] for attempt in found["attempts"]] == [0, 1, 2]
+    assert [attempt["fork"] for attempt in found["attempts"]] == ["try-1", "try-2", "try-3"]
+    assert Path(found["attempts"][1]["output"]).read_text() == "attempt 2 of try-2\ntwo\nKEY=1\n"
+    assert [attempt["diff"] and attempt["diff"]["files"][0]["additions"] for attempt in found["attempts"]] == [1, 2, None]
+    assert _forks(clone) == {"try-1", "try-2"}
+    assert not (clone / "src" / "made").exists()
+    monkeypatch.chdir("/")
+    compared = spawn(*shlex.split(found["next"]["compare"])[1:]).ok()
+    assert [line.split("\t")[:3] for line in compared.text.splitlines()] == [
+        ["1", "try-1", "0"],
+        ["2", "try-2", "1"],
+        ["3", "(deleted)", "2"],
+    ]
+    assert "+1" in spawn(*shlex.split(found["next"]["diff"])[1:]).ok().text
+    assert "no fork of attempt 3" in spawn("--vault", "shop", "attempts", "pick", "3").stderr
+    picked = spawn("--vault", "shop", "attempts", "pick", "2", "--json").ok().result
+    assert (picked["fork"], picked["deleted"]) == ("try-2", ["try-1"])
+    assert _forks(clone) == {"try-2"}
+    spawn(*shlex.split(picked["next"]["apply"])[1:]).ok()
+    assert (clone / "src" / "made").read_text() == "1\n2\n"
+    spawn("--vault", "shop", "--fork", "try-1", "undo").ok()
+    assert _forks(clone) == {"try-1", "try-2"}
+
+
+def test_attempts_that_cannot_begin_leave_nothing(clone: Path) -> None:
+    """A name that is taken; a program that is not there; no record."""
+    spawn("run", "--keep", "--name", "try-2", "--", "true").ok()
+    taken = spawn("run", "--attempts", "2", "--name", "try", "--", "true")
+    assert (taken.status, _forks(clone)) == (125, {"try-2"})
+    assert spawn("--vault", "shop", "attempts", "compare", "--json").ok().result["attempts"] == []
+    assert "no attempts 'try'" in spawn("--vault", "shop", "attempts", "compare", "--name", "try").stderr
+    assert spawn("--vault", "shop", "attempts", "pick", "1").status == 2
+    assert spawn("run", "--attempts", "2", "--", "nosuch-program").status == 127
+    assert spawn("run", "--attempts", "2", "--discard", "--", "true").status == 2
+    assert _forks(clone) == {"try-2"}

@@ -404,6 +404,7 @@ def test_hooks_are_told_their_vault_and_fork(cli: Cli, task: Path, tmp_path: Pat
 
 
 LOOKS = {
+    "attempts compare": "",
     "approvals list": "",
     "apply": "task --to {dir} --dry-run",
     "audit": "",
@@ -479,6 +480,7 @@ CHANGES = {
     "resolve": "README",
     "revert": "README",
     "rm": "README",
+    "attempts pick": "1",
     "run": "-- true",
     "squash": "HEAD~1..HEAD",
     "stop": "",

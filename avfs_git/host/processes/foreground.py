@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,10 +52,8 @@ def run_foreground(
     try:
         try:
             process = subprocess.Popen(argv, cwd=directory, env=dict(environment), stdout=stdout)
-        except FileNotFoundError as error:
-            return Finished(NOT_FOUND, f"cannot run '{os.fsdecode(argv[0])}': {error.strerror}")
         except (OSError, ValueError) as error:
-            return Finished(NOT_EXECUTABLE, f"cannot run '{os.fsdecode(argv[0])}': {getattr(error, 'strerror', None) or error}")
+            return _explain(argv, error)
         # Blocked only now: the program inherits the mask.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*before, signal.SIGTTOU})
         try:
@@ -70,6 +68,63 @@ def run_foreground(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Started(NamedTuple):
+    """A program to run beside others."""
+
+    argv: Sequence[str | bytes]
+    directory: Path
+    environment: Mapping[str, str]
+    output: Path
+    """The file that gets what it writes; a file that is there is emptied."""
+
+
+def run_beside(programs: Sequence[Started]) -> Iterator[tuple[int, Finished]]:
+    """Run programs at the same time, without input; give the number of each and how it ended, in the order of their ends.
+
+    Each signal that this process gets meanwhile is passed on to all of them.
+    """
+    running: dict[int, int] = {}
+
+    def pass_on(number: int, _frame: object) -> None:
+        for pid in list(running):
+            _send(pid, number)
+
+    ours = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in ours}
+    before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        for at, program in enumerate(programs):
+            try:
+                with program.output.open("wb") as output:
+                    process = subprocess.Popen(
+                        program.argv,
+                        cwd=program.directory,
+                        env=dict(program.environment),
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                    )
+            except (OSError, ValueError) as error:
+                yield at, _explain(program.argv, error)
+            else:
+                running[process.pid] = at
+                process.returncode = 0  # it is waited for below
+        while running:
+            pid, status = os.wait()
+            if pid in running:
+                code = os.waitstatus_to_exitcode(status)
+                yield running.pop(pid), Finished(code if code >= 0 else 128 - code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _explain(argv: Sequence[str | bytes], error: OSError | ValueError) -> Finished:
+    """Say why a program could not be executed."""
+    code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+    return Finished(code, f"cannot run '{os.fsdecode(argv[0])}': {getattr(error, 'strerror', None) or error}")
 
 
 def _wait(pid: int, blocked: set[signal.Signals]) -> int:

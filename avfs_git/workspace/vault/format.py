@@ -27,7 +27,7 @@ HIDDEN = "hidden from commands"
 """What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
 
 VAULTS, SEAL_KEY = "vaults", "seal.key"
-HOME_NAMES = frozenset({VAULTS, "mounts", "current", "trusted", SEAL_KEY, "hooks.json", "hooks.lock"})
+HOME_NAMES = frozenset({VAULTS, "mounts", "attempts", "current", "trusted", SEAL_KEY, "hooks.json", "hooks.lock"})
 """The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
 HEADS = "refs/heads/"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ from avfs_git.errors import AvfsError, BadUsage
 from avfs_git.model import Warning
 
 if TYPE_CHECKING:
-    from avfs_git.cli.results import ProgramRun
+    from avfs_git.cli.results import AttemptResult, AttemptsResult, ProgramRun
+    from avfs_git.sdk import Vault
+    from avfs_git.sdk.attempts import Attempts
     from avfs_git.sdk.runs import Run, RunEnd
 
 
@@ -27,9 +30,17 @@ if TYPE_CHECKING:
 @click.argument("words", nargs=-1, metavar="-- PROGRAM [ARGUMENT]...")
 @click.option("--name", metavar="NAME", help="The name of the fork; default: that of the program, and four letters.")
 @click.option("--resume", metavar="FORK", help="Run it in this fork again, instead of a new one.")
+@click.option(
+    "--attempts",
+    type=click.IntRange(2, 64),
+    metavar="N",
+    help="Run it N times at once, each in a fork, with its output in a file.",
+)
 @click.option("--keep", "ending", flag_value="keep", help="Keep the fork, also if nothing has changed.")
 @click.option("--discard", "ending", flag_value="discard", help="Delete the fork at the end; `avfs undo` restores it.")
-def command(state: State, words: tuple[str, ...], name: str | None, resume: str | None, ending: str | None) -> ProgramRun:
+def command(
+    state: State, words: tuple[str, ...], name: str | None, resume: str | None, attempts: int | None, ending: str | None
+) -> ProgramRun | AttemptsResult:
     """Run a program of yours, such as an agent, in a fork of its own
 
     The program has the terminal, and works in a live tree with everything that the current directory has now, ignored files
@@ -45,14 +56,18 @@ def command(state: State, words: tuple[str, ...], name: str | None, resume: str 
         raise BadUsage("a program is needed, as in `avfs run -- claude`")
     if name is not None and resume is not None:
         raise BadUsage("--name is for a new fork, --resume for an existing fork", hint="Give one of them.")
+    if attempts is not None and (resume is not None or ending == "discard"):
+        raise BadUsage("--attempts makes new forks to compare, and goes neither with --resume nor with --discard")
     from avfs_git.session.serve.nursery_client import let_go, starting_early  # noqa: PLC0415 - not for the help
 
     try:
         with ExitStack() as stack:
+            state.output.amend(command=shlex.join(argv))
+            if attempts is not None:
+                return _attempt(state, stack, argv, attempts, name=name, keep=ending == "keep")
             with starting_early():
                 run = _begin(state, stack, argv[0], name=name, resume=resume)
             let_go()  # no other session begins here
-            state.output.amend(command=shlex.join(argv))
             return _run(state, run, argv, ending)
     except AvfsError as error:
         state.output.failure(error)
@@ -113,6 +128,72 @@ def _run(state: State, run: Run, argv: list[str], ending: str | None) -> Program
     }
 
 
+def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, name: str | None, keep: bool) -> AttemptsResult:
+    """Run the program in several forks of the present state at once, and record what came of each."""
+    from avfs_git.host.processes.foreground import Started, run_beside  # noqa: PLC0415 - not for the help
+    from avfs_git.sdk import attempts, runs  # noqa: PLC0415 - the same
+
+    chosen = name or runs.make_name(argv[0])
+    begun: list[Run] = []
+    for number in range(1, count + 1):
+        try:
+            begun.append(_begin(state, stack, argv[0], name=f"{chosen}-{number}", resume=None))
+        except AvfsError:
+            for run in begun:
+                run.end()
+            raise
+    vault = begun[0].vault
+    output = attempts.output_directory(state.avfs, vault, chosen)
+    state.output.note(f"(attempts {chosen}-1 to {chosen}-{count} of vault {vault.name}; their output is in {output})")
+    programs = []
+    for number, run in enumerate(begun, 1):
+        place = run.directory()
+        environment = program_environment({**run.environment(), "AVFS_ATTEMPT": str(number)}, place)
+        programs.append(Started(argv, place, environment, output / f"{number}.log"))
+    began = time.monotonic_ns()
+    made: dict[int, attempts.Attempt] = {}
+    for at, finished in run_beside(programs):
+        took_ms = (time.monotonic_ns() - began) // 1_000_000
+        run = begun[at]
+        file = os.fspath(programs[at].output)
+        made[at] = attempts.Attempt(at + 1, run.fork, run.start, finished.exit_code, took_ms, file)
+        state.output.note(f"(attempt {at + 1} ended with {finished.exit_code} after {took_ms / 1000:.1f} s)")
+        if finished.problem is not None:
+            state.output.warn([Warning("run.not_started", finished.problem)])
+    for run in begun:
+        state.output.warn(run.end(keep=keep).warnings)
+    record = attempts.Attempts(chosen, os.fspath(vault.path), argv, [made[at] for at in sorted(made)])
+    attempts.write_record(state.avfs, vault, record)
+    state.status = min(attempt.exit_code for attempt in record.attempts)
+    return describe_attempts(vault, record)
+
+
+def describe_attempts(vault: Vault, record: Attempts) -> AttemptsResult:
+    """Show attempts with what their forks hold now."""
+    from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
+
+    shown: list[AttemptResult] = [
+        {
+            "number": attempt.number,
+            "fork": attempt.fork,
+            "exit_code": attempt.exit_code,
+            "duration_ms": attempt.duration_ms,
+            "output": Path(attempt.output),
+            "diff": attempts.compare(vault, attempt),
+        }
+        for attempt in record.attempts
+    ]
+    avfs, named = f"avfs --vault {shlex.quote(vault.name)}", f"--name {shlex.quote(record.name)}"
+    found = {}
+    for one in record.attempts:
+        if vault.has_fork(one.fork):
+            found["diff"] = f"{avfs} --fork {shlex.quote(one.fork)} diff {one.start[:12]}"
+            found["compare"] = f"{avfs} attempts compare {named}"
+            found["pick"] = f"{avfs} attempts pick {named} {one.number}"
+            break
+    return {"name": record.name, "vault": vault.name, "command": record.command, "attempts": shown, "next": found}
+
+
 def _list_next(run: Run, ended: RunEnd, argv: list[str]) -> dict[str, str]:
     """Spell the commands that continue from here; each works from any directory."""
     avfs, fork = f"avfs --vault {shlex.quote(run.vault.name)}", shlex.quote(run.fork)
@@ -120,18 +201,24 @@ def _list_next(run: Run, ended: RunEnd, argv: list[str]) -> dict[str, str]:
         return {}
     if ended.outcome == "discarded":
         return {"restore": f"{avfs} --fork {fork} undo"}
+    found = list_uses(run.vault, run.fork, argv, start=run.start, pushed=ended.pushed)
+    if ended.mounted:
+        found["unmount"] = f"avfs stop {shlex.quote(os.fspath(run.session.path))}"
+    return {**found, "discard": f"{avfs} fork delete {fork}"}
+
+
+def list_uses(vault: Vault, name: str, argv: Sequence[str], *, start: str, pushed: bool) -> dict[str, str]:
+    """Spell the commands that look at a fork, and bring its changes elsewhere."""
+    avfs, fork = f"avfs --vault {shlex.quote(vault.name)}", shlex.quote(name)
     found = {
         "resume": f"{avfs} run --resume {fork} -- {shlex.join(argv)}",
-        "diff": f"{avfs} --fork {fork} diff {run.start[:12]}",
+        "diff": f"{avfs} --fork {fork} diff {start[:12]}",
     }
-    origin, parent = run.vault.origin(), run.vault.fork_info(run.fork).parent
-    if parent is not None and run.vault.has_fork(parent):
+    origin, parent = vault.origin(), vault.fork_info(name).parent
+    if parent is not None and vault.has_fork(parent):
         found["merge"] = f"{avfs} merge {fork} --into {shlex.quote(parent)}"
     elif origin is not None:
         found["apply"] = f"{avfs} apply {fork} --to {shlex.quote(os.fspath(origin))}"
-    if run.vault.list_remotes() and not ended.pushed:
+    if vault.list_remotes() and not pushed:
         found["push"] = f"{avfs} push {fork}"
-    if ended.mounted:
-        found["unmount"] = f"avfs stop {shlex.quote(os.fspath(run.session.path))}"
-    found["discard"] = f"{avfs} fork delete {fork}"
     return found

@@ -10,8 +10,10 @@ from avfs_git.gitstore.compare.treediff import status_letter
 from avfs_git.proxy.exec.envelope import ExecPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import CommandSession, HookAnswer, ProgramRun, Served, SetupResult
+    from avfs_git.cli.results import AttemptsResult, CommandSession, HookAnswer, PickedAttempt, ProgramRun, Served, SetupResult
     from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
@@ -41,6 +43,8 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
 
 _MOST_LISTED = 10
 _NEXT = {
+    "compare": "compare",
+    "pick": "pick one",
     "resume": "go on",
     "diff": "look",
     "merge": "take it",
@@ -79,8 +83,11 @@ def setup(text: TextOutput, result: SetupResult) -> None:
         text.note(f"note: {note}")
 
 
-def run(text: TextOutput, result: ProgramRun) -> None:
+def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
     """Say on standard error what the program changed in its fork, and how to continue; nothing if it changed nothing."""
+    if "attempts" in result:
+        attempts_compare(text, result)
+        return
     fork, files = result["fork"], result["diff"].files
     if result["outcome"] == "unchanged":
         text.note(f"(nothing changed: fork {fork} is deleted again)")
@@ -101,8 +108,41 @@ def run(text: TextOutput, result: ProgramRun) -> None:
     else:
         state = "mounted still; " if result["mounted"] else ""
         text.note(f"Kept fork {fork}: {state}{'pushed' if result['pushed'] else 'everything is saved, nothing is pushed'}.")
-    for purpose, words in result["next"].items():
+    _list_next(text, result["next"])
+
+
+def _list_next(text: TextOutput, commands: Mapping[str, str]) -> None:
+    for purpose, words in commands.items():
         text.note(f"  {_NEXT[purpose] + ':':<12}{words}")
+
+
+def attempts_compare(text: TextOutput, result: AttemptsResult) -> None:
+    """List attempts with how each ended and what it changed."""
+    if not result["attempts"]:
+        text.hint("There are no attempts. Make some with `avfs run --attempts 3 -- PROGRAM`.")
+        return
+    rows = []
+    for attempt in result["attempts"]:
+        diff = attempt["diff"]
+        counts = ("-", "-", "-")
+        if diff is not None:
+            plus, minus = sum(file.additions for file in diff.files), sum(file.deletions for file in diff.files)
+            counts = (str(len(diff.files)), f"+{plus}", f"-{minus}")
+        fork = attempt["fork"] if diff is not None else "(deleted)"
+        rows.append((str(attempt["number"]), fork, str(attempt["exit_code"]), f"{attempt['duration_ms'] / 1000:.1f} s", *counts))
+    headings = ("Attempt", "Fork", "Exit", "Time", "Files", "Added", "Removed")
+    text.table(headings, rows, right=("Attempt", "Exit", "Time", "Files", "Added", "Removed"))
+    text.flush()
+    _list_next(text, result["next"])
+
+
+def attempts_pick(text: TextOutput, result: PickedAttempt) -> None:
+    """Say which attempt was kept."""
+    text.line(f"Kept attempt {result['number']}: fork ", (result["fork"], "bold"))
+    for fork in result["deleted"]:
+        text.line("Deleted fork ", fork)
+    text.flush()
+    _list_next(text, result["next"])
 
 
 def _plan(text: TextOutput, plan: ExecPlan) -> None:

@@ -1,0 +1,50 @@
+"""`avfs attempts`: the attempts of `avfs run --attempts`, beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.commands.running.run import describe_attempts, list_uses
+from avfs_git.cli.context import State
+from avfs_git.cli.table import VerbGroup
+from avfs_git.cli.verb import verb
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import AttemptsResult, PickedAttempt
+
+_name_option = click.option("--name", metavar="NAME", help="The name of the attempts; default: the newest ones of the vault.")
+
+
+@verb("attempts compare", looks=True, view="commands")
+@_name_option
+def compare(state: State, name: str | None) -> AttemptsResult:
+    """Compare attempts: how each ended, and what it changed
+
+    `avfs overlap` tells where two changed the same files.
+    """
+    from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
+
+    with state.open_vault() as vault:
+        return describe_attempts(vault, attempts.read_record(state.avfs, vault, name))
+
+
+@verb("attempts pick", view="commands")
+@click.argument("number", type=click.IntRange(min=1))
+@_name_option
+def pick(state: State, number: int, name: str | None) -> PickedAttempt:
+    """Keep the fork of one attempt, and delete the forks of the others
+
+    `avfs undo` restores them, one at a time.
+    """
+    from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
+
+    with state.open_vault() as vault:
+        record = attempts.read_record(state.avfs, vault, name)
+        chosen, deleted = attempts.pick(vault, record, number)
+        uses = list_uses(vault, chosen.fork, record.command, start=chosen.start, pushed=False)
+        return {"number": number, "fork": chosen.fork, "deleted": deleted, "next": uses}
+
+
+command = VerbGroup("attempts", commands=[compare, pick])

@@ -1,0 +1,117 @@
+"""Several runs of one program in forks of one state, and the record of them: what came of each, until one is picked.
+
+Decided here: the record is `attempts/VAULT/NAME.json` in the home, beside a directory with the output of each attempt. It is
+replaced as a whole. `cli.commands.running` calls this. The forks are forks like any other: the record only says which belong
+together, and may be deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from avfs_git.errors import HostError, InvalidInput, quote
+from avfs_git.host.files.durable import host_errors, write_file_atomically
+from avfs_git.model import Diff
+from avfs_git.sdk.home import Home
+from avfs_git.sdk.vault import Vault
+from avfs_git.values import replace
+
+
+class Attempt(NamedTuple):
+    """One attempt, as the record has it."""
+
+    number: int
+    fork: str
+    start: str
+    """The commit that holds the state which the program began with."""
+    exit_code: int
+    duration_ms: int
+    output: str
+    """The file with what the program wrote."""
+
+
+class Attempts(NamedTuple):
+    """The attempts of one run."""
+
+    name: str
+    vault: str
+    """The path of the repository."""
+    command: Sequence[str]
+    attempts: Sequence[Attempt]
+
+
+def output_directory(home: Home, vault: Vault, name: str) -> Path:
+    """Place the output of the attempts of a run; the directory exists then."""
+    directory = _directory(home, vault) / name
+    with host_errors(f"make '{directory}'"):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def write_record(home: Home, vault: Vault, record: Attempts) -> None:
+    """Record attempts that have ended."""
+    document = {**record._asdict(), "attempts": [attempt._asdict() for attempt in record.attempts]}
+    write_file_atomically(_directory(home, vault) / f"{record.name}.json", json.dumps(document).encode(), mode=0o600)
+
+
+def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
+    """Read the record of a run, by default the newest one, or an empty one without any.
+
+    Raises:
+        InvalidInput: If there is no record of that name.
+    """
+    found: list[tuple[int, Path]] = []
+    with suppress(FileNotFoundError):
+        found = sorted((path.stat().st_mtime_ns, path) for path in _directory(home, vault).glob("*.json"))
+    paths = [path for _, path in found if name is None or path.stem == name]
+    if not paths and name is None:
+        return Attempts("", os.fspath(vault.path), (), ())
+    if not paths:
+        raise InvalidInput(f"there are no attempts {quote(name or '')} in vault {quote(vault.name)}")
+    try:
+        document = json.loads(paths[-1].read_bytes())
+        attempts = [Attempt(**attempt) for attempt in document["attempts"]]
+        return Attempts(document["name"], document["vault"], document["command"], attempts)
+    except OSError as error:
+        raise HostError(f"read '{paths[-1]}'", error) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"'{paths[-1]}' is no record of attempts", hint="Delete it; the forks stay.") from error
+
+
+def compare(vault: Vault, attempt: Attempt) -> Diff | None:
+    """Compare what an attempt has now with what it began with, without lines; None if its fork is gone."""
+    if not vault.has_fork(attempt.fork):
+        return None
+    head = vault.fork_info(attempt.fork).head
+    if head is None:
+        return None
+    found = vault.diff(attempt.start, head, fork=attempt.fork)
+    return replace(found, files=tuple(replace(file, hunks=(), patch=b"") for file in found.files))
+
+
+def pick(vault: Vault, record: Attempts, number: int) -> tuple[Attempt, list[str]]:
+    """Keep the fork of one attempt, and delete those of the others; `Vault.undo` restores each. Give it, and those.
+
+    Raises:
+        InvalidInput: If there is no such attempt, or its fork is gone.
+        WorkspaceMounted: If another one is mounted; nothing is deleted then.
+    """
+    chosen = next((attempt for attempt in record.attempts if attempt.number == number), None)
+    if chosen is None or not vault.has_fork(chosen.fork):
+        hint = "See them with `avfs attempts compare`."
+        raise InvalidInput(f"there is no fork of attempt {number} in vault {quote(vault.name)}", hint=hint)
+    others = [attempt.fork for attempt in record.attempts if attempt is not chosen and vault.has_fork(attempt.fork)]
+    for fork in others:
+        vault.check_unmounted(fork)
+    for fork in others:
+        vault.delete_fork(fork, by=chosen.fork)
+    return chosen, others
+
+
+def _directory(home: Home, vault: Vault) -> Path:
+    return home.home / "attempts" / vault._dispatch.home_name  # noqa: SLF001 - the two are one interface
