@@ -11,7 +11,7 @@ they must not. From then on it is git's. When avfs moves the branch, the commit 
 remembered, and the next git that comes waits until what differs between the two commits is brought up: else it would
 show the way back as staged. What programs have staged stays staged.
 
-One that is made for a workspace in which nothing was changed is kept for others (`madeindexes`).
+An index of a workspace without changes is kept for others (`madeindexes`).
 
 Stat data stand in the index only for a file that is known to hold the entry's blob: one that the lower layer shows with
 that id, or one of the upper layer whose fingerprint is that of the last capture. Git looks at all others. The time of
@@ -154,7 +154,7 @@ def _as_move(change: ChangedFile) -> Move:
 # --- making an index ---------------------------------------------------------------------------------------
 
 _MADE = b"1"
-"""Which index `make_index` makes of the same things; another number where it comes to make another one."""
+"""Which index `make_index` makes of the same input; another number if that changes."""
 
 
 def find_index(opened: OpenWorkspace, tree: Oid, check: Callable[[], None] = _go_on) -> bytes:

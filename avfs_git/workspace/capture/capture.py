@@ -5,7 +5,7 @@ goes into is `workspace.capture.placing`. Called with the workspace lock held, b
 Reads the layer, writes objects to a sink, and changes nothing else: a capture that is abandoned leaves nothing behind. One
 directory after the other is held in memory; unchanged ones are not even read.
 
-Where nobody keeps programs waiting, what was listed may go, or become something else, before it is read. It is then taken
+While programs go on, what was listed may go, or become something else, before it is read. It is then taken
 for what it is by that time: a name is looked at again, and a directory that went is dropped with what was found in it so far.
 """
 
@@ -150,7 +150,7 @@ class Capture:
             racy_ns: How long before this an entry must have been left alone to be known by its times.
             postponed: Gets the paths of files that a program is writing to; those are left as they were. None to wait for each.
             skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and warn of
-                it. For captures that only record: whoever replaces or removes files has to know all of them.
+                it. For captures that only record: an operation that replaces or removes files has to know all of them.
         """
         self._layer = layer
         self._sink = sink

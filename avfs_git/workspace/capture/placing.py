@@ -2,7 +2,7 @@
 
 Decided here: which paths go into the tree and which into the sidecar, and what the two of a directory hold after what was found
 in it. Called by `workspace.capture.capture`, which finds what there is, in one thread; reads and writes objects by a sink, and
-looks at no disk. What is abandoned leaves nothing behind but objects that nobody names.
+looks at no disk. What is abandoned leaves nothing behind but unreferenced objects.
 
 The previous state (tree and sidecar at which the stat cache holds) is edited with what changed since. A path is *tracked* if the
 index holds it, which is the previous tree if no other was given; tracked paths stay in the tree whatever the ignore rules say, as
@@ -74,7 +74,7 @@ class Frame:
         tree: What its tree is to hold; None before the first change. With it, `side` and `meta`.
         changed: Whether any of the three was changed.
         fresh_prints: What its entries look like now; `gone_prints` are the names that are no more.
-        ignored: Whether the ignore rules name it, or one above it; None while nobody has asked. So is `nested`, for being in
+        ignored: Whether the ignore rules name it, or one above it; None before the first question. So is `nested`, for being in
             a repository of its own.
     """
 

@@ -148,7 +148,7 @@ def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFO
 def make_recorded_commit(
     locked: LockedWorkspace, pack: PackWriter, recorded: Oid | None, was: Trees
 ) -> tuple[Oid, tuple[Oid | None, ...]]:
-    """Use the commit that recorded a workspace last, or make one of what it recorded; tell which commits are to be kept then.
+    """Use the commit that recorded a workspace last, or make one of what it recorded; tell which commits must be kept then.
 
     One is made where a commit of git's does not say what was untracked, and where there was none yet.
     """

@@ -43,7 +43,7 @@ class _Look(NamedTuple):
     prints: dict[TreePath, DirCache]
     files: dict[TreePath, os.stat_result]
     directories: dict[TreePath, os.stat_result]
-    """Of those that were brought up, or in which something changed."""
+    """Of directories that were copied up, or in which something changed."""
     gone: dict[TreePath, list[bytes]]
 
     def update(self) -> StatCacheUpdate:
@@ -189,7 +189,7 @@ def _note_directories(
     stats: Mapping[TreePath, os.stat_result],
     racy_after_ns: int,
 ) -> None:
-    """Add the fingerprints of the directories in which something changed, and of those that were brought up for it."""
+    """Add the fingerprints of the directories in which something changed, and of directories that were copied up for it."""
     waiting = list(look.prints)
     seen: set[TreePath] = set()
     while waiting:

@@ -147,7 +147,7 @@ def _take_bare(vault: OpenVault, fork: str, source: Path) -> Created:
 
 
 def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
-    """Make a branch for a source that was on none; one that is there is never moved."""
+    """Make a branch for a source with a detached HEAD; an existing branch is never moved."""
     name = head
     number = 1
     while vault.refs.read(name) not in (None, commit):
@@ -177,7 +177,7 @@ def carry_exclude(source_git: Path, git_dir: Path) -> None:
 
 
 def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
-    """Make what a directory holds the state of a fork that nobody has used yet.
+    """Make what a directory holds the state of an unused fork.
 
     Where the fork's branch has that tree already, it gets no new commit: only the sidecar is recorded.
     """
@@ -262,7 +262,7 @@ def _capture(
     except OSError as error:
         raise HostError(f"read '{source}'", error) from error
     own = find_own(source, place)
-    layer.left_out = own | find_own(source, vault.git_dir)  # one that is being made has another name
+    layer.left_out = own | find_own(source, vault.git_dir)  # a vault in the making has another name
 
     def read_ignore_file(directory: TreePath) -> bytes | None:
         path = join(directory, b".gitignore")

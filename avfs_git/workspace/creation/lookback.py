@@ -4,7 +4,7 @@ Decided here: when that is believed. `workspace.forks.clones` asks before it cap
 found; `workspace.creation.create` captures with it. The caller holds the objects of the vault (`gitstore.holding`) all the while.
 
 What a capture found is kept by a commit that the ref `refs/avfs/seen` names, with the state's tree and its sidecar in it, so that
-whoever collects garbage, git included, leaves them there. Which entries had which times then stands in `avfs/cache/seen`, a stat
+`gc`, git's included, leaves them there. Which entries had which times then stands in `avfs/cache/seen`, a stat
 cache of that commit. Both are believed if they name the same commit, and if the same decides on which paths are tracked and
 ignored: the index of the clone, the tree of its commit, the ignore rules outside of the tree, which that commit tells; and the
 ignore files and repositories in the directory, none of which may have come, gone or changed.
@@ -40,14 +40,14 @@ class Lookback:
 
     Attributes:
         cache: How it looked when it was forked last; None if that is not known, or not believed.
-        looks: How the entries look that this capture did not look at, by directory: whoever took them from elsewhere says it.
-        is_whole: Whether that and what the capture learns is all there is: whoever finds that it is not says so.
+        looks: How the entries look that this capture did not look at, by directory; the caller fills it in.
+        is_whole: Whether that and what the capture learns is all there is: a caller that finds otherwise clears it.
     """
 
     def __init__(self, vault: OpenVault, git_dir: Path | None, tracked: Oid | None) -> None:
         self._vault = vault
         self._kept: Oid | None = None
-        with contextlib.suppress(AvfsError):  # one that is damaged counts for nothing, and cannot be moved
+        with contextlib.suppress(AvfsError):  # a damaged ref counts for nothing, and cannot be moved
             self._kept = vault.refs.read(SEEN)
         self._rules = _digest_rules(git_dir, tracked, vault.read_exclude())
         self._commit: Oid | None = None
@@ -61,7 +61,7 @@ class Lookback:
         try:
             if not self._vault.store.read_commit(self._kept).message.endswith(f"\n{self._rules}\n"):
                 return None
-        except AvfsError:  # it is only a shortcut: whatever is wrong with it, everything is read again
+        except AvfsError:  # it is only a shortcut: if it cannot be read, everything is read again
             return None
         cache = StatCache.load(self._vault.layout.seen)
         return cache if cache is not None and cache.commit == self._kept else None
@@ -69,7 +69,7 @@ class Lookback:
     def forget_unless_holds(self, captured: Captured) -> None:
         """Stop believing if a capture found that other rules decide on what it did not look at.
 
-        A file that was new at the last fork is in the tree, and would stay there as tracked whatever ignores it by now.
+        A file that was new at the last fork is in the tree, and would stay there as tracked, also if it is ignored by now.
         """
         cache = self.cache
         for path, entries, dropped in captured.update.changed if cache is not None else ():
@@ -92,7 +92,7 @@ class Lookback:
         self._commit = pack.add_commit(Commit(tree, (), signature, signature, text))
 
     def note(self, captured: Captured) -> None:
-        """Remember the state, once the pack is on disk. Where that fails, or somebody else was faster, it is not remembered."""
+        """Remember the state, once the pack is on disk. Where that fails, or another process was faster, it is not remembered."""
         if self._commit is None:
             return
         cache = self.cache

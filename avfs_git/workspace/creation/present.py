@@ -53,7 +53,7 @@ _SECOND = 1_000_000_000
 _USUAL = {stat.S_IFREG | 0o644: MODE_FILE, stat.S_IFREG | 0o755: MODE_EXEC}
 """What most files are like, and what that is in a tree."""
 _MODES = {mode.to_bytes(4, "big"): mode for mode in (MODE_FILE, MODE_EXEC, MODE_SYMLINK, MODE_GITLINK)}
-"""Those that are understood, by how an index spells them."""
+"""The known modes, by how an index spells them."""
 _SUSPICIOUS = b".gG"
 """What names begin with that git may refuse, where they are of ASCII and have no backslash."""
 _ATTRIBUTES = b".gitattributes"
@@ -118,7 +118,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
     """Find out what is known of a clone's files. Trees and attributes go to `sink`; `store` holds the clone's objects already.
 
     Returns:
-        The rest, or None if nothing is known, as where there is no index, or one that is not understood.
+        The rest, or None if nothing is known, as without an index, or with an unknown kind of index.
 
     Raises:
         OSError: If the working tree cannot be read.
@@ -166,7 +166,7 @@ def _arrange(index: GitIndex) -> _Tracked | None:
                     place = place.below.setdefault(part, _Tracked())
                     places[here] = place
             last, entries = above, place.entries
-        # Most names are plainly none of those that are forbidden.
+        # Most names are plainly allowed.
         if not name or ((name[0] in _SUSPICIOUS or b"\\" in name or not name.isascii()) and is_forbidden_name(name)):
             return None
         if data[at + 60] & _STAGE >> 8:
@@ -208,7 +208,7 @@ class _Reading:
             try:
                 self._has_own_directory = have_own_umask()
                 self._read(top)
-            except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
+            except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
                 failed.append(error)
 
         reader = threading.Thread(target=read, name="avfs-look")

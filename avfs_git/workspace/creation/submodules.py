@@ -5,7 +5,7 @@ there. In a live tree that file leads nowhere, so that no git works in the whole
 move the clone's submodule, which is only read. Decided here: in the fork, `.git` of a submodule is a directory, as git once
 made it and still understands. It holds what the clone's repository of the submodule holds at present, without what could run
 a program (`gitstore.rebuild`) and without its objects: these are linked into `avfs/modules/objects` of the vault, from which all
-such repositories borrow, so that they stay whatever becomes of the clone's. What is committed there is in the workspace, kept by
+such repositories borrow, so that they stay if the clone's go. What is committed there is in the workspace, kept by
 checkpoints as any nested repository.
 
 `WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures it. The
@@ -47,7 +47,7 @@ class WithModules:
             source: Where they are.
             common: Its repository; None if it has none.
             layout: The vault that the fork is made in.
-            place: Where that vault is when somebody uses the fork: one that is being made has another name.
+            place: Where that vault is when the fork is used: a vault in the making has another name.
         """
         self._layer = layer
         self._source = source

@@ -1,4 +1,4 @@
-"""Laying what a fork has changed on a directory of the user's own, as edits that nobody has staged.
+"""Laying what a fork has changed on a directory of the user's own, as unstaged edits.
 
 Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory holds
 there what the fork began with; one that holds what the fork has now is done already; anything else is a change of the
@@ -118,7 +118,7 @@ def _held(mode: int | None, oid: str | None) -> _Held:
 
 
 def _look(root: int, path: TreePath, going: frozenset[bytes]) -> _Held:
-    """Tell what a directory holds at a path, in git's words, once those that go are gone."""
+    """Tell what a directory holds at a path, in git's words, without the entries that go."""
     directory, name = split(path)
     try:
         parent = open_beneath(root, components(directory))
@@ -237,7 +237,7 @@ def _exchange(directory: int, name: bytes, temporary: bytes, held: _Held) -> boo
         reach("apply.exchanged")
         is_same = _look_at(directory, temporary) == held
     finally:
-        if not is_same:  # or nobody knows, because the look was cut short
+        if not is_same:  # or unknown, because the look was cut short
             rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)
             if os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino != made:  # it was saved once more in between
                 rename_at(directory, temporary, directory, name, RENAME_EXCHANGE)

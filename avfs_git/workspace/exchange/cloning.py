@@ -70,7 +70,7 @@ def clone_vault(
         lazy: Leave the contents of files there until they are needed, if the server can.
         access: What of the user's own may be used.
         progress: Told how far it is.
-        identity: Who makes commits.
+        identity: The author of commits.
         clock_ns: The time of them.
 
     Raises:

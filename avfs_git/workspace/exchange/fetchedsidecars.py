@@ -70,7 +70,7 @@ class _Cleaner:
         self.attributes: list[TreePath] = []
 
     def clean(self, oid: Oid, before: Oid | None, path: TreePath = ROOT, depth: int = 0) -> Oid | None:
-        """Make a sidecar tree harmless, given one that is; None if nothing is left of it.
+        """Make a sidecar tree harmless, given a harmless one; None if nothing is left of it.
 
         Raises:
             ObjectCorrupt, HostileTree: If it is no sidecar.
@@ -162,8 +162,8 @@ def accept_sidecars(
 ) -> list[Warning]:
     """Have the sidecars that a fetch has brought count for the commits of the same remote that name them.
 
-    `tips` and `sidecars` are the remote's. `with_git_dirs` also takes directories with a `.git`, and those that an earlier fetch
-    left out.
+    `tips` and `sidecars` are the remote's. `with_git_dirs` also takes directories with a `.git`, and directories that an earlier
+    fetch left out.
 
     Raises:
         HostError: If the disk refuses; nothing counts then that did not before.
@@ -172,7 +172,7 @@ def accept_sidecars(
     read = vault.store.read
 
     def is_known(oid: Oid) -> bool:
-        # One that this vault has made names none itself; one that counts already names what counts in its place.
+        # This vault's own sidecars stand for themselves; a sidecar that counts already names its replacement.
         return own.has(oid) and not (with_git_dirs and own.find(oid) is not None)
 
     chain = list_sidecars(read, sidecars, is_known, limit=_CHAIN_MAX)
@@ -210,7 +210,7 @@ def _count(paths: list[TreePath]) -> str:
 def _accept_chain(
     vault: OpenVault, pack: PackWriter, cleaner: _Cleaner, chain: Mapping[Oid, Commit], remote: str, warnings: list[Warning]
 ) -> dict[Oid, Oid]:
-    """Make sidecars harmless: by each one's id, that of the one that counts in its place. Those that are none are left out."""
+    """Make sidecars harmless; map the id of each to that of its replacement. Commits that are no sidecars are left out."""
     own = vault.store.own_commits
     counts: dict[Oid, Oid] = {}
     refused: list[str] = []
@@ -222,7 +222,7 @@ def _accept_chain(
         commit = chain[oid]
         parents = [held for parent in commit.parents if (held := in_place_of(parent)) is not None]
         before = None
-        if parents and parents[0] in commit.parents:  # one that was harmless as it came
+        if parents and parents[0] in commit.parents:  # a parent that was harmless as it came
             with suppress(AvfsError):
                 before = pack.read_commit(parents[0]).tree
         try:

@@ -1,7 +1,7 @@
 """Remotes: fetching from another repository, and pushing to it.
 
 Decided here: which refs stand for what on the other side, and what moves here when an exchange has gone well. The exchange
-itself is `gitstore.remote.transport`'s. Called without a lock: nothing of a workspace is touched. Whatever a fetch brings becomes
+itself is `gitstore.remote.transport`'s. Called without a lock: nothing of a workspace is touched. The refs of a fetch become
 `refs/remotes/REMOTE/*`, and on request `refs/avfs/remotes/REMOTE/*`; forks move by a merge only.
 
     here                              there
@@ -139,7 +139,7 @@ def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBra
                 continue
             here = heads.get(branch)
             ahead = behind = None
-            with suppress(ObjectCorrupt, ObjectMissing):  # whoever may push can put anything there
+            with suppress(ObjectCorrupt, ObjectMissing):  # any user who may push can put anything there
                 ahead, behind = _count(vault, here, oid) if here is not None else (None, None)
             fork = branch if here is not None else None
             found.append(RemoteBranch(f"{name}/{branch}", name, branch, oid.hex(), fork, ahead, behind))
@@ -344,10 +344,10 @@ def _move(vault: OpenVault, changes: Sequence[RefChange]) -> list[RefChange]:
 
 
 def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemote:
-    """Find the remote that is meant: the one that is named, the only one, or `origin`.
+    """Find the remote that is meant: the named one, the only one, or `origin`.
 
     Raises:
-        RemoteNotFound: If there is none.
+        RemoteNotFound: If the vault has no remote.
         InvalidInput: If there are several, and none is `origin`.
     """
     if name is not None:

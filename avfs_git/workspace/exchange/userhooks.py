@@ -6,7 +6,7 @@ vault put there and enabled: commands may be able to write into that directory, 
 on its standard input. One that runs before an operation refuses it by a status other than 0, and what it writes is the
 reason; one that runs after can only be heard of in a warning.
 
-Called by the SDK, without a lock, in whatever process asks for the operation. A hook has a process group of its own and a time
+Called by the SDK, without a lock, in the process that asks for the operation. A hook has a process group of its own and a time
 limit, after which the group is killed; nothing waits for what a hook leaves behind.
 """
 
@@ -48,7 +48,7 @@ def list_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
 
 
 def enable_hook(vault: OpenVault, enabled: EnabledHooks, name: str) -> list[HookInfo]:
-    """Let a hook run as it is at this time; whatever changes it disables it.
+    """Enable a hook with its present program; a change of the program disables it.
 
     Raises:
         InvalidInput: If there is no such hook, or it cannot be executed.
@@ -113,7 +113,7 @@ def run_hook(vault: OpenVault, enabled: EnabledHooks, name: str, fork: str, fact
     """Run a hook, if there is one and it is enabled. The hook is told `facts` beside vault and fork.
 
     Returns:
-        A warning if a hook that runs after an operation failed, or if one that is there is not enabled.
+        A warning if a hook that runs after an operation failed, or if an existing hook is not enabled.
 
     Raises:
         HookRefused: If a hook that runs before an operation does not want it, fails, takes too long, or is not what was enabled.

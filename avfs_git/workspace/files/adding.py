@@ -34,7 +34,7 @@ def add_paths(locked: LockedWorkspace, paths: Sequence[TreePath], *, force: bool
 
     Raises:
         PathNotFound: If nothing is at a path.
-        PathUnsuitable: If a path names a file that is ignored, without `force`, or one that git takes into no tree.
+        PathUnsuitable: If a path names a file that is ignored, without `force`, or a file that git takes into no tree.
         TooManyFiles: If more than avfs walks through is below a path.
         MergeInProgress, FileChanging, RefConflict, LeftInForce, HostError: As `save_checkpoint`.
     """

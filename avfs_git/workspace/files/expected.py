@@ -54,7 +54,7 @@ def look_ahead(merged: MergedTree, path: TreePath) -> Seen | None:
 
 
 def check_expected(merged: MergedTree, path: TreePath, expect: str, seen: Seen | None = None) -> None:
-    """Refuse if the content is not the one that the caller has seen; `""` means that nothing may be there.
+    """Refuse if the content is not what the caller has seen; `""` means that nothing may be there.
 
     Raises:
         ContentChanged: If it is not.

@@ -73,7 +73,7 @@ def file_errors(path: TreePath, action: str) -> Iterator[None]:
 
 
 def translate_os_error(error: OSError, path: TreePath, action: str) -> AvfsError:
-    """Make the error that callers see of one that the filesystem raised."""
+    """Make the error that callers see of a filesystem error."""
     if error.errno == errno.ENOENT:
         return PathNotFound(b"/" + path)
     if error.errno == errno.EBUSY and path == ROOT:

@@ -117,7 +117,7 @@ def _rename(source: int, target: int, name: bytes) -> bool:
 
 
 def _take_attributes(source: int, target: int) -> None:
-    """Give a directory that is there already the user's attributes of the one that is exported."""
+    """Give an existing directory the user attributes of the exported one."""
     left, right = f"/proc/self/fd/{source}", f"/proc/self/fd/{target}"
     with contextlib.suppress(OSError):  # the destination may know no attributes
         for key in os.listxattr(left):

@@ -53,11 +53,11 @@ _UNFINISHED = {
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
 }
-"""What stands in a git directory while something waits for somebody to go on with it."""
+"""What stands in a git directory while git waits to continue an operation."""
 _OF_HISTORY = compiled(rb"/\.git/(?:HEAD|packed-refs|refs/(?:heads|tags|stash)\b.*)\Z", re.DOTALL)
 """Where a repository inside a fork says which commits it has."""
 _OF_LOOKING = compiled(rb"/\.git/index\Z")
-"""What git writes in a repository inside a fork when somebody only looks at it."""
+"""What git writes in a repository inside a fork at a mere look."""
 
 
 def find_top(directory: Path) -> Path:
@@ -235,7 +235,7 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
 
     A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
-    never pushed. But where a repository in the fork, as of a submodule, has moved on, nobody knows who has its commits.
+    never pushed. But where a repository in the fork, as of a submodule, has moved on, it is not known where its commits are.
     """
     source = vault.layout.read_origin()
     git_dir = find_git_dir(source) if source is not None else None

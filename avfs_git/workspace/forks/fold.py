@@ -121,7 +121,7 @@ def _drop_repeated(upper: UpperLayer, lower: LowerTree) -> bool:
                         upper.clear_opaque(entry_of(directory, found.name))
                     stack.append((join(path, found.name), there, None))
             elif there is not None and found.kind == there.kind and found.stat.st_mtime_ns == there.mtime_ns:
-                # One that was only touched is no change that a checkpoint is made for; its time stays up here.
+                # A file that was only touched makes no checkpoint; its time stays in the upper layer.
                 os.unlink(found.name, dir_fd=directory)
                 dropped = True
             reach("fold.entry")
@@ -129,7 +129,7 @@ def _drop_repeated(upper: UpperLayer, lower: LowerTree) -> bool:
 
 
 def _drop_directory(directories: Directories, path: TreePath, entry: LowerEntry, before: os.stat_result) -> bool:
-    """Remove a directory of which nothing is left; one that stays gets back its time, which the fold has moved."""
+    """Remove an empty directory; a directory that stays gets back its time, which the fold has moved."""
     if path != ROOT and before.st_mtime_ns == entry.mtime_ns:
         above, name = split(path)
         try:

@@ -9,7 +9,7 @@ whether the fork is there:
 - make: the log announces the branch, then the branch. A crash leaves a fork or none.
 - delete: refs that keep what was there, then the log announces that the branch goes, then it goes (in one update), then
   the workspace moves to the trash. A crash in between leaves a workspace without a branch: undo brings both back, and
-  whoever makes a fork of that name puts it into the trash. A failure to move it brings the branch back.
+  the next process that makes a fork of that name puts it into the trash. A failure to move it brings the branch back.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def create_fork(
         at: A checkpoint to start from, instead of the present state of the source.
         ephemeral: Whether it is made to be thrown away.
         with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
-        author: Who makes its commits; whoever makes those of the vault if not given.
+        author: The author of its commits; the vault's author if not given.
         save: Makes that checkpoint.
 
     Raises:
@@ -243,7 +243,7 @@ def end_fork(
     The refs that move and the name in the trash are put into `record`. `only_if` is asked with the workspace locked.
 
     Raises:
-        ForkNotFound: If somebody else has ended it.
+        ForkNotFound: If another process has ended it.
         LeftInForce: If the disk refuses so late that the fork stays away.
         HostError: If the disk refuses; the fork is there.
     """
@@ -294,7 +294,7 @@ def delete_fork(
     that the fork stays.
 
     Raises:
-        ForkNotFound: If there is none of that name.
+        ForkNotFound: If no fork has the name.
         InvalidInput: If it is the vault's default fork.
         HostError: If the disk refuses; the fork is there, unless the error says otherwise.
     """

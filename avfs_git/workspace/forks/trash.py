@@ -1,10 +1,11 @@
 """The trash: where the workspaces of forks go that end, and where undo finds them again.
 
 Decided here: what a workspace is called in the trash (`TIME-FORK`), by which name it is found there, and that a workspace is
-retired before it is renamed, under its own lock, after a look whether somebody uses it. Functions without state. Callers hold
+retired before it is renamed, under its own lock, after a look whether it is in use. Functions without state. Callers hold
 the fork's name (`OpenVault.fork_locked`), from before they decide that the workspace has to go.
 
-A crash before the rename leaves the workspace where it was, retired; who opens it while its branch is there takes the mark back.
+A crash before the rename leaves the workspace where it was, retired; a process that opens it while its branch is there takes the
+mark back.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     `name` is what `name_in_trash` gave, where that is written down.
 
     Raises:
-        ForkExists: If the workspace belongs to a fork: one without a commit yet, in which somebody has written.
-        WorkspaceBusy, WorkspaceMounted: If somebody uses it.
+        ForkExists: If the workspace belongs to a fork: one without a commit yet, with written files.
+        WorkspaceBusy, WorkspaceMounted: If it is in use.
     """
     layout = vault.layout.workspace(fork)
     if not layout.root.exists():
@@ -63,13 +64,13 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
 
 
 def note_deletion(vault: OpenVault, fork: str) -> None:
-    """Record that somebody has deleted a fork's branch by git, and put its workspace away, so that undo brings both back.
+    """Record that git has deleted a fork's branch, and put its workspace away, so that undo brings both back.
 
     Both `undo` on this fork and `undo` on the default fork take it back, because git does not record where it ran.
     Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
 
     Raises:
-        WorkspaceBusy, WorkspaceMounted: If somebody uses the workspace.
+        WorkspaceBusy, WorkspaceMounted: If the workspace is in use.
     """
     record = find_deletion(vault, fork)
     if record is None:
@@ -81,7 +82,7 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
 
 
 def find_deletion(vault: OpenVault, fork: str) -> OpRecord | None:
-    """Make the operation that says that somebody has deleted a fork's branch by git; None where nobody has, or the log has it."""
+    """Make the operation that says that git has deleted a fork's branch; None if it has not, or if the log has it."""
     last = find_deleted(vault, fork)
     if last is None:
         return None
@@ -101,7 +102,7 @@ def _is_written(layout: WorkspaceLayout) -> bool:
 
 @contextlib.contextmanager
 def _retired(layout: WorkspaceLayout) -> Iterator[None]:
-    """Retire a workspace that nobody has locked, for a block that puts it away; where that fails it is as it was."""
+    """Retire an unlocked workspace, for a block that puts it away; where that fails it is as it was."""
     with host_errors(f"lock the workspace of '{layout.fork}'"):
         lock = LockFile(layout.lock, owner="avfs")
     with lock:
@@ -126,7 +127,7 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
 
 
 def move_to_trash(vault: OpenVault, fork: str, name: str | None = None) -> None:
-    """Move the workspace of a fork out of the way, whole; does nothing if there is none.
+    """Move the workspace of a fork out of the way, whole; does nothing without one.
 
     The caller has retired it, under its lock. `name` is what `name_in_trash` gave, where that was written down before.
 
@@ -179,7 +180,7 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
             reach("trash.left")
             fsync_dir(root.parent)
         except BaseException:
-            with contextlib.suppress(OSError):  # what stays is put into the trash by whoever needs the name
+            with contextlib.suppress(OSError):  # what stays is put into the trash by the next process that needs the name
                 os.rename(root, held)
             raise
     return held.name
@@ -188,8 +189,8 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
 def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:
     """Find a workspace in the trash by the name it got there, or else by that of its fork.
 
-    An undo may have died after it took the workspace out, and somebody who needed the fork's name put it away once more: after
-    the time in `name`, before any later workspace of that fork, and under a name that no line of the log has.
+    An undo may have died after it took the workspace out, and another process that needed the fork's name put it away once more:
+    after the time in `name`, before any later workspace of that fork, and under a name that no line of the log has.
     """
     trash = vault.layout.trash
     if "/" in name or (name and _time_of(name) is None):

@@ -65,7 +65,7 @@ def _first_parents(vault: OpenVault, head: Oid) -> Iterator[tuple[Oid, Commit]]:
 
 
 def _tree_before(vault: OpenVault, oid: Oid, commit: Commit) -> Oid | None:
-    """Find the tree of a commit's first parent; None where there is none, or a shallow clone left it behind."""
+    """Find the tree of a commit's first parent; None without a parent, or if a shallow clone left it behind."""
     if not commit.parents or oid in read_shallow(vault.git_dir):
         return None
     return vault.store.read_commit(commit.parents[0]).tree

@@ -73,7 +73,7 @@ def undo(vault: OpenVault, fork: str | None, open_workspace: Opener, *, recorded
             is not taken back where they have changed since.
 
     Raises:
-        NothingToUndo: If there is none.
+        NothingToUndo: If there is no operation.
         CannotUndo: If its refs have moved since, another process undoes it, or it made the fork and files have changed since.
     """
     return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at)
@@ -83,14 +83,14 @@ def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResu
     """Do the operation again that was taken back last.
 
     Raises:
-        NothingToUndo: If there is none, or something else was done since.
-        CannotUndo: If its refs have moved since, or somebody else does it again.
+        NothingToUndo: If no operation was undone, or something else was done since.
+        CannotUndo: If its refs have moved since, or another process does it again.
     """
     return _turn_next(vault, fork, REDO, open_workspace)
 
 
 def find_next(vault: OpenVault, fork: str | None, direction: str) -> OpRecord | None:
-    """Find the operation that undo takes back, or redo does again, next; None if there is none."""
+    """Find the operation that undo takes back, or redo does again, next, or None."""
     if direction == UNDO:
         return vault.oplog.find_undoable(fork, partial(_is_as_made, vault))
     return vault.oplog.find_redoable(fork, partial(_is_as_left, vault))
@@ -99,7 +99,7 @@ def find_next(vault: OpenVault, fork: str | None, direction: str) -> OpRecord | 
 def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
     """Whether a fork is as it was when undo brought it back: no branch and no file has changed since, and it is not mounted.
 
-    Only looks: it holds no lock, so whoever deletes the fork again asks again with the workspace locked.
+    Only looks: it holds no lock, so a process that deletes the fork again asks again with the workspace locked.
     """
     fork = deleted.fork
     head = vault.read_head(fork)
@@ -133,20 +133,20 @@ def _read_counters(vault: OpenVault, fork: str) -> list[str]:
 def _is_as_made(vault: OpenVault, made: OpRecord) -> bool:
     """Whether a fork is as it was made: its branch is where it was, no file has changed, and it is not mounted.
 
-    Only looks: it holds no lock, so whoever takes the fork away asks again with the workspace locked.
+    Only looks: it holds no lock, so a process that takes the fork away asks again with the workspace locked.
     """
     fork = made.fork
     head = vault.read_head(fork)
-    if head is None:  # somebody has removed the branch already
+    if head is None:  # the branch was removed already
         return True
     if not any(ref == HEADS + fork and new == head.hex() for ref, _, new in made.moves):
         return False
     layout = vault.layout.workspace(fork)
     try:
         return not _is_mounted(layout) and not any(layout.upper.iterdir())
-    except FileNotFoundError:  # nobody has opened it yet
+    except FileNotFoundError:  # it was not opened yet
         return True
-    except OSError:  # nobody can tell, so the fork stays
+    except OSError:  # it is not known, so the fork stays
         return False
 
 
@@ -210,7 +210,7 @@ def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
     """Learn what git has done in live trees since avfs last looked."""
     for name in forks_with_git_dir(vault, fork):
         opened = open_workspace(name)
-        if opened.lock.session is None:  # else its session has been asked to, by whoever calls this
+        if opened.lock.session is None:  # else the caller has asked its session to
             with opened.locked():
                 adopt_git_moves(vault, name)
                 record_head_move(vault, name)
@@ -324,7 +324,7 @@ def _turn_fork(
     elif vault.read_head(record.fork) is not None:
         if not end_fork(vault, record.fork, open_workspace, new, only_if=only_if):
             raise CannotUndo(record.description, f"somebody works in {quote(record.fork)} since")
-    else:  # somebody has removed the branch already
+    else:  # the branch was removed already
         new.moves = [_as_move(change) for change in changes]
         new.more["trash"] = name_in_trash(vault, record.fork)
         clear_orphan(vault, record.fork, new.more["trash"])

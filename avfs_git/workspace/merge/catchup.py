@@ -1,4 +1,4 @@
-"""A branch that somebody else has moved under a workspace: a push into the vault, or git run there by hand.
+"""A branch that another process has moved under a workspace: a push into the vault, or git run there by hand.
 
 Decided here: how the workspace comes to have both. Checkpoints refuse to record over commits that the workspace never held
 (`checkpoint`); here what the workspace holds is saved beside the branch, on the commit that it came from, and merged with what

@@ -1,7 +1,7 @@
 """Conflicts as values: what a merge in trees found, for people and programs.
 
 Decided here: what is told of each side, and for which conflicts the lines are shown: where both sides have a file of
-text. Called by whatever merges. Reads objects only.
+text. Called by all merges. Reads objects only.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Decided here: the steps of a merge, and what its result says. What the target has not committed is saved first; then the
 merge is made in memory (`gitstore.merge`), and the target is not touched before it is complete. Without conflicts it
 becomes the state of the fork in one step (`advance`), which can be undone and which a crash leaves done or not done.
-With conflicts nothing is changed, or they are put into the workspace for somebody to resolve (`mergestate`).
+With conflicts nothing is changed, or they are put into the workspace, to be resolved (`mergestate`).
 
-The source is a commit: whoever calls has saved what its fork had not committed, and let go of that fork's lock again,
+The source is a commit: the caller has saved what its fork had not committed, and let go of that fork's lock again,
 so that no two workspaces are ever locked at once.
 """
 
@@ -68,7 +68,7 @@ class Merged:
     outcome: MergeOutcome
     conflicts: tuple[TreeConflict, ...] = ()
     changes: Mapping[TreePath, tuple[Entry | None, Entry | None]] | None = None
-    """What is different from our side; None where nobody has looked."""
+    """What is different from our side; None if that was not looked at."""
     drivers: Mapping[TreePath, bytes] = field(default_factory=dict)
     """Files that were merged by lines where their attributes name a program."""
 
@@ -156,7 +156,7 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
 
 
 def join_warnings(*told: Iterable[Warning]) -> tuple[Warning, ...]:
-    """Join what the steps of an operation tell, each thing once."""
+    """Join the warnings of the steps of an operation, each once."""
     return tuple(dict.fromkeys(chain.from_iterable(told)))
 
 
@@ -228,7 +228,7 @@ def choose_engine(git_dir: Path) -> EngineName:
     """Read which engine a vault's settings name.
 
     Raises:
-        InvalidInput: If there is none of that name.
+        InvalidInput: If no engine has the name.
     """
     name = Config(VaultLayout(git_dir).config).read()["merge.engine"]
     if name not in EngineName.__members__.values():

@@ -1,9 +1,9 @@
-"""A merge whose conflicts are in the workspace, until somebody has resolved them.
+"""A merge whose conflicts are in the workspace, until they are resolved.
 
 Decided here: what the workspace holds meanwhile, when a path counts as resolved, and how the merge ends. The files are the
 merged ones, with markers where both sides changed the same lines, and the source's new ignored files; the branch stays
 where it was. What is to be decided stands in the state of the workspace (`format.Merging`) and survives everything that the
-files survive. Until the merge is concluded or given up, whatever would commit the workspace is refused
+files survive. Until the merge is concluded or given up, each operation that would commit the workspace is refused
 (`checkpoint.check_not_merging`).
 
 A path counts as resolved when somebody says so (`resolve`), or when it is something else than the merge left there and
@@ -142,7 +142,7 @@ def _merging(locked: LockedWorkspace) -> Merging:
 
 
 def list_unresolved(locked: LockedWorkspace, source: ObjectSource, tree: Oid | None) -> tuple[Conflict, ...]:
-    """List the conflicts that nobody has resolved in a workspace that holds a tree."""
+    """List the unresolved conflicts in a workspace that holds a tree."""
     merging = locked.opened.state.merging
     if merging is None:
         return ()
@@ -157,7 +157,7 @@ def list_unresolved(locked: LockedWorkspace, source: ObjectSource, tree: Oid | N
 
 
 def read_progress(locked: LockedWorkspace) -> MergeProgress | None:
-    """Tell how far the merge in a workspace is; None if there is none. Writes nothing."""
+    """Tell how far the merge in a workspace is; None without a merge. Writes nothing."""
     merging = locked.opened.state.merging
     if merging is None:
         return None
@@ -208,7 +208,7 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
 
 
 def _mode_for(found: OpenConflict) -> int:
-    """Choose the mode of a file whose content somebody gives: what the merge left, or as a merge of the modes alone."""
+    """Choose the mode of a file whose content is given: what the merge left, or as a merge of the modes alone."""
     sides = [
         side[1] if side is not None and side[1] in (MODE_FILE, MODE_EXEC) else None
         for side in (found.base, found.ours, found.theirs)
@@ -278,7 +278,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     """Commit a merge whose conflicts are resolved.
 
     Raises:
-        NoMergeInProgress: If there is none.
+        NoMergeInProgress: If there is no merge.
         MergeInProgress: If it is part of a rebase or cherry-pick.
         ConflictsLeft: If something is not resolved.
         RefConflict: If the branch holds changes that the workspace has not seen.
@@ -329,7 +329,7 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
     """Give a merge, rebase or cherry-pick up: the files are what they were before it. What was done since is kept beside.
 
     Raises:
-        NoMergeInProgress: If there is none.
+        NoMergeInProgress: If there is no merge.
     """
     merging = _merging(locked)
     text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"

@@ -1,4 +1,4 @@
-"""Comparing many forks before any of them is merged: who touches the same files, and who would conflict.
+"""Comparing many forks before any of them is merged: which touch the same files, and which would conflict.
 
 Decided here: what has to be merged to know the verdict for two commits, and what can be told from what each of them
 changed. The verdict is that of a merge (`gitstore.merge`) in any case: where both only changed other files than the
@@ -166,7 +166,7 @@ def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: 
 def order_merges(vault: OpenVault, target: Oid, sources: Sequence[tuple[str, Oid]], strategy: MergeStrategy) -> list[int]:
     """Put sources into the order in which merging them leaves the fewest conflicts, as far as pairs tell.
 
-    Those that conflict with the fewest others come first, those that conflict with one before them last; equals stay in
+    Sources that conflict with the fewest others come first, sources that conflict with an earlier one last; equals stay in
     the order that was given.
 
     Returns:

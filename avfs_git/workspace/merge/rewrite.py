@@ -71,7 +71,7 @@ class _Stand:
     tree: Oid
     made: list[Oid]
     newest: Commit | None = None
-    """The last of these, if it is not one that stands where it stood before."""
+    """The last of these, unless it is an unchanged commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     `skip` leaves out the commit that does not fit; what was resolved of it is kept beside.
 
     Raises:
-        NoMergeInProgress: If there is none.
+        NoMergeInProgress: If there is no rebase or cherry-pick.
         MergeInProgress: If what the workspace is in the middle of is a merge.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         ConflictsLeft: If something is not resolved.
@@ -281,7 +281,7 @@ def _put_all(
     plan: _Plan,
     own: Mapping[str, Oid],
 ) -> _Unfit | None:
-    """Put commits on another one, in memory; give the first one that does not fit."""
+    """Put commits on another one, in memory; return the first that does not fit."""
     engine = open_engine(sink, plan.strategy, in_workspace=plan.in_workspace)
     for position, oid in enumerate(picked):
         commit = _read_own(sink, oid, own)

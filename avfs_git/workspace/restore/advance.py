@@ -3,7 +3,7 @@
 Decided here: how the result of a merge, or of rewritten history, which is complete in memory, becomes the state of a
 workspace. The order is that of a restore (`restore`), with one pack for all that is new:
 
-1. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
+1. The intent is forced to disk. From here on, the process that opens the workspace after a crash puts it back.
 2. The new files are written beside the workspace, then entries change, each by one rename.
 3. The result is confirmed or else captured (see `confirm`), and must be the tree that was wanted; the pack is forced to disk.
 4. The sidecar's ref and the branch move, with a line in the log that repeats the intent's word.
@@ -72,7 +72,7 @@ class Advanced:
 
 @dataclass(slots=True)
 class AdvancePlan:
-    """What is to be done to files."""
+    """What will be done to files."""
 
     now: LowerTree
     wanted: LowerTree
@@ -240,7 +240,7 @@ def _carry_out(
         try:
             vault.move_refs(changes, record)
         except LeftInForce:
-            locked.opened.forget()  # whoever takes the lock next completes it
+            locked.opened.forget()  # the next holder of the lock completes it
             raise
         told = [] if is_other else mark_captured(locked, captured, commit=new)
         if is_other:

@@ -9,7 +9,7 @@ Where the kernel shows the workspace, all of it is done through the mounted dire
 write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the end (`takenout`).
 
 Called with the workspace lock held, within an intent that is on disk (`restore.announced`): a failure or a crash in the middle
-leaves whole steps, which the caller or whoever comes next puts back.
+leaves whole steps, which the caller or the next process puts back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Application:
     """The steps of a plan, carried out on the merged view.
 
     Attributes:
-        known: The files that were made, so that nobody has to read them.
+        known: The files that were made, so that no capture has to read them.
         warnings: What could not be done.
     """
 

@@ -1,7 +1,7 @@
 """Bringing a workspace back to order when it is met after a crash of its process or of the machine.
 
 Decided here: what is trusted after a power cut, and what is put back from the last checkpoint. Called with the
-workspace lock held, by whoever takes the lock first after the crash (`OpenWorkspace`); can itself be cut short at
+workspace lock held, by the first process that takes the lock after the crash (`OpenWorkspace`); can itself be cut short at
 any point, and called again.
 
 The upper layer is not forced to disk, so that after a power cut files may be missing, empty or older than they
@@ -73,7 +73,7 @@ class _Chosen:
     """What a power cut did, as it seems."""
 
     steps: list[Step] = field(default_factory=list)
-    """What is to be put back."""
+    """What must be put back."""
     overwrites: bool = False
     """Whether content goes with that."""
     emptied: list[TreePath] = field(default_factory=list)
@@ -221,7 +221,7 @@ def _was_moved_in(locked: LockedWorkspace, node: Node, record: _Record) -> bool:
 
 
 def _was_never_removed(locked: LockedWorkspace, path: TreePath, record: _Record) -> bool:
-    """Tell of something that is missing whether nobody has removed it: its directory was not changed since the record."""
+    """Tell whether a missing entry was lost, and not removed: its directory was not changed since the record."""
     if path == ROOT or record.is_layer_lost:
         return True
     layer = UpperReader(locked.opened.upper)
@@ -232,4 +232,4 @@ def _was_never_removed(locked: LockedWorkspace, path: TreePath, record: _Record)
             return False
         return layer.dir_stat(directory).st_ctime_ns < record.at_ns
     except (FileNotFoundError, NotADirectoryError):
-        return True  # the directory went, too, and not because somebody removed it: else this would not be asked
+        return True  # the directory went, too, and was not removed: else this would not be asked

@@ -1,17 +1,17 @@
-"""Restoring: bringing the files of a workspace to another state, under whatever runs in it.
+"""Restoring: bringing the files of a workspace to another state, while programs run in it.
 
 Decided here: what is saved before, in which order files change, and how a restore that was cut short is put
 back. Only differing paths are touched, and they get new times, so that build tools notice. The order, and
 what each step guards against:
 
 1. What is uncommitted is saved as a checkpoint: nothing is lost, and the state before is a known one.
-2. The intent is forced to disk. From here on, whoever opens the workspace after a crash puts it back.
+2. The intent is forced to disk. From here on, the process that opens the workspace after a crash puts it back.
 3. The new files are written beside the workspace. A full disk shows here, before anything has changed.
 4. Entries change, each by one rename.
 5. The result is confirmed or else captured (see `confirm`), and committed, with a line in the log that repeats the
    intent's word. If the log says that it happened, the restore is complete, whatever the intent says. If the disk
    refuses, the files are put back.
-6. The intent is removed. A failure here is a warning: whoever takes the lock next removes it.
+6. The intent is removed. A failure here is a warning: the next holder of the lock removes it.
 """
 
 from __future__ import annotations
@@ -326,7 +326,7 @@ def is_complete(locked: LockedWorkspace, pending: Pending) -> bool:
 def put_back(locked: LockedWorkspace) -> None:
     """Bring a workspace back to the state before an operation that was cut short; complete ones stay.
 
-    Called with the lock held, by the operation itself or by whoever opens the workspace next. Can itself be cut
+    Called with the lock held, by the operation itself or by the next process that opens the workspace. Can itself be cut
     short, and called again.
     """
     opened = locked.opened
@@ -367,7 +367,7 @@ def put_back(locked: LockedWorkspace) -> None:
         finally:
             locked.end()
         opened.state.recovered = [*opened.state.recovered, *(told.message for told in change.warnings)]
-    remove_left(locked, left)  # not before, else nobody would know what was to be put back
+    remove_left(locked, left)  # not before: it says what must be put back
     opened.dirty = None
     opened.state.pending = None
     locked.write_state()
@@ -408,7 +408,7 @@ class Replay:
     state: Oid | None
     """The commit whose state the workspace is brought to; None if files stay as they are."""
     sidecar: Oid | None = None
-    """The sidecar commit of that state, where it is not the one that the commit names."""
+    """The sidecar commit of that state, where the commit names another."""
     ends_merge: bool = False
     """Whether a merge in the workspace ends with it."""
     head_at: str | None = None
@@ -453,7 +453,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         try:
             vault.move_refs([*kept, *replay.changes], replay.record)
         except LeftInForce:
-            locked.opened.forget()  # whoever takes the lock next completes it
+            locked.opened.forget()  # the next holder of the lock completes it
             raise
         return Replayed(saved=saved, warnings=(*left_out, *_bring_head_back(locked, replay)))
     commit = vault.store.read_commit(replay.state)

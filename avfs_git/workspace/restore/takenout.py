@@ -1,14 +1,14 @@
-"""Keeping what an operation took out of a mounted tree and nobody has saved.
+"""Keeping unsaved files that an operation took out of a mounted tree.
 
 Decided here: what becomes of the files that a restore replaces or removes under running programs. What is uncommitted is saved
 before; but where the kernel shows the workspace, a program can write between that and the moment at which its file is taken out
 (`vfs.layer.mounted`). So each file that was taken out is compared with what was saved. What differs is kept as a commit that no
 branch holds, on top of the fork's head, in which it has its path; a warning names both. Only then does the operation go on.
 
-The same is done for what a killed operation has left, by whoever recovers the workspace: with the paths that it may have changed,
-which are all that is put back then, because programs went on to work meanwhile. Called with the workspace lock held. A crash in
-here leaves the staging directory, and the next one looks again. What a program writes into a file that it has open and that is
-taken out already is its own loss, as with every file that another program replaces.
+The same is done for what a killed operation has left, by the process that recovers the workspace: with the paths that it may have
+changed, which are all that is put back then, because programs went on to work meanwhile. Called with the workspace lock held. A
+crash in here leaves the staging directory, and the next one looks again. What a program writes into a file that it has open and
+that is taken out already is its own loss, as with every file that another program replaces.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def check_taken(locked: LockedWorkspace, path: TreePath, expect: str, *, follow:
 
 
 def recover_taken(locked: LockedWorkspace, saved: LowerTree | None) -> Left:
-    """Keep what killed operations have left in staging directories and nobody has saved; `remove_left` removes these.
+    """Keep unsaved files that killed operations left in staging directories; `remove_left` removes these.
 
     Raises:
         FileChanging: If a program goes on writing to such a file.

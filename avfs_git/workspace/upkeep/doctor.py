@@ -1,7 +1,7 @@
 """Examining a vault and its workspaces, and mending what can be mended.
 
 Decided here: what is looked at, what counts as a problem, and which problems have a repair. Each repair is
-verified by looking again. Nothing that may hold somebody's work is ever removed: what is in the way is put into
+verified by looking again. Nothing that may hold a user's work is ever removed: what is in the way is put into
 the trash. Works beside other processes: a workspace that is in use is noted as such and left alone, and that is no fault.
 """
 
@@ -38,7 +38,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
-"""git holds a lock for a moment; one that is there for so long is reported."""
+"""git holds a lock for a moment; a lock that stays for so long is reported."""
 _OWNER_BYTES = 512
 """More than a pid and the name of a host take."""
 
@@ -248,7 +248,7 @@ def _check_gc(path: Path) -> Iterator[_Finding]:
 
 
 def _identify(path: Path) -> tuple[int, int] | None:
-    """Tell a file from another of its name; None if there is none."""
+    """Tell a file from another of its name; None without a file."""
     try:
         found = path.lstat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Giving back what nobody can need any more: old operations, what only they kept, and objects that nothing reaches.
+"""Freeing space used by unreachable data: old operations, what only they kept, and objects that nothing reaches.
 
 Decided here: how long undo may need something, and what else must stay reachable. Called by `avfs gc`, never by another
 operation. It holds no workspace: it works beside everything else, and what it cannot do then, the next run does.
@@ -109,7 +109,7 @@ def read_limits(
 def collect_garbage(
     vault: OpenVault, limits: Limits, *, in_use: Collection[Oid] = (), dry_run: bool = False, deltas: bool = False
 ) -> GarbageResult:
-    """Give back what nobody can need any more. Commits `in_use`, such as those that sessions show, stay.
+    """Free space used by unreachable data. Commits `in_use`, such as the commits that sessions show, stay.
 
     Raises:
         RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is gone.
@@ -227,7 +227,7 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}
     times = KeptTimes(vault.layout.kept_times).read()
     by_log = set(_named_by(plan.records))
-    # What only the log names need not be kept by a ref: objects are dropped by nobody else.
+    # What only the log names need not be kept by a ref: only the sweep drops objects.
     needed = {*in_use, *_named_by_workspaces(places)}
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)

@@ -68,7 +68,7 @@ def list_forks(vault: OpenVault) -> list[ForkInfo]:
             problems[fork] = RefDamaged(HEADS + fork, f"it names {head.hex()}, which is missing")
     heads |= dict.fromkeys(problems)
     first = vault.head_fork()
-    if first is not None and first not in heads and vault.has_fork(first):  # one that has no commit yet
+    if first is not None and first not in heads and vault.has_fork(first):  # a fork without a commit
         heads[first] = None
     states = {fork: read_own_state(vault, fork) for fork in heads}
     states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))

@@ -100,7 +100,7 @@ class Merging:
 class Pending:
     """An operation on the files of a workspace that a crash may have cut short.
 
-    It is forced to disk before the first file is touched and removed after the last. Whoever opens the workspace
+    It is forced to disk before the first file is touched and removed after the last. A process that opens the workspace
     in between puts it back, unless the log says that the operation was complete.
     """
 
@@ -159,7 +159,7 @@ def find_own(source: Path, place: Path) -> frozenset[TreePath]:
     names = frozenset(os.listdir(home)) if vault.parent.name == VAULTS and home.is_dir() else frozenset({""})
     if names <= HOME_NAMES and home != top:
         own = [home]
-    elif names <= HOME_NAMES or SEAL_KEY in names:  # a directory that is a home among other things
+    elif names <= HOME_NAMES or SEAL_KEY in names:  # a directory that is also a home
         own = [home / name for name in names & HOME_NAMES]
     else:
         own = [vault]
@@ -271,7 +271,7 @@ class WorkspaceLayout:
             return None
         except OSError as error:
             raise host_failure(error, self.state) from error
-        # One that is empty, or zeros, was never forced to disk before a power cut: what it said stands in the log.
+        # An empty file, or zeros, was not forced to disk before a power cut: the log has its content.
         return parse_state(data, self.fork) if data.strip(b"\0") else None
 
     def write_state(self, state: WorkspaceState, *, durable: bool = True) -> None:

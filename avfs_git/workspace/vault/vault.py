@@ -338,7 +338,7 @@ class OpenVault:
         try:
             self.refs.update(changes, announce=announce)
         except RefConflict:
-            # One that keeps something reachable may have come or gone meanwhile.
+            # A ref that keeps commits reachable may have come or gone meanwhile.
             again = [
                 replace(change, old=self.refs.read(change.name)) if change.name.startswith(KEPT) else change for change in changes
             ]

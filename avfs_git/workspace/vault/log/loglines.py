@@ -1,4 +1,4 @@
-"""The lines of the operation log, newest first: all of them, or only those that can concern a fork or a ref.
+"""The lines of the operation log, newest first: all of them, or only the lines that can concern a fork or a ref.
 
 Decided here: how a line is framed (checksum, mark, text), how the log is read without reading all of it, and the format of
 `avfs/oplog.index`. What lines mean, and under which keys the index has them, is said in `oprecord`; `oplog` is the only caller.
@@ -257,7 +257,7 @@ class _Index:
 
     @classmethod
     def open(cls, log: Path, log_fd: int, status: os.stat_result) -> Self | None:
-        """Open the index beside a log; None if there is none, or it is that of another file."""
+        """Open the index beside a log; None if it is missing, or is that of another file."""
         try:
             fd = open_plain(index_path(log))
         except OSError:  # without it, all is read
@@ -318,7 +318,7 @@ class _Index:
         return low
 
     def entries(self) -> list[bytes] | None:
-        """Read all entries; None if they are not those that were written."""
+        """Read all entries; None if they are not as they were written."""
         data = os.pread(self._fd, self._count * _ENTRY, _HEAD_SIZE)
         if len(data) != self._count * _ENTRY or zlib.crc32(data) != self._crc:
             return None

@@ -115,7 +115,7 @@ def format_line(record: OpRecord, mark: bytes) -> bytes:
 
 
 def parse_places(found: Iterable[Line]) -> Iterator[tuple[int, OpRecord, bytes]]:
-    """Parse lines with their offsets; without those that are damaged or withdrawn."""
+    """Parse lines with their offsets, without damaged or withdrawn ones."""
     for at, line in found:
         opened = open_line(line)
         if opened is not None and opened[0] != WITHDRAWN:
@@ -125,7 +125,7 @@ def parse_places(found: Iterable[Line]) -> Iterator[tuple[int, OpRecord, bytes]]
 
 
 def parse_lines(found: Iterable[Line]) -> Iterator[tuple[OpRecord, bytes]]:
-    """Parse lines; without those that are damaged or withdrawn."""
+    """Parse lines, without damaged or withdrawn ones."""
     return ((record, mark) for _, record, mark in parse_places(found))
 
 
