@@ -384,7 +384,7 @@ class Home:
         Raises:
             VaultNotFound: If there is no such vault.
             WorkspaceMounted: If one of its forks is mounted.
-            WorkspaceBusy: If another process holds one of its workspaces.
+            WorkspaceBusy: If another process holds one of its workspaces, or maintains the vault for a minute.
             LeftInForce: If parts of it could not be removed. The vault is gone; the next deletion removes the rest.
             HostError: If the disk fails; the vault is still there.
         """
@@ -398,7 +398,7 @@ class Home:
             info = vault.info()
             vault.check_unmounted()
             reach("vault.deleting")
-            with vault._idle():  # noqa: SLF001 - the two are one interface
+            with vault._unmaintained(), vault._idle():  # noqa: SLF001 - the two are one interface
                 vault.check_unmounted()  # a fork without a workspace had nothing to hold
                 # First out of sight, in one step: a vault that is half deleted must not be found.
                 path.rename(gone)

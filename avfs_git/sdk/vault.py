@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import CheckpointNotFound, InvalidInput
+from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened.workspace import LockedWorkspace
     from avfs_git.workspace.upkeep import doctor, garbage, maintenance
-    from avfs_git.workspace.vault import forkinfo, revisions
+    from avfs_git.workspace.vault import forkinfo, revisions, upkeepdue
     from avfs_git.workspace.vault.vault import OpenVault
 else:
     # A light command must not pay for what it does not use.
@@ -85,7 +85,10 @@ else:
     revisions = LazyModule("avfs_git.workspace.vault.revisions")
     stop = LazyModule("avfs_git.session.life.stop")
     undo = LazyModule("avfs_git.workspace.history.undo")
+    upkeepdue = LazyModule("avfs_git.workspace.vault.upkeepdue")
     userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
+
+_MAINTENANCE_WAIT_S = 60.0
 
 
 class Vault:
@@ -187,6 +190,21 @@ class Vault:
             for fork in sorted(self._core.layout.list_workspaces()):
                 if self._core.has_fork(fork):
                     stack.enter_context(self._dispatch.open_workspace(fork).locked())
+            yield
+
+    @contextmanager
+    def _unmaintained(self) -> Iterator[None]:
+        """Keep maintenance away for a block, if avfs ever wrote to the vault.
+
+        Raises:
+            WorkspaceBusy: If another process maintains it for a minute.
+        """
+        if not self._core.layout.root.is_dir():
+            yield
+            return
+        with upkeepdue.maintenance_held(self._core.layout, wait_s=_MAINTENANCE_WAIT_S) as is_alone:
+            if not is_alone:
+                raise WorkspaceBusy(self.name, "maintenance of the vault")
             yield
 
     # --- mounts ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.bench.bars import LARGE, MIDDLE, Bench
 from tests.bench.commands import CommandBench
+from tests.bench.growth import GrowthBench
 from tests.bench.live import LiveBench
 from tests.bench.live_rows import LiveRow, live_markdown, live_table
 from tests.bench.merging import MergeBench
@@ -23,7 +24,7 @@ from tests.bench.remotes import RemoteBench
 from tests.bench.report import BUSY_CORES, Neighbours, Row, describe_machine, markdown, text_table
 from tests.bench.trees import SMALL
 
-_PARTS = ["core", "commands", "merging", "remotes", "live"]
+_PARTS = ["core", "commands", "merging", "remotes", "growth", "live"]
 _DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "design" / "benchmarks.md"
 NOTES = (
     "What `make bench` measured, in one run and side by side: medians, the fastest round in brackets. avfs runs in process",
@@ -76,6 +77,8 @@ def main() -> None:
                 rows += MergeBench(place, say, quick=options.quick).run()
             elif part == "remotes":
                 rows += RemoteBench(place, say, quick=options.quick).run()
+            elif part == "growth":
+                rows += GrowthBench(place, say, quick=options.quick).run()
             else:
                 shown = LiveBench(place, say, quick=options.quick).run()
         machine += neighbours.describe()

@@ -6,10 +6,11 @@ import json
 import os
 import time
 from pathlib import Path
+from threading import Thread, current_thread, main_thread
 
 import pytest
 
-from avfs_git import Home
+from avfs_git import Home, faults
 from avfs_git.sdk.background import start
 from avfs_git.workspace.vault.upkeepdue import is_worth_asking, read_last
 from tests.support.faults import git
@@ -109,3 +110,32 @@ def test_a_damaged_record_counts_as_none(home: Path) -> None:
 
             assert read_last(layout).at_ns == 0
             assert is_worth_asking(layout)
+
+
+def test_a_vault_is_not_deleted_while_it_is_maintained(home: Path) -> None:
+    """Deletion waits for maintenance, which would make directories of the vault again; nothing of the vault is left."""
+    points: list[str] = []
+
+    def act(point: str) -> None:
+        if current_thread() is main_thread() and point == "refs.packed" and not points:
+            points.append(point)
+            other.start()
+            other.join(0.3)
+
+            assert other.is_alive()
+            assert (home / "vaults" / "v.git").is_dir()
+
+    def delete() -> None:
+        with Home(home) as beside:
+            beside.delete_vault("v")
+
+    other = Thread(target=delete)
+    faults.arm(act)
+    try:
+        _steps(home, dry_run=False)
+    finally:
+        faults.arm(None)
+    other.join()
+
+    assert points
+    assert [path.name for path in (home / "vaults").iterdir()] == []

@@ -18,12 +18,11 @@ The file `avfs/maintenance.json` tells of the last run. It is not forced to disk
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from avfs_git.errors import AvfsError, GitFailed
 from avfs_git.faults import reach
@@ -31,14 +30,13 @@ from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.objects.repack import MANY_PACKS, count_packs, repack
 from avfs_git.gitstore.packrefs import list_packable, pack_refs
 from avfs_git.gitstore.repository import is_partial
-from avfs_git.host.files.durable import host_errors, write_file_atomically
-from avfs_git.host.files.modes import open_file
+from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
 from avfs_git.paths import Oid
 from avfs_git.workspace.upkeep.garbage import collect_garbage, find_oldest_ns, read_limits
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
-from avfs_git.workspace.vault.upkeepdue import Last, measure, read_last
+from avfs_git.workspace.vault.upkeepdue import Last, maintenance_held, measure, read_last
 from avfs_git.workspace.vault.vault import OpenVault
 
 _MANY_REFS = 256
@@ -69,8 +67,11 @@ def maintain(
             MaintenanceStep(name, amount > 0, amount) for name, amount in _measure_steps(vault, last, every_step=every_step)
         )
         return MaintenanceResult(True, is_automatic, steps, last.at_ns or None, last.steps)
-    with _alone(vault) as is_alone:
-        if not is_alone:
+    vault.prepare()
+    with maintenance_held(vault.layout) as is_alone:
+        if is_alone:
+            os.utime(vault.layout.maintenance_lock)  # tells when the last run began
+        else:
             return MaintenanceResult(False, is_automatic, (), last.at_ns or None, last.steps, is_busy=True)
         return _maintain(vault, in_use, last, is_automatic=is_automatic, every_step=every_step)
 
@@ -107,24 +108,6 @@ def _maintain(
     now = Last(time.time_ns(), log_bytes, packs, looked_ns, tuple(step for step in steps if step.is_due))
     write_file_atomically(vault.layout.maintenance, json.dumps(now.as_json()).encode() + b"\n", durable=False)
     return MaintenanceResult(False, is_automatic, tuple(steps), now.at_ns, now.steps, warnings=tuple(warnings))
-
-
-@contextmanager
-def _alone(vault: OpenVault) -> Iterator[bool]:
-    """Keep other processes from maintaining the vault, for a block; tell whether that was possible."""
-    vault.prepare()
-    with host_errors("lock maintenance"):
-        fd = open_file(vault.layout.maintenance_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            os.utime(fd)  # tells when the last run began
-            yield True
-    finally:
-        os.close(fd)
 
 
 def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterator[tuple[str, int]]:

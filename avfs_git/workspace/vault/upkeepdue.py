@@ -1,18 +1,22 @@
 """Whether a vault may need maintenance: a look that costs microseconds, after operations.
 
-Decided here: what is looked at, and the record of the last run in `avfs/maintenance.json`. `workspace.upkeep.maintenance`
-writes it and decides what is due; this only tells whether that is worth asking. Reads files, and fails where they cannot be
-read.
+Decided here: what is looked at, the lock of maintenance, and the record of the last run in `avfs/maintenance.json`.
+`workspace.upkeep.maintenance` writes it and decides what is due; this only tells whether that is worth asking. Reads files, and
+fails where they cannot be read.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.model import MaintenanceStep
 from avfs_git.values import record_class
@@ -67,6 +71,38 @@ def measure(layout: VaultLayout) -> tuple[int, int]:
     with suppress(OSError):
         packs = sum(name.endswith(".idx") for name in os.listdir(layout.git_dir / "objects" / "pack"))
     return log_bytes, packs
+
+
+@contextmanager
+def maintenance_held(layout: VaultLayout, *, wait_s: float = 0.0) -> Iterator[bool]:
+    """Keep other processes from maintaining a vault, for a block; tell whether that was possible in so many seconds.
+
+    Maintenance holds this, and a process that deletes the vault: else maintenance would make directories of it again.
+
+    Raises:
+        HostError: If the lock cannot be made.
+    """
+    with host_errors("lock maintenance"):
+        fd = open_file(layout.maintenance_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        deadline = time.monotonic() + wait_s
+        while not (is_held := _try_lock(fd)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        try:
+            is_same = os.path.samestat(os.fstat(fd), os.stat(layout.maintenance_lock))
+        except FileNotFoundError:  # the vault was deleted meanwhile
+            is_same = False
+        yield is_held and is_same
+    finally:
+        os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def is_worth_asking(layout: VaultLayout) -> bool:
