@@ -6,9 +6,11 @@ a light command loads nothing that writes. Reads refs and one small file a fork.
 
 from __future__ import annotations
 
+import os
+
 from avfs_git.errors import ForkNotFound, InvalidName, RefDamaged
 from avfs_git.model import ForkInfo, Identity
-from avfs_git.paths import Oid, check_fork_name, maybe_oid
+from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
 from avfs_git.workspace.vault.format import HEADS, WorkspaceState
 from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
@@ -59,6 +61,14 @@ def _describe(fork: str, head: Oid | None, state: WorkspaceState | None, damage:
     )
 
 
+def _list_opened(vault: OpenVault) -> set[str]:
+    """List the directories of workspaces: most forks of a large vault have none."""
+    try:
+        return set(os.listdir(vault.layout.workspaces))
+    except OSError:
+        return set()
+
+
 def list_forks(vault: OpenVault) -> list[ForkInfo]:
     """Describe all forks, by name; say of one whose branch is damaged what is wrong."""
     heads: dict[str, Oid | None] = dict(vault.list_heads())
@@ -70,6 +80,7 @@ def list_forks(vault: OpenVault) -> list[ForkInfo]:
     first = vault.head_fork()
     if first is not None and first not in heads and vault.has_fork(first):  # a fork without a commit
         heads[first] = None
-    states = {fork: read_own_state(vault, fork) for fork in heads}
+    opened = _list_opened(vault)
+    states = {fork: read_own_state(vault, fork) if fork_dir_name(fork) in opened else None for fork in heads}
     states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
     return [_describe(fork, heads[fork], states[fork], problems.get(fork)) for fork in sorted(heads)]

@@ -46,7 +46,7 @@ _LINE = 2048
 """So much at an offset holds most lines."""
 _MANY_LOOKUPS = 8
 """After so many look-ups in one view, the end of the log is parsed once, not searched each time, and the index is read whole."""
-_MAGIC = b"avfs-oplogindex1"
+_MAGIC = b"avfs-oplogindex2"
 _HEAD = struct.Struct("<16sQQQQ8sI")
 """Magic, inode of the log, covered bytes, number of entries, offset and checksum of the last covered line, CRC of the entries."""
 _HEAD_SIZE = _HEAD.size + 4
@@ -286,15 +286,17 @@ class _Index:
     def find(self, name: str) -> Iterator[int]:
         """Yield the offsets of lines that have a key, the last one first."""
         wanted = _key(name)
-        first, stop = self._bisect(wanted), self._bisect((int.from_bytes(wanted, "big") + 1).to_bytes(5, "big")[-4:])
-        if wanted == b"\xff\xff\xff\xff":
-            stop = self._count
-        while stop > first:
-            start = max(first, stop - 256)
+        after = int.from_bytes(wanted, "big") + 1
+        stop = self._bisect(after.to_bytes(4, "big")) if after < 1 << 32 else self._count
+        piece = 4
+        while stop > 0:
+            start = max(0, stop - piece)
             data = self._read(start, stop - start)
             for at in range(len(data) - _ENTRY, -1, -_ENTRY):
+                if data[at : at + 4] != wanted:
+                    return
                 yield int.from_bytes(data[at + 4 : at + _ENTRY], "big")
-            stop = start
+            stop, piece = start, 256
 
     def load(self) -> None:
         """Read the whole index into memory: many look-ups follow."""

@@ -38,7 +38,17 @@ from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.values import record_class, replace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.log.loglines import ANNOUNCED, HAPPENED, INDEXED_ABOVE, MARK_AT, WITHDRAWN, Key, LogView, open_line
+from avfs_git.workspace.vault.log.loglines import (
+    ANNOUNCED,
+    HAPPENED,
+    INDEXED_ABOVE,
+    MARK_AT,
+    WITHDRAWN,
+    Key,
+    Line,
+    LogView,
+    open_line,
+)
 from avfs_git.workspace.vault.log.oprecord import (
     BASE,
     BY,
@@ -52,6 +62,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     REDO,
     UNDO,
     OpRecord,
+    by_key,
     end_key,
     fact_key,
     format_line,
@@ -480,7 +491,23 @@ class OpLog:
             yield from self.read()
             return
         with self._view() as view:
-            yield from self._find(view, name_key(fork), lambda record: fork in (record.fork, record.more.get(BY)))
+            yield from self._find_turns(view, fork)
+
+    def _find_turns(self, view: LogView, fork: str) -> Iterator[OpRecord]:
+        """Merge the operations of a fork and the operations on others for which it was at hand, newest first."""
+        from heapq import merge  # noqa: PLC0415 - only undo needs it
+
+        outcomes = _Outcomes(view, self._has_happened)
+        lines = merge(view.find(name_key(fork)), view.find(by_key(fork)), key=_negative_offset)
+        last = -1
+        for at, record, mark in parse_places(lines):
+            if at != last and fork in (record.fork, record.more.get(BY)) and outcomes.happened(at, record, mark):
+                yield record
+            last = at
+
+
+def _negative_offset(line: Line) -> int:
+    return -line[0]
 
 
 def _is_after(number: int, record: OpRecord) -> bool:

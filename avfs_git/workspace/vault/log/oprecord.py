@@ -137,7 +137,7 @@ def keys_of(body: bytes) -> list[str]:
     by = record.more.get(BY)
     facts = [fact_key(record.fork, fact).name for fact in FACTS if fact in record.more]
     ends = [end_key(record.fork).name] if is_end(record.fork, record) else []
-    return [record.fork, *ends, *([by] if isinstance(by, str) else []), *(ref for ref, _, _ in record.moves), *facts]
+    return [record.fork, *ends, *([by_key(by).name] if isinstance(by, str) else []), *(ref for ref, _, _ in record.moves), *facts]
 
 
 def is_end(fork: str, record: OpRecord) -> bool:
@@ -148,6 +148,11 @@ def is_end(fork: str, record: OpRecord) -> bool:
 def end_key(fork: str) -> Key:
     """Make the key of lines that remove the branch of their fork."""
     return Key(f"{fork}\0end", json.dumps(HEADS + fork).encode())
+
+
+def by_key(fork: str) -> Key:
+    """Make the key of lines that made or deleted another fork where a fork was at hand."""
+    return Key(f"{fork}\0by", f'"{BY}":{json.dumps(fork)}'.encode())
 
 
 def name_key(name: str) -> Key:
