@@ -549,8 +549,8 @@ class NothingToUndo(CheckpointError, code="undo.nothing", exit_code=36):
 class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):
     """An operation that cannot be undone now."""
 
-    def __init__(self, op: str, reason: str) -> None:
-        self._say(f"cannot undo {quote(op)}: {reason}", operation=op, reason=reason)
+    def __init__(self, op: str, reason: str, *, hint: str | None = None) -> None:
+        self._say(f"cannot undo {quote(op)}: {reason}", hint, operation=op, reason=reason)
 
 
 class HookRefused(CheckpointError, code="hook.refused", exit_code=38):

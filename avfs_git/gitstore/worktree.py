@@ -195,6 +195,14 @@ class Worktree:
         """Whether git is in the middle of a rebase, which keeps HEAD detached."""
         return any((self.path / name).exists() for name in _REBASES)
 
+    def find_rebased(self, ref: str) -> Oid | None:
+        """Find where a branch was when git began to rebase it, and has to be when git ends that; None if git does not."""
+        for name in _REBASES:
+            at = self._read(f"{name}/orig-head").strip()
+            if _OID.fullmatch(at) and self._read(f"{name}/head-name").strip() == os.fsencode(ref):
+                return oid_of(at)
+        return None
+
     @property
     def under_way(self) -> str | None:
         """The git command in the middle of which the tree is, as `rebase`, or None."""

@@ -164,15 +164,19 @@ class Dispatch:
     ) -> _T:
         """Do an operation of `session.control.operations` here or, if the workspace is mounted, in its session.
 
-        An operation that changes nothing does not wait for the holder of the workspace: it looks at the present state.
+        An operation that changes nothing does not wait for the holder of the workspace: it looks at the present state. One that
+        captures the workspace records what file calls did: what comes later is not theirs.
         """
         self._consider_maintenance()
+        entry = operations.TABLE[operation.__name__]
+        if entry.flushes and not entry.only_looks(args, kwargs):
+            self._file_calls.pop(opened.fork, None)
         if opened.lock.session is None:
             try:
                 return operation(opened, *args, **kwargs)
             except WorkspaceBusy:
                 if opened.lock.session is None:
-                    if not operations.TABLE[operation.__name__].only_looks(args, kwargs):
+                    if not entry.only_looks(args, kwargs):
                         raise
                     return self.look_at(opened.fork, lambda looking: operation(looking, *args, **kwargs))
         with self._lock:

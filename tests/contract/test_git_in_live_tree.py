@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import HeadElsewhere
+from avfs_git.errors import CannotUndo, HeadElsewhere
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -174,7 +174,7 @@ def test_undo_of_a_label_comes_before_that_of_an_older_checkout(mounted: tuple[W
 
 
 def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -> None:
-    """Undo brings the files back and says that HEAD stays; the next one does not do the same again."""
+    """Undo brings the files back and says that HEAD stays; the next one would move the branch, and is refused."""
     work, tree = mounted
     git_in(tree, "branch", "other", "HEAD~1")
     with pytest.raises(subprocess.CalledProcessError):
@@ -182,8 +182,10 @@ def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -
     assert [warning.code for warning in work.undo().warnings] == ["git.head_stays"]
     assert (tree / "file").read_bytes() == b"2\n"
     assert [point.labels for point in work.list_checkpoints()] == [("two",), ("one",)]
-    assert work.undo().operation.kind == "checkpoint"
+    with pytest.raises(CannotUndo):
+        work.undo()
     git_in(tree, "rebase", "--abort")
+    assert [point.labels for point in work.list_checkpoints()] == [("two",), ("one",)]
 
 
 @pytest.mark.parametrize("away", ["switch other", "checkout --detach"])
@@ -310,3 +312,46 @@ def test_a_rewrite_goes_on_only_on_the_branch_of_the_fork(mounted: tuple[Workspa
     assert git(work.vault.path, "rev-parse", "main") == head
     git_in(tree, "switch", "-q", "main")
     assert work.continue_rewrite().outcome in ("rewritten", "unchanged")
+
+
+def test_undo_leaves_a_branch_that_git_is_rebasing(mounted: tuple[Workspace, Path]) -> None:
+    """Git could not end the rebase if the branch were elsewhere; what a checkpoint moved meanwhile can be taken back."""
+    work, tree = mounted
+    (tree / "file").write_bytes(b"by git\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "by git")
+    begin_rebase(tree)
+    head = git(work.vault.path, "rev-parse", "main")
+    with pytest.raises(CannotUndo) as refused:
+        work.undo()
+    assert "git rebase --abort" in str(refused.value.hint)
+    assert git(work.vault.path, "rev-parse", "main") == head
+    (tree / "file").write_bytes(b"resolved\n")
+    git_in(tree, "add", "file")
+    work.checkpoint("in between")
+    assert work.undo().operation.kind == "checkpoint"
+    assert git(work.vault.path, "rev-parse", "main") == head
+    git_in(tree, "-c", "core.editor=true", "rebase", "--continue")
+    assert (tree / "file").read_bytes() == b"resolved\n"
+    assert git_in(tree, "status", "--short") == ""
+    check_vault(work.vault)
+
+
+def test_what_git_stashed_comes_back_whatever_avfs_does_in_between(mounted: tuple[Workspace, Path]) -> None:
+    """`git stash -u` and its end around restores, undo and redo."""
+    work, tree = mounted
+    (tree / "more").write_bytes(b"uncommitted\n")
+    (tree / "new").write_bytes(b"untracked\n")
+    git_in(tree, "stash", "-u")
+    assert work.status().clean
+    assert work.restore("one").outcome == "restored"
+    assert work.undo().operation.kind == "restore"
+    work.redo()
+    work.undo()
+    git_in(tree, "stash", "pop")
+    assert (tree / "more").read_bytes() == b"uncommitted\n"
+    assert (tree / "new").read_bytes() == b"untracked\n"
+    work.undo()
+    assert not (tree / "new").exists()
+    work.redo()
+    assert (tree / "new").read_bytes() == b"untracked\n"
+    assert git_in(tree, "status", "--short") == " M more\n?? new\n"

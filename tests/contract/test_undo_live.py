@@ -99,3 +99,13 @@ def test_edits_before_a_checkpoint_are_taken_back_after_it(mounted: tuple[Worksp
     assert (tree / "src" / "a").read_bytes() == b"edited\n"
     work.undo()
     assert (tree / "src" / "a").read_bytes() == b"a\n"
+
+
+def test_what_programs_did_is_not_said_to_be_of_file_calls_before_it(mounted: tuple[Workspace, Path]) -> None:
+    """A checkpoint has recorded those: what comes after it has other names."""
+    work, tree = mounted
+    work.write("by a call", b"\n")
+    work.checkpoint("two")
+    (tree / "by a program").write_bytes(b"\n")
+
+    assert work.undo().operation.description == "change 'by a program'"

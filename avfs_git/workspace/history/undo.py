@@ -258,10 +258,18 @@ def save_before_turn(locked: LockedWorkspace, record: OpRecord, direction: str) 
 
 
 def _check_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:
-    """List the changes of refs as `_find_changes` does; refuse an operation that the merge in the workspace forbids."""
+    """List the changes of refs as `_find_changes` does; refuse what a merge in the workspace, or a rebase of git's, forbids."""
     found = _find_changes(locked.vault, record, direction)
     if IN_MERGE not in record.more:
         check_not_merging(locked)
+    ref = HEADS + locked.fork
+    began = open_worktree(locked.vault, locked.fork).find_rebased(ref)
+    if began is not None and any(change.name == ref and change.old == began for change in found[1]):
+        raise CannotUndo(
+            record.description,
+            "git is in the middle of a rebase of the branch, which has to be where it was when that began",
+            hint="Run `git rebase --continue` or `git rebase --abort` in the tree first.",
+        )
     return found
 
 
