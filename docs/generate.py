@@ -121,6 +121,7 @@ WARNINGS = {
     "cache.not_written": "The stat cache could not be written; the next checkpoint reads more files.",
     "capture.kept_beside": "A path stays out of history, as before, though no rule ignores it.",
     "capture.left_out": "A device, socket or pipe is not in the checkpoint.",
+    "capture.per_file": "Programs changed files without a pause: not all files are as they were at the same moment.",
     "capture.unreadable": "A directory could not be read; the checkpoint has it as the last one did.",
     "clone.not_lazy": "The remote does not support partial clones; all contents were fetched.",
     "exec.isolated_git": "git in an isolated command could not write to the vault.",

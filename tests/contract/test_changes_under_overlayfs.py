@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -217,3 +218,67 @@ def when(point: str, act: Callable[[], object]) -> Callable[[str], None]:
             waiting.pop()()
 
     return handle
+
+
+class Counter:
+    """A program that gives two files the same new number each time that a capture has read a file; a fault handler."""
+
+    def __init__(self, tree: Path, most: int) -> None:
+        self._tree = tree
+        self._most = most
+        self.count = 0
+        self.write()
+
+    def __call__(self, point: str) -> None:
+        """Pass a point."""
+        if point == "capture.file_read" and self.count < self._most:
+            self.write()
+
+    def write(self) -> None:
+        """Replace both."""
+        self.count += 1
+        for name in ("number-first", "number-last"):
+            (self._tree / "number-next").write_text(f"{self.count}\n")
+            (self._tree / "number-next").replace(self._tree / name)
+
+
+@pytest.mark.parametrize("most", [4, 1_000_000])
+def test_a_checkpoint_is_one_moment_or_says_that_it_is_not(place: tuple[Path, Path], most: int) -> None:
+    """What programs change while files are read is read again, until nothing has changed; a warning says where they went on."""
+    home, tree = place
+    with serving(home, tree) as work:
+        program = Counter(tree, most)
+        faults.arm(program)
+        try:
+            result = work.checkpoint("counted")
+        finally:
+            faults.arm(None)
+        git = ["git", "-C", os.fspath(work.vault.path), "show"]
+        saved = [subprocess.check_output([*git, f"refs/heads/work:number-{name}"]) for name in ("first", "last")]
+        is_moment = "capture.per_file" not in {warning.code for warning in result.warnings}
+        assert is_moment == (most < 1_000_000)
+        if is_moment:
+            assert saved == [b"%d\n" % most] * 2
+        faults.arm(None)
+        work.checkpoint("later")
+        later = [subprocess.check_output([*git, f"refs/heads/work:number-{name}"]) for name in ("first", "last")]
+        assert later == [b"%d\n" % program.count] * 2
+
+
+def test_rules_that_were_there_for_a_moment_place_nothing(place: tuple[Path, Path]) -> None:
+    """A file is where the rules at the moment of the checkpoint want it, also where others were there when it was read first."""
+    home, tree = place
+    with serving(home, tree) as work:
+        (tree / "A-private").write_text("secret\n")
+
+        def ignore() -> None:
+            (tree / ".gitignore").write_text("build/\n*.log\nA-private\n")
+
+        faults.arm(when("capture.file_read", ignore))
+        try:
+            work.checkpoint("ignored")
+        finally:
+            faults.arm(None)
+        names = subprocess.check_output(["git", "-C", os.fspath(work.vault.path), "ls-tree", "-r", "--name-only", "work"])
+        assert b"A-private" not in names.split()
+        assert b"A-private" in read_files(work)

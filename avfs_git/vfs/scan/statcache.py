@@ -281,12 +281,18 @@ class StatCacheAhead:
         """Look at a cache, None if there is none, through what a capture has found since."""
         self._cache = cache
         self._gone = update.gone
+        self._joined: dict[TreePath, DirCache | None] = {}
         self._changed = {path: (entries, dropped) for path, entries, dropped in update.changed}
         self.tree = tree
         self.sidecar = sidecar
 
     def directory(self, path: TreePath) -> DirCache | None:
-        """Get the fingerprints of a directory of the upper layer; None if it held none. Costs the size of the directory."""
+        """Get the fingerprints of a directory of the upper layer; None if it held none. Costs the size of the directory, once."""
+        if path not in self._joined:
+            self._joined[path] = self._join(path)
+        return self._joined[path]
+
+    def _join(self, path: TreePath) -> DirCache | None:
         before = None
         if self._cache is not None and not _is_below_any(path, self._gone):
             before = self._cache.directory(path)
@@ -320,6 +326,13 @@ class StatCacheUpdate:
     def count(self) -> int:
         """How many directories it speaks of."""
         return len(self._steps)
+
+    def names_any(self, names: Iterable[bytes]) -> bool:
+        """Tell whether it speaks of an entry of one of these names, in any directory."""
+        wanted = frozenset(names)
+        return any(
+            wanted.intersection(name for name, _ in entries) or wanted.intersection(gone) for _, _, entries, gone in self._steps
+        )
 
     def set_directory(self, path: TreePath, entries: DirCache, dropped: Iterable[bytes]) -> None:
         """Record fingerprints of a directory, and names that it holds no longer."""

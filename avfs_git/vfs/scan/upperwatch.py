@@ -30,7 +30,7 @@ from avfs_git.host.files.flush import show_later_writes
 from avfs_git.host.processes.watches import Watches, read_room
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_staging
-from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
+from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, is_same_entry, take_fingerprint
 
 _WORTH: Final = 1000
 """A layer with fewer entries is scanned each time."""
@@ -64,7 +64,9 @@ class UpperWatch:
         """How many overflows came in a row."""
         self._resting = 0
         """How many captures watch nothing."""
-        self._cache: StatCache | None = None
+        self._cache: Fingerprints | None = None
+        self._is_ahead = False
+        """Whether that is not recorded yet."""
         self._start_over()
 
     def _start_over(self) -> None:
@@ -111,7 +113,7 @@ class UpperWatch:
         if self._process != os.getpid():  # made before a fork: reports went to the other process
             self._process = os.getpid()
             self._start_over()
-        self._cache = cache
+        self._cache, self._is_ahead = cache, False
         self._proven.clear()
         self._refused = 0
         self._left_to_prove = _PROVEN_MOST
@@ -129,6 +131,20 @@ class UpperWatch:
         if sum(map(len, self._unknown.values())) > _PROVEN_MOST:
             return None  # listing directories takes less time than looking at each name
         self._overflows = 0
+        return self._list_unknown()
+
+    def extend(self, found: Fingerprints) -> DirtySet | None:
+        """Begin a further round of a capture; give the only entries that can differ from the cache by now, or None if any can.
+
+        Args:
+            found: What the rounds before have found. Entries that equal it are known when that is recorded, not before.
+        """
+        self._cache, self._is_ahead = found, True
+        if not self._is_whole or self._watches is None:
+            return None
+        if not self._take_told():
+            self._start_over()
+            return None
         return self._list_unknown()
 
     def end(self) -> None:
@@ -272,7 +288,7 @@ class UpperWatch:
 
     def note_equal(self, path: TreePath, name: bytes) -> None:
         """Note that a proven entry equals its record."""
-        if (path, name) in self._proven:
+        if (path, name) in self._proven and not self._is_ahead:
             self._drop_unknown(path, name)
 
     # --- known entries -----------------------------------------------------------------------------
@@ -311,6 +327,7 @@ class UpperWatch:
             entry = self._entries.get(event.number)
             if entry is not None:
                 self._forget(*entry)
+                self._proven.discard(entry)  # where a capture goes on
                 self._unknown.setdefault(entry[0], set()).add(entry[1])
                 continue
             path = self._directories.get(event.number)
@@ -325,6 +342,7 @@ class UpperWatch:
                 self._marked[path, event.name] = self._marked.get((path, event.name), False) or is_deep
                 if event.is_name:
                     self._forget(path, event.name)
+                    self._proven.discard((path, event.name))
                 if is_deep:
                     moved.add(join(path, event.name))
         if moved:

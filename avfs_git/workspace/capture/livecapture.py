@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from avfs_git.model import Warning
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, StatCacheAhead
@@ -30,6 +31,8 @@ ROUNDS_MAX: Final = 4
 """How many rounds are made without the guard at most."""
 _SHORT_S: Final = 0.005
 """After a round that takes no longer, what changed during it is captured under the guard."""
+
+_PER_FILE = "programs changed files without a pause: each file is as it was at one moment, but not all at the same one"
 
 MakeCapture = Callable[[Fingerprints | None, DirtySet | None], Capture]
 """Makes the capture of a round, given what it compares with and a set for the files that are being written to."""
@@ -101,6 +104,37 @@ def capture_live(
             return make(cache, None).run(changes.begin_capture(lasts=lasts))
         write = make(ahead, None).look(dirty)
     return _follow(found, write(), dirty)
+
+
+def capture_beside(
+    cache: StatCache | None, make: MakeCapture, dirty: DirtySet | None, look_again: Callable[[Fingerprints], DirtySet | None]
+) -> Captured:
+    """Capture a tree that programs change meanwhile, of one moment if they let it.
+
+    What one round finds and the next one finds again was there when the first round ended. After `ROUNDS_MAX` rounds that found
+    other files each, every file is as it was at one moment, but not all at the same one: a warning says so.
+
+    Args:
+        cache: What the last capture found; None to read everything.
+        make: Makes the capture of a round.
+        dirty: The only paths that can differ from the cache; None if that is not known.
+        look_again: Called before each further round with what was found so far; gives the only paths that can differ from the
+            cache now.
+    """
+    found = make(cache, None).run(dirty)
+    for _ in range(ROUNDS_MAX):
+        ahead = StatCacheAhead(cache, found.update, tree=found.tree, sidecar=found.sidecar)
+        dirty = look_again(ahead)
+        again = make(ahead, None).run(dirty)
+        is_same = (again.tree, again.sidecar) == (found.tree, found.sidecar)
+        if not is_same and again.update.names_any((IGNORE, GIT)):
+            found = make(cache, None).run(dirty)  # what was found before may be placed by rules that were true for a moment only
+        else:
+            found = _follow(found, again, dirty)
+        if is_same:
+            return found
+    found.warnings.append(Warning("capture.per_file", _PER_FILE))
+    return found
 
 
 def _ahead(cache: StatCache | None, found: Captured | None) -> Fingerprints | None:

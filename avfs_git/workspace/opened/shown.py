@@ -21,6 +21,7 @@ from avfs_git.workspace.opened.mode import Flush
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
+    from avfs_git.vfs.scan.statcache import Fingerprints
     from avfs_git.vfs.scan.upperwatch import UpperWatch
     from avfs_git.workspace.capture.capture import Captured
     from avfs_git.workspace.capture.livecapture import MakeCapture
@@ -99,7 +100,9 @@ class Shown:
         return UpperReader(self._layers.upper, watch=self.watch)
 
     def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
-        """Capture each file as it is at one moment: nothing keeps programs waiting."""
+        """Capture one moment of the tree, if programs let it: nothing keeps them waiting."""
+        from avfs_git.workspace.capture.livecapture import capture_beside  # noqa: PLC0415 - as `read_upper`
+
         del flush
         self.view.forget_all()
         # The guard of a served view makes reads in other threads wait.
@@ -107,9 +110,17 @@ class Shown:
             self._last = None
             watch = self.watch
             dirty = watch.begin(cache, lasts=lasts) if watch is not None else None
-            captured = make(None if afresh else cache, None).run(None if afresh else dirty)
-            self._last = captured
-            return captured
+            if afresh:
+                cache = dirty = None
+            if not lasts:
+                return make(cache, None).run(dirty)
+            self._last = capture_beside(cache, make, dirty, self._look_again)
+            return self._last
+
+    def _look_again(self, found: Fingerprints) -> DirtySet | None:
+        """Begin a further round of a capture; give the only entries that can differ from the record by now, None if any can."""
+        self.view.forget_all()
+        return self._watch.extend(found) if self._watch is not None else None
 
     def end_capture(self, captured: Captured) -> None:
         """Let the watch count as recorded what the last capture read."""
