@@ -47,8 +47,6 @@ def is_lower(session: FoundSession) -> bool:
 
 
 class _Use(NamedTuple):
-    """A mount that this process uses."""
-
     fd: int
     """What counts it as a user until it is closed."""
     device: int

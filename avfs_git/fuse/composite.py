@@ -292,7 +292,6 @@ class CompositeServer:
             self._recalled.add(root)
 
     def _forget_from(self, request: Request, first: int) -> None:
-        """Do a FORGET, from one of its entries on."""
         for index, (ino, times) in enumerate(request.forgotten()[first:], first):
             known = self._known(ino)
             if known is None:

@@ -33,7 +33,6 @@ _READING = frozenset(
 
 
 def _caller() -> tuple[int, int]:
-    """Tell the user and group that the present call comes from."""
     uid, gid, _ = mfusepy.fuse_get_context()
     return uid, gid
 

@@ -107,18 +107,19 @@ class Operations:
     def _list_calls(self) -> dict[int, Handler]:
         """List the requests that are a layout and then names: the layout, how many names, and what is called with both."""
         plain, locked = self._decoding, partial(self._decoding, is_locked=True)
+        attributes, namespace = self.tree.attributes, self.tree.namespace
         return {
             p.ACCESS: plain(p.ACCESS_IN, 0, self._access),
-            p.READLINK: plain(_NO_FIELDS, 0, self._readlink),
+            p.READLINK: plain(_NO_FIELDS, 0, lambda _, node: attributes.readlink(node)),
             p.SYMLINK: locked(_NO_FIELDS, 2, self._symlink),
             p.MKDIR: locked(p.MKDIR_IN, 1, self._mkdir),
             p.TMPFILE: locked(p.CREATE_IN, 0, self._tmpfile),
-            p.UNLINK: locked(_NO_FIELDS, 1, self._unlink),
-            p.RMDIR: locked(_NO_FIELDS, 1, self._rmdir),
+            p.UNLINK: locked(_NO_FIELDS, 1, lambda _, parent, name: namespace.unlink(parent, name)),
+            p.RMDIR: locked(_NO_FIELDS, 1, lambda _, parent, name: namespace.rmdir(parent, name)),
             p.RENAME: locked(p.RENAME_IN, 2, self._rename),
             p.RENAME2: locked(p.RENAME2_IN, 2, self._rename),
             p.LINK: locked(p.LINK_IN, 1, self._link),
-            p.REMOVEXATTR: plain(_NO_FIELDS, 1, self._removexattr),
+            p.REMOVEXATTR: plain(_NO_FIELDS, 1, lambda _, node, name: attributes.remove_xattr(node, name)),
             p.FSYNC: plain(p.FSYNC_IN, 0, self._fsync),
             p.FSYNCDIR: plain(p.FSYNC_IN, 0, self._fsync),
             p.FALLOCATE: plain(p.FALLOCATE_IN, 0, self._fallocate),
@@ -271,13 +272,7 @@ class Operations:
         found = self.tree.attributes.read_xattrs(self.tree.pins.node_at(request.ino))
         return _sized(b"".join(name + b"\0" for name in found), size)
 
-    def _removexattr(self, _request: Request, node: Node, name: bytes) -> None:
-        self.tree.attributes.remove_xattr(node, name)
-
     # --- names -----------------------------------------------------------------------------------------------
-
-    def _readlink(self, _request: Request, node: Node) -> bytes:
-        return self.tree.attributes.readlink(node)
 
     def _symlink(self, request: Request, parent: Node, name: bytes, target: bytes) -> Node:
         return self.tree.making.symlink(parent, name, target, owner=self.owner(request))
@@ -301,12 +296,6 @@ class Operations:
     def _tmpfile(self, request: Request, parent: Node, _flags: int, mode: int, *_: int) -> bytes:
         node = self.tree.making.create_unnamed(parent, stat.S_IMODE(mode), owner=self.owner(request))
         return self.told(node) + p.OPEN_OUT.pack(0, 0, 0)
-
-    def _unlink(self, _request: Request, parent: Node, name: bytes) -> None:
-        self.tree.namespace.unlink(parent, name)
-
-    def _rmdir(self, _request: Request, parent: Node, name: bytes) -> None:
-        self.tree.namespace.rmdir(parent, name)
 
     def _rename(self, _request: Request, parent: Node, name: bytes, new_name: bytes, new_parent: int, flags: int = 0) -> None:
         self.tree.namespace.rename(parent, name, self.tree.pins.node_at(new_parent), new_name, flags=flags)

@@ -161,7 +161,6 @@ class TreeServer:
             self._wait_elsewhere()
 
     def _pass_on(self, handler: Handler, request: Request) -> None:
-        """Let a helper answer a request."""
         slot = self._handover.park(request)
         if slot is None:
             self._answer_with(handler, request)
@@ -272,7 +271,6 @@ class TreeServer:
         self._bringer.submit(self._bring_and_answer, handler, request, slot)
 
     def _give_up(self, request: Request, slot: int) -> None:
-        """Answer a program that is being killed."""
         self.channel.reply_error(request, errno.EINTR)
         self._handover.unpark(slot)
 
@@ -317,7 +315,6 @@ class TreeServer:
     # --- what the kernel forgets ------------------------------------------------------------------------------
 
     def _forget(self, request: Request, first: int = 0) -> None:
-        """Do a FORGET, from one of its entries on."""
         for index, (ino, times) in enumerate(request.forgotten()[first:], first):
             self._unpin(request, index, ino, times)
 

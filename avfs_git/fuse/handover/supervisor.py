@@ -80,8 +80,6 @@ def supervise(
 
 
 class _Supervisor:
-    """One run of `supervise`."""
-
     def __init__(self, serve: Serve, handover: Handover, meanwhile: Callable[[], object] | None, libc: ctypes.CDLL) -> None:
         self._serve = serve
         self._handover = handover

@@ -168,7 +168,6 @@ class Renames:
 
 
 def _read_path(memory: int, address: int) -> str:
-    """Read a path from a process."""
     data = b""
     while len(data) < _PATH_MAX:
         piece = os.pread(memory, 4096 - address % 4096, address)  # no further than the page: the next may not be there

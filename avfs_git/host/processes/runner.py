@@ -122,7 +122,6 @@ def _write(path: str, text: str) -> None:
 
 
 def _make_mounts(steps: list[dict[str, Any]]) -> None:
-    """Make mounts, in order."""
     for step in steps:
         what, target = step["what"], step["target"]
         if what == "overlay":
@@ -194,8 +193,6 @@ def _check_lower(step: dict[str, Any]) -> None:
 
 
 class _Processes:
-    """All processes that come from this one."""
-
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
 
@@ -410,8 +407,6 @@ def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
 
 
 class _Server:
-    """Carries out what comes over the socket."""
-
     def __init__(self, ours: socket.socket, setup: dict[str, Any]) -> None:
         self._socket = ours
         self._processes = _Processes(alone=setup["pids"])

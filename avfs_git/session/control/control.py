@@ -26,7 +26,6 @@ has gone is not begun. Nothing survives but what the operations write.
 from __future__ import annotations
 
 import _socket
-import contextlib
 import logging
 import os
 import select
@@ -52,13 +51,11 @@ from avfs_git.faults import reach
 from avfs_git.host.files.umask import have_own_umask
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.model import CheckpointResult
-from avfs_git.paths import TreePath
 from avfs_git.session.control import wire
 from avfs_git.session.control.connections import Client, Clients, close_all
 from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everything
 from avfs_git.session.control.operations import TABLE, Operation, save_checkpoint
 from avfs_git.session.control.wire import Handle, Served
-from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.beside import Disturbed, look_beside
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 
@@ -76,8 +73,6 @@ _Done = tuple[Any, Any, _After]
 
 
 class _Request:
-    """Something that a client asked for."""
-
     __slots__ = (
         "arguments",
         "client",
@@ -332,10 +327,6 @@ class ControlServer:
                 return function(self._opened, **arguments)
 
             return self._change(begin, operation), operation.signature[1], None
-        if request.name == "invalidate":
-            if self._kernel is not None:
-                _invalidate(self._opened.merged, self._kernel, arguments["paths"])
-            return None, None, None
         saved = None
         if arguments["checkpoint"]:
             saved = self._change(lambda: save_checkpoint(self._opened), TABLE["save_checkpoint"])
@@ -422,26 +413,12 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
 
 OWN: dict[str, dict[str, Any]] = {
     "hello": {"umask": int},
-    "invalidate": {"paths": tuple[TreePath, ...]},
     "stop": {"checkpoint": bool},
 }
 """What is asked of the session itself, with the types of the arguments."""
 
 
-def _invalidate(merged: MergedTree, kernel: Forgetter, paths: tuple[TreePath, ...]) -> None:
-    """Let the kernel forget some paths; everything, if none are named."""
-    if not paths:
-        tell_everything(merged, kernel)
-    for path in paths:
-        with contextlib.suppress(OSError, AvfsError):
-            parent, name, node = merged.locate(path, follow_last=False)
-            if node is None or not node.is_dir:
-                kernel.forget_name(parent.ino, name)
-            kernel.forget_content((node or parent).ino)
-
-
 def _has_gone(connection: socket.socket) -> bool:
-    """Whether a client has closed its end."""
     try:
         return connection.fileno() < 0 or not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -77,8 +77,6 @@ def live(fd: int, path: Sequence[str], idle_s: float) -> NoReturn:
 
 
 class _Nursery:
-    """The nursery, in its process."""
-
     def __init__(self, ours: _socket.socket, path: list[str]) -> None:
         self._ours = ours
         self._path = path

@@ -166,8 +166,6 @@ def _put(data: bytes) -> int:
 
 
 class _Own:
-    """What this process has."""
-
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.nursery: Nursery | None = None

@@ -40,8 +40,6 @@ def serve(session: Session, tree: MergedTree | None) -> None:
 
 
 class _Portable:
-    """One tree, served by this process."""
-
     def __init__(self, session: Session, tree: MergedTree) -> None:
         self._session = session
         self._tree = tree

@@ -137,7 +137,6 @@ def _start(request: Request) -> Shown | None:
 
 
 def _begin(request: Request, vault: OpenVault) -> HeldSession:
-    """Make the record."""
     sessions, directory = vault.layout.sessions, Path(request.directory)
     ending = await_ending(sessions, fork=request.fork, directory=directory, timeout_s=request.lock_timeout_s)
     if request.is_workspace:
@@ -194,7 +193,6 @@ def _open_tree(session: Session) -> MergedTree | None:
 
 
 def _abandon(session: Session) -> None:
-    """Go, after a failed start."""
     if session.workspace is not None and session.workspace.opened.is_served:
         with suppress(Exception):
             session.workspace.opened.stop_serving()

@@ -153,7 +153,6 @@ def _ask_nursery(request: Request, said: int) -> dict[str, Any] | None:
 
 
 def _start(request: Request, said: int, program: Sequence[str]) -> dict[str, Any]:
-    """Start a session as a program of its own."""
     with _answering() as (ready, theirs):
         _spawn(replace(request, ready_fd=theirs.fileno(), said_fd=said), program)
         theirs.close()

@@ -251,7 +251,6 @@ class StatCache:
 
 
 def _is_below_any(path: bytes, gone: set[bytes]) -> bool:
-    """Whether a path is one of those, or below one."""
     here = path
     while here and here not in gone:
         here = here.rpartition(b"/")[0]

@@ -364,7 +364,6 @@ class UpperWatch:
 
 
 def _is_single(fd: int) -> bool:
-    """Whether an open file is a regular one with no more than one name."""
     found = os.fstat(fd)
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 

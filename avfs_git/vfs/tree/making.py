@@ -104,7 +104,6 @@ class Making:
         mode: int | None,
         owner: Owner | None,
     ) -> Node:
-        """Make an entry by a call that is given a directory and a name."""
         with self._lock:
             directory = self._prepare_new(parent, name)
             try:
@@ -147,7 +146,6 @@ class Making:
             return node
 
     def _make_unnamed(self, parent: Node, node: Node, mode: int | None, masked: int, owner: Owner | None) -> None:
-        """Make the file of a node that has a name in `work` only."""
         data = Descriptor(open_at(self._upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
         data.writable = True
         uid, gid = owner or (-1, -1)

@@ -152,7 +152,6 @@ def _remove_deep(directory: int, name: bytes) -> None:
 
 
 def _list(directory: int) -> list[tuple[bytes, bool]]:
-    """List a directory: names, and whether they are directories."""
     listing = open_at(directory, b".", OPEN_LIST)
     try:
         with os.scandir(listing) as entries:

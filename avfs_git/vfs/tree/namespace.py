@@ -70,7 +70,6 @@ class Namespace:
             self._changes.of_name(parent, name, deep=node.is_dir)
 
     def _remove_name(self, parent: Node, name: bytes, node: Node, *, deep: bool = False) -> None:
-        """Remove a name on disk and from the nodes."""
         hides = self._nodes.lower_child(parent, name) is not None
         self._turn_away(parent, name, node)
         self._pins.begin(node)

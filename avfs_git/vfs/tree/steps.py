@@ -147,7 +147,6 @@ class UpperSteps:
             self._copy_up(child, with_data=with_data or child is not node)
 
     def _copy_up(self, node: Node, *, with_data: bool = True) -> None:
-        """Copy a node up into a directory that is in the upper layer."""
         parent, entry = node.parent, node.lower
         assert parent is not None  # noqa: S101 - the root is always up
         assert entry is not None  # noqa: S101 - an entry that is not in the upper layer is in the lower one

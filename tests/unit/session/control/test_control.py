@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import typing
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -36,6 +35,7 @@ from avfs_git.session.control.operations import TABLE, Content
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover
 from tests.support.capabilities import NOBODY
+from tests.support.waiting import wait_for
 
 SESSION = "0123abcd"
 
@@ -369,9 +369,7 @@ def test_descriptors_that_nobody_asked_for_are_closed(live: Served) -> None:
                 [line], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [null.fileno()] * count).tobytes())]
             )
             assert line_of(connection)["ok"] is not ends
-    live.ask("exists", path=TreePath(b"file"))
-    live.ask("exists", path=TreePath(b"file"))
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    wait_for(lambda: len(os.listdir("/proc/self/fd")) <= before + 1)
 
 
 def test_a_pipe_is_not_taken_for_a_file(live: Served) -> None:
@@ -397,8 +395,7 @@ def test_a_pipe_is_not_taken_for_a_file(live: Served) -> None:
 
 def await_turn_taken(live: Served) -> None:
     """Wait until a request is being carried out."""
-    while live.server._running is None:
-        time.sleep(0.001)
+    wait_for(lambda: live.server._running is not None)
 
 
 def test_whoever_waits_too_long_is_told_so(live: Served) -> None:
@@ -420,8 +417,7 @@ def test_what_a_client_asked_for_that_is_gone_is_not_begun(live: Served) -> None
         await_turn_taken(live)
         with live.connect() as second:
             second.sendall(request("remove", path=FILE, recursive=False, missing_ok=False, expect=None))
-            while not live.server._waiting:
-                time.sleep(0.001)
+            wait_for(lambda: live.server._waiting)
     assert live.ask("exists", path=TreePath(b"file")) is True
 
 
@@ -658,8 +654,7 @@ def test_what_waits_when_the_session_ends_is_not_begun(tmp_path: Path) -> None:
         askers = [threading.Thread(target=ask) for _ in range(3)]
         for asker in askers:
             asker.start()
-        while len(live.server._waiting) < 2:
-            time.sleep(0.001)
+        wait_for(lambda: len(live.server._waiting) >= 2)
         threading.Timer(0.05, may_go.set).start()
     holder.join()
     for asker in askers:
