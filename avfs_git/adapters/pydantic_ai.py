@@ -1,0 +1,169 @@
+"""A fork as a workspace of pydantic-ai: its live tree, for an agent's commands and files.
+
+Decided here: when the fork is mounted, and what is saved. The first operation mounts the fork, at its place in the home, unless
+it is mounted; the mount stays for other processes that attach by `ref`, until `ForkBackend.stop` or `avfs stop`. A command runs
+in the live tree as any program of the user does: the vault's policy is not asked. Its changes are a checkpoint when it ends, and
+so is what was written to files before. One event loop uses a backend; several backends may share a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic_ai.workspaces import (
+    CommandResult,
+    FileEntry,
+    LocalWorkspaceBackend,
+    SupportsCommands,
+    SupportsFilesystem,
+    SupportsRealpath,
+    WorkspaceBackend,
+    WorkspaceRef,
+    WorkspaceUnavailableError,
+)
+
+from avfs_git.cli.environment import open_home
+from avfs_git.errors import AvfsError, InvalidInput, quote
+from avfs_git.sdk import Home, Workspace
+
+PROVIDER = "avfs"
+
+
+class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
+    """The live tree of a fork."""
+
+    def __init__(
+        self,
+        vault: str | None = None,
+        fork: str | None = None,
+        *,
+        home: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        checkpoints: bool = True,
+    ) -> None:
+        """Use a fork; the first operation mounts it.
+
+        Args:
+            vault: The vault's name; the home's current vault by default.
+            fork: The fork, which exists; the vault's default fork by default.
+            home: The directory of the vaults; that of the command line by default.
+            env: Variables for every command.
+            checkpoints: Save a checkpoint after each command that changed files.
+        """
+        self._home = Home(home) if home is not None else open_home()
+        self._named = vault, fork
+        self._env = dict(env or {})
+        self._checkpoints = checkpoints
+        self._workspace: Workspace | None = None
+        self._live: LocalWorkspaceBackend | None = None
+        self._starting = asyncio.Lock()
+
+    @classmethod
+    def attach(cls, ref: WorkspaceRef, *, home: Path | None = None, env: Mapping[str, str] | None = None) -> ForkBackend:
+        """Use the fork that a `ref` names.
+
+        Raises:
+            InvalidInput: If it is no `ref` of a fork.
+        """
+        vault, _, fork = ref.id.partition("@")
+        if ref.provider != PROVIDER or not fork:
+            raise InvalidInput(f"{quote(ref.id)} is no fork of a vault")
+        backend = cls(vault, fork, home=home, env=env)
+        backend._named = vault, fork
+        return backend
+
+    @property
+    def ref(self) -> WorkspaceRef | None:
+        """`VAULT@FORK`, known from the first operation on."""
+        work = self._workspace
+        return WorkspaceRef(provider=PROVIDER, id=f"{work.vault.name}@{work.fork}") if work is not None else None
+
+    async def stop(self) -> None:
+        """Save a last checkpoint and unmount the fork. The next operation mounts it again."""
+        work = self._workspace
+        if work is not None:
+            session = await asyncio.to_thread(work.vault.find_session, work.fork)
+            if session is not None:
+                await asyncio.to_thread(session.stop)
+
+    def close(self) -> None:
+        """Close the vault; the fork stays mounted. A second call does nothing."""
+        self._workspace = None
+        self._home.close()
+
+    async def _tree(self) -> LocalWorkspaceBackend:
+        """Find the live tree; mount it if it is not."""
+        async with self._starting:
+            try:
+                place = await asyncio.to_thread(self._mount)
+            except AvfsError as error:
+                raise WorkspaceUnavailableError(f"{error.code}: {error.message}") from error
+            if self._live is None or self._live.ref.id != str(place):
+                self._live = LocalWorkspaceBackend(place, env=self._env)
+            return self._live
+
+    def _mount(self) -> Path:
+        work = self._workspace or self._home.open_vault(self._named[0]).workspace(self._named[1])
+        session = work.vault.find_session(work.fork)
+        if session is None or session.info().readonly:
+            session = work.mount()
+        self._workspace = work
+        return session.path
+
+    async def working_dir(self) -> str:
+        """Say where commands start: the root of the live tree."""
+        return await (await self._tree()).working_dir()
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        shell: bool = False,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the protocol's
+    ) -> CommandResult:
+        """Run a command in the live tree, then save what has changed."""
+        tree = await self._tree()
+        try:
+            return await tree.run(command, shell=shell, env=env, timeout=timeout)
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._save, command))
+
+    def _save(self, command: str | Sequence[str]) -> None:
+        if self._checkpoints and self._workspace is not None and not self._workspace.status().clean:
+            text = command if isinstance(command, str) else " ".join(command)
+            self._workspace.checkpoint(description=f"run: {text.splitlines()[0][:60] if text.strip() else ''}")
+
+    async def read_bytes(self, path: str) -> bytes:
+        """Read a file."""
+        return await (await self._tree()).read_bytes(path)
+
+    async def write_bytes(self, path: str, data: bytes) -> None:
+        """Write a file, with missing directories."""
+        await (await self._tree()).write_bytes(path, data)
+
+    async def stat(self, path: str) -> FileEntry:
+        """Describe an entry."""
+        return await (await self._tree()).stat(path)
+
+    async def list_dir(self, path: str) -> list[FileEntry]:
+        """List a directory."""
+        return list(await (await self._tree()).list_dir(path))
+
+    async def make_dir(self, path: str) -> None:
+        """Make a directory, with missing parents."""
+        await (await self._tree()).make_dir(path)
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, or a directory with everything in it."""
+        await (await self._tree()).remove(path)
+
+    async def exists(self, path: str) -> bool:
+        """Whether a path exists."""
+        return await (await self._tree()).exists(path)
+
+    async def realpath(self, path: str) -> str:
+        """Resolve the links in a path."""
+        return await (await self._tree()).realpath(path)

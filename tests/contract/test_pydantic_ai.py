@@ -1,0 +1,100 @@
+"""A fork as a workspace of pydantic-ai: its own suite, and what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pydantic_ai.workspaces import WorkspaceBackend, WorkspaceRef
+from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
+
+from avfs_git import Home
+from avfs_git.adapters.pydantic_ai import ForkBackend
+
+pytestmark = [pytest.mark.needs("fuse", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Forks are for asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A home with a vault; what was mounted is unmounted at the end."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("shop")
+        vault.workspace().write_text("README", "hello\n")
+        home.use_vault("shop")
+    yield tmp_path / "home"
+    with Home(tmp_path / "home") as home:
+        for info in home.list_vaults():
+            vault = home.open_vault(info.name)
+            for session in vault.sessions():
+                found = vault.find_session(session.fork)
+                if found is not None:
+                    found.unmount(force=True)
+
+
+@pytest.fixture
+def make(place: Path) -> Iterator[Callable[..., ForkBackend]]:
+    """Make backends, which the end closes."""
+    made: list[ForkBackend] = []
+
+    def make(*named: str, ref: WorkspaceRef | None = None) -> ForkBackend:
+        made.append(ForkBackend.attach(ref, home=place) if ref is not None else ForkBackend(*named, home=place))
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+class TestSuite(WorkspaceBackendSuite):
+    """What pydantic-ai asks of every workspace."""
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.fixture
+    def backend(self, make: Callable[..., ForkBackend]) -> WorkspaceBackend:
+        return make()
+
+    @pytest.fixture
+    def fresh_backend(self, make: Callable[..., ForkBackend]) -> Callable[[], WorkspaceBackend]:
+        return lambda: make("shop", "main")
+
+    @pytest.fixture
+    def destructive_backend(self) -> None:
+        return None
+
+    @pytest.fixture
+    def attach_backend(self, make: Callable[..., ForkBackend]) -> Callable[[WorkspaceRef], WorkspaceBackend]:
+        return lambda ref: make(ref=ref)
+
+    @pytest.fixture
+    def destroy_environment(self) -> Callable[[WorkspaceBackend], Awaitable[None]] | None:
+        return None
+
+    @pytest.fixture
+    def has_real_posix_shell(self) -> bool:
+        return True
+
+
+@pytest.mark.anyio
+async def test_each_command_that_changes_files_is_a_checkpoint(place: Path, make: Callable[..., ForkBackend]) -> None:
+    """What was written before belongs to it; a command that only reads saves nothing."""
+    backend = make("shop", "main")
+    root = await backend.working_dir()
+    await backend.write_bytes(f"{root}/by-file", b"1")
+    await backend.run("echo 2 > by-command", shell=True)
+    await backend.run(["cat", "README"])
+    await backend.stop()
+
+    with Home(place) as home:
+        work = home.open_vault("shop").workspace()
+        messages = [entry.message for entry in work.list_checkpoints()]
+        assert [message for message in messages if message.startswith("run: ")] == ["run: echo 2 > by-command"]
+        assert (work.read("by-file"), work.read("by-command")) == (b"1", b"2\n")
+        assert work.status().clean
