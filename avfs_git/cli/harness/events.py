@@ -145,4 +145,4 @@ def _find_subject(given: Mapping[str, object], command: str | tuple[str, ...]) -
     if isinstance(path, str) and path:
         return Path(path).name
     words = command.split() if isinstance(command, str) else command
-    return next((Path(word).name for word in words if "=" not in word), "")[:60]
+    return next((Path(word.rstrip(";&|")).name for word in words if "=" not in word), "")[:60]
