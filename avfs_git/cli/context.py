@@ -339,13 +339,9 @@ class State:
         leading slash, to the root of the workspace.
 
         Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute, or that begins with `.`,
-        `..` or `~` where nothing is relative to the working directory, is refused if this machine has something there, outside
-        of a mount. Any other name means the vault and is remarked if the working directory has it, too.
-
-        Args:
-            text: What was typed.
-            command: The command for which it was typed, for messages.
-            refuses_names: Refuse names that this machine has as well.
+        `..` or `~` where nothing is relative to the working directory, is refused if this machine has something there, outside of
+        a mount. Any other name means the vault and is remarked if the working directory has it, too. `command` is named in
+        messages. `refuses_names` refuses names that this machine has as well.
 
         Raises:
             InvalidInput: If it is refused, or is no path.

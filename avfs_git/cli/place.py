@@ -34,10 +34,7 @@ class Place(NamedTuple):
 def find_place(home: Path, command: Place | None, directory: Path | None = None) -> Place | None:
     """Find what a directory shows; None if it shows nothing of any vault.
 
-    Args:
-        home: The home whose vaults may have forks of the directory.
-        command: The root of the tree of the command that this process belongs to, if it does: not everywhere it is a mount.
-        directory: Which; the current one if not given.
+    `command` is the root of the tree of the command that this process belongs to: not everywhere is it a mount.
 
     Raises:
         DirectoryGone: If the current directory was removed, or is in a mount that has ended: what it showed is not known.

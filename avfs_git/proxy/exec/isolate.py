@@ -109,16 +109,7 @@ class Sandbox:
     ) -> None:
         """Wrap a command.
 
-        Args:
-            argv: The program and its arguments.
-            root: The workspace, as the command sees it.
-            cwd: Its directory.
-            vault: The vault.
-            worktree: The git directory of the workspace.
-            home: The home directory of the user.
-            hide: Directories that stay hidden inside a shown directory.
-            network: Leave it the network.
-            show: Further places to show, read-only.
+        `hide` are directories that stay hidden inside a shown one; `show` are further places to show, read-only.
 
         Raises:
             IsolationUnavailable: If bubblewrap is not installed.

@@ -130,23 +130,10 @@ def run_command(
 ) -> Generator[Output, None, Finished]:
     """Run a command; yields what it writes as it comes, and returns how it ended.
 
-    Args:
-        runner: Where it runs.
-        argv: The program and its arguments.
-        cwd: Its directory.
-        root: The directory that this has to be in.
-        env: What is added to its environment.
-        keep: The variables of this process that it gets.
-        umask: Its umask.
-        stdin: Its standard input.
-        more: Open files that it gets as descriptors 3 and up.
-        is_locked: It is not to take mounts away, though it is root.
-        is_sandboxed: It is bubblewrap, which starts the command with fewer rights: see `Runner.start`.
-        streams: What takes its standard output and error.
-        timeout_ms: How long it may last, in milliseconds; None for ever.
-        grace_ms: How long it has to end by itself when it is to end.
-        stop: Ends it before its time.
-        late: What to do when it reads a file; done at once where the system cannot tell.
+    `cwd` has to be in `root`. The command gets `env`, the variables of this process in `keep`, and `more` as descriptors 3 and
+    up. With `is_locked` it cannot take mounts away as root; `is_sandboxed` says that it is bubblewrap (see `Runner.start`).
+    `timeout_ms` None is no limit; `grace_ms` is the time to end by itself. `late` is done at once where the system cannot tell
+    when its file is read.
     """
     pipes = [_make_pipe(), _make_pipe()]
     began = time.monotonic()

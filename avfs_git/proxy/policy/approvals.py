@@ -96,13 +96,7 @@ class Approvals:
     """The approvals of one vault."""
 
     def __init__(self, root: Path, seal: Seal, *, clock: Callable[[], int] = time.time_ns) -> None:
-        """Use those in a vault's `avfs` directory.
-
-        Args:
-            root: The directory; what is needed in it is made when it is.
-            seal: Seals the records.
-            clock: Gives the time in nanoseconds since the epoch.
-        """
+        """Use those in a vault's `avfs` directory."""
         self._root = root / "approvals"
         self._seal = seal
         self._clock = clock

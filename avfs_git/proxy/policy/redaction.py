@@ -71,10 +71,8 @@ class Redactor:
     def __init__(self, *, names: Iterable[str] = (), allowed: Iterable[str] = (), patterns: Iterable[str] = ()) -> None:
         """Add to the defaults.
 
-        Args:
-            names: Further patterns of names, as in file names.
-            allowed: Patterns of names that are no secrets, although another one matches.
-            patterns: Further regular expressions for secrets in texts.
+        `names` are further patterns, as in file names; `allowed` are patterns of names that are no secrets all the same;
+        `patterns` are further regular expressions for secrets in texts.
         """
         self._names = _joined((*SECRET_NAMES, *names))
         self._allowed = _joined(tuple(allowed))

@@ -59,13 +59,7 @@ def quoted(text: str) -> str:
 
 
 def finish(marked: str, text: str, *, splits: bool = False) -> Word:
-    """Make a word of what was put together.
-
-    Args:
-        marked: The word, with what is quoted in it marked.
-        text: As it is written.
-        splits: Whether an expansion in it is not quoted.
-    """
+    """Make a word of what was put together."""
     is_pattern = any(char in marked for char in "*?[")
     value = re.sub(r"^/\$\w+(?=[^/]*$)", UNKNOWN, marked).translate(_UNQUOTE)  # without a slash behind it, hardly a path
     if home := _HOME_VALUE.match(marked):  # bash expands it there, too

@@ -59,14 +59,9 @@ def capture_live(
 ) -> Captured:
     """Capture a tree that is served.
 
-    Args:
-        changes: Which paths change.
-        guard: Held, no program changes the tree.
-        cache: What the last capture found; None if that is not known.
-        make: Makes the capture of a round.
-        lasts: Whether to record it.
-        flush: Has pages written out that programs have mapped and changed; called once, right before the guard is taken for the
-            last round. What they change in mapped memory after that is in the next checkpoint.
+    With `guard` held, no program changes the tree. `make` makes the capture of a round; `lasts` says that the result is recorded.
+    `flush` writes out pages that programs have mapped and changed. It is called once, right before the last round: what programs
+    change in mapped memory after that is in the next checkpoint.
 
     Raises:
         FileChanging, LayerNotUnderstood, HostError: See `Capture.run`.

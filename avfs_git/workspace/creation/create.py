@@ -221,15 +221,9 @@ def capture_directory(
 ) -> Captured:
     """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
 
-    Its submodules are given repositories of their own, see `workspace.creation.submodules`.
-
-    Args:
-        vault: Where its history has been taken over to.
-        pack: What takes the objects.
-        source: The directory.
-        index: The tree whose paths are tracked, where no index says it; None where the directory has no history.
-        lookback: What is known of the directory from its last fork, and to be known of it at the next.
-        place: Where the vault will be, if it is being made.
+    Its submodules are given repositories of their own, see `workspace.creation.submodules`. `index` is the tree whose paths are
+    tracked, where no index says it. `lookback` is what is known of the directory from its last fork. `place` is where the vault
+    will be, if it is being made.
 
     Raises:
         FileChanging: If a file cannot be read without it changing.

@@ -40,15 +40,7 @@ class WithModules:
     """A clone's directory, with the repositories of its submodules in them."""
 
     def __init__(self, layer: Layer, source: Path, common: Path | None, layout: VaultLayout, place: Path) -> None:
-        """Read a clone.
-
-        Args:
-            layer: Its files.
-            source: Where they are.
-            common: Its repository; None if it has none.
-            layout: The vault that the fork is made in.
-            place: Where that vault is when the fork is used: a vault in the making has another name.
-        """
+        """Read a clone. `place` is where the vault is when the fork is used: a vault in the making has another name."""
         self._layer = layer
         self._source = source
         self._common = Path(os.path.realpath(common)) if common is not None else None

@@ -60,19 +60,6 @@ def clone_vault(
 ) -> Cloned:
     """Make a vault from another repository, which it knows as `origin`.
 
-    Args:
-        git_dir: Where.
-        url: The other repository.
-        branch: The branch that becomes the first fork; the remote's own if not given.
-        with_checkpoints: Also the labels that were pushed there.
-        with_sidecar: Also the ignored files that were pushed there; the remote is trusted with what they do.
-        with_git_dirs: Of those, also the directories with a `.git`.
-        lazy: Leave the contents of files there until they are needed, if the server can.
-        access: What of the user's own may be used.
-        progress: Told how far it is.
-        identity: The author of commits.
-        clock_ns: The time of them.
-
     Raises:
         VaultExists: If something is there.
         InvalidInput: If the address cannot be used.

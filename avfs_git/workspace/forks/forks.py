@@ -71,16 +71,8 @@ def create_fork(
 ) -> None:
     """Make a fork.
 
-    Args:
-        vault: Where.
-        name: Its name, a branch's.
-        open_workspace: Opens the workspace of the source.
-        source: The fork that it starts from; the vault's default one if not given.
-        at: A checkpoint to start from, instead of the present state of the source.
-        ephemeral: Whether it is made to be thrown away.
-        with_changes: Whether uncommitted work of the source comes along; it is checkpointed there first.
-        author: The author of its commits; the vault's author if not given.
-        save: Makes that checkpoint.
+    It starts from `source`, by default the vault's default fork: from its present state, or from the checkpoint `at`.
+    `with_changes` brings uncommitted work of the source along, which `save` checkpoints there first.
 
     Raises:
         ForkExists: If the name is taken.

@@ -73,13 +73,9 @@ class OpenWorkspace:
     ) -> None:
         """Open a workspace, making it on disk if its fork is there without one.
 
-        Args:
-            vault: Where it is.
-            fork: Its fork.
-            recover: Called with the workspace locked when a crash left an operation unfinished, and after another boot.
-            lock_timeout_s: How long to wait for other processes.
-            looks_on: Only read, while another process works on it: wait for no lock, and write nothing.
-            on_wait: Told when another process has to be waited for.
+        `recover` is called with the workspace locked when a crash left an operation unfinished, and after another boot.
+        `looks_on` only reads while another process works on it: it waits for no lock, and writes nothing. `on_wait` is told when
+        another process has to be waited for.
 
         Raises:
             ForkNotFound: If there is no such fork.
@@ -241,10 +237,8 @@ class OpenWorkspace:
     def locked(self, *, to_read: bool = False, is_patient: bool = True) -> Iterator[LockedWorkspace]:
         """Hold the workspace against other processes, with everything in memory up to date.
 
-        Args:
-            to_read: Whether nothing is going to be changed or recorded, so that it is allowed where nothing may be written.
-            is_patient: Whether another process is waited for, and not only for a moment: a reader can look on instead
-                (`looks_on`).
+        `to_read` says that nothing is going to be changed or recorded: allowed where nothing may be written. Without
+        `is_patient`, another process is waited for only for a moment: a reader can look on instead (`looks_on`).
 
         Raises:
             WorkspaceBusy: If another process holds it for too long.

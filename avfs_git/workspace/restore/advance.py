@@ -142,20 +142,9 @@ def advance(
 ) -> Advanced:
     """Move a fork and its files on.
 
-    Args:
-        locked: The workspace, with nothing uncommitted.
-        pack: Where the objects of the tree are; its end is written here.
-        tree: What git is to track.
-        make_head: Makes the commit that the branch moves to.
-        head: Where the branch points.
-        now: The trees of the workspace.
-        kind: The operation in the log.
-        description: Its text there.
-        came_from: The commit that holds these trees, where others have moved the branch away from it.
-        other: Whose new untracked files come along.
-        more: Facts to keep in the log.
-        keeps_head: Keep the present head reachable, because the new one does not lead to it.
-        ends_merge: The workspace is in the middle of a merge, which ends with this.
+    The pack holds the objects of `tree`, which git will track; it is finished here. `make_head` makes the commit that the branch
+    moves to. `came_from` holds the trees `now`, where others have moved the branch away from it. The new untracked files of
+    `other` come along. `keeps_head` keeps the present head reachable, because the new one does not lead to it.
 
     Raises:
         RefConflict: If the branch has moved meanwhile.

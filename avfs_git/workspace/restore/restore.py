@@ -378,12 +378,8 @@ def _plan_putting_back(
 ) -> list[Step]:
     """List the steps that lead from the present state to the one before an operation.
 
-    Args:
-        now: The present state.
-        source: Where its objects are, and those of the one before.
-        pending: The operation.
-        planned: All that the operation meant to change, as in `Left`, where programs worked meanwhile: what else
-            differs is theirs.
+    `planned` is all that the operation meant to change, as in `Left`, where programs worked meanwhile: what else differs is
+    theirs.
     """
     steps = plan_steps(now, LowerTree(source, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0))
     if planned is None:

@@ -70,14 +70,9 @@ class OpenVault:
     ) -> None:
         """Open a bare repository as a vault.
 
-        Args:
-            git_dir: The repository.
-            name: What to call it in messages; its path if not given.
-            identity: The author of commits, unless the vault's settings name one; a function is called with `git_dir` when the
-                first commit is made.
-            clock_ns: The time of commits and operations.
-            remote_environment: Where remotes find credentials, ssh and proxies.
-            is_trusted: Whether its owner was checked already.
+        `identity` is the author of commits, unless the vault's settings name one; a function is called with `git_dir` at the
+        first commit. `remote_environment` is where remotes find credentials, ssh and proxies. `is_trusted` says that its owner
+        was checked already.
 
         Raises:
             VaultUntrusted: If it belongs to another user than the one of this process.

@@ -219,11 +219,8 @@ class Findings(ABC):
     def target(self, word: Word, place: Place, *, may_be_unknown: bool = False, removes: bool = False) -> None:
         """Look at what is destroyed or overwritten: it lies outside until it is proven to lie inside.
 
-        Args:
-            word: The target.
-            place: The command.
-            may_be_unknown: Whether it is no harm where it is not known.
-            removes: Whether it is removed: then something below a directory that may be missing needs a question.
+        `may_be_unknown` says that an unknown target is no harm. With `removes`, a target below a directory that may be missing
+        needs a question.
         """
         if not word.value:
             return

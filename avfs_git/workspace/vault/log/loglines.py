@@ -78,10 +78,7 @@ class LogView:
     def __init__(self, path: Path, keys_of: Callable[[bytes], Iterable[str]], *, indexed_above: int) -> None:
         """Open a log, which need not exist.
 
-        Args:
-            path: The log; its index is beside it.
-            keys_of: Tells the keys of a line, given its text.
-            indexed_above: How many bytes a log has at least for its index to be read.
+        `keys_of` tells the keys of a line, given its text. A log of less than `indexed_above` bytes is read without its index.
         """
         self._path = path
         self._keys_of = keys_of
