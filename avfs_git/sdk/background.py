@@ -1,9 +1,9 @@
 """Maintenance in the background: starting it, and the process that does it.
 
-Decided here: when a process starts, and as what. `Dispatch` asks after operations and when a vault is closed; asking costs
-microseconds, and starting a process about a millisecond, after the operation is acknowledged. No process waits for it. It has a
-lower priority and writes no messages: `avfs maintain --status` tells what it did. Such processes exclude each other by a lock
-(`workspace.upkeep.maintenance`). Where one cannot be started, a later operation tries again.
+Decided here: when a process starts, and as what. `Dispatch` asks before an operation, at most once a second, and when a vault is
+closed. Asking costs microseconds; starting a process costs about a millisecond, at most every 10 s. No process waits for it. It
+has a lower priority and writes no messages: `avfs maintain --status` tells what it did. Such processes exclude each other by a
+lock (`workspace.upkeep.maintenance`). Where one cannot be started, a later operation tries again.
 """
 
 from __future__ import annotations

@@ -259,6 +259,11 @@ def _collect(place: Place, keep_days: int | None = None, keep_operations: int | 
         vault.gc(grace_days=0, keep_days=keep_days, keep_operations=keep_operations)
 
 
+def _maintain(place: Place) -> None:
+    with place.open() as vault:
+        vault.maintain(every_step=True)
+
+
 def _mount(place: Place, backend: str = "auto") -> None:
     with place.open() as vault:
         vault.workspace(FORK).mount(place.tree, backend=backend)
@@ -391,6 +396,7 @@ OPERATIONS = {
         Operation("fetch", lambda place: place.open().fetch()),
         Operation("push", lambda place: place.open().push(["side"], with_checkpoints=True, with_sidecar=True), holds=_is_pushed),
         Operation("gc", partial(_collect, keep_days=0, keep_operations=1), _with_garbage),
+        Operation("maintain", _maintain, _with_garbage),
         Operation("exec", _exec, has_steps=True),
         Operation("mount", _mount),
         Operation("mount-overlay", partial(_mount, backend="overlay")),
@@ -473,6 +479,7 @@ ACTORS = {
         Actor("stop", _stop),
         Actor("push-out", lambda place: place.open().push([place.fork]), is_neutral=True),
         Actor("gc", _collect, is_neutral=True),
+        Actor("maintain", _maintain, is_neutral=True),
         Actor("fetch", lambda place: place.open().fetch(), is_neutral=True),
         Actor("doctor", lambda place: place.open().doctor(repair=True), is_neutral=True),
         Actor("live", _use_live),
