@@ -412,3 +412,31 @@ def test_a_fork_that_was_shown_once_takes_pushes(tmp_path: Path, mount_dir: Path
         git("push", "-q", "origin", "--delete", "work", cwd=clone)
 
         assert not vault.has_fork("work")
+
+
+def test_update_of_a_branch_that_git_made_adds_one_commit_of_ours(tmp_path: Path) -> None:
+    """What recorded file calls, ignored files among them, is on no branch: it does not come into the history with an update."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write(".gitignore", b"*.log\n")
+        vault.workspace().checkpoint("one")
+        clone = tmp_path / "clone"
+        git("clone", "-q", str(vault.path), str(clone), cwd=tmp_path)
+        (clone / "theirs").write_bytes(b"1\n")
+        git("add", "theirs", cwd=clone)
+        git("commit", "-qm", "first push", cwd=clone)
+        git("push", "-q", "origin", "HEAD:topic", cwd=clone)
+    for name in ("x.log", "mine", "more"):
+        with Avfs(tmp_path / "home") as avfs:  # each records what was done at its end
+            avfs.open_vault("v").workspace("topic").write(name, b"1\n")
+    (clone / "theirs").write_bytes(b"2\n")
+    git("commit", "-qam", "second push", cwd=clone)
+    git("push", "-q", "origin", "HEAD:topic", cwd=clone)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.open_vault("v")
+        work = vault.workspace("topic")
+        assert [merge.outcome for merge in work.update()] == ["clean"]
+        subjects = git("log", "--format=%s", "--first-parent", "topic", cwd=vault.path).splitlines()
+        assert subjects[1:] == ["save before update", "first push", *subjects[3:]]
+        assert [work.read(name) for name in ("x.log", "mine", "more", "theirs")] == [b"1\n", b"1\n", b"1\n", b"2\n"]
+        check_vault(vault)

@@ -371,7 +371,24 @@ def _came_from(locked: LockedWorkspace) -> list[Oid]:
     if at is not None:
         return [at]
     cache = locked.opened.cache
-    return [oid for oid in (cache.commit if cache is not None else None, maybe_oid(locked.opened.state.base)) if oid is not None]
+    cached = _leave_recorded(locked, cache.commit) if cache is not None and cache.commit is not None else None
+    return [oid for oid in (cached, maybe_oid(locked.opened.state.base)) if oid is not None]
+
+
+def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
+    """Go back from commits that record changes of files, which are on no branch, to the commit that these began with."""
+    read, records = locked.vault.store.read_commit, locked.vault.oplog.read_fork(locked.fork)
+    states = {
+        state: state == record.after for record in records if record.kind == FILES for state in (record.before, record.after)
+    }
+    while oid.hex() in states:
+        commit = read(oid)
+        if not commit.parents:
+            return None
+        if not states[oid.hex()] and read(commit.parents[0]).tree != commit.tree:
+            break
+        oid = commit.parents[0]
+    return oid
 
 
 def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
