@@ -356,6 +356,34 @@ def test_undo_brings_back_a_fork_that_git_deleted(tmp_path: Path) -> None:
         assert not vault.has_fork("work")
 
 
+@pytest.mark.parametrize("meanwhile", ["repaired", "gc", "another"])
+def test_a_fork_that_git_deleted_comes_back_later(tmp_path: Path, meanwhile: str) -> None:
+    """The doctor, gc and a new fork of its name leave to undo all that the fork had, unsaved work and labels included."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        save(vault, "main", "a", b"1\n")
+        work = vault.fork("work", source="main")
+        work.write(".gitignore", b"*.o\n")
+        work.write("a.o", b"ignored\n")
+        work.checkpoint("one")
+        work.write("c", b"not committed\n")
+        refs = {ref: oid for ref, oid in vault._core.refs.list("refs/").items() if "/work" in ref}
+        git("branch", "-q", "-D", "work", cwd=vault.path)
+        if meanwhile == "repaired":
+            vault.doctor(repair=True)
+        elif meanwhile == "another":
+            vault.fork("work", source="main").write("other", b"")
+            vault.undo(fork="work")
+            vault.undo(fork="work")
+        vault.gc(grace_days=0)
+        assert vault.undo(fork="work").operation.description == "delete fork work with git"
+
+        work = vault.workspace("work")
+        assert (work.read("a.o"), work.read("c")) == (b"ignored\n", b"not committed\n")
+        assert {ref: oid for ref, oid in vault._core.refs.list("refs/").items() if "/work" in ref} == refs
+        check_vault(vault)
+
+
 @pytest.mark.needs("fuse")
 def test_a_fork_of_a_clone_follows_the_branch_it_was_made_from(tmp_path: Path, mount_dir: Path) -> None:
     """What is committed in the clone afterwards comes with an update, also where its branch is another one by then."""

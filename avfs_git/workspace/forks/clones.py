@@ -36,7 +36,7 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
-from avfs_git.workspace.forks.trash import clear_orphan
+from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
@@ -176,7 +176,8 @@ def _make_fork(
     reach("fork.settled")
     with vault.fork_locked(name):
         _check_free(vault, name)
-        clear_orphan(vault, name)  # of a fork whose branch was deleted by hand
+        note_deletion(vault, name)  # else only the trash would know of the older fork
+        clear_orphan(vault, name)
         changes: list[RefChange] = []
         if sidecar is not None:
             left_over = vault.refs.read(SIDECARS + name)

@@ -36,7 +36,7 @@ from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import find_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
-from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash
+from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
@@ -141,6 +141,7 @@ def _make_fork(
     reach("fork.settled")
     with vault.fork_locked(name):
         _check_free(vault, name)
+        note_deletion(vault, name)  # else only the trash would know of the older fork
         clear_orphan(vault, name)
         text = f"fork {name} from {parent or at}"
         _record_fork(vault, name, commit, sidecar, parent, text, ephemeral=ephemeral, author=author)

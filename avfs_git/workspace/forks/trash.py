@@ -18,12 +18,13 @@ from pathlib import Path
 
 from avfs_git.errors import ForkExists, LeftInForce, WorkspaceBusy, WorkspaceMounted
 from avfs_git.faults import reach
+from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used
 from avfs_git.paths import fork_dir_name, oid_of
 from avfs_git.workspace.vault.forkinfo import find_deleted
-from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceLayout, label_ref
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
@@ -64,7 +65,7 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
 
 
 def note_deletion(vault: OpenVault, fork: str) -> None:
-    """Record that git has deleted a fork's branch, and put its workspace away, so that undo brings both back.
+    """Record that git has deleted a fork's branch, and put away its workspace, labels and sidecars: undo brings all back.
 
     Both `undo` on this fork and `undo` on the default fork take it back, because git does not record where it ran.
     Does nothing where the branch is there, or where the log says why it is not. Called with the fork's name locked.
@@ -79,6 +80,7 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
     vault.oplog.append(record)
     reach("trash.noted")
     clear_orphan(vault, fork, record.more["trash"])  # if it is not put away, undo finds it in its place
+    vault.refs.update([RefChange(ref, oid_of(old), None) for ref, old, _ in record.moves[1:] if old is not None])
 
 
 def find_deletion(vault: OpenVault, fork: str) -> OpRecord | None:
@@ -86,7 +88,10 @@ def find_deletion(vault: OpenVault, fork: str) -> OpRecord | None:
     last = find_deleted(vault, fork)
     if last is None:
         return None
+    left = {SIDECARS + fork: vault.refs.read(SIDECARS + fork)}
+    left |= {label_ref(fork, label): oid for label, oid in vault.list_labels(fork).items()}
     moves: list[RefMoveRecord] = [(HEADS + fork, last.hex(), None)]
+    moves += [(ref, oid.hex(), None) for ref, oid in left.items() if oid is not None]
     more: dict[str, object] = {"trash": name_in_trash(vault, fork)}
     default = vault.default_fork()
     if default not in (None, fork):
