@@ -139,3 +139,16 @@ def test_a_vault_is_not_deleted_while_it_is_maintained(home: Path) -> None:
 
     assert points
     assert [path.name for path in (home / "vaults").iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["maintenance.json", "maintenance.lock", "kept-times", "oplog.index"])
+def test_a_pipe_in_place_of_a_file_holds_nothing_up(home: Path, name: str) -> None:
+    """Maintenance ends, and the refs are there."""
+    git_dir = home / "vaults" / "v.git"
+    refs = git(git_dir, "show-ref")
+    os.mkfifo(git_dir / "avfs" / name)
+    with Home(home) as opened:
+        opened.open_vault("v").maintain()
+
+        assert opened.open_vault("v").operations(limit=1)
+    assert git(git_dir, "show-ref") == refs

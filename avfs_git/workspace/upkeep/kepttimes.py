@@ -17,6 +17,9 @@ from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.workspace.vault.format import KEPT
 
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Without waiting where a pipe has the file's name."""
+
 
 class KeptTimes:
     """The file of one vault. Used by the process that has maintenance or the packs to itself."""
@@ -33,7 +36,7 @@ class KeptTimes:
         lines = [f"{name.removeprefix(KEPT)} {at_ns}\n" for name, at_ns in touched_ns.items() if name.startswith(KEPT)]
         if lines:
             with host_errors(f"write '{self._path}'"):
-                fd = open_file(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+                fd = open_file(self._path, _FLAGS)
                 try:
                     write_all(fd, "".join(lines).encode("ascii"))
                 finally:

@@ -83,7 +83,7 @@ def maintenance_held(layout: VaultLayout, *, wait_s: float = 0.0) -> Iterator[bo
         HostError: If the lock cannot be made.
     """
     with host_errors("lock maintenance"):
-        fd = open_file(layout.maintenance_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = open_file(layout.maintenance_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         deadline = time.monotonic() + wait_s
         while not (is_held := _try_lock(fd)) and time.monotonic() < deadline:

@@ -265,7 +265,7 @@ class _Index:
                 magic, inode, covered, count, last, checksum, crc = _HEAD.unpack(head[:-4])
                 if (
                     (magic, inode) == (_MAGIC, status.st_ino)
-                    and covered <= status.st_size
+                    and count * _ENTRY <= covered <= status.st_size  # each key stands in its line, and is longer there
                     and os.fstat(fd).st_size == _HEAD_SIZE + count * _ENTRY
                     and os.pread(log_fd, MARK_AT, last) == checksum
                     and os.pread(log_fd, 1, covered - 1) == b"\n"
