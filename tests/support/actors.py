@@ -18,6 +18,7 @@ from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
 from avfs_git.session.serve import start
+from tests.support.capabilities import has
 from tests.support.faults import make_source, make_vault, read_files
 from tests.support.servers import git, make_bare
 
@@ -95,7 +96,7 @@ class Operation:
         run: What it does.
         prepare: What is done in the scene before.
         fork: The fork that others act on.
-        live: Where the fork is mounted while it runs, and by which backend; None if it is not.
+        live: By which backend the fork is mounted while it runs; None if it is not mounted.
         holds: What is true when it said that it is done, if nobody undid it.
         has_steps: Whether it leaves files of its own that are neither the old nor the new ones when it does not come to its end.
     """
@@ -114,9 +115,11 @@ class Operation:
         return self.name.startswith(("undo", "redo", "delete", "end"))
 
     @property
-    def needs_root(self) -> bool:
-        """Whether only root can do it."""
-        return self.live == "overlay" or self.name.endswith("-overlay")
+    def is_possible(self) -> bool:
+        """Whether this user can do it on this machine."""
+        if self.live == "portable":
+            return has("libfuse")
+        return os.geteuid() == 0 or not (self.live == "overlay" or self.name.endswith("-overlay"))
 
 
 @dataclass(frozen=True)
@@ -406,7 +409,7 @@ OPERATIONS = {
         Operation("end", _end, live="fuse"),
         *(
             Operation(f"{name}-live" if backend == "fuse" else f"{name}-{backend}", run, before, live=backend, has_steps=steps)
-            for backend in ("fuse", "overlay")
+            for backend in ("fuse", "overlay", "portable")
             for name, run, before, steps in (
                 ("checkpoint", _checkpoint, _nothing, False),
                 ("restore", lambda place: _work(place).restore("one"), _nothing, False),

@@ -675,7 +675,7 @@ def run(
         ) as pool:
             one = only.partition("/")[0]
             names = [name for name in OPERATIONS if one not in OPERATIONS or name == one]
-            names = [name for name in names if os.geteuid() == 0 or not OPERATIONS[name].needs_root]
+            names = [name for name in names if OPERATIONS[name].is_possible]
             if operations is not None:
                 names = chance.sample(names, min(operations, len(names)))
             cells = [cell for found in pool.map(_list, names) for cell in found if re.search(only, cell.name)]
