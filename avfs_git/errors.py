@@ -533,10 +533,10 @@ class FileChanging(CheckpointError, code="checkpoint.file_changing", exit_code=3
 
 
 class LayerNotUnderstood(CheckpointError, code="checkpoint.layer_not_understood", exit_code=35):
-    """The upper layer holds an overlayfs mark that this program does not know."""
+    """The upper layer holds an overlayfs mark that this program does not know, or cannot read."""
 
-    def __init__(self, path: bytes, mark: str) -> None:
-        self._say(f"{quote(path)} carries the overlayfs mark {quote(mark)}, which avfs does not know", mark=mark)
+    def __init__(self, path: bytes, mark: str, why: str = "avfs does not know") -> None:
+        self._say(f"{quote(path)} carries the overlayfs mark {quote(mark)}, which {why}", mark=mark)
 
 
 class NothingToUndo(CheckpointError, code="undo.nothing", exit_code=36):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import AvfsError, FuseUnavailable, InvalidInput, MountBusy, WorkspaceMounted
+from avfs_git.errors import AvfsError, FuseUnavailable, InvalidInput, LayerNotUnderstood, MountBusy, WorkspaceMounted
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.model import Identity, SessionBackend, SessionState
@@ -25,6 +25,7 @@ from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount
 from tests.support.killed_session import work_through_deaths, work_through_kills
 from tests.support.shown import spell_for_users
+from tests.support.users import as_user, open_way
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("root", "fuse", "overlayfs", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
@@ -548,6 +549,31 @@ def test_base_directories_are_renamed(vault: Vault, work: Workspace, tree: Path)
         ["git", "ls-tree", "-r", "--name-only", "work"], cwd=vault.path, capture_output=True, check=True
     ).stdout
     assert names == b"deepest/beside\ndeepest/deep\nfile\n"
+
+
+def test_root_s_marks_are_for_root(vault: Vault, work: Workspace, tree: Path) -> None:
+    """Another user, who cannot see what was removed or moved, is told so, and reads what nothing was changed in."""
+    home = vault.path.parent.parent
+    open_way(home)
+    subprocess.run(["chmod", "-R", "a+rX", home], check=True)
+    os.chown(vault.path, 65534, 65534)  # else it is not trusted
+
+    def read() -> str:
+        with Avfs(home) as avfs, avfs.open_vault("v") as theirs:
+            said = [theirs.workspace("main").read("file").decode()]
+            try:
+                theirs.workspace("work").status()
+            except LayerNotUnderstood as error:
+                said += [error.message, error.hint or ""]
+        return "|".join(said)
+
+    assert as_user(65534, read) == "content\n"
+    with work.mount(tree, backend="overlay"):
+        os.rename(tree / "d", tree / "e")
+    subprocess.run(["chmod", "-R", "a+rX", vault.path], check=True)
+    content, message, hint = as_user(65534, read).split("|")
+    assert (content, message) == ("content\n", "'/' carries the overlayfs mark 'trusted.overlay.*', which only root can read")
+    assert "as root" in hint
 
 
 def test_base_directories_of_other_layers_are_not_renamed(work: Workspace, tree: Path) -> None:

@@ -108,9 +108,8 @@ class Layers:
             return NoUpper(self.vault.git_dir)
         self._spelling = marks, follows = self._read_spelling()
         if marks.is_trusted and not follows and self._read_base() is None and not self._is_empty():
-            what = "trusted.overlay.*, which this user cannot read,"
-            refused = LayerNotUnderstood(b"/", what)
-            refused.hint = "Run this as root, who made the upper layer of the workspace."
+            refused = LayerNotUnderstood(b"/", "trusted.overlay.*", "only root can read")
+            refused.hint = "Run this as root, which made the uncommitted changes of this fork."
             raise refused
         return UpperLayer(self._layout.upper, self._layout.work, marks, follows_redirects=follows)
 
