@@ -58,6 +58,7 @@ def _find_mount(here: Path) -> Iterator[Place]:
             return
     except OSError:  # its server is gone
         pass
+    from avfs_git.host.mounts.mounts import find_cover  # noqa: PLC0415 - only where something is mounted
     from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
     from avfs_git.session.life.mountsource import fork_of_source, vault_of_source  # noqa: PLC0415 - the same
     from avfs_git.session.life.stop import find_mount_around  # noqa: PLC0415 - the same
@@ -67,7 +68,7 @@ def _find_mount(here: Path) -> Iterator[Place]:
     except OSError:  # there is no table of mounts here
         return
     vault = vault_of_source(mounted.source) if mounted is not None else None
-    if mounted is None or vault is None:
+    if mounted is None or vault is None or find_cover(mounted) is not None:  # what stands over it is in no fork
         return
     fork, parts = fork_of_source(mounted.source), here.relative_to(mounted.directory).parts
     used = 0

@@ -32,6 +32,7 @@ from avfs_git.gitstore.config import trust
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder, directory_held
+from avfs_git.host.mounts.mounts import find_cover
 from avfs_git.host.processes.seal import Seal
 from avfs_git.lazy import LazyModule
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
@@ -494,7 +495,9 @@ class Home:
         shown = self.session_at(top)
         if shown is None:
             return None
-        if shown.path != top and (top / ".git").exists():
+        mounted = shown._found.find_mount()  # noqa: SLF001 - the two are one interface
+        is_hidden = mounted is not None and find_cover(mounted) is not None
+        if is_hidden or (shown.path != top and (top / ".git").exists()):
             shown.vault.close()
             return None
         info = shown.info()

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Session, Vault, Workspace
+from avfs_git.cli.place import find_place
 from avfs_git.errors import (
     AvfsError,
     LayerNotUnderstood,
@@ -458,6 +459,25 @@ def test_mount_above_it_stays(vault: Vault, work: Workspace, tree: Path) -> None
 
     nothing_is_left(vault, tree / "m")
     assert work.read("b") == b"two\n"
+
+
+@pytest.mark.needs("root")
+def test_directory_of_a_mount_over_it_is_in_no_fork(vault: Vault, work: Workspace, tree: Path, home: Path) -> None:
+    """A command there means no file of the hidden fork, and a fork of the directory has what is seen there."""
+    session = work.mount(tree)
+    assert mount_file_system("another's", tree, "tmpfs")
+    try:
+        (tree / "seen").write_bytes(b"\n")
+        assert find_place(home, None, tree) is None
+        with Avfs(home, identity=ADA) as avfs, avfs.fork_directory(tree, tree.with_name("other"), branch="other") as made:
+            assert made.vault.name != vault.name
+            assert sorted(path.name for path in made.path.iterdir() if path.name != ".git") == ["seen"]
+    finally:
+        assert unmount_file_system(tree)
+    place = find_place(home, None, tree)
+    assert place is not None
+    assert place.fork == "work"
+    session.unmount()
 
 
 @pytest.mark.needs("root")
