@@ -96,23 +96,27 @@ def create_fork(
                 with_changes=with_changes,
                 author=author,
             )
-        except RefConflict as error:
-            other = _find_in_the_way(vault, name)
-            if other is None:
-                raise
-            reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"
-            raise InvalidName("fork", name, reason) from error
+        except RefConflict:
+            _check_free(vault, name)  # another process was faster
+            raise
 
 
 def _check_free(vault: OpenVault, name: str) -> None:
+    """Refuse a name that a branch cannot get, before anything is saved."""
     if vault.has_fork(name):
         raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
+    other = _find_in_the_way(vault, name)
+    if other is not None:
+        reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"
+        raise InvalidName("fork", name, reason)
 
 
 def _find_in_the_way(vault: OpenVault, name: str) -> str | None:
     """Find a fork whose name is below a name, or above it."""
-    heads = vault.list_heads()
-    return next((other for other in heads if other.startswith(f"{name}/") or name.startswith(f"{other}/")), None)
+    parts = name.split("/")
+    above = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    below = (ref.removeprefix(HEADS) for ref in vault.refs.list(f"{HEADS}{name}/"))
+    return next((other for other in above if vault.has_fork(other)), None) or next(below, None)
 
 
 def _make_fork(

@@ -12,6 +12,7 @@ from avfs_git.errors import (
     AvfsError,
     CheckpointNotFound,
     CommitConflicts,
+    InvalidName,
     MergeInProgress,
     NotFastForward,
     PathNotFound,
@@ -63,6 +64,8 @@ REFUSED: dict[str, tuple[type[AvfsError], Callable[[Workspace], object]]] = {
     "rebase in conflict": (CommitConflicts, lambda side: side.rebase("main")),
     "fast-forward": (NotFastForward, lambda side: side.merge("main", mode="ff_only")),
     "merge of what has no common past": (UnrelatedHistories, lambda side: side.merge(unrelated(side))),
+    "fork below a fork": (InvalidName, lambda side: side.vault.fork("main/more", source="side")),
+    "fork above a fork": (InvalidName, lambda side: side.vault.fork("deep", source="side")),
     "merge of several, one of which is not there": (CheckpointNotFound, lambda side: side.merge_many(["main", "nowhere"])),
 }
 
@@ -71,6 +74,7 @@ REFUSED: dict[str, tuple[type[AvfsError], Callable[[Workspace], object]]] = {
 def test_what_is_refused_saves_nothing(refused: str, vault: Vault, side: Workspace) -> None:
     """The branch is where it was, and what was uncommitted is so."""
     error, act = REFUSED[refused]
+    vault.fork("deep/inside", source="main")
     head, before = git(vault.path, "rev-parse", "side"), side.status().changed_files
     with pytest.raises(error):
         act(side)
