@@ -145,6 +145,7 @@ WARNINGS = {
     "fork.submodule": "A nested repository could not be copied; git does not work in it.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
     "run.in_use": "A fork that was to be deleted is kept: programs still use its mount.",
+    "exec.short_timeout": "`--timeout` without a unit is less than 1000: it is milliseconds.",
     "run.not_started": "The program could not be executed. The message says why.",
     "gc.busy": "Another process collects garbage or merges packs; nothing was done.",
     "gc.not_swept": "Some unreachable data was not removed. The message says why.",

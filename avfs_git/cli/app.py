@@ -90,7 +90,8 @@ def run(arguments: list[str]) -> int:
     if isinstance(error, MissingVerb) and not state.output.structured:
         state.output.note(error.help_text + "\n")
     state.output.failure(error, trace=trace)
-    return _finish(state, error.exit_code)
+    status = error.exit_code if isinstance(error, Interrupted | Terminated) else state.failure_status
+    return _finish(state, error.exit_code if status is None else status)
 
 
 def _is_directory_gone() -> bool:
@@ -149,8 +150,6 @@ def _usage_error(err: click.ClickException) -> BadUsage:
         message = f"there is no option {quote(err.option_name)}"
         if err.possibilities:
             hint = f"Did you mean `{min(err.possibilities)}`?"
-        elif ctx is not None and "words" in {param.name for param in ctx.command.params}:
-            hint = f"What a command is given stands behind `--`, as in `{ctx.command_path} -- ls -l`."
     message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)
 

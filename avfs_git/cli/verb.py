@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from avfs_git.cli.output.base import write_all
-from avfs_git.errors import BadUsage
+from avfs_git.errors import BadUsage, quote
+from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
     from avfs_git.cli.context import State
@@ -25,6 +26,10 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Looks = bool | Callable[[Mapping[str, Any]], bool]
 """Whether a verb changes nothing in a vault; or says it of its arguments."""
 Unrecorded = tuple[str, ...] | Literal["all"]
+
+_DURATION = compiled(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)?")
+_MOST_DIGITS = 12
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 AFTER_DASHES = "avfs.after_dashes"
 """Where a verb with `splits_at_dashes` finds the arguments behind `--`, in `ctx.meta`."""
@@ -102,19 +107,26 @@ class Verb(click.Command):
         looks: Looks = False,
         unrecorded: Unrecorded = (),
         splits_at_dashes: bool = False,
+        takes_program: bool = False,
+        failure_status: int | None = None,
         **settings: Any,
     ) -> None:
+        if takes_program:
+            settings["context_settings"] = {"allow_interspersed_args": False}
         super().__init__(add_help_option=False, **settings)
         self.kind = kind
         self.view = view
         self.looks = looks
         self.unrecorded = unrecorded
         self.splits_at_dashes = splits_at_dashes
+        self.takes_program = takes_program
+        self.failure_status = failure_status
         self.params.extend([*shared_options(hidden=True), help_option()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; the kind is known before anything can fail."""
         ctx.obj.output.begin(self.kind, self.view, {})
+        ctx.obj.failure_status = self.failure_status
         if self.splits_at_dashes and "--" in args:
             at = args.index("--")
             ctx.meta[AFTER_DASHES] = args[at + 1 :]
@@ -154,7 +166,14 @@ class Verb(click.Command):
 
 
 def verb(
-    words: str, *, view: str, looks: Looks = False, unrecorded: Unrecorded = (), splits_at_dashes: bool = False
+    words: str,
+    *,
+    view: str,
+    looks: Looks = False,
+    unrecorded: Unrecorded = (),
+    splits_at_dashes: bool = False,
+    takes_program: bool = False,
+    failure_status: int | None = None,
 ) -> Callable[[Callable[..., object]], Verb]:
     """Make a function a verb: `words` is what people type, and gives the result's kind.
 
@@ -165,6 +184,8 @@ def verb(
             the environment contradict each other.
         unrecorded: Parameters that the request does not repeat.
         splits_at_dashes: Keep what stands behind `--` apart from the other arguments.
+        takes_program: The first operand is a program: all that follows, options and `--` included, are its arguments.
+        failure_status: The exit status where avfs itself fails, also at the command line; default: that of the error.
     """
 
     def decorate(function: Callable[..., object]) -> Verb:
@@ -176,6 +197,8 @@ def verb(
             looks=looks,
             unrecorded=unrecorded,
             splits_at_dashes=splits_at_dashes,
+            takes_program=takes_program,
+            failure_status=failure_status,
         )
         return command(click.pass_obj(function))
 
@@ -191,6 +214,18 @@ def read_host_path(text: str) -> Path:
     if not text or "\0" in text:
         raise BadUsage("a path of the machine may not be empty or hold a NUL byte")
     return Path(text)
+
+
+def read_duration(text: str) -> int:
+    """Read a time as milliseconds: a whole number of them, or a number with `ms`, `s`, `m` or `h`.
+
+    Raises:
+        BadUsage: If it is nothing of the kind.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or (match[2] is None and "." in match[1]) or len(match[1]) > _MOST_DIGITS:
+        raise BadUsage(f"{quote(text)} is not a time", hint="Write it as 90s, 5m or 2h; a number alone means milliseconds.")
+    return round(float(match[1]) * _UNITS_MS[match[2] or "ms"])
 
 
 def read_tree_path(text: str | bytes) -> TreePath:

@@ -207,8 +207,6 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         ),
         ("merge --squash --no-ff a", "--squash and --no-ff contradict each other", "Give one of them."),
         ("resolve a --theirs --ours", "--theirs and --ours contradict each other", "Give one of them."),
-        ("exec ls -l", "there is no option '-l'", "What a command is given stands behind `--`, as in `avfs exec -- ls -l`."),
-        ("exec --timeout 1s ls", "invalid value for '--timeout': '1s' is not a whole number", "See `avfs exec --help`."),
         ("fork --branch", "option '--branch' requires an argument", None),
         ("cat a --version 1 --at b", "--version and --at exclude each other", None),
         ("vault config --unset", "--unset takes a KEY and no VALUE", None),

@@ -123,7 +123,6 @@ WAYS_OUT = [
     ("diff nosuch", "write it behind `--`"),
     ("push origin", "`--remote origin`"),
     ("checkout task", "`--fork NAME`"),
-    ("exec ls -l", "stands behind `--`"),
     ("fork delete main", "or another fork"),
     ("undo 3", "`avfs undo --help`"),
 ]

@@ -547,7 +547,7 @@ SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy
         (["--", "true"], 0),
         (["--", "false"], 1),
         (["-c", "kill -9 $$"], 137),
-        (["--timeout", "200", "--", "sleep", SLEEP], 124),
+        (["--timeout", "200ms", "--", "sleep", SLEEP], 124),
         (["--", "no-such-program-here"], 127),
         (["--", "./file"], 126),
         (["--cwd", "/nowhere", "--", "true"], 125),
@@ -555,8 +555,11 @@ SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy
         (["-n", "--", "rm", "-rf", "."], 0),
         (["-c", "printf '\\377'; printf '\\n' > \"$(printf 'a\\377\\nb')\""], 0),
         (["--backend", "checkout", "--max-output", "10", "-c", "seq 100; seq 100 >&2"], 0),
-        ([], 2),
-        (["--no-such-option"], 2),
+        ([], 125),
+        (["--no-such-option"], 125),
+        (["--timeout", "soon", "true"], 125),
+        (["sh", "-c", "exit 7"], 7),
+        (["--json", "git", "log", "--no-such-option", "--", "file"], 128),
         (["--fork", "nowhere", "--", "true"], 125),
     ],
 )
@@ -569,6 +572,33 @@ def test_every_outcome_is_one_document(vault: Vault, cli: Cli, arguments: list[s
     assert ran.status == status
     assert (ran.stderr, ran.stdout.count(b"\n")) == ("", 1)
     assert document["success"] == (status == 0)
+
+
+def test_all_behind_the_program_is_the_programs(vault: Vault, cli: Cli) -> None:
+    """Options end at the first operand: options and `--` behind it reach the program as they are."""
+    assert cli("exec", "printf", "%s\n", "--json", "-n", "--", "--fork", "x").ok().stdout == b"--json\n-n\n--\n--fork\nx\n"
+    assert cli("exec", "--", "printf", "%s\n", "--", "a").ok().stdout == b"--\na\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("1500", 1500), ("90s", 90_000), ("5m", 300_000), ("2h", 7_200_000), ("1.5s", 1500), ("2000ms", 2000)],
+)
+def test_a_time_limit_has_a_unit(vault: Vault, cli: Cli, text: str, milliseconds: int) -> None:
+    """A number alone is milliseconds, as ever."""
+    ran = cli("exec", "--json", "-n", "--timeout", text, "true").ok()
+
+    assert ran.document["request"]["timeout"] == {"millis": milliseconds}
+    assert ran.document["warnings"] == []
+
+
+def test_a_short_time_limit_without_a_unit_is_remarked(vault: Vault, cli: Cli) -> None:
+    """Of many programs, `--timeout 60` is a minute."""
+    warned = cli("exec", "--json", "-n", "--timeout", "60", "true").ok().document["warnings"]
+    assert [(warning["code"], "`60s` is 60 seconds" in warning["message"]) for warning in warned] == [
+        ("exec.short_timeout", True)
+    ]
+    assert cli("exec", "--json", "-n", "--timeout", "60ms", "true").ok().document["warnings"] == []
 
 
 @pytest.mark.parametrize("arguments", [["-c", "cat /etc/shadow"], ["--", "curl", "https://example.org"]])

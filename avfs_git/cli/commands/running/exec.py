@@ -14,8 +14,8 @@ import click
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_home
 from avfs_git.cli.output.base import OutputClosed, write_all
-from avfs_git.cli.verb import AFTER_DASHES, HOST_PATH, TREE_PATH, is_dry_run, verb
-from avfs_git.errors import AvfsError, BadUsage, HostError
+from avfs_git.cli.verb import HOST_PATH, TREE_PATH, is_dry_run, read_duration, verb
+from avfs_git.errors import BadUsage, HostError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NOT_RUN = 125
 """What it ends with if avfs fails; every other status is the command's own."""
+_SHORT_MS = 1000
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -43,17 +44,27 @@ def parse_variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-@verb("proxy exec", looks=is_dry_run, view="commands", unrecorded="all", splits_at_dashes=True)
-@click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
+def _read_timeout(ctx: click.Context, param: click.Parameter, text: str) -> int:  # noqa: ARG001 - click's signature
+    """Read a time limit; say that a short one without a unit is milliseconds: `--timeout 60` of other programs is a minute."""
+    value = read_duration(text)
+    if text.isdigit() and 0 < value < _SHORT_MS:
+        from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+
+        ctx.obj.output.warn([Warning("exec.short_timeout", f"the time limit is {value} ms: `{value}s` is {value} seconds")])
+    return value
+
+
+@verb("proxy exec", looks=is_dry_run, view="commands", unrecorded="all", takes_program=True, failure_status=NOT_RUN)
+@click.argument("words", nargs=-1, metavar="[PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Run a text with bash instead of a program.")
 @click.option(
     "--timeout",
     "timeout_ms",
-    type=click.IntRange(min=0),
-    default=300_000,
+    default="5m",
     show_default=True,
-    metavar="MS",
-    help="Time limit in milliseconds for the command and its processes; 0 for none.",
+    metavar="TIME",
+    callback=_read_timeout,
+    help="Time limit for the command and its processes, as 90s, 5m or 2h; a number alone is milliseconds; 0 for none.",
 )
 @click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
 @click.option(
@@ -130,62 +141,59 @@ def command(
 ) -> ExecResult | ExecPlan | None:
     """Run a command in the workspace, and commit what it changed
 
+    Options of avfs stand before PROGRAM; all that follows it is passed on.
+
     The policy decides whether the command runs; see `avfs policy`. When the command ends, avfs kills the processes that it
     left. The exit status is that of the command; 124 if it timed out, 126 or 127 if it cannot be executed, 128+N if signal N
     killed it, 125 if avfs failed.
     """
-    argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
-    if (shell is None) == (not argv):
-        raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    if (shell is None) == (not words):
+        raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")
     if readonly and writable:
         raise BadUsage("--readonly and --writable exclude each other")
-    try:
-        with (
-            nullcontext() if dry_run else _starting_early(),
-            state.open_workspace() as workspace,
-            _opened(stdin) as reading,
-        ):
-            options: ExecOptions = {
-                "shell": shell,
-                "cwd": state.tree_directory() if cwd is None else cwd,
-                "env": dict(parse_variable(text) for text in environment if "=" in text),
-                "let_in": tuple(text for text in environment if "=" not in text),
-                "stdin": reading,
-                "timeout_ms": timeout_ms or None,
-                "readonly": readonly,
-                "writable": writable,
-                "checkpoint": not no_checkpoint,
-                "commit": not no_commit,
-                "message": message,
-                "max_output": max_output,
-                "max_output_file": max_output_file,
-                "backend": backend,
-                "root": at.absolute() if at is not None else None,
-                "approve": approve,
-                "isolate": isolate,
-                "network": network,
-            }
-            plan = workspace.exec_plan(*argv, **options)
-            state.output.amend(
-                cwd=plan.cwd,
-                readonly=readonly,
-                keep_mount=False,
-                mountpoint=plan.mountpoint,
-                checkpoint_mode="never" if no_checkpoint else "auto",
-                command=plan.command,
-                command_mode=plan.command_mode,
-                timeout={"millis": timeout_ms} if timeout_ms else "none",
-                isolate=isolate,
-                dry_run=dry_run,
-            )
-            if dry_run:
-                return plan
-            with workspace.exec_stream(*argv, **options) as running, _forwarding(running):
-                _pass_on(state, running, stream=stream)
-                result = running.result
-    except AvfsError as error:
-        state.output.failure(error)
-        raise click.exceptions.Exit(NOT_RUN) from error
+    with (
+        nullcontext() if dry_run else _starting_early(),
+        state.open_workspace() as workspace,
+        _opened(stdin) as reading,
+    ):
+        options: ExecOptions = {
+            "shell": shell,
+            "cwd": state.tree_directory() if cwd is None else cwd,
+            "env": dict(parse_variable(text) for text in environment if "=" in text),
+            "let_in": tuple(text for text in environment if "=" not in text),
+            "stdin": reading,
+            "timeout_ms": timeout_ms or None,
+            "readonly": readonly,
+            "writable": writable,
+            "checkpoint": not no_checkpoint,
+            "commit": not no_commit,
+            "message": message,
+            "max_output": max_output,
+            "max_output_file": max_output_file,
+            "backend": backend,
+            "root": at.absolute() if at is not None else None,
+            "approve": approve,
+            "isolate": isolate,
+            "network": network,
+        }
+        plan = workspace.exec_plan(*words, **options)
+        state.output.amend(
+            cwd=plan.cwd,
+            readonly=readonly,
+            keep_mount=False,
+            mountpoint=plan.mountpoint,
+            checkpoint_mode="never" if no_checkpoint else "auto",
+            command=plan.command,
+            command_mode=plan.command_mode,
+            timeout={"millis": timeout_ms} if timeout_ms else "none",
+            isolate=isolate,
+            dry_run=dry_run,
+        )
+        if dry_run:
+            return plan
+        with workspace.exec_stream(*words, **options) as running, _forwarding(running):
+            _pass_on(state, running, stream=stream)
+            result = running.result
     state.status = result.exit_code
     return result
 

@@ -10,7 +10,7 @@ from avfs_git.cli.commands.running.exec import parse_variable
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_user_policy
 from avfs_git.cli.table import VerbGroup
-from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
+from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def show(state: State) -> PolicyRules:
     }
 
 
-@verb("policy check", looks=True, view="policy", unrecorded=("words", "shell", "cwd", "environment"), splits_at_dashes=True)
-@click.argument("words", nargs=-1, metavar="[-- PROGRAM [ARGUMENT]...]")
+@verb("policy check", looks=True, view="policy", unrecorded=("words", "shell", "cwd", "environment"), takes_program=True)
+@click.argument("words", nargs=-1, metavar="[PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Check a shell text instead of a program.")
 @click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
 @click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
@@ -52,18 +52,17 @@ def check(
     state: State, words: tuple[str, ...], shell: str | None, cwd: TreePath | None, environment: tuple[tuple[str, str], ...]
 ) -> PolicyCheck:
     """Explain what the policy decides about a command, without running it"""
-    argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
-    if (shell is None) == (not argv):
-        raise BadUsage("a command is needed, either `-- PROGRAM [ARGUMENT]...` or `--shell TEXT`")
+    if (shell is None) == (not words):
+        raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")
     if cwd is None:
         cwd = state.tree_directory()
     with state.open_vault() as vault:
-        decision = vault.policy.check(argv, shell=shell, cwd=cwd, env=dict(environment))
+        decision = vault.policy.check(words, shell=shell, cwd=cwd, env=dict(environment))
     if shell is not None:
         return {"command": shell, "command_mode": "shell", "decision": decision}
     import shlex  # noqa: PLC0415 - only here
 
-    return {"command": shlex.join(argv), "command_mode": "argv", "decision": decision}
+    return {"command": shlex.join(words), "command_mode": "argv", "decision": decision}
 
 
 @verb("policy init", view="policy")

@@ -15,7 +15,7 @@ import click
 from avfs_git.cli.commands.running.exec import NOT_RUN
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import program_environment, read_environment
-from avfs_git.cli.verb import AFTER_DASHES, verb
+from avfs_git.cli.verb import verb
 from avfs_git.errors import AvfsError, BadUsage
 from avfs_git.model import Warning
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from avfs_git.sdk.runs import Run, RunEnd
 
 
-@verb("run", view="commands", unrecorded=("words",), splits_at_dashes=True)
-@click.argument("words", nargs=-1, metavar="-- PROGRAM [ARGUMENT]...")
+@verb("run", view="commands", unrecorded=("words",), takes_program=True, failure_status=NOT_RUN)
+@click.argument("words", nargs=-1, metavar="PROGRAM [ARGUMENT]...")
 @click.option("--name", metavar="NAME", help="The name of the fork; default: that of the program, and four letters.")
 @click.option("--resume", metavar="FORK", help="Run it in this fork again, instead of a new one.")
 @click.option(
@@ -51,27 +51,23 @@ def command(
     --fork, the fork that they name. The policy is not asked about the program. The status is the program's own: 126 or 127 if it
     cannot be executed, 128+N if signal N killed it, 125 if avfs failed. With --json, the program writes to standard error.
     """
-    argv = [*words, *click.get_current_context().meta.get(AFTER_DASHES, ())]
+    argv = [*words]
     if not argv:
-        raise BadUsage("a program is needed, as in `avfs run -- claude`")
+        raise BadUsage("a program is needed, as in `avfs run claude`")
     if name is not None and resume is not None:
         raise BadUsage("--name is for a new fork, --resume for an existing fork", hint="Give one of them.")
     if attempts is not None and (resume is not None or ending == "discard"):
         raise BadUsage("--attempts makes new forks to compare, and goes neither with --resume nor with --discard")
     from avfs_git.session.serve.nursery_client import let_go, starting_early  # noqa: PLC0415 - not for the help
 
-    try:
-        with ExitStack() as stack:
-            state.output.amend(command=shlex.join(argv))
-            if attempts is not None:
-                return _attempt(state, stack, argv, attempts, name=name, keep=ending == "keep")
-            with starting_early():
-                run = _begin(state, stack, argv[0], name=name, resume=resume)
-            let_go()  # no other session begins here
-            return _run(state, run, argv, ending)
-    except AvfsError as error:
-        state.output.failure(error)
-        raise click.exceptions.Exit(NOT_RUN) from error
+    with ExitStack() as stack:
+        state.output.amend(command=shlex.join(argv))
+        if attempts is not None:
+            return _attempt(state, stack, argv, attempts, name=name, keep=ending == "keep")
+        with starting_early():
+            run = _begin(state, stack, argv[0], name=name, resume=resume)
+        let_go()  # no other session begins here
+        return _run(state, run, argv, ending)
 
 
 def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, resume: str | None) -> Run:
