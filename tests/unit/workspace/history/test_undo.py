@@ -222,23 +222,23 @@ def test_deletion_of_a_fork_that_was_only_looked_at_is_done_again(home: Avfs, va
 
 
 def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(home: Avfs, vault: Vault, work: Workspace) -> None:
-    """Undo of the making of the fork at hand finds a write that came after it recorded what was there: the fork stays."""
+    """Undo of the making of the fork at hand finds a write that no log has yet: the fork stays."""
     work.write("a", b"1")
     work.checkpoint("c1")
     other = vault.fork("other")
+    with Avfs(home.home) as elsewhere:  # until it closes, its file calls are in no log
 
-    def write(point: str) -> None:
-        if point == "undo.found":
-            faults.arm(None)
-            with Avfs(home.home) as elsewhere:
+        def write(point: str) -> None:
+            if point == "undo.found":
+                faults.arm(None)
                 elsewhere.open_vault("v").workspace("other").write("kept", b"acknowledged")
 
-    faults.arm(write)
-    try:
-        with pytest.raises(CannotUndo):
-            vault.undo(fork="other")
-    finally:
-        faults.arm(None)
+        faults.arm(write)
+        try:
+            with pytest.raises(CannotUndo, match="works in 'other'"):
+                vault.undo(fork="other")
+        finally:
+            faults.arm(None)
     assert other.read("kept") == b"acknowledged"
     other.undo()
     assert vault.undo(fork="other").operation.kind == "fork_create"
