@@ -634,6 +634,8 @@ class RemoveResult:
     """Whether the directory it was made of has all its commits."""
     in_use: bool = False
     """Whether programs still use it, so that the fork was kept and the session ends with the last of them."""
+    repositories: tuple[bytes, ...] = ()
+    """The repositories inside it for which it was kept: a push of the fork sends none of their commits."""
 
 
 @value_class

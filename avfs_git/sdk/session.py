@@ -81,7 +81,8 @@ class Session:
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
 
-        A fork with commits that the clone lacks stays in the vault. `Vault.undo` restores a deleted fork.
+        A fork stays in the vault if it has commits that the clone lacks, or a repository inside it is new or has new commits.
+        `Vault.undo` restores a deleted fork.
 
         Args:
             discard: Delete the fork in any case.
@@ -108,7 +109,10 @@ class Session:
                 return pushed or clones.is_untouched(core, self.fork)
 
             deleted = self.vault._delete_fork(self.fork, may_go) is not None  # noqa: SLF001 - the two are one interface
-        return RemoveResult(self.vault.name, self.fork, self.path, deleted=deleted, pushed=pushed, in_use=in_use)
+        inside = () if deleted or in_use else clones.list_moved_inside(core, self.fork)
+        return RemoveResult(
+            self.vault.name, self.fork, self.path, deleted=deleted, pushed=pushed, in_use=in_use, repositories=inside
+        )
 
     def unmount(self, *, lazy: bool = False, force: bool = False) -> UnmountResult:
         """Unmount without a checkpoint; written files stay in the workspace. A second call does nothing.

@@ -157,6 +157,10 @@ def test_what_was_not_pushed_is_kept(avfs: Avfs, clone: Path, mount_dir: Path) -
     removed = session.remove()
     assert (removed.deleted, removed.pushed) == (False, False)
     assert session.vault.workspace("kept").read("work") == b"work\n"
+    workspace = session.vault.workspace("kept")  # and a fold does not make its head the state that it began with
+    assert workspace.fold()
+    workspace.close()
+    assert not session.vault.workspace("kept").mount(mount_dir / "kept").remove().deleted
     session = avfs.fork_directory(clone, mount_dir / "discarded")
     (session.path / "work").write_text("work\n")
     assert session.remove(discard=True).deleted
@@ -355,6 +359,32 @@ def test_submodules_that_nobody_worked_in_keep_no_fork(avfs: Avfs, clone: Path, 
     assert _git(tree / "module", "status", "--short") == ""
     _git(tree, "status")
     assert session.remove().deleted
+
+
+@pytest.mark.parametrize("commits_around", [False, True])
+def test_a_new_repository_inside_keeps_a_pushed_fork(avfs: Avfs, clone: Path, mount_dir: Path, *, commits_around: bool) -> None:
+    """No push of the fork sends its commits, also where the fork's last commit is git's, after a checkpoint that has them."""
+    tree = mount_dir / "one"
+    session = avfs.fork_directory(clone, tree)
+    for name in ("sub", "build/deps"):
+        inside = tree / name
+        inside.mkdir(parents=True)
+        _git(inside, "init", "-q", "-b", "own")
+        (inside / "work").write_text("hours\n")
+        _git(inside, "add", "-A")
+        _git(inside, "commit", "-q", "-m", "own work")
+    if commits_around:
+        session.vault.workspace("one").checkpoint()
+        (tree / "new").write_text("around\n")
+        _git(tree, "add", "new")
+        _git(tree, "commit", "-q", "-m", "around")
+    _git(tree, "push", "-q", "origin", "HEAD:refs/heads/one")
+
+    ended = session.remove()
+    assert (ended.deleted, ended.pushed, ended.repositories) == (False, False, (b"build/deps", b"sub"))
+    with session.vault.workspace("one").mount(mount_dir / "two") as again:
+        assert _git(again.path / "sub", "log", "--format=%s") == "own work\n"
+    again.wait()
 
 
 def test_refusals(avfs: Avfs, clone: Path, mount_dir: Path, tmp_path: Path) -> None:

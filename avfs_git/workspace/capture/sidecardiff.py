@@ -10,7 +10,7 @@ from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
-from avfs_git.paths import ROOT, Oid, TreePath, join
+from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
 from avfs_git.vfs.layer.sidecar import SELF, Record, SideEntry, differ_beyond_times, parse_record, parse_records, parse_sidecar
 
 _NONE = Oid(bytes(20))
@@ -42,6 +42,25 @@ def diff_sidecars(source: ObjectSource, old: Oid | None, new: Oid | None) -> lis
             if there not in found and differ_beyond_times(was, now):
                 found[there] = ChangedFile(there, ChangeKind.MODE, old_mode=_mode_of(was), new_mode=_mode_of(now))
     return [found[path] for path in sorted(found)]
+
+
+def list_added_files(source: ObjectSource, change: ChangedFile) -> list[TreePath]:
+    """List the files below a directory that a change added, which is one change; the path of any other change."""
+    if change.new_mode != MODE_TREE or change.new_oid is None or change.new_oid == change.old_oid:
+        return [TreePath(change.path)]
+    found: list[TreePath] = []
+    top = oid_of(change.new_oid)
+    stack, bound = [(TreePath(change.path), top)], Bound(source, (None, top))
+    while stack:
+        path, oid = stack.pop()
+        children, _ = parse_sidecar(source.read_tree(oid), oid)
+        bound.meet(len(children))
+        for name, child in children.items():
+            if _is_dir(child):
+                stack.append((join(path, name), child.oid))
+            else:
+                found.append(join(path, name))
+    return found
 
 
 _Read = tuple[dict[bytes, SideEntry], dict[bytes, Record]]

@@ -22,6 +22,7 @@ from pathlib import Path
 from avfs_git.errors import ForkExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore
@@ -30,12 +31,13 @@ from avfs_git.gitstore.takeover import import_as_remote
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import Oid, check_fork_name, oid_of
+from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_oid
 from avfs_git.patterns import compiled
-from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
+from avfs_git.workspace.forks.forks import find_kept_sidecar
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OpRecord, RefMoveRecord
@@ -54,8 +56,10 @@ _UNFINISHED = {
     "REVERT_HEAD": "revert",
 }
 """What stands in a git directory while git waits to continue an operation."""
-_OF_HISTORY = compiled(rb"/\.git/(?:HEAD|packed-refs|refs/(?:heads|tags|stash)\b.*)\Z", re.DOTALL)
-"""Where a repository inside a fork says which commits it has."""
+_OF_HISTORY = compiled(
+    rb"(.+)/\.git/(?:(?:modules|worktrees)/.+/)?(?:HEAD|packed-refs|reftable/.*|refs/(?!remotes/).*)\Z", re.DOTALL
+)
+"""Where a repository inside a fork says which commits it has, beside those of its remotes."""
 _OF_LOOKING = compiled(rb"/\.git/index\Z")
 """What git writes in a repository inside a fork at a mere look."""
 
@@ -220,23 +224,31 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
     """Tell whether a fork that was saved just now holds what the directory held when it was forked, and nothing else."""
     state = peek_state(vault, fork)
     head = vault.read_head(fork)
-    if state is None or state.base is None or state.forked_at is None or head is None:
+    if state is None or state.forked_at is None or head is None:
         return False
     if head.hex() == state.forked_at:
         return True
-    here, base = vault.store.read_commit(head), vault.store.read_commit(oid_of(state.base))
+    here, base = vault.store.read_commit(head), _read_first_base(vault, fork)
     return (
-        [parent.hex() for parent in here.parents] == [state.forked_at]
+        base is not None
+        and [parent.hex() for parent in here.parents] == [state.forked_at]
         and here.tree == base.tree
         and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here))))
     )
+
+
+def _read_first_base(vault: OpenVault, fork: str) -> Commit | None:
+    """Read the commit on which a fork was made: a fold moves that of its state. None if it is not known any more."""
+    made = next((record for record in vault.oplog.read_fork(fork) if record.kind == FORK_CREATE), None)
+    base = maybe_oid(made.more.get("base")) if made is not None else None
+    return vault.store.read_commit(base) if base is not None and vault.store.exists(base) else None
 
 
 def is_pushed(vault: OpenVault, fork: str) -> bool:
     """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
 
     A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
-    never pushed. But where a repository in the fork, as of a submodule, has moved on, it is not known where its commits are.
+    never pushed. But where a repository in the fork is new or has moved on, it is not known where its commits are.
     """
     source = vault.layout.read_origin()
     git_dir = find_git_dir(source) if source is not None else None
@@ -249,14 +261,20 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
         if commit.sidecar is None or len(commit.parents) != 1 or vault.store.read_commit(commit.parents[0]).tree != commit.tree:
             return False
         head = commit.parents[0]
-    return not _moved_inside(vault, fork)
+    return not list_moved_inside(vault, fork)
 
 
-def _moved_inside(vault: OpenVault, fork: str) -> bool:
-    """Tell whether a repository that was in a fork when it was made has other commits or branches by now."""
-    state, head = peek_state(vault, fork), vault.read_head(fork)
-    if state is None or state.base is None or head is None:
-        return False
-    base = vault.store.read_commit(oid_of(state.base))
-    was, now = vault.sidecar_tree(base), vault.sidecar_tree(vault.store.read_commit(head))
-    return was is not None and any(_OF_HISTORY.search(change.path) for change in diff_sidecars(vault.store, was, now))
+def list_moved_inside(vault: OpenVault, fork: str) -> tuple[TreePath, ...]:
+    """List the repositories inside a fork that are new or have other commits or branches than when it was made.
+
+    Called with the fork's last state saved. All of them count as new where that first state is not known any more.
+    """
+    head = vault.read_head(fork)
+    if head is None:
+        return ()
+    sidecar = find_kept_sidecar(vault, fork, head)
+    was = vault.sidecar_tree(_read_first_base(vault, fork))
+    now = vault.store.read_commit(sidecar).tree if sidecar is not None else None
+    changes = diff_sidecars(vault.store, was, now)
+    found = (_OF_HISTORY.match(path) for change in changes for path in list_added_files(vault.store, change))
+    return tuple(TreePath(path) for path in sorted({match[1] for match in found if match is not None}))

@@ -203,8 +203,13 @@ def _settle_source(
             head = vault.read_head(source)
     if head is None:
         raise CheckpointNotFound(source)
-    sidecar = find_sidecar(vault, source, head)
-    return head, sidecar if sidecar is not None else _recorded_sidecar(vault, source, head)
+    return head, find_kept_sidecar(vault, source, head)
+
+
+def find_kept_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
+    """Find the sidecar commit of what a fork has beside its head, whether avfs or git made that; None if it has nothing there."""
+    sidecar = find_sidecar(vault, fork, head)
+    return sidecar if sidecar is not None else _recorded_sidecar(vault, fork, head)
 
 
 def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import SessionList
     from avfs_git.model import RemoveResult, SessionInfo, UnmountResult
 
+_NAMED = 3
+"""Repositories that a text names; the others are counted."""
+
 
 def _show(directory: Path) -> str:
     return quote_path(os.fsencode(directory))
@@ -113,6 +116,10 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
         text.hint(f"Bring it back with `avfs --vault {shlex.quote(f'{ended.vault}@{ended.fork}')} undo`.")
         return
     why = "programs still use it" if ended.in_use else "it holds what was not pushed"
+    if ended.repositories:
+        named = ", ".join(quote_path(path) for path in ended.repositories[:_NAMED])
+        more = f" and {len(ended.repositories) - _NAMED} more" if len(ended.repositories) > _NAMED else ""
+        why += f", such as the commits of the repositories inside it: {named}{more}"
     text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
     avfs = f"avfs --vault {ended.vault}"
     text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")
