@@ -15,14 +15,14 @@ Decided here: a small interface whose values are ready for a model: text, lists 
 
 from __future__ import annotations
 
-import re
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, Unpack
 
-from avfs_git.errors import AvfsError, InvalidInput, VaultNotFound
-from avfs_git.model import FileInfo, Identity, Kind, TreeNode
+from avfs_git.errors import AvfsError, VaultNotFound
+from avfs_git.model import Identity, Kind, TreeNode
 from avfs_git.records import to_error, to_record, to_warning
-from avfs_git.sdk import Avfs, ExecOptions, PathLike, Vault, Workspace
+from avfs_git.sdk import Avfs, ExecOptions, GrepOptions, PathLike, Vault, Workspace
 
 AVFSError = AvfsError
 """The base of all errors; `code` identifies the failure, `hint` says what to do."""
@@ -30,7 +30,6 @@ VaultNotFoundError = VaultNotFound
 
 _SCHEMA_VERSION = 1
 _MATCHES_MAX = 10_000
-_GREP_MAX_BYTES = 16 << 20
 
 
 class AVFS:
@@ -163,36 +162,24 @@ class AVFS:
         return "\n".join(lines) + "\n"
 
     def grep(self, pattern: str, path: PathLike = "/") -> list[dict[str, Any]]:
-        """Find the lines that match a regular expression in the text files below a path; at most 10,000.
+        """Find the lines that match a Perl-compatible regular expression in the text files below a path; at most 10,000.
 
         Raises:
             InvalidInput: If the pattern is no regular expression.
         """
-        try:
-            wanted = re.compile(pattern.encode("utf-8", "surrogateescape"))
-        except re.error as error:
-            raise InvalidInput(f"that is no regular expression: {error}") from error
-        return self._find(wanted, path)
+        return self._find(pattern, path, perl=True, ignored=True)
 
     def search(self, query: str, path: PathLike = "/") -> list[dict[str, Any]]:
         """Find the lines that contain a text, ignoring case, as `grep` does."""
-        return self._find(re.compile(re.escape(query.encode("utf-8", "surrogateescape")), re.IGNORECASE), path)
+        return self._find(query, path, fixed=True, ignore_case=True, ignored=True)
 
-    def _find(self, wanted: re.Pattern[bytes], path: PathLike) -> list[dict[str, Any]]:
-        workspace, found = self.workspace, list[dict[str, Any]]()
-        for info in _files(workspace.tree(path)):
-            if info.size > _GREP_MAX_BYTES:
-                continue
-            data = workspace.read(info.path)
-            if b"\0" in data[:8192] or wanted.search(data) is None:
-                continue
-            for number, line in enumerate(data.split(b"\n"), 1):
-                if wanted.search(line) is not None:
-                    record = {"path": b"/" + info.path, "line": number, "text": line.rstrip(b"\r").decode("utf-8", "replace")}
-                    found.append(_dictionary(record))
-                    if len(found) == _MATCHES_MAX:
-                        return found
-        return found
+    def _find(self, pattern: str, path: PathLike, **options: Unpack[GrepOptions]) -> list[dict[str, Any]]:
+        found = self.workspace.grep(pattern, [path], **options)
+        matches = ((file.path, line) for file in found.files for line in file.lines)
+        return [
+            _dictionary({"path": b"/" + at, "line": line.number, "text": line.text.rstrip(b"\r").decode("utf-8", "replace")})
+            for at, line in islice(matches, _MATCHES_MAX)
+        ]
 
     # --- commands -----------------------------------------------------------------------------------------------
 
@@ -262,14 +249,3 @@ def _dictionary(value: object) -> dict[str, Any]:
     record = to_record(value)
     assert isinstance(record, dict)  # noqa: S101 - values and mappings become objects
     return record
-
-
-def _files(root: TreeNode) -> list[FileInfo]:
-    """List the files of a tree."""
-    found, pending = [], [root]
-    while pending:
-        node = pending.pop()
-        if node.info.kind is Kind.FILE:
-            found.append(node.info)
-        pending += reversed(node.children)
-    return found

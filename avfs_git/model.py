@@ -159,6 +159,97 @@ class Diff:
     """Ignored files, nested repositories and empty directories that differ."""
 
 
+class GrepSyntax(StrEnum):
+    """How the pattern of a search is read."""
+
+    EXTENDED = "extended"
+    """A POSIX extended regular expression."""
+    FIXED = "fixed"
+    """A text."""
+    PERL = "perl"
+    """A Perl-compatible regular expression."""
+
+
+class GrepOutcome(StrEnum):
+    """What a search tells of each file."""
+
+    LINES = "lines"
+    """The lines that match."""
+    COUNT = "count"
+    """How many lines match."""
+    FILES = "files"
+    """That a line matches."""
+    FILES_WITHOUT = "files_without"
+    """That no line matches."""
+
+
+@value_class
+class GrepQuery:
+    """What a search looks for, and where."""
+
+    pattern: bytes
+    """Several patterns are separated by newlines; a line matches if one of them does."""
+    paths: tuple[bytes, ...] = ()
+    """Only these files, and files below these directories; all if empty."""
+    include: tuple[bytes, ...] = ()
+    """Only files whose name or, with a slash, whose path matches one of these globs."""
+    exclude: tuple[bytes, ...] = ()
+    """Leave out files and directories whose name or, with a slash, whose path matches one of these globs."""
+    syntax: GrepSyntax = GrepSyntax.EXTENDED
+    outcome: GrepOutcome = GrepOutcome.LINES
+    ignore_case: bool = False
+    invert: bool = False
+    """Find the lines that do not match."""
+    words: bool = False
+    """Match whole words only."""
+    only_matching: bool = False
+    """Give only the parts of a line that match, each on its own."""
+    before: int = 0
+    """So many lines before each match are given, too."""
+    after: int = 0
+    """So many lines after each match are given, too."""
+    max_count: int | None = None
+    """Stop in each file after so many matching lines."""
+    ignored: bool = False
+    """Search ignored files and nested repositories, too."""
+
+
+@value_class
+class GrepLine:
+    """A line that a search gives."""
+
+    number: int
+    """The first line of a file has number 1."""
+    column: int | None
+    """Where the match begins, in bytes; the first has number 1. None for a line of context."""
+    text: bytes
+    """Without its newline."""
+
+
+@value_class
+class GrepFile:
+    """A file that a search found."""
+
+    path: bytes
+    binary: bool = False
+    """Whether it is binary, and so its lines are not given."""
+    count: int | None = None
+    """How many lines match; None where they were not counted."""
+    lines: tuple[GrepLine, ...] = ()
+
+
+@value_class
+class GrepResult:
+    """What a search found in one state."""
+
+    fork: str
+    state: str
+    """The commit that was searched, or `workspace`."""
+    files: tuple[GrepFile, ...]
+    """Sorted by path."""
+    warnings: tuple[Warning, ...] = ()
+
+
 @value_class
 class VaultInfo:
     """A vault from outside."""

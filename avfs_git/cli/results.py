@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Diff,
         FileInfo,
         ForkInfo,
+        GrepResult,
         HookInfo,
         LogEntry,
         MergeResult,
@@ -266,6 +267,14 @@ class OperationList(TypedDict):
     """Operations, the newest first."""
 
     operations: Sequence[Operation]
+
+
+@final
+class Found(TypedDict):
+    """What `grep` found."""
+
+    results: Sequence[GrepResult]
+    """One of each state that was searched."""
 
 
 class Listing(TypedDict):

@@ -83,6 +83,7 @@ VERBS = {
     "apply": Entry("remotes", "Write the changes of a fork into a directory, unstaged"),
     "ls": Entry("files", "List a directory"),
     "cat": Entry("files", "Print a file"),
+    "grep": Entry("files", "Find lines that match a pattern"),
     "write": Entry("files", "Write a file"),
     "mkdir": Entry("files", "Make directories"),
     "rm": Entry("files", "Remove files and directories"),

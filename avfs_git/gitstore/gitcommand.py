@@ -59,12 +59,19 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
             "--quiet",
         }
     ),
+    "grep": frozenset(
+        {
+            *("--no-color", "--full-name", "--null", "--line-number", "--column", "-E", "-F", "-P", "-i", "-w", "-v", "-o"),
+            *("--files-with-matches", "--files-without-match", "--count", "-f", "-", "(", ")"),
+        }
+    ),
     "index-pack": frozenset(),
     "merge-base": frozenset({"--all"}),
     "merge-tree": frozenset({"--write-tree", "-z"}),
     "version": frozenset(),
 }
 """The commands that may be run, and their options."""
+_CONTEXT = re.compile(r"-[AB]\d{1,9}")
 _KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
 
 _OVERRIDES = (
@@ -118,7 +125,8 @@ def run(
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
     """
-    plain = [option for option in options if verb != "pack-objects" or not _KEEP_PACK.fullmatch(option)]
+    numbered = {"pack-objects": _KEEP_PACK, "grep": _CONTEXT}.get(verb)
+    plain = [option for option in options if numbered is None or not numbered.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
     _check_config(git_dir, verb)
@@ -127,6 +135,8 @@ def run(
             if (odd := find_no_file(place)) is not None:
                 raise GitFailed(verb, f"'{odd}' is a pipe, socket or device, and git would wait for it")
     program, environment = find_git(verb)
+    if verb == "grep":  # what a letter is, and its other case
+        environment["LC_ALL"] = "C.UTF-8"
     if borrowed is not None:
         environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quote_value(os.fsencode(borrowed.absolute())))
     command = [program, f"--git-dir={git_dir.absolute()}"]
@@ -135,8 +145,8 @@ def run(
     for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
     command += [verb, *options]
-    if operands:  # `index-pack` knows no such mark: its operand is an absolute path
-        command += [*(("--end-of-options",) if verb != "index-pack" else ()), *operands]
+    if operands:  # two know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
+        command += [*(("--end-of-options",) if verb not in ("index-pack", "grep") else ()), *operands]
     with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given)
         source.seek(0)

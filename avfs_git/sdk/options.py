@@ -1,7 +1,8 @@
-"""The options of a command: what `Workspace.exec` and its like take beside the program.
+"""The options of a command, and of a search: what `Workspace.exec`, `Workspace.grep` and their like take by name.
 
 Decided here: their names, meanings and defaults for callers. `sdk.commands` makes a `Command` of them, which checks nothing but
-their names; `proxy.exec.given` checks their values. `ExecOptions` is a type for callers and type checkers, and holds no state.
+their names; `proxy.exec.given` checks their values. `sdk.texts` makes a `GrepQuery` of those of a search. Both are types for
+callers and type checkers, and hold no state.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from avfs_git.model import GrepOutcome
 from avfs_git.sdk.pathlike import PathLike
 
 
@@ -56,3 +58,34 @@ class ExecOptions(TypedDict, total=False):
     """Run the command under bubblewrap: it sees its workspace and the system's programs, no home and no network."""
     network: bool
     """Give an isolated command the network."""
+
+
+class GrepOptions(TypedDict, total=False):
+    """The options of a search; all are optional."""
+
+    fixed: bool
+    """Search for a text, not for a regular expression."""
+    perl: bool
+    """Read the pattern as a Perl-compatible regular expression, instead of a POSIX extended one."""
+    ignore_case: bool
+    """Ignore case."""
+    words: bool
+    """Match whole words only."""
+    invert: bool
+    """Find the lines that do not match."""
+    only_matching: bool
+    """Give only the parts of a line that match, each on its own."""
+    outcome: GrepOutcome | str
+    """What to tell of each file: `lines` (the default), `count`, `files` or `files_without`."""
+    before: int
+    """Lines to give before each match; 0 by default."""
+    after: int
+    """Lines to give after each match; 0 by default."""
+    max_count: int | None
+    """Stop in each file after so many matching lines; no limit by default."""
+    include: Sequence[str]
+    """Search only files whose name or, with a slash, whose path matches one of these globs."""
+    exclude: Sequence[str]
+    """Leave out files and directories whose name or, with a slash, whose path matches one of these globs."""
+    ignored: bool
+    """Search ignored files and nested repositories, too."""

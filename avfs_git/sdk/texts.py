@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, PathUnsuitable, quote
-from avfs_git.model import EditResult, FileInfo, Kind
+from avfs_git.model import EditResult, FileInfo, GrepOutcome, GrepQuery, GrepSyntax, Kind
 from avfs_git.paths import parse_tree_path, show_path
-from avfs_git.sdk.pathlike import PathLike
+from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 
 if TYPE_CHECKING:
+    from avfs_git.sdk.options import GrepOptions
     from avfs_git.sdk.workspace import Workspace
 
 _ANY = "**"
@@ -83,6 +85,38 @@ def glob(workspace: Workspace, pattern: str, path: PathLike) -> Iterator[FileInf
             yield info
         if info.kind is Kind.DIRECTORY and any(state < len(parts) for state in reached):
             pending += [(below, reached) for below in reversed(workspace.list_dir(info.path))]
+
+
+def make_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:
+    """Make the query of a search.
+
+    Raises:
+        InvalidInput: If an option cannot mean anything.
+    """
+    fixed, perl, outcome = options.get("fixed", False), options.get("perl", False), options.get("outcome", GrepOutcome.LINES)
+    if fixed and perl:
+        raise InvalidInput("a pattern is either a text or a Perl-compatible regular expression")
+    try:
+        chosen = GrepOutcome(outcome)
+    except ValueError:
+        known = ", ".join(GrepOutcome)
+        raise InvalidInput(f"a search cannot give {quote(str(outcome))}", hint=f"Choose one of {known}.") from None
+    return GrepQuery(
+        os.fsencode(pattern),
+        paths=tuple(parse_tree_paths(paths)),
+        include=tuple(map(os.fsencode, options.get("include", ()))),
+        exclude=tuple(map(os.fsencode, options.get("exclude", ()))),
+        syntax=GrepSyntax.FIXED if fixed else GrepSyntax.PERL if perl else GrepSyntax.EXTENDED,
+        outcome=chosen,
+        ignore_case=options.get("ignore_case", False),
+        invert=options.get("invert", False),
+        words=options.get("words", False),
+        only_matching=options.get("only_matching", False),
+        before=options.get("before", 0),
+        after=options.get("after", 0),
+        max_count=options.get("max_count"),
+        ignored=options.get("ignored", False),
+    )
 
 
 def _step(matchers: Sequence[re.Pattern[str] | None], states: set[int], name: str) -> set[int]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
-from avfs_git.errors import CheckpointNotFound, InvalidInput, WorkspaceBusy
+from avfs_git.errors import CheckpointNotFound, InvalidInput, PathNotFound, WorkspaceBusy
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
@@ -26,6 +26,7 @@ from avfs_git.model import (
     FetchResult,
     ForkInfo,
     GarbageResult,
+    GrepResult,
     HookInfo,
     Identity,
     LogEntry,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.host.processes.seal import Seal
     from avfs_git.sdk import background, events, policy
+    from avfs_git.sdk.options import GrepOptions
     from avfs_git.session.control import operations
     from avfs_git.session.life import record, stop
     from avfs_git.workspace.exchange import apply, remotes, userhooks
@@ -680,6 +682,25 @@ class Vault:
         """Describe a checkpoint and its changes, with the number and size of its files; reads its whole tree."""
         with self._at_hand(fork) as of:
             return history.describe_checkpoint(self._core, rev, fork=of)
+
+    def grep(
+        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), **options: Unpack[GrepOptions]
+    ) -> list[GrepResult]:
+        """Search the workspaces of several forks, all of them if none is named: `Workspace.grep` of each.
+
+        Raises:
+            PathNotFound: If nothing is at one of the paths in any of the forks.
+        """
+        found: list[GrepResult] = []
+        missing: PathNotFound | None = None
+        for fork in forks or [info.name for info in self.list_forks()]:
+            try:
+                found.append(self.workspace(fork).grep(pattern, paths, **options))
+            except PathNotFound as error:
+                missing = error
+        if missing is not None and not found:
+            raise missing
+        return found
 
     def diff(
         self,

@@ -25,6 +25,7 @@ from avfs_git.model import (
     Diff,
     EditResult,
     FileInfo,
+    GrepResult,
     LogEntry,
     MergeMode,
     MergeOptions,
@@ -50,13 +51,13 @@ if TYPE_CHECKING:
     from avfs_git.gitstore import holding
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk import commands, events, texts
-    from avfs_git.sdk.options import ExecOptions
+    from avfs_git.sdk.options import ExecOptions, GrepOptions
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
     from avfs_git.session.serve import nursery_client, point
     from avfs_git.workspace.files import files
     from avfs_git.workspace.forks import fold
-    from avfs_git.workspace.history import history
+    from avfs_git.workspace.history import grep, history
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.vault import gitmoves, revisions
@@ -68,6 +69,7 @@ else:
     fold = LazyModule("avfs_git.workspace.forks.fold")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     holding = LazyModule("avfs_git.gitstore.holding")
+    grep = LazyModule("avfs_git.workspace.history.grep")
     history = LazyModule("avfs_git.workspace.history.history")
     nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
     operations = LazyModule("avfs_git.session.control.operations")
@@ -289,6 +291,31 @@ class Workspace:
             PathNotFound, PathUnsuitable: If there is no such directory.
         """
         return texts.glob(self, pattern, path)
+
+    def grep(
+        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, at: str | None = None, **options: Unpack[GrepOptions]
+    ) -> GrepResult:
+        """Find the lines of files that match a pattern, in the workspace as it is or in another state. Reads no checkout.
+
+        Git searches: what a binary file is, and what the pattern means, is as in `git grep -E`. Symbolic links and submodules
+        are not searched.
+
+        Args:
+            pattern: A regular expression; several are separated by newlines.
+            paths: Search only these files, and files below these directories.
+            at: The checkpoint or fork to search, without what is not committed there.
+            options: How to search; see `GrepOptions`.
+
+        Raises:
+            InvalidInput: If the pattern, a glob or an option cannot mean anything.
+            PathNotFound: If nothing is at one of the paths.
+            CheckpointNotFound: If no state has the name.
+            FileChanging: If a file keeps changing while it is searched.
+        """
+        query = texts.make_query(pattern, paths, options)
+        if at is not None:
+            return grep.grep_commit(self._core, self.fork, revisions.resolve_revision(self._core, at, fork=self.fork), query)
+        return self._run(operations.grep_workspace, query)
 
     def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
         """Describe the entries of a directory, sorted by name."""

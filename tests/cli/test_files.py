@@ -17,6 +17,24 @@ from tests.support.cli import Cli, Transcript, spawn
 Snapshot = Callable[[str, str], None]
 
 
+def test_grep_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """What is found in text, the exit status, and what is said of a pattern that is none."""
+    avfs("write notes 'one\ntwo def\nthree\nfour\ndef five\n'")
+    avfs("grep def")
+    avfs("grep -n -C1 def notes")
+    avfs("grep -c def --include 'n*'")
+    avfs("grep -l def --all-forks")
+    avfs("grep -L def")
+    avfs("grep -o -i DEF notes --at HEAD", status=25)
+    avfs("grep nothing-like-it", status=1)
+    avfs("grep 'x('", status=2)
+    avfs("grep --include '[a' x", status=2)
+    avfs("grep -l -c x", status=2)
+    avfs("grep x nowhere", status=25)
+    avfs("grep two --json")
+    snapshot("grep.txt", avfs.text)
+
+
 def test_files_as_people_see_them(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
     """The file commands in text."""
     avfs("ls")

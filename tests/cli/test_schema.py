@@ -23,6 +23,7 @@ LINES = [
     ["tree"],
     ["stat", "dir"],
     ["cat", "dir/new.txt"],
+    ["grep", "."],
     ["diff"],
     ["checkpoint", "save", "one"],
     ["checkpoint", "list"],

@@ -418,6 +418,7 @@ LOOKS = {
     "fork info": "",
     "fork list": "",
     "gc": "--dry-run",
+    "grep": ". --include *",
     "hooks list": "",
     "log": "",
     "ls": "",

@@ -107,6 +107,7 @@ def read_all(vault: Vault, fork: str, out: Path) -> list[object]:
         work.status(),
         work.diff(),
         work.tree(),
+        work.grep("."),
         work.list_dir("/d"),
         work.stat("/a", with_oid=True),
         work.read("/a"),

@@ -13,7 +13,7 @@ import shlex
 _VERBS = frozenset(
     {
         *("status", "log", "diff", "show", "checkpoint", "snapshot", "undo", "redo", "revert", "checkout", "add", "op"),
-        *("ls", "cat", "tree", "stat", "overlap", "resolve", "sessions", "schema", "exec", "fork", "end"),
+        *("ls", "cat", "grep", "tree", "stat", "overlap", "resolve", "sessions", "schema", "exec", "fork", "end"),
     }
 )
 _ELSEWHERE = ("--vault", "--fork", "delete")

@@ -33,6 +33,8 @@ from avfs_git.model import (
     CheckpointResult,
     Diff,
     FileInfo,
+    GrepQuery,
+    GrepResult,
     MergeOptions,
     MergeProgress,
     MergeResult,
@@ -55,7 +57,7 @@ from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
     from avfs_git.workspace.files import adding, transfer
-    from avfs_git.workspace.history import compare, revert, undo
+    from avfs_git.workspace.history import compare, grep, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import restore
     from avfs_git.workspace.vault import gitmoves
@@ -67,6 +69,7 @@ else:
     prepare = LazyModule("avfs_git.workspace.checkpoint.prepare")
     compare = LazyModule("avfs_git.workspace.history.compare")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
+    grep = LazyModule("avfs_git.workspace.history.grep")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
     restore = LazyModule("avfs_git.workspace.restore.restore")
@@ -376,6 +379,12 @@ def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
 def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
     """Compare a state with the workspace as it is."""
     return _compare(opened, lambda locked: compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches))
+
+
+@_operation(repeatable=True, flushes=True, changes=False)
+def grep_workspace(opened: OpenWorkspace, query: GrepQuery) -> GrepResult:
+    """Search the files of the workspace as they are."""
+    return _compare(opened, lambda locked: grep.grep_workspace(locked, query))
 
 
 @_operation(flushes=True)

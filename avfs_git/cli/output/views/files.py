@@ -10,8 +10,8 @@ from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import Entries, Listing, Removed, Transfers, Tree, Written
-    from avfs_git.model import FileInfo, TransferResult
+    from avfs_git.cli.results import Entries, Found, Listing, Removed, Transfers, Tree, Written
+    from avfs_git.model import FileInfo, GrepFile, TransferResult
 
 _KIND_BITS = {
     "file": stat_bits.S_IFREG,
@@ -126,6 +126,34 @@ def import_(text: TextOutput, result: TransferResult) -> None:
 def export(text: TextOutput, result: TransferResult) -> None:
     """Say what went out."""
     _transfer(text, "Exported", result)
+
+
+def grep(text: TextOutput, result: Found) -> None:
+    """Show matches as `grep` shows them, and of which fork they are where several were searched."""
+    several, follows = text.request.get("all_forks"), False
+    for found in result["results"]:
+        for file in found.files:
+            name = (f"{found.fork}:" if several else "") + quote_path(file.path)
+            if file.lines:
+                _matches(text, name, file, follows=follows)
+                follows = True
+            elif file.binary:
+                text.line("Binary file ", (name, "magenta"), " matches")
+            else:
+                text.line((name, "magenta"), f":{file.count}" if file.count is not None else "")
+        text.warn(found.warnings)
+
+
+def _matches(text: TextOutput, name: str, file: GrepFile, *, follows: bool) -> None:
+    is_numbered, has_context = text.request.get("line_number"), any(text.request.get(at) for at in ("after", "before", "context"))
+    last = 0 if follows else file.lines[0].number
+    for line in file.lines:
+        if has_context and (last == 0 or line.number > last + 1):
+            text.line(("--", "cyan"))
+        last = line.number
+        sign = "-" if line.column is None else ":"
+        number = [(str(line.number), "green"), (sign, "cyan")] if is_numbered else []
+        text.line((name, "magenta"), (sign, "cyan"), *number, line.text.decode("utf-8", "surrogateescape"))
 
 
 def _count(number: int, one: str, many: str) -> str:

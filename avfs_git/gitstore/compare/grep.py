@@ -1,0 +1,235 @@
+"""Searching the files of a tree with `git grep`.
+
+Decided here: how a query becomes options and pathspecs of git, and how its answer is read. Git runs in an empty repository of its
+own, which borrows the objects of the store: no configuration, attribute or ref of the store has a say. Objects that are stored
+nowhere, as those of what is not committed, are lent to it. So one engine searches both. Usable from threads; a crash leaves a
+temporary directory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from avfs_git.errors import GitFailed, InvalidInput, quote
+from avfs_git.gitstore import gitcommand
+from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_sorted
+from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore
+from avfs_git.gitstore.scratch import put_loose, scratch_repository
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.model import GrepFile, GrepLine, GrepOutcome, GrepQuery, GrepSyntax
+from avfs_git.paths import Oid, TreePath, join
+from avfs_git.patterns import compiled
+
+_SYNTAX = {GrepSyntax.EXTENDED: "-E", GrepSyntax.FIXED: "-F", GrepSyntax.PERL: "-P"}
+_OUTCOME = {
+    GrepOutcome.LINES: ("--line-number", "--column"),
+    GrepOutcome.COUNT: ("--count",),
+    GrepOutcome.FILES: ("--files-with-matches",),
+    GrepOutcome.FILES_WITHOUT: ("--files-without-match",),
+}
+_MAY_BE_EMPTY = compiled(rb"[*?{^$|(\\]|\A\n|\n\n|\n\Z")
+"""What one of the patterns must have that match an empty line."""
+_CONTEXT_MAX = 999_999_999
+_SPECIAL = compiled(rb"[*?\[\\]")
+_UNCLOSED = compiled(rb"(?:[^\[\\]|\\.|\[[!^]?\]?(?:[^\]\\]|\\.)*\])*+", 16)  # 16: a dot matches a newline, too
+_BAD_PATTERN = compiled(r"fatal: [^\n]*?'[^\n]*': ([^\n]*)|fatal: ([^\n]*(?:PCRE|Perl)[^\n]*)")
+
+
+def check_query(query: GrepQuery) -> None:
+    """Check what can be checked without searching.
+
+    Raises:
+        InvalidInput: If the pattern, a glob or a number of lines cannot mean anything.
+    """
+    if not query.pattern:
+        raise InvalidInput("the pattern is empty", hint="To find all files, use `avfs tree`.")
+    if b"\0" in query.pattern:
+        raise InvalidInput("a pattern cannot hold a NUL byte")
+    if query.only_matching and query.invert:
+        raise InvalidInput("what does not match has no parts that match: a search takes either `invert` or `only_matching`")
+    for glob in (*query.include, *query.exclude):
+        if not glob.strip(b"/") or b"\0" in glob:
+            raise InvalidInput("a glob is empty or holds a NUL byte", hint="Write '*.py' for all Python files.")
+        if _UNCLOSED.fullmatch(glob) is None:
+            raise InvalidInput(
+                f"the glob {quote(glob)} has a '[' without its ']', or ends in a backslash", hint="Write '[[]' for a '['."
+            )
+    if not (0 <= query.before <= _CONTEXT_MAX and 0 <= query.after <= _CONTEXT_MAX):
+        raise InvalidInput("a number of lines is negative or too large")
+    if query.max_count is not None and query.max_count < 1:
+        raise InvalidInput("at least one match of each file has to be given")
+
+
+def grep_tree(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuery) -> list[GrepFile]:
+    """Search a tree of `source`, whose stored objects are those of `store`; the files are sorted by path.
+
+    Raises:
+        InvalidInput: If git does not understand the pattern.
+        ObjectMissing, RemoteError: If contents of a partial clone are needed and cannot be fetched.
+        FileChanging: If a program changed a file of a workspace that is read.
+    """
+    check_query(query)
+    options = [
+        *("--no-color", "--full-name", "--null", _SYNTAX[query.syntax], *_OUTCOME[query.outcome]),
+        *(["-i"] if query.ignore_case else []),
+        *(["-w"] if query.words else []),
+        *(["-v"] if query.invert else []),
+    ]
+    if query.outcome is GrepOutcome.LINES:
+        options += ["-o"] if query.only_matching else [f"-B{query.before}", f"-A{query.after}"]
+    pattern = ["-f", "-"]
+    store.expect(_list_contents(source, tree, query.paths))
+    with scratch_repository("search") as git_dir:
+        if _matches_nothing(git_dir, query, options):
+            # Git looks ahead for the next match, and would find one behind the last newline; not so in an expression.
+            pattern = ["(", *pattern, ")"]
+        _lend(git_dir, store, source, tree)
+        operands = [tree.hex(), "--", *(os.fsdecode(spec) for spec in _make_pathspecs(query))]
+        result = _run(git_dir, [*options, *pattern], operands, query, borrowed=store.objects_dir)
+    files = list(_parse(result, tree, query))
+    files.sort(key=lambda file: file.path)
+    return files
+
+
+def _run(git_dir: Path, options: list[str], operands: list[str], query: GrepQuery, *, borrowed: Path | None = None) -> bytes:
+    result = gitcommand.run(git_dir, "grep", options, operands, given=query.pattern + b"\n", borrowed=borrowed)
+    messages = result.messages.strip()
+    if result.status not in (0, 1):
+        last = messages.splitlines()[-1] if messages else f"status {result.status}"
+        if (bad := _BAD_PATTERN.fullmatch(last)) is not None:
+            raise InvalidInput(
+                f"the pattern is not understood: {(bad[1] or bad[2])[:300]}",
+                hint="To search for a text as it is, use `avfs grep -F`.",
+            )
+        raise GitFailed("grep", last[:300])
+    if messages:  # git goes on where it cannot read an object
+        raise GitFailed("grep", messages.splitlines()[-1][:300])
+    return result.output
+
+
+def _matches_nothing(git_dir: Path, query: GrepQuery, options: list[str]) -> bool:
+    """Whether the pattern matches an empty line."""
+    if _MAY_BE_EMPTY.search(query.pattern) is None:
+        return False
+    blob = put_loose(git_dir, KIND_BLOB, b"\n")
+    tree = put_loose(git_dir, KIND_TREE, serialize_sorted({b"empty": (MODE_FILE, blob)}))
+    return bool(_run(git_dir, [option for option in [*options, "-f", "-"] if option != "-v"], [tree.hex(), "--"], query))
+
+
+def _list_contents(source: ObjectSource, tree: Oid, paths: Sequence[bytes]) -> Iterator[Oid]:
+    """List the contents that are going to be read; walks only if it is asked, by the store of a partial clone."""
+    pending: list[tuple[TreePath, Oid]] = [(TreePath(b""), tree)]
+    while pending:
+        above, oid = pending.pop()
+        for name, (mode, child) in source.read_tree(oid).items():
+            path = join(above, name)
+            within = not paths or any(p in (b"", path) or path.startswith(p + b"/") for p in paths)
+            if mode == MODE_TREE:
+                if within or any(p.startswith(path + b"/") for p in paths):
+                    pending.append((path, child))
+            elif within and mode not in (MODE_GITLINK, MODE_SYMLINK) and not source.exists(child):
+                yield child
+
+
+def _lend(git_dir: Path, store: ObjectStore, source: ObjectSource, tree: Oid) -> None:
+    """Put into a repository what is below a tree and is not stored. Whatever a stored tree has is stored, too."""
+    pending = [(MODE_TREE, tree)]
+    seen = set[Oid]()
+    while pending:
+        mode, oid = pending.pop()
+        if oid in seen or mode in (MODE_GITLINK, MODE_SYMLINK) or store.exists(oid):
+            continue
+        seen.add(oid)
+        if mode == MODE_TREE:
+            entries = source.read_tree(oid)
+            put_loose(git_dir, KIND_TREE, serialize_sorted(entries))
+            pending += entries.values()
+        else:
+            put_loose(git_dir, KIND_BLOB, source.read_blob(oid))
+
+
+def _make_pathspecs(query: GrepQuery) -> list[bytes]:
+    wanted = list[bytes]()
+    for path in query.paths or (b"",):
+        if not query.include:
+            wanted.append(b":(top,literal)" + path)
+            continue
+        place = _SPECIAL.sub(rb"\\\g<0>", path)
+        for glob in query.include:
+            wanted += _spell_glob(place, glob)
+    return [*wanted, *(b":(exclude," + spec[2:] for glob in query.exclude for spec in _spell_glob(b"", glob, deep=True))]
+
+
+def _spell_glob(place: bytes, glob: bytes, *, deep: bool = False) -> list[bytes]:
+    """Spell a glob below a place; `deep`, with all that is below what matches."""
+    below = place + b"/" if place else b""
+    inner = glob.strip(b"/") if b"/" in glob.rstrip(b"/") else b"**/" + glob.rstrip(b"/")
+    spec = b":(top,glob)" + below + inner
+    return [spec, spec + b"/**"] if deep else [spec]
+
+
+def _parse(output: bytes, tree: Oid, query: GrepQuery) -> Iterator[GrepFile]:
+    """Read what `git grep --null` says, of which each record begins with the tree."""
+    name = tree.hex().encode()
+    if query.outcome in (GrepOutcome.FILES, GrepOutcome.FILES_WITHOUT):
+        for record in output.split(b"\0")[:-1]:
+            yield GrepFile(record[len(name) + 1 :])
+        return
+    prefix, binary = name + b":", b"Binary file " + name + b":"
+    ends = compiled(rb" matches\n(?=(?:Binary file )?" + name + rb":|--\n|\Z)")
+    at = 0
+    path, lines = b"", list[GrepLine]()
+    while at < len(output):
+        if output.startswith(b"--\n", at):
+            at += 3
+            continue
+        if output.startswith(binary, at):
+            end = ends.search(output, at)
+            if end is None:
+                raise GitFailed("grep", "its answer is not understood")
+            if lines:
+                yield _join(path, lines, query)
+                lines = []
+            yield GrepFile(output[at + len(binary) : end.start()], binary=True)
+            at = end.end()
+            continue
+        if not output.startswith(prefix, at):
+            raise GitFailed("grep", "its answer is not understood")
+        stop = output.index(b"\0", at)
+        found, at = output[at + len(prefix) : stop], stop + 1
+        end_of_line = output.find(b"\n", at)
+        record, at = output[at:end_of_line], end_of_line + 1
+        if query.outcome is GrepOutcome.COUNT:
+            number = int(record)
+            yield GrepFile(found, count=number if query.max_count is None else min(number, query.max_count))
+            continue
+        if found != path and lines:
+            yield _join(path, lines, query)
+            lines = []
+        path = found
+        lines.append(_parse_line(record))
+    if lines:
+        yield _join(path, lines, query)
+
+
+_LINE = compiled(rb"(\d+)\0(?:(\d+)\0)?(.*)", 16)
+
+
+def _parse_line(record: bytes) -> GrepLine:
+    match = _LINE.fullmatch(record)
+    if match is None:
+        raise GitFailed("grep", "its answer is not understood")
+    number, column, text = match.groups()
+    return GrepLine(int(number), int(column) if column is not None else None, text)
+
+
+def _join(path: bytes, lines: list[GrepLine], query: GrepQuery) -> GrepFile:
+    """Make one file of its lines; behind the last match that is wanted, only its context is kept."""
+    matching = list(dict.fromkeys(line.number for line in lines if line.column is not None))
+    if query.max_count is not None and len(matching) > query.max_count:
+        beyond, last = matching[query.max_count], matching[query.max_count - 1]
+        lines = [line for line in lines if line.number < beyond and line.number <= last + query.after]
+        matching = matching[: query.max_count]
+    return GrepFile(path, count=len(matching), lines=tuple(lines))

@@ -1,0 +1,80 @@
+"""Searching files: of a commit, and of a workspace as it is.
+
+Decided here: which tree is searched, and what of the sidecar. A workspace is captured as for a comparison, and nothing of it is
+stored: what is not committed is searched by the same engine, so that the result is that of a scan of the files. Reads only.
+"""
+
+from __future__ import annotations
+
+from avfs_git.errors import PathNotFound
+from avfs_git.gitstore.compare.grep import check_query, grep_tree
+from avfs_git.gitstore.formats.trees import MODE_TREE, sort_tree
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.model import GrepFile, GrepQuery, GrepResult
+from avfs_git.paths import Oid
+from avfs_git.vfs.layer.sidecar import parse_sidecar
+from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.vault.states import tree_of
+from avfs_git.workspace.vault.vault import OpenVault
+
+WORKSPACE = "workspace"
+"""What the state is called when it is the workspace as it is."""
+
+
+def grep_workspace(locked: LockedWorkspace, query: GrepQuery) -> GrepResult:
+    """Search a workspace as it is.
+
+    Raises:
+        InvalidInput: If the query cannot mean anything.
+        PathNotFound: If nothing is at one of its paths.
+        FileChanging: If a program changed a file that was to be searched.
+    """
+    check_query(query)
+    writer = Preview(locked)
+    captured = writer.taken.captured
+    files = _grep(locked.vault, writer, captured.tree, captured.sidecar, query)
+    return GrepResult(locked.fork, WORKSPACE, files, tuple(captured.warnings))
+
+
+def grep_commit(vault: OpenVault, fork: str, oid: Oid, query: GrepQuery) -> GrepResult:
+    """Search the files of a commit.
+
+    Raises:
+        InvalidInput, PathNotFound: As `grep_workspace`.
+    """
+    check_query(query)
+    commit = vault.store.read_commit(oid)
+    files = _grep(vault, DryWriter(vault.store), tree_of(commit), vault.sidecar_tree(commit), query)
+    return GrepResult(fork, oid.hex(), files)
+
+
+def _grep(vault: OpenVault, source: DryWriter, tree: Oid | None, sidecar: Oid | None, query: GrepQuery) -> tuple[GrepFile, ...]:
+    untracked = _list_untracked(source, sidecar) if sidecar is not None else None
+    for path in query.paths:
+        if path and not any(_has(source, top, path) for top in (tree, untracked) if top is not None):
+            raise PathNotFound(b"/" + path)
+    files = grep_tree(vault.store, source, tree, query) if tree is not None else []
+    if untracked is not None and query.ignored:
+        files = sorted([*files, *grep_tree(vault.store, source, untracked, query)], key=lambda file: file.path)
+    return tuple(files)
+
+
+def _has(source: DryWriter, top: Oid, path: bytes) -> bool:
+    held, names = (MODE_TREE, top), path.split(b"/")
+    for name in names:
+        below = source.read_tree(held[1]).get(name) if held[0] == MODE_TREE else None
+        if below is None:
+            return False
+        held = below
+    return True
+
+
+def _list_untracked(source: DryWriter, sidecar: Oid) -> Oid:
+    """Make a tree, in memory, of the files that only a sidecar holds."""
+    children, _ = parse_sidecar(source.read_tree(sidecar), sidecar)
+    entries: dict[bytes, tuple[int, Oid]] = {}
+    for name, entry in children.items():
+        if entry.untracked:
+            entries[name] = (entry.mode, _list_untracked(source, entry.oid) if entry.mode == MODE_TREE else entry.oid)
+    return source.add_sorted(sort_tree(entries))  # unchecked: a nested repository has a `.git`

@@ -1,0 +1,242 @@
+"""Searching files: `Workspace.grep` and `Vault.grep` find what grep(1) finds in a plain copy of the files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from avfs_git import Home, Vault, Workspace
+from avfs_git.errors import CheckpointNotFound, InvalidInput, NothingToUndo, PathNotFound
+from avfs_git.model import GrepOutcome, GrepResult
+
+Matches = list[tuple[str, int, bytes]]
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with files that are committed, changed, new, removed and ignored."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        work.write(".gitignore", b"*.log\n")
+        work.write("a", b"one\ntwo needle\nthree\nfour\nneedle needles\nsix")
+        work.write("src/b.py", b"Needle\n")
+        work.write("src/deep/c.txt", b"a needle\n")
+        work.write("gone", b"needle\n")
+        work.checkpoint("first")
+        work.remove("gone")
+        work.write("src/b.py", b"new needle\r\n\xe4\xf6 needle\n")
+        work.write("src/new.py", b"needle(\n")
+        work.write("bin", b"\0needle\n")
+        work.write("x.log", b"needle in a log\n")
+        work.write("node/dir/y.log", b"needle in another\n")
+        yield vault
+
+
+@pytest.fixture
+def work(vault: Vault) -> Workspace:
+    """Its workspace."""
+    return vault.workspace()
+
+
+def lines(result: GrepResult) -> Matches:
+    """Give path, number and text of each line."""
+    return [(os.fsdecode(file.path), line.number, line.text) for file in result.files for line in file.lines]
+
+
+def names(result: GrepResult) -> list[str]:
+    """Give the paths of the files."""
+    return [os.fsdecode(file.path) for file in result.files]
+
+
+def test_the_workspace_is_searched_as_it_is(work: Workspace) -> None:
+    """What is not committed counts, and what is ignored only when it is asked for."""
+    found = work.grep("needle")
+
+    assert (found.fork, found.state) == (work.fork, "workspace")
+    assert names(found) == ["a", "bin", "src/b.py", "src/deep/c.txt", "src/new.py"]
+    assert [file.binary for file in found.files] == [False, True, False, False, False]
+    assert lines(found)[:3] == [("a", 2, b"two needle"), ("a", 5, b"needle needles"), ("src/b.py", 1, b"new needle\r")]
+    assert {"x.log", "node/dir/y.log"} == {*names(work.grep("needle", ignored=True))} - {*names(found)}
+    assert work.grep("nothing like it").files == ()
+    assert names(work.grep("needle", ["src"])) == names(work.grep("needle", ["/src/"])) == names(found)[2:]
+
+
+def test_a_checkpoint_and_all_forks_are_searched(vault: Vault, work: Workspace) -> None:
+    """A state is named as anywhere else; several forks give a result each."""
+    past = work.grep("needle", at="first")
+    assert names(past) == ["a", "gone", "src/deep/c.txt"]
+    assert past.state == work.list_checkpoints()[0].id
+
+    vault.fork("other").write("only/there", b"needle\n")
+    both = vault.grep("needle", ["only"])
+    assert [(result.fork, names(result)) for result in both] == [("other", ["only/there"])]
+    assert len(vault.grep("needle")) == 2
+    assert [result.fork for result in vault.grep("needle", forks=["main"])] == ["main"]
+    with pytest.raises(PathNotFound):
+        vault.grep("needle", ["nowhere"])
+
+
+def test_options_are_those_of_grep(work: Workspace) -> None:
+    """Each option changes what is found as it does for grep."""
+    assert "src/deep/c.txt" in names(work.grep("NEEDLE", ignore_case=True))
+    assert lines(work.grep("needles?", ["a"], only_matching=True)) == [
+        ("a", 2, b"needle"),
+        ("a", 5, b"needle"),
+        ("a", 5, b"needles"),
+    ]
+    assert [number for _, number, _ in lines(work.grep("needle", ["a"], invert=True))] == [1, 3, 4, 6]
+    assert names(work.grep("needles", words=True)) == ["a"]
+    assert names(work.grep("needl", words=True)) == []
+    assert names(work.grep("needle(", fixed=True)) == ["src/new.py"]
+    assert names(work.grep(r"needle\(\Z", perl=True)) == ["src/new.py"]
+    context = work.grep("two", ["a"], before=1, after=2).files[0]
+    assert [(line.number, line.column) for line in context.lines] == [(1, None), (2, 1), (3, None), (4, None)]
+    assert [line.number for line in work.grep("needle", ["a"], max_count=1, after=1).files[0].lines] == [2, 3]
+    assert [(file.path, file.count) for file in work.grep("needle", ["a"], outcome="count").files] == [(b"a", 2)]
+    assert work.grep("needle", ["a"], outcome="count", max_count=1).files[0].count == 1
+    assert names(work.grep("needle", outcome=GrepOutcome.FILES_WITHOUT)) == [".gitignore"]
+    assert names(work.grep("needle", outcome="files")) == names(work.grep("needle"))
+    assert names(work.grep("needle\nthree", ["a", "bin"], outcome="files")) == ["a", "bin"]
+
+
+def test_globs_choose_files_and_directories(work: Workspace) -> None:
+    """A glob without a slash is about names at any depth, one with a slash about whole paths."""
+    assert names(work.grep("needle", include=["*.py"])) == ["src/b.py", "src/new.py"]
+    assert names(work.grep("needle", ["src/deep"], include=["*.py", "*.txt"])) == ["src/deep/c.txt"]
+    assert names(work.grep("needle", include=["src/*.py"], exclude=["b.*"])) == ["src/new.py"]
+    assert names(work.grep("needle", exclude=["src"])) == ["a", "bin"]
+    assert names(work.grep("needle", exclude=["deep", "bin"])) == ["a", "src/b.py", "src/new.py"]
+    work.write("[x]/:(top)a", b"needle\n")
+    assert names(work.grep("needle", ["[x]"], include=["*a"])) == names(work.grep("needle", ["[x]/:(top)a"])) == ["[x]/:(top)a"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "message"),
+    [
+        ("x(", {}, "Unmatched"),
+        ("x(", {"perl": True}, "parenthesis"),
+        ("[[:nothing:]]", {}, "character class"),
+        ("", {}, "empty"),
+        ("a\0b", {"fixed": True}, "NUL"),
+        ("x", {"include": ["[a"]}, r"\[a"),
+        ("x", {"exclude": ["a\\"]}, "backslash"),
+        ("x", {"include": [""]}, "empty"),
+        ("x", {"before": -1}, "negative"),
+        ("x", {"max_count": 0}, "at least one"),
+        ("x", {"fixed": True, "perl": True}, "either"),
+        ("x", {"invert": True, "only_matching": True}, "either"),
+        ("x", {"outcome": "all"}, "lines, count"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(work: Workspace, pattern: str, options: dict[str, object], message: str) -> None:
+    """A bad pattern, glob or option is an error, and never an empty result."""
+    with pytest.raises(InvalidInput) as caught:
+        work.grep(pattern, **options)  # type: ignore[arg-type]  # the table's are of all types
+    assert message.replace("\\", "") in f"{caught.value} {caught.value.hint}"
+
+
+def test_what_does_not_exist_is_named(work: Workspace) -> None:
+    """A path or state that is not there is an error."""
+    with pytest.raises(PathNotFound):
+        work.grep("x", ["a", "nowhere"])
+    with pytest.raises(PathNotFound):
+        work.grep("x", ["a/below"])
+    with pytest.raises(CheckpointNotFound):
+        work.grep("x", at="nothing")
+
+
+def test_no_configuration_has_a_say(vault: Vault, work: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither that of the vault nor that of the user or the attributes changes what is found, and no program runs."""
+    before = work.grep("two (x|needle)")
+    ran = tmp_path / "ran"
+    settings_ = (
+        "[grep]\n\tpatternType = fixed\n\tcolumn = true\n[color]\n\tgrep = always\n[core]\n\tpager = touch {0}\n"
+        '[diff "d"]\n\ttextconv = touch {0}; echo\n'
+    )
+    (tmp_path / ".gitconfig").write_text(settings_.format(ran))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with (vault.info().path / "config").open("a") as file:
+        file.write("[grep]\n\tpatternType = fixed\n")
+    work.write(".gitattributes", b"* diff=d\na -diff\n")
+
+    assert work.grep("two (x|needle)") == before
+    assert not ran.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+def test_a_live_tree_is_searched_with_what_programs_wrote(mount_dir: Path) -> None:
+    """The session of a mount answers, with what is in the tree just now."""
+    with Home(mount_dir / "h") as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        work.write("a", b"needle\n")
+        with work.mount(mount_dir / "tree") as session:
+            (mount_dir / "tree" / "b").write_text("needle, too\n")
+            assert lines(work.grep("needle")) == [("a", 1, b"needle"), ("b", 1, b"needle, too")]
+            with pytest.raises(InvalidInput):
+                work.grep("x(")
+            session.unmount()
+
+
+_NAMES = st.sampled_from(["a", "b.txt", "d/a", "d/e/f", "d/x.log", "x.log"])
+_TEXT = st.lists(st.sampled_from([b"needle", b"pin", b"needle pin", b"", b"\xc3\xa4", b"pin\r"]), max_size=4).map(b"\n".join)
+_STEP = st.one_of(
+    st.tuples(st.just("write"), _NAMES, _TEXT),
+    st.tuples(st.just("remove"), _NAMES, st.just(b"")),
+    st.tuples(st.just("checkpoint"), st.just(""), st.just(b"")),
+    st.tuples(st.just("undo"), st.just(""), st.just(b"")),
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(_STEP, max_size=8), pattern=st.sampled_from(["needle", "^pin$", "n.*p|^$", "[^a-z]"]))
+def test_a_search_equals_grep_in_a_plain_copy(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, bytes]], pattern: str
+) -> None:
+    """After any sequence of changes, checkpoints and undos, the result is that of a scan."""
+    place = tmp_path_factory.mktemp("scan")
+    with Home(place / "home") as home:
+        work = home.create_vault("v").workspace()
+        work.write(".gitignore", b"*.log\n")
+        for verb, name, data in steps:
+            if verb == "write":
+                work.write(name, data)
+            elif verb == "remove":
+                work.remove(name, missing_ok=True)
+            elif verb == "checkpoint":
+                work.checkpoint()
+            else:
+                with contextlib.suppress(NothingToUndo):
+                    work.undo()
+        if not work.exists("/"):
+            return
+        plain = place / "plain"
+        work.export_path("/", plain)
+        assert lines(work.grep(pattern, ignored=True)) == scan(plain, pattern)
+
+
+def scan(plain: Path, pattern: str) -> Matches:
+    """Search a directory with grep(1)."""
+    done = subprocess.run(
+        ["grep", "-rZnE", "--binary-files=without-match", "-e", pattern, "."],
+        cwd=plain,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert done.returncode in (0, 1)
+    found: Matches = []
+    for record in done.stdout.split(b"\n")[:-1]:
+        path, _, rest = record.partition(b"\0")
+        number, _, text = rest.partition(b":")
+        found.append((os.fsdecode(path)[2:], int(number), text))
+    return sorted(found, key=lambda match: (os.fsencode(match[0]), match[1]))
