@@ -188,8 +188,8 @@ class _Terminal:
 
 def test_the_program_has_the_terminal(clone: Path) -> None:
     """Its size, changes of it, and Ctrl-C, which does not end avfs."""
-    script = "trap 'echo size=$(stty size)' WINCH; trap 'echo int; exit 5' INT; test -t 0 && test -t 1 && echo ready"
-    script += "; echo x > x; while :; do sleep 0.05; done"
+    script = "trap 'echo size=$(stty size)' WINCH; trap 'echo int; exit 5' INT; echo x > x; test -t 0 && test -t 1 && echo ready"
+    script += "; while :; do sleep 0.05; done"
     terminal = _Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
     terminal.read_until(b"ready")
     termios.tcsetwinsize(terminal.fd, (33, 77))
@@ -221,9 +221,9 @@ def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
 
 def test_what_is_not_a_run_is_refused(clone: Path) -> None:
     """Without a program; with two names; a fork where there is no vault."""
-    assert "avfs run -- claude" in spawn("run").stderr
-    assert spawn("run").status == 2
-    assert spawn("run", "--name", "a", "--resume", "b", "--", "true").status == 2
+    assert "avfs run claude" in spawn("run").stderr
+    assert spawn("run").status == 125
+    assert spawn("run", "--name", "a", "--resume", "b", "--", "true").status == 125
     missing = spawn("run", "--resume", "nosuch", "--", "true")
     assert (missing.status, "no vault was named" in missing.stderr) == (125, True)
     assert "contradict" in spawn("run", "--keep", "--discard", "--", "true").stderr
@@ -276,5 +276,5 @@ def test_attempts_that_cannot_begin_leave_nothing(clone: Path) -> None:
     assert "no attempts 'try'" in spawn("--vault", "shop", "attempts", "compare", "--name", "try").stderr
     assert spawn("--vault", "shop", "attempts", "pick", "1").status == 2
     assert spawn("run", "--attempts", "2", "--", "nosuch-program").status == 127
-    assert spawn("run", "--attempts", "2", "--discard", "--", "true").status == 2
+    assert spawn("run", "--attempts", "2", "--discard", "--", "true").status == 125
     assert _forks(clone) == {"try-2"}
