@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from avfs_git.session.serve import point, start
     from avfs_git.workspace.exchange import enabledhooks, userhooks
     from avfs_git.workspace.history import undo
+    from avfs_git.workspace.opened import beside
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
     from avfs_git.workspace.vault import revisions, upkeepdue
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 else:
     # A light command must not pay for what it does not use.
     background = LazyModule("avfs_git.sdk.background")
+    beside = LazyModule("avfs_git.workspace.opened.beside")
     client = LazyModule("avfs_git.session.control.client")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
@@ -173,12 +175,12 @@ class Dispatch:
             self._file_calls.pop(opened.fork, None)
         if opened.lock.session is None:
             try:
+                if entry.only_looks(args, kwargs):
+                    return self.look(opened, lambda looking: operation(looking, *args, **kwargs), discard=entry.discard)
                 return operation(opened, *args, **kwargs)
             except WorkspaceBusy:
                 if opened.lock.session is None:
-                    if not entry.only_looks(args, kwargs):
-                        raise
-                    return self.look_at(opened.fork, lambda looking: operation(looking, *args, **kwargs))
+                    raise
         with self._lock:
             if self._mounted is None:
                 self._mounted = client.Sessions(
@@ -186,11 +188,43 @@ class Dispatch:
                 )
         return self._mounted.run(opened, operation, *args, **kwargs)
 
-    def look_at(self, fork: str, action: Callable[[workspaces.OpenWorkspace], _T]) -> _T:
-        """Look at a workspace in which another process works, without waiting for it."""
-        looking = workspaces.OpenWorkspace(self.core, fork, recover=lambda _: None, looks_on=True)
-        with contextlib.closing(looking):
-            return action(looking)
+    def look(
+        self,
+        opened: workspaces.OpenWorkspace,
+        action: Callable[[workspaces.OpenWorkspace], _T],
+        *,
+        discard: Callable[[_T], object] | None = None,
+    ) -> _T:
+        """Look at a workspace that is not mounted. Where another process works in it, look at the present state.
+
+        A process that is putting another state into place, as a restore does, is waited for: half of that is no state.
+
+        Args:
+            opened: The workspace.
+            action: What looks.
+            discard: Closes what is open in a result that is not used, because the state changed: then `action` is called again.
+                Without it, `action` is called for one state only.
+
+        Raises:
+            WorkspaceBusy: If that process takes too long, or the state changed and `discard` is not given.
+        """
+        began_s = time.monotonic()
+        is_told = False
+        while True:
+            try:
+                return action(opened)
+            except WorkspaceBusy as busy:
+                if opened.lock.session is not None:
+                    raise
+                try:
+                    return beside.look_past(self.core, opened.fork, action, discard=discard or (lambda _: None))
+                except beside.Disturbed as disturbed:
+                    waited_s = time.monotonic() - began_s
+                    if waited_s >= self.lock_timeout_s or (discard is None and not isinstance(disturbed, beside.Unsettled)):
+                        raise busy from None
+                if waited_s >= workspaces.TOLD_AFTER_S and not is_told and self._on_wait is not None:
+                    is_told = True
+                    self._on_wait(opened.fork, opened.lock.holder())
 
     def note_file_call(self, fork: str, text: str) -> None:
         """Note that a file call is about to change a fork: all of them are one operation, which `record_changes` ends.

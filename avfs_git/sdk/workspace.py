@@ -144,13 +144,6 @@ class Workspace:
     def _run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return self._dispatch.run(self._opened, operation, *args, **kwargs)
 
-    def _look(self, action: Callable[[workspaces.OpenWorkspace], _T]) -> _T:
-        """Look in this process; beside a process that works in the workspace, at what is there now."""
-        try:
-            return action(self._opened)
-        except WorkspaceBusy:
-            return self._dispatch.look_at(self.fork, action)
-
     def _note_file_call(self, verb: str, path: PathLike) -> None:
         self._dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))}")
 
@@ -933,8 +926,9 @@ class Workspace:
         """Copy a file or directory of the workspace to the host."""
         tree_path, destination = parse_tree_path(path), Path(destination)
         if self._opened.lock.session is None:
-            return self._look(
-                lambda opened: operations.export_path(opened, tree_path, destination, recursive, max_depth, overwrite)
+            return self._dispatch.look(
+                self._opened,
+                lambda opened: operations.export_path(opened, tree_path, destination, recursive, max_depth, overwrite),
             )
         with client.opened_above(destination) as (handle, rest):
             return self._run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, str(destination))
@@ -943,7 +937,7 @@ class Workspace:
         """Write a tar archive of a file or directory of the workspace."""
         tree_path = parse_tree_path(path)
         if self._opened.lock.session is None:
-            return self._look(lambda opened: operations.pack_tar(opened, tree_path, file))
+            return self._dispatch.look(self._opened, lambda opened: operations.pack_tar(opened, tree_path, file))
         result, handle = self._run(operations.export_tar, tree_path)
         file.writelines(operations.Content(handle=handle).pieces())
         return result

@@ -19,11 +19,15 @@ import pytest
 from avfs_git import faults
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.tree import on_base
+from avfs_git.errors import WorkspaceBusy
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import FileDiff, SessionBackend
+from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.session.life.request import Request
 from avfs_git.session.serve.start import start_session
+from avfs_git.workspace.files.files import Files
+from avfs_git.workspace.opened.beside import Disturbed, look_past
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.session_process import Stay
 from tests.support.waiting import wait_for
@@ -250,3 +254,54 @@ def test_what_is_shown_was_one_moment(vault: Vault, start: Start, mount_dir: Pat
 
 def _added(file: FileDiff) -> bytes:
     return next(line[1:] for line in file.patch.splitlines() if line.startswith(b"+") and not line.startswith(b"+++"))
+
+
+@pytest.mark.parametrize("point", ["restore.announced", "restore.step", "restore.applied"])
+def test_half_of_a_restore_is_not_shown_where_nothing_is_mounted(vault: Vault, mount_dir: Path, point: str) -> None:
+    """Who looks waits, is told for whom, and sees what was restored; who does not wait long is refused."""
+    work = vault.workspace("work")
+    work.remove("dir", recursive=True)
+    work.checkpoint("now")
+    half_done, go_on = threading.Event(), threading.Event()
+
+    def stay(reached: str) -> None:
+        if reached == point and threading.current_thread() is restoring:
+            half_done.set()
+            go_on.wait(60)
+
+    restoring = threading.Thread(target=work.restore, args=("main",))
+    faults.arm(stay)
+    told = threading.Event()
+    try:
+        restoring.start()
+        assert half_done.wait(60)
+        with Avfs(mount_dir / "h", lock_timeout_s=0.1) as home:
+            other = home.open_vault("v").workspace("work")
+            for look in (other.status, other.diff, lambda: other.read("file"), lambda: other.export_tar("/", io.BytesIO())):
+                with pytest.raises(WorkspaceBusy):
+                    look()
+        with (
+            Avfs(mount_dir / "h", lock_timeout_s=60, on_wait=lambda *_: told.set()) as home,
+            ThreadPoolExecutor(max_workers=1) as pool,
+        ):
+            seen = pool.submit(lambda: {info.path for info in home.open_vault("v").workspace("work").list_dir("/")})
+            assert told.wait(60)
+            assert not seen.done()
+            go_on.set()
+            assert seen.result(60) == {b"dir", b"file"}
+    finally:
+        faults.arm(None)
+        go_on.set()
+        restoring.join(60)
+    assert work.read("file") == b"content\n"
+
+
+def test_a_look_that_a_restore_came_into_is_not_used(vault: Vault) -> None:
+    """Files and branch of what is shown belong together."""
+    work = vault.workspace("work")
+    work.checkpoint("now")
+    discarded: list[str] = []
+    with pytest.raises(Disturbed):
+        look_past(vault._core, "work", lambda _: work.restore("main").outcome, discard=discarded.append)
+    assert discarded == ["restored"]
+    assert look_past(vault._core, "work", lambda looking: Files(looking).read(TreePath(b"file")), discard=print) == b"content\n"

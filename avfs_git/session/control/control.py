@@ -296,11 +296,6 @@ class ControlServer:
         """Do what only looks, beside another operation."""
         operation, arguments = request.operation, request.arguments
         assert operation is not None  # noqa: S101 - else it has no time for that
-        encode = wire.codec_of(operation.signature[1])[0]
-
-        def discard(result: object) -> None:
-            encode(result, unused := wire.Outgoing())
-            close_all(unused.handles)
 
         def look(looking: OpenWorkspace) -> object:
             # A function closes what it is given, and may be called again.
@@ -311,7 +306,7 @@ class ControlServer:
             self._opened,
             look,
             flush=partial(self._have_flushed, request.client) if request.flushes else None,
-            discard=discard,
+            discard=operation.discard,
         )
         return result, operation.signature[1], None
 

@@ -47,7 +47,7 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import Oid, TreePath
-from avfs_git.session.control.wire import Handle
+from avfs_git.session.control.wire import Handle, Outgoing, codec_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
@@ -101,6 +101,12 @@ class Operation:
     def only_looks(self, args: Sequence[object], given: Mapping[str, object]) -> bool:
         """Whether it changes nothing, called with these arguments."""
         return not self.changes or {**dict(zip(self.signature[0], args, strict=False)), **given}.get("dry_run") is True
+
+    def discard(self, result: object) -> None:
+        """Close what is open in a result that is not used."""
+        codec_of(self.signature[1])[0](result, unused := Outgoing())
+        for handle in unused.handles:
+            os.close(handle)
 
     @property
     def signature(self) -> tuple[dict[str, Any], Any, frozenset[str]]:

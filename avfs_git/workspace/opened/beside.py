@@ -1,8 +1,13 @@
-"""Looking at a workspace that its session serves, beside what the session does to it.
+"""Looking at a workspace beside what its session, or another process, does to it.
 
 Decided here: which state of a workspace is shown to a reader while an operation is under way, and for what a look has to wait.
-Called by `session.control.control` in a thread of each look; the operation is in another thread, and has the workspace lock. A
-look takes no lock but the guard of the tree, for moments, opens the workspace anew from the disk, and writes nothing.
+
+`look_past` is for a workspace that is not mounted: `sdk.dispatch` calls it where another process has the lock. Files that a
+command changes are shown as they are. While a restore or merge changes files, it refuses, and its caller tries again.
+
+`look_beside` is for a mounted one. Called by `session.control.control` in a thread of each look; the operation is in another
+thread, and has the workspace lock. A look takes no lock but the guard of the tree, for moments, opens the workspace anew from the
+disk, and writes nothing.
 
 - While programs go on, what is looked at is one moment of the tree: it is captured as a checkpoint captures it, in rounds,
   of which the last one has the guard (`Following`).
@@ -33,6 +38,8 @@ from avfs_git.workspace.opened.plain import Plain
 from avfs_git.workspace.opened.served import Served
 from avfs_git.workspace.opened.standstill import Standstill
 from avfs_git.workspace.opened.workspace import OpenWorkspace
+from avfs_git.workspace.vault.format import WorkspaceState
+from avfs_git.workspace.vault.vault import OpenVault
 
 _TRIES: Final = 5
 """So often a look is repeated; then it waits for its turn."""
@@ -42,6 +49,10 @@ _T = TypeVar("_T")
 
 class Disturbed(Exception):
     """What was looked at belongs to no single state."""
+
+
+class Unsettled(Disturbed):
+    """An operation is changing what would be looked at."""
 
 
 class _State:
@@ -175,6 +186,40 @@ def look_beside(
             return result
         discard(result)
     raise Disturbed
+
+
+def look_past(vault: OpenVault, fork: str, action: Callable[[OpenWorkspace], _T], *, discard: Callable[[_T], object]) -> _T:
+    """Do what only looks at a workspace that no session serves, while another process has its lock.
+
+    `discard` closes what is open in a result that is not used.
+
+    Raises:
+        Unsettled: If that process is putting another state into place. `action` was not called.
+        Disturbed: If the workspace or its branch came to another state meanwhile.
+    """
+    with contextlib.closing(OpenWorkspace(vault, fork, recover=lambda _: None, looks_on=True)) as looking:
+
+        def read_mark() -> tuple[object, ...]:
+            return looking.lock.epoch, looking.layout.read_state(), vault.read_head(fork)
+
+        def confirm() -> None:
+            if read_mark() != mark:
+                raise Disturbed
+
+        mark = read_mark()
+        if isinstance(mark[1], WorkspaceState) and mark[1].pending is not None:
+            raise Unsettled
+        looking.confirm = confirm
+        try:
+            result = action(looking)
+        except (AvfsError, OSError) as error:
+            if read_mark() != mark:
+                raise Disturbed from error
+            raise
+        if read_mark() != mark:
+            discard(result)
+            raise Disturbed
+        return result
 
 
 @contextlib.contextmanager
