@@ -13,13 +13,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-import click
-
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import wants_color
 from avfs_git.cli.output.base import OutputClosed, OutputLost
-from avfs_git.cli.table import MissingVerb, program
-from avfs_git.errors import AvfsError, BadUsage, DirectoryGone, HostError, InternalError, Interrupted, Terminated, quote
+from avfs_git.errors import AvfsError, DirectoryGone, HostError, InternalError, Interrupted, Terminated
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
@@ -53,12 +50,9 @@ def run(arguments: list[str]) -> int:
     trace: str | None = None
     try:
         try:
-            with program.make_context("avfs", list(arguments), obj=state) as ctx:
-                program.invoke(ctx)
+            status = _perform(state, arguments)
         finally:
             state.close()
-    except click.exceptions.Exit as done:
-        return _finish(state, done.exit_code)
     except OutputClosed:
         return _give_up_stdout()
     except OutputLost as err:
@@ -67,11 +61,9 @@ def run(arguments: list[str]) -> int:
         error = err
         if isinstance(err, InternalError):
             trace = _trace_if(state)
-    except click.ClickException as err:
-        error = _usage_error(err)
     except _Ended:
         error = Terminated()
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         error = Interrupted()
     except BrokenPipeError:
         return _give_up_stdout()
@@ -86,12 +78,24 @@ def run(arguments: list[str]) -> int:
         )
         trace = _trace_if(state)
     if error is None:
-        return _finish(state, state.status)
-    if isinstance(error, MissingVerb) and not state.output.structured:
-        state.output.note(error.help_text + "\n")
+        return _finish(state, status)
     state.output.failure(error, trace=trace)
-    status = error.exit_code if isinstance(error, Interrupted | Terminated) else state.failure_status
-    return _finish(state, error.exit_code if status is None else status)
+    failed = error.exit_code if isinstance(error, Interrupted | Terminated) else state.failure_status
+    return _finish(state, error.exit_code if failed is None else failed)
+
+
+def _perform(state: State, arguments: list[str]) -> int:
+    """Do what the arguments ask for."""
+    match arguments:
+        case ["hook", harness] if not harness.startswith("-"):
+            # A coding agent waits for this at each of its calls, and importing click takes a third of what that costs.
+            from avfs_git.cli.harness.hook import give_answer  # noqa: PLC0415 - one of two
+
+            give_answer(state, harness)
+            return state.status
+    from avfs_git.cli.commandline import perform  # noqa: PLC0415 - one of two
+
+    return perform(state, arguments)
 
 
 def _is_directory_gone() -> bool:
@@ -139,19 +143,6 @@ def _trace_if(state: State) -> str | None:
     import traceback  # noqa: PLC0415 - only for a bug
 
     return traceback.format_exc()
-
-
-def _usage_error(err: click.ClickException) -> BadUsage:
-    """Say what click found in the words and with the code that all errors have."""
-    message = err.format_message().strip().rstrip(".")
-    ctx = getattr(err, "ctx", None)
-    hint = f"See `{ctx.command_path} --help`." if ctx is not None else None
-    if isinstance(err, click.NoSuchOption):
-        message = f"there is no option {quote(err.option_name)}"
-        if err.possibilities:
-            hint = f"Did you mean `{min(err.possibilities)}`?"
-    message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
-    return BadUsage(message[:1].lower() + message[1:], hint=hint)
 
 
 def _open_standard_descriptors() -> None:

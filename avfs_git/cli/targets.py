@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import BadUsage, quote
+from avfs_git.patterns import compiled
 
-_BARE_NAME = re.compile(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(.*))?", re.ASCII | re.DOTALL)
+_BARE_NAME = compiled(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(.*))?", re.ASCII | re.DOTALL)
 
 
 class Target(NamedTuple):

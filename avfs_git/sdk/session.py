@@ -6,11 +6,11 @@ what a crash leaves of one (`avfs_git.session.life.record`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from avfs_git.lazy import LazyModule
 from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult
+from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.vault import Vault

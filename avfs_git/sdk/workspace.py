@@ -10,7 +10,6 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, Unpack
@@ -45,6 +44,7 @@ from avfs_git.model import (
 from avfs_git.paths import parse_tree_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
+from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:

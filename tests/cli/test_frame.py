@@ -272,6 +272,7 @@ def test_help_imports_only_what_it_needs() -> None:
         "avfs_git",
         "avfs_git.cli",
         "avfs_git.cli.app",
+        "avfs_git.cli.commandline",
         "avfs_git.cli.context",
         "avfs_git.cli.environment",
         "avfs_git.cli.output",
@@ -305,13 +306,22 @@ def test_help_imports_only_what_it_needs() -> None:
 
 def test_light_commands_load_neither_libgit2_nor_rich(cli: Cli, work: str) -> None:
     """Listing, reading and writing do without what takes longest to import."""
-    for arguments in (["checkpoint", "list"], ["log"], ["fork", "list"], ["ls"], ["cat", "README"], ["write", "a", "1"]):
+    for arguments in (
+        ["checkpoint", "list"],
+        ["log"],
+        ["status"],
+        ["fork", "list"],
+        ["ls"],
+        ["cat", "README"],
+        ["write", "a", "1"],
+    ):
         code = f"import sys, avfs_git.cli.app as app; app.run({arguments!r}); print(sorted(sys.modules), file=sys.stderr)"
 
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
         loaded = {name.strip(" '") for name in done.stderr.strip("[]\n").split(",")}
-        assert loaded & {"pygit2", "git", "rich", "mfusepy"} == set(), arguments
+        heavy = {"pygit2", "git", "rich", "mfusepy", "avfs_git.gitstore.gitcommand"}
+        assert loaded & heavy == set(), arguments
 
 
 def walk(command: click.Command, ctx: click.Context) -> Iterator[click.Context]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,21 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
     assert (tree / "made").read_text() == "1"
     cli("--vault", "shop", "--fork", "task", "undo").ok()
     assert not (tree / "made").exists()
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("name", ["bash_before", "bash_after"])
+def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
+    """Agents wait for it at each call: it does without click and without what takes long to import."""
+    heavy = {"click", "dataclasses", "inspect", "subprocess", "traceback", "rich", "pygit2", "git", "mfusepy"}
+    code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude']); print(*sys.modules, file=sys.stderr)"
+    event = _event("claude", name, tree, command="ls -l")
+
+    done = subprocess.run([sys.executable, "-c", code], input=event, check=True, capture_output=True)
+
+    loaded = set(done.stderr.decode().split())
+    assert {"bash_before": "avfs_git.proxy.policy.policy", "bash_after": "avfs_git.session.control.client"}[name] in loaded
+    assert loaded & heavy == set()
 
 
 @pytest.mark.needs("fuse")

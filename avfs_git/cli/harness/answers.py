@@ -1,7 +1,7 @@
 """What a harness understands: how a hook asks a person about a command, or refuses it.
 
 Decided here: the documents that each harness takes on standard output. avfs never says that a command may run: a harness that
-hears nothing decides by its own rules. Pure functions; `cli.commands.running.hook` calls them.
+hears nothing decides by its own rules. Pure functions; `cli.harness.hook` calls them.
 """
 
 from __future__ import annotations

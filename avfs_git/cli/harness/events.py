@@ -1,6 +1,6 @@
 """What a harness, the program around a coding agent, sends to a hook: its events as one kind of value.
 
-Decided here: the names that each harness gives to events, tools and fields. `cli.commands.running.hook` calls `read_event`. Pure
+Decided here: the names that each harness gives to events, tools and fields. `cli.harness.hook` calls `read_event`. Pure
 functions; an event that is not known is `OTHER`, so that a newer harness is not disturbed.
 """
 

@@ -2,13 +2,14 @@
 
 Decided here: the policy takes avfs for a program that changes the machine, because `avfs exec` runs other programs where avfs is
 hidden. An agent that works in a live tree saves and undoes by it. Exempt are commands about the fork of the current directory,
-and `avfs exec`, which asks the policy about its own command. `cli.commands.running.hook` calls it. A pure function.
+and `avfs exec`, which asks the policy about its own command. `cli.harness.hook` calls it. A pure function.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
+
+from avfs_git.patterns import compiled
 
 _VERBS = frozenset(
     {
@@ -18,7 +19,7 @@ _VERBS = frozenset(
 )
 _ELSEWHERE = ("--vault", "--fork", "delete")
 _OPERATORS = frozenset("();<>|&")
-_SINGLE_QUOTED = re.compile(r"'[^']*'")
+_SINGLE_QUOTED = compiled(r"'[^']*'")
 
 
 def is_own_command(command: str | tuple[str, ...]) -> bool:

@@ -6,15 +6,15 @@ off, so that lines can be compared with git's; marks of direction are escaped, t
 
 from __future__ import annotations
 
-import re
+from avfs_git.patterns import compiled
 
 _ESCAPES = {0x07: "\\a", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0B: "\\v", 0x0C: "\\f", 0x0D: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
-_PLAIN = re.compile(rb"[^\x00-\x1f\x7f\"\\\x80-\xff]*")
+_PLAIN = compiled(rb"[^\x00-\x1f\x7f\"\\\x80-\xff]*")
 _MANY_LINES = 4
-_SPACES = re.compile(r" {16,}")
+_SPACES = compiled(r" {16,}")
 _TURNS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 """Marks of direction and separators of lines, by which a terminal shows a text in another order than it has."""
-_CONTROLS = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
+_CONTROLS = compiled(rf"[\x00-\x08\x0b-\x1f\x7f-\x9f{_TURNS}]")
 
 
 def quote_path(path: bytes) -> str:

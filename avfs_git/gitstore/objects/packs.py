@@ -21,7 +21,6 @@ from avfs_git import faults
 from avfs_git.errors import GitFailed
 from avfs_git.gitstore.formats.packfile import BadPack, parse_entry_header
 from avfs_git.gitstore.formats.packindex import read_back
-from avfs_git.gitstore.gitcommand import run
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.packwriter import HOLD_MARK, PackWriter
@@ -177,6 +176,8 @@ def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 
             if path.stat().st_mtime >= now_s - older_than_s:
                 continue
             if is_without_index(path):
+                from avfs_git.gitstore.gitcommand import run  # noqa: PLC0415 - slow to load, and most find none of these
+
                 run(store.git_dir, "index-pack", operands=[os.fspath(path.absolute())])
             elif name.startswith(("tmp_pack_", "tmp_idx_", ".tmp-avfs-")) or is_left_hold(path):
                 path.unlink()

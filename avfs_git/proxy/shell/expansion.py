@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from avfs_git.patterns import compiled
 from avfs_git.proxy.shell.settings import Settings
 from avfs_git.proxy.shell.words import (
     AMBIENT,
@@ -31,25 +32,25 @@ from avfs_git.values import field, record_class, value_class
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-HIDDEN = re.compile(r"`|\$\(|<\(|>\(|\$\{")
+HIDDEN = compiled(r"`|\$\(|<\(|>\(|\$\{")
 """What begins a substitution, or an expansion."""
-_HOST_VARIABLES = re.compile(r"HOME|PWD|OLDPWD|TMP|TEMP|TMPDIR|XDG_\w+|PATH|SHELL|USER|LOGNAME|MAIL|[A-Z]+_HOME")
+_HOST_VARIABLES = compiled(r"HOME|PWD|OLDPWD|TMP|TEMP|TMPDIR|XDG_\w+|PATH|SHELL|USER|LOGNAME|MAIL|[A-Z]+_HOME")
 """Variables that hold places of the machine."""
 _NUMBERS = frozenset({"?", "#", "$", "!", "RANDOM", "SECONDS", "LINENO", "UID", "EUID", "PPID"})
 """Variables that the shell gives numbers."""
-_ARITHMETIC = re.compile(r"[\d\s+\-*/%()<>=!&|^~?:,]*")
+_ARITHMETIC = compiled(r"[\d\s+\-*/%()<>=!&|^~?:,]*")
 """Arithmetic without variables: what those hold would be evaluated, with the substitutions in it."""
-_EXPANSION = re.compile(
+_EXPANSION = compiled(
     r"\$\{(?:#?[A-Za-z_]\w*(?:\[(?:@|\*|\d+)\])?|[A-Za-z_]\w*(?:\[[@*]\])?(?::?[-+?=].*|##?.*|%%?.*|//?.*|\^\^?|,,?|:\d+(?::\d+)?)"
     r"|[\d@*#?$!-](?::?[-+?].*)?|\d+|@:\d+(?::\d+)?|#[@*\d])\}",
     re.DOTALL,
 )
 """The forms of `${…}` that do no more than put a value in its place, or change one."""
-_NUMBERS_ONLY = re.compile(
+_NUMBERS_ONLY = compiled(
     r"\$\(\s*(?:seq(?: \d+)+|nproc|date(?: -u)? ['\"]?\+(?:%[YmdHMSFTjsN]|[-_.T])+['\"]?|git rev-parse --short HEAD)\s*\)"
 )
 """Substitutions that come to numbers, times and the like."""
-_ROOT_OF_REPOSITORY = re.compile(r"\$\(\s*git rev-parse --show-toplevel(?: 2>\s*/dev/null)?\s*\)")
+_ROOT_OF_REPOSITORY = compiled(r"\$\(\s*git rev-parse --show-toplevel(?: 2>\s*/dev/null)?\s*\)")
 
 
 @value_class

@@ -11,6 +11,8 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from avfs_git.patterns import compiled
+
 if TYPE_CHECKING:
     from tree_sitter import Language, Tree
 
@@ -19,14 +21,14 @@ MAX_SECONDS = 2.0
 _CHUNK = 1 << 16
 _MAX_DOCUMENTS = 50
 _MAX_MARKS = 600
-_QUOTED_END = re.compile(r"<<-?[ \t]*(['\"])\w+\1")
-_QUOTED_DOCUMENT = re.compile(r"<<-?[ \t]*(['\"])(\w+)\1[^\n]*\n(?:.*?\n)??\t*\2(?=\n|$)", re.DOTALL)
-_TIME = re.compile(
+_QUOTED_END = compiled(r"<<-?[ \t]*(['\"])\w+\1")
+_QUOTED_DOCUMENT = compiled(r"<<-?[ \t]*(['\"])(\w+)\1[^\n]*\n(?:.*?\n)??\t*\2(?=\n|$)", re.DOTALL)
+_TIME = compiled(
     r"(?:^|(?<=[;&|({\n!])|(?<=\bdo)|(?<=\bthen)|(?<=\belse))[ \t]*time(?:[ \t]+-p)?"
     r"(?=\s+(?:\(|(?:[{!]|\[\[|if|for|while|until|case|select)[\s(]))"
 )
 """The word `time` before a statement: the grammar takes it for a program, and the statement's first words for arguments."""
-_ODD = re.compile(r"[^\t\n\x20-\x7e]")
+_ODD = compiled(r"[^\t\n\x20-\x7e]")
 
 
 @lru_cache(maxsize=1)

@@ -10,24 +10,24 @@ stands in it, it may turn out as any other.
 from __future__ import annotations
 
 import posixpath
-import re
 
+from avfs_git.patterns import compiled
 from avfs_git.proxy.shell.words import AMBIENT, GLOB, HOME, PLAIN, ROOT, UNKNOWN
 
 NOWHERE = UNKNOWN
 """The location of which nothing is known."""
 
-DEVICES = re.compile(r"/dev/(?:null|zero|full|u?random|stdin|stdout|stderr|tty|fd/\d+)")
+DEVICES = compiled(r"/dev/(?:null|zero|full|u?random|stdin|stdout|stderr|tty|fd/\d+)")
 """Devices that hold no data."""
-_SCRATCH = re.compile(r"/(?:var/)?tmp/(?!ssh-)[^/].*|/(?:var/)?tmp")
-_SYSTEM = re.compile(
+_SCRATCH = compiled(r"/(?:var/)?tmp/(?!ssh-)[^/].*|/(?:var/)?tmp")
+_SYSTEM = compiled(
     r"/(?:usr|bin|sbin|lib|lib32|lib64|libx32|opt|nix/store|sys/devices/system|sys/fs/cgroup)(?:/.*)?"
     r"|/etc/(?:os-release|lsb-release|debian_version|alpine-release|redhat-release|issue|hostname|hosts|timezone|localtime|shells"
     r"|services|protocols|mime\.types|resolv\.conf|nsswitch\.conf|profile|bash\.bashrc|apt/sources\.list(?:\.d/.*)?|alternatives/.*|ld\.so\.conf(?:\.d/.*)?|ssl/certs(?:/.*)?|ca-certificates(?:/.*)?)"
     r"|/proc/(?:cpuinfo|meminfo|loadavg|version|uptime|stat|filesystems|self/(?:status|limits|cgroup))"
 )
 """Programs and their data, and what they say of the machine: much the same on every machine, and no secret."""
-_TOOLCHAIN = re.compile(
+_TOOLCHAIN = compiled(
     r"(?:/~[^/]*|/\$HOME|/home/[^/]+|/root|/Users/[^/]+)/"
     r"(?:\.cargo(?=/)(?!/[^/]*[*?\[]|/config(?:/|\.|$))|\.rustup|\.nvm|\.pyenv|\.rbenv|\.asdf|\.volta|\.fnm|\.bun|\.deno|\.goenv|go|\.sdkman|\.jenv|\.nodenv|\.gradle/caches"
     r"|\.m2/repository|\.npm|\.local/bin|\.local/lib|\.local/share/(?:mise|uv|pnpm|virtualenvs|pypoetry|fnm)|\.conda|miniconda3|anaconda3"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class
 
 
@@ -26,15 +27,15 @@ class Script:
 
 # Between delimiters: no other delimiter, not behind a backslash, and no bracket, in which a delimiter would not count for some.
 _SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\.|\[\^?[^]/\\\n]+\])*/[IM]*|[+~]\d+)"
-_SED_START = re.compile(rf"[\s;]*(?:{_SED_ADDRESS}(?:\s*[,~]\s*{_SED_ADDRESS})?)?\s*(?:!\s*)?")
-_SED_PLAIN = re.compile(
+_SED_START = compiled(rf"[\s;]*(?:{_SED_ADDRESS}(?:\s*[,~]\s*{_SED_ADDRESS})?)?\s*(?:!\s*)?")
+_SED_PLAIN = compiled(
     r"[dDgGhHnNpPxzF=]\s*(?=[;}\n#]|$)|[qQlL]\s*\d*\s*(?=[;}\n#]|$)|[btT]\s*\w*\s*(?=[;}\n#]|$)|:\s*\w+\s*(?=[;\n]|$)"
 )
-_SED_SUBSTITUTE = re.compile(r"[sy]([^\\\n\s\w;])((?:(?!\1)[^\\]|\\.)*)\1((?:(?!\1)[^\\]|\\.)*)\1", re.DOTALL)
-_SED_FLAGS = re.compile(r"((?:[gpiI]|\d+)*)\s*(?=[;}\n#]|$)")
-_SED_FILE = re.compile(r"([rRwWe])[ \t]*([^\n]*)")
-_SED_FLAG_FILE = re.compile(r"(?:[gpiIMm]|\d+)*(w|e)[ \t]*([^\n]*)")
-_SED_TEXT = re.compile(r"[aic](?:\\\n|\s)[^\\\n]*(?=\n|$)")
+_SED_SUBSTITUTE = compiled(r"[sy]([^\\\n\s\w;])((?:(?!\1)[^\\]|\\.)*)\1((?:(?!\1)[^\\]|\\.)*)\1", re.DOTALL)
+_SED_FLAGS = compiled(r"((?:[gpiI]|\d+)*)\s*(?=[;}\n#]|$)")
+_SED_FILE = compiled(r"([rRwWe])[ \t]*([^\n]*)")
+_SED_FLAG_FILE = compiled(r"(?:[gpiIMm]|\d+)*(w|e)[ \t]*([^\n]*)")
+_SED_TEXT = compiled(r"[aic](?:\\\n|\s)[^\\\n]*(?=\n|$)")
 
 
 def read_sed(text: str) -> Script:
@@ -88,7 +89,7 @@ def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
     return match.end() if match else at
 
 
-_AWK_TOKEN = re.compile(
+_AWK_TOKEN = compiled(
     r'"(?:\\.|[^"\\\n])*"'  # a text
     r"|\#[^\n]*"
     r"|\|\||\|&|>>|>=|<=|&&|=="
@@ -96,8 +97,8 @@ _AWK_TOKEN = re.compile(
     r"|[0-9.]+|\n|[ \t\r]+|.",
     re.DOTALL,
 )
-_AWK_REGEX = re.compile(r"/(?:\\.|\[\^?\]?[^\]\\/\n]*\]|[^/\\\n\[])*/")
-_AWK_VALUE = re.compile(r"[A-Za-z0-9_$.\]]+|\".*\"", re.DOTALL)
+_AWK_REGEX = compiled(r"/(?:\\.|\[\^?\]?[^\]\\/\n]*\]|[^/\\\n\[])*/")
+_AWK_VALUE = compiled(r"[A-Za-z0-9_$.\]]+|\".*\"", re.DOTALL)
 _AWK_KEYWORDS = frozenset("print printf return in case else do exit delete getline while if for".split())  # noqa: SIM905 - reads best as one text
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from avfs_git.patterns import compiled
+
 if TYPE_CHECKING:
     from tree_sitter import Node
 
@@ -22,8 +24,8 @@ _SPECIAL = frozenset(": . break continue eval exec exit export readonly return s
 _PREFIXES = frozenset({"command", "builtin", "time", "noglob", "nocorrect"})
 """Commands that run another one in the same shell."""
 _HARMLESS_OPTIONS = frozenset({"-r", "-x", "-a", "-g", "-s", "-t", "-f", "-rx", "-gx"})
-_QUOTES = re.compile(r"[\\'\"]")
-_SET_BY_SHELL = re.compile(r"_|REPLY|MAPFILE|OPT\w+|BASH\w*|COPROC|PIPESTATUS|DIRSTACK|FUNCNAME|HIST\w+|IFS")
+_QUOTES = compiled(r"[\\'\"]")
+_SET_BY_SHELL = compiled(r"_|REPLY|MAPFILE|OPT\w+|BASH\w*|COPROC|PIPESTATUS|DIRSTACK|FUNCNAME|HIST\w+|IFS")
 
 
 class Settings:

@@ -6,20 +6,20 @@ Decided here: which names make a program run a command, load code or take option
 
 from __future__ import annotations
 
-import re
+from avfs_git.patterns import compiled
 
-_COMMAND = re.compile(
+_COMMAND = compiled(
     r"\w*(?:PAGER|EDITOR|ASKPASS|BROWSER)|VISUAL|FCEDIT|LESSOPEN|LESSCLOSE|PROMPT_COMMAND|\w+_RSH|\w+_WRAPPER|CC|CXX|LD|AR"
     r"|GIT_EXTERNAL_DIFF|GIT_SSH|GIT_SSH_COMMAND|GIT_PROXY_COMMAND|GIT_DIFFTOOL_EXTCMD|MANROFFOPT"
 )
 """Names whose value is run by programs that find them."""
 
-_HARMLESS = re.compile(
+_HARMLESS = compiled(
     r"GIT_(?:AUTHOR|COMMITTER)_(?:NAME|EMAIL|DATE)|GIT_OPTIONAL_LOCKS|GIT_TERMINAL_PROMPT|GIT_MERGE_AUTOEDIT|NODE_ENV|PYTHONUNBUFFERED"
     r"|PYTHONDONTWRITEBYTECODE|PYTHONHASHSEED|PYTHONIOENCODING|PYTHONUTF8|RUST_BACKTRACE|RUST_LOG|GO111MODULE|CGO_ENABLED"
     r"|(?:NO|FORCE|CLICOLOR)_COLOR|LC_\w+|LANGUAGE"
 )
-_TELLING = re.compile(
+_TELLING = compiled(
     # Beginnings that belong to a program, or a loader, that reads many of them.
     r"(?:LD|DYLD|GIT|BASH|PYTHON|PERL|RUBY|NODE|NPM|npm|PIP|UV|CARGO|RUST|RUSTUP|GO|JAVA|JDK|_JAVA|LUA|PHP|MAKE|MFLAGS|GNUMAKE|TAR|GREP"
     r"|RIPGREP|FZF|BAT|JQ|GZIP|XZ|ZSTD|SSH|OPENSSL|SSL|CURL|WGET|VIM|EMACS|DOTNET|MSBUILD|OCAML|JULIA|GUILE|ERL|ELIXIR|MALLOC|GLIBC"
@@ -43,7 +43,7 @@ def changes_programs(name: str) -> bool:
     return _HARMLESS.fullmatch(name) is None and _TELLING.fullmatch(name) is not None
 
 
-GIT_HARMLESS_KEYS = re.compile(
+GIT_HARMLESS_KEYS = compiled(
     r"(?:user|author|committer|color|advice|column|log|status|grep)\.(?!.*(?:program|command|signingkey))[\w.-]+"
     r"|core\.(?:quotepath|abbrev|autocrlf|filemode|preloadindex|untrackedcache|commentchar)|diff\.(?:algorithm|renames|noprefix"
     r"|mnemonicprefix|context|colormoved|submodule|renamelimit|wserrorhighlight)|init\.defaultbranch|merge\.conflictstyle"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 
 UNKNOWN = "\0"
@@ -31,10 +32,10 @@ STARTS = (HOME, AMBIENT, ROOT)
 _SPECIAL = "*?[]{},~"
 _QUOTE = {ord(c): 0xE000 + ord(c) for c in _SPECIAL}
 _UNQUOTE = {quoted: plain for plain, quoted in _QUOTE.items()}
-RESERVED = re.compile("[\ue000-\ue0ff\1\2]")
+RESERVED = compiled("[\ue000-\ue0ff\1\2]")
 """What no text may hold: it stands here for what is quoted."""
-_HOME_VALUE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*=)~")
-_BRACES = re.compile(r"\{([^{}]*)\}")
+_HOME_VALUE = compiled(r"([A-Za-z_][A-Za-z0-9_]*=)~")
+_BRACES = compiled(r"\{([^{}]*)\}")
 
 
 @value_class
@@ -98,7 +99,7 @@ def expand_braces(marked: str) -> Iterable[str]:
     return done
 
 
-_ANSI = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}|c.|.)", re.DOTALL)
+_ANSI = compiled(r"\\(x[0-9A-Fa-f]{1,2}|u[0-9A-Fa-f]{1,4}|U[0-9A-Fa-f]{1,8}|[0-7]{1,3}|c.|.)", re.DOTALL)
 _ANSI_NAMES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 

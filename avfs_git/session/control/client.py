@@ -231,7 +231,7 @@ class Sessions:
             if connection is None:
                 continue
             operation = TABLE[function.__name__]
-            hints, result, _ = operation.signature
+            hints, result = operation.signature
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
             flush = _flusher_of(connection.served) if operation.flushes else None
             looks = operation.only_looks((), given)

@@ -391,7 +391,7 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
         raise wire.NotUnderstood("'args' is not an object")
     request.operation = TABLE.get(name)
     if request.operation is not None:
-        hints, _, needed = request.operation.signature
+        hints, needed = request.operation.signature[0], request.operation.needed
     elif name in OWN:
         hints, needed = OWN[name], frozenset(OWN[name])
     else:

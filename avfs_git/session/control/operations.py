@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import os
 import stat
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
@@ -48,6 +46,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import Oid, TreePath
 from avfs_git.session.control.wire import Handle, Outgoing, codec_of
+from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
@@ -87,7 +86,7 @@ _T = TypeVar("_T")
 _Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult | CheckpointResult | UndoResult)
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Operation:
     """One entry of the table."""
 
@@ -109,9 +108,14 @@ class Operation:
             os.close(handle)
 
     @property
-    def signature(self) -> tuple[dict[str, Any], Any, frozenset[str]]:
-        """The types of the arguments after the workspace, the type of the result, and which arguments must be given."""
+    def signature(self) -> tuple[dict[str, Any], Any]:
+        """The types of the arguments after the workspace, and the type of the result."""
         return _signature_of(self.function)
+
+    @property
+    def needed(self) -> frozenset[str]:
+        """The arguments that must be given."""
+        return _needed_by(self.function)
 
 
 TABLE: dict[str, Operation] = {}
@@ -119,12 +123,18 @@ TABLE: dict[str, Operation] = {}
 
 
 @functools.cache
-def _signature_of(function: Callable[..., Any]) -> tuple[dict[str, Any], Any, frozenset[str]]:
+def _signature_of(function: Callable[..., Any]) -> tuple[dict[str, Any], Any]:
     hints = typing.get_type_hints(function)
-    result = hints.pop("return")
+    hints.pop("opened", None)  # the workspace; file calls have it as `self`, without a type
+    return hints, hints.pop("return")
+
+
+@functools.cache
+def _needed_by(function: Callable[..., Any]) -> frozenset[str]:
+    import inspect  # noqa: PLC0415 - sessions need it, commands do not
+
     parameters = list(inspect.signature(function).parameters.values())[1:]
-    needed = frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
-    return {parameter.name: hints[parameter.name] for parameter in parameters}, result, needed
+    return frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
 
 
 def _operation(*, repeatable: bool = False, flushes: bool = False, changes: bool = True) -> Callable[[_F], _F]:
@@ -186,7 +196,7 @@ def _compare(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _T]) -> 
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Content:
     """What a file holds: the bytes, or an open file."""
 

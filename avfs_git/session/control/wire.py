@@ -14,7 +14,6 @@ open file that is passed as a descriptor.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import fcntl
 import functools
 import json
@@ -29,6 +28,7 @@ from typing import Any
 from avfs_git.errors import AvfsError, InternalError, InvalidInput
 from avfs_git.model import FileInfo, TreeNode
 from avfs_git.paths import TreePath, parse_tree_path
+from avfs_git.values import value_class
 
 VERSION = 1
 FLUSH = b'{"v": 1, "flush": true}'
@@ -52,14 +52,14 @@ class NotUnderstood(ValueError):
     """What came is not what the protocol says."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@value_class
 class Handle:
     """An open file that goes with a message. The receiver closes it."""
 
     fd: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@value_class
 class Served:
     """What a session says of itself."""
 
@@ -209,7 +209,7 @@ def codec_of(hint: Any) -> tuple[Encoder, Decoder]:
         return lambda value, _out: value, functools.partial(_decode_literal, arguments)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return lambda value, _out: value.value, functools.partial(_decode_enum, hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if isinstance(hint, type) and hasattr(hint, "__match_args__"):
         return _record(hint)
     raise InternalError(f"{hint!r} has no spelling on the control socket")
 
@@ -296,7 +296,7 @@ def _decode_literal(known: tuple[object, ...], value: Json, _into: Incoming) -> 
 
 def _record(kind: type) -> tuple[Encoder, Decoder]:
     hints = typing.get_type_hints(kind)
-    names = [known.name for known in dataclasses.fields(kind)]
+    names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]
     # Looked up when they are used: a type may hold itself.
     codecs: list[tuple[str, tuple[Encoder, Decoder]]] = []
 

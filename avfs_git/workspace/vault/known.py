@@ -16,7 +16,6 @@ leaves the old file or the new.
 from __future__ import annotations
 
 import os
-import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -26,10 +25,11 @@ from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.locks.locks import directory_held
 from avfs_git.host.processes.seal import Seal
+from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import VaultLayout
 
 _NAME = "trusted"
-_LINE = re.compile(rb"(?:(\d{1,10}) )?(/.*)")
+_LINE = compiled(rb"(?:(\d{1,10}) )?(/.*)")
 """One without an owner was written before owners were."""
 
 

@@ -15,13 +15,14 @@ from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import Oid, check_label, label_ref_name, oid_of
+from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import HEADS, REMOTES, label_ref
 from avfs_git.workspace.vault.log.oprecord import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
-_ANCESTOR = re.compile(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
+_ANCESTOR = compiled(r"(.+?)((?:[~^]\d*)+)$", re.DOTALL)
 _ID_LENGTH = 40
-_HEX = re.compile(r"[0-9a-fA-F]{4,40}")
+_HEX = compiled(r"[0-9a-fA-F]{4,40}")
 
 
 def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:

@@ -1,34 +1,20 @@
-"""`avfs hook`: what the harness of a coding agent runs at its events.
-
-Decided here: what avfs does at each kind of event, and that a failure never stops the agent: it is a message and status 1, which
-harnesses show and pass over. Status 2 would refuse the tool, and is never used. Outside of a live tree nothing is done, and
-little is imported.
-"""
+"""`avfs hook`: what the harness of a coding agent runs at its events. See `cli.harness.hook`."""
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
 from typing import TYPE_CHECKING
 
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.environment import find_command, find_home
-from avfs_git.cli.harness.events import Event, Kind, read_event
+from avfs_git.cli.harness.hook import find_answer
 from avfs_git.cli.verb import verb
-from avfs_git.errors import AvfsError, ForkExists, VaultHidden
 
 if TYPE_CHECKING:
-    from avfs_git.cli.place import Place
     from avfs_git.cli.results import HookAnswer
 
-_FAILED = 1
-_LARGEST = 64 << 20
 
-
-@verb("hook", view="commands")
+@verb("hook", view="hook")
 @click.argument("harness", required=False, metavar="claude|codex|gemini|cursor")
 def command(state: State, harness: str | None) -> HookAnswer:
     """Answer an event of a coding agent, which its harness runs this for
@@ -39,120 +25,4 @@ def command(state: State, harness: str | None) -> HookAnswer:
 
     If avfs fails, the agent goes on: the status is 1, and standard error says why.
     """
-    event, answer = "", b""
-    try:
-        found = read_event(harness, sys.stdin.buffer.read(_LARGEST))
-        event = found.name
-        answer = _handle(state, found) or b""
-    except AvfsError as error:
-        _fail(state, error.message, error.hint)
-    except OSError as error:
-        _fail(state, str(error), None)
-    except Exception:  # noqa: BLE001 - a bug must not stop the agent either, and it is shown
-        _fail(state, traceback.format_exc(), "This is a bug in avfs.")
-    return {"event": event, "answer": os.fsdecode(answer)}
-
-
-def _fail(state: State, message: str, hint: str | None) -> None:
-    state.output.note(f"avfs hook: {message}{f'. {hint}' if hint else ''}")
-    state.status = _FAILED
-
-
-def _handle(state: State, event: Event) -> bytes | None:
-    if event.kind is Kind.CREATE:
-        return _make_tree(state, event)
-    if event.kind is Kind.REMOVE:
-        _remove_tree(state, event)
-        return None
-    if event.kind is Kind.OTHER or (event.kind is Kind.BEFORE and not event.command):
-        return None
-    from avfs_git.cli.place import find_place  # noqa: PLC0415 - not for the help
-
-    place = find_place(find_home(), find_command(), event.directory)
-    if place is None or not place.is_mount or place.fork is None:
-        return None
-    try:
-        if event.kind is Kind.BEFORE:
-            return _ask_policy(state, event, place)
-        if event.kind is Kind.START:  # so that the first call's checkpoint has only what the call changed
-            _save(state, event, place, "state before the session")
-        else:
-            _save(state, event, place, f"{event.tool}: {event.subject}" if event.tool else event.name)
-    except VaultHidden:  # `avfs exec` runs the agent: it asks the policy, and saves
-        pass
-    return None
-
-
-def _ask_policy(state: State, event: Event, place: Place) -> bytes | None:
-    from avfs_git.cli.harness import answers  # noqa: PLC0415 - only here
-    from avfs_git.cli.harness.own import is_own_command  # noqa: PLC0415 - the same
-    from avfs_git.proxy.policy.decision import Action  # noqa: PLC0415 - the same
-
-    if is_own_command(event.command):
-        return None
-    with state.avfs.open_vault(place.vault) as vault:
-        is_text = isinstance(event.command, str)
-        decision = vault.policy.check(
-            () if is_text else event.command,
-            shell=event.command if isinstance(event.command, str) else None,
-            fork=place.fork or "",
-            cwd=place.prefix,
-        )
-    if decision.action is Action.DENY:
-        return answers.deny(event, reason=decision.reason, hint=decision.hint)
-    if decision.action is Action.REQUIRE_APPROVAL:
-        return answers.ask_or_deny(event, reason=decision.reason, hint=decision.hint)
-    if decision.action is Action.ALLOW_WITH_CHECKPOINT:
-        _save(state, event, place, f"before {event.tool}: {event.subject}")
-    return None
-
-
-def _save(state: State, event: Event, place: Place, subject: str) -> None:
-    """Save a checkpoint if something changed; it names the session and the call."""
-    facts = (("Harness", event.harness), ("Session", event.session), ("Call", event.call))
-    trailers = "\n".join(f"Avfs-{name}: {value}" for name, value in facts if value)
-    with state.avfs.open_vault(place.vault) as vault:
-        workspace = vault.workspace(place.fork)
-        saved = workspace.checkpoint(description=f"{subject.rstrip(': ')}\n\n{trailers}", step=True)
-        workspace.close()
-    state.output.warn(saved.warnings)
-
-
-def _make_tree(state: State, event: Event) -> bytes:
-    """Fork what the agent's directory holds; give the path of the mount. A fork of that name is mounted again."""
-    from avfs_git.sdk import runs  # noqa: PLC0415 - only here
-    from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - the same
-
-    with starting_early():
-        try:
-            run = runs.begin_in_directory(state.avfs, event.directory, name=event.worktree or None, program=event.harness)
-        except ForkExists:
-            from avfs_git.cli.place import find_place  # noqa: PLC0415 - only here
-
-            place = find_place(find_home(), find_command(), event.directory)
-            if place is None:
-                raise
-            run = runs.resume(state.avfs.open_vault(place.vault), event.worktree, below="")
-    state.output.warn(run.vault.warnings)
-    return os.fsencode(run.session.path) + b"\n"
-
-
-def _remove_tree(state: State, event: Event) -> None:
-    """End a fork: push its branch to the clone if something changed, and keep the fork if that is not possible."""
-    session = state.avfs.session_at(event.worktree) if event.worktree else None
-    if session is None or os.fspath(session.path) != os.path.realpath(event.worktree):
-        return
-    os.chdir("/")  # this process must not use the mount
-    vault, fork = session.vault, session.fork
-    workspace = vault.workspace(fork)
-    workspace.checkpoint(description=f"end of the working tree {fork}", step=True)
-    workspace.close()
-    is_new = not session.is_untouched() and not session.is_pushed()
-    try:
-        if is_new and vault.remote() is not None:
-            vault.push_to_origin([fork])
-            state.output.note(f"avfs: the commits of {fork} are the branch {fork} of '{vault.origin()}'")
-    finally:
-        ended = session.remove(lazy=True)
-    if not ended.deleted:
-        state.output.note(f"avfs: fork {fork} is kept: `avfs --vault {vault.name} mount {fork} DIR` mounts it again")
+    return find_answer(state, harness)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import AttemptsResult, CommandSession, HookAnswer, PickedAttempt, ProgramRun, Served, SetupResult
+    from avfs_git.cli.results import AttemptsResult, CommandSession, PickedAttempt, ProgramRun, Served, SetupResult
     from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
@@ -54,11 +54,6 @@ _NEXT = {
     "discard": "delete it",
     "restore": "restore it",
 }
-
-
-def hook(text: TextOutput, result: HookAnswer) -> None:
-    """Give the harness what it reads, and nothing else."""
-    text.raw(result["answer"].encode("utf-8", "surrogateescape"))
 
 
 def setup(text: TextOutput, result: SetupResult) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.commands import foreign, programs, shellbuiltins
 from avfs_git.proxy.policy.commands.arguments import may_be_option
 from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
@@ -16,9 +17,9 @@ from avfs_git.proxy.shell import scripts, variables
 from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import replace
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REMOTE = re.compile(r"[^/\s]+::?[^:]|rsync://")
+_ASSIGNMENT = compiled(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NAME = compiled(r"[A-Za-z_][A-Za-z0-9_]*")
+_REMOTE = compiled(r"[^/\s]+::?[^:]|rsync://")
 _UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="", splits=True)
 
 
@@ -95,7 +96,7 @@ _FIND_TEXTS = frozenset(
     -ctime -cmin -maxdepth -mindepth -perm -user -group -uid -gid -links -inum -printf -lname -ilname -fstype -used -newermt
     -newerat -newerct -D""".split()  # noqa: SIM905 - the same
 )
-_IS_SCRATCH = re.compile(r"/+(?:var/+)?tmp[/.]*")
+_IS_SCRATCH = compiled(r"/+(?:var/+)?tmp[/.]*")
 """What is found there is everybody's."""
 _FIND_FILES = frozenset({"-newer", "-anewer", "-cnewer", "-samefile"})
 
@@ -223,7 +224,7 @@ def _check_npm_config(c: Findings, call: Call) -> None:
         c.add("h", f"{call.name} changes settings outside of the workspace", call.place)
 
 
-_PYTHON_OPTION = re.compile(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
+_PYTHON_OPTION = compiled(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
 _PYTHON_SERVERS = frozenset(
     "http.server ensurepip smtplib ftplib telnetlib urllib.request smtpd build SimpleHTTPServer".split()  # noqa: SIM905 - the same
 )

@@ -12,6 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
+from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.commands.arguments import Arguments
 from avfs_git.proxy.policy.commands.programs import Program
 from avfs_git.proxy.policy.decision import Category, Finding
@@ -31,8 +32,8 @@ _WORST = "wdnh"
 _MAX_FINDINGS = 2000
 _MAX_SHOWN = 200
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
-_OUTPUT = re.compile(
+_URL = compiled(r"[A-Za-z][A-Za-z0-9+.-]{0,40}://\S*")
+_OUTPUT = compiled(
     r"(?:-o|--?(?:[A-Za-z0-9]+[-_])*(?:out|output|outfile|outdir|outDir|dest|destination|destdir|target-dir|export)(?:[-_][A-Za-z0-9]+)*)"
     r"(?:=(.*)|(?<=-o)(/.*))?",
     re.DOTALL,

@@ -11,25 +11,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
 from avfs_git.proxy.shell.words import HOME, Word
 from avfs_git.values import replace
 
 _LOOPBACK = r"(?:[^/@]*@)?(?:localhost|127\.[\d.]+|\[::1\]|0\.0\.0\.0)(?:[:/?]|$)"
-_ADDRESS = re.compile(rf"(?:https?|wss?|ftps?|sftp|ssh|git|s3|gs)://(?!{_LOOPBACK})[^\s/]", re.IGNORECASE)
-_ASKS = re.compile(
+_ADDRESS = compiled(rf"(?:https?|wss?|ftps?|sftp|ssh|git|s3|gs)://(?!{_LOOPBACK})[^\s/]", re.IGNORECASE)
+_ASKS = compiled(
     r"urlopen|urlretrieve|requests?\b|httpx|fetch|\.get\(|\.post\(|axios|socket|HTTP|open-uri|LWP|file_get_contents|curl|wget"
 )
-_PLACE = re.compile(
+_PLACE = compiled(
     r"(?:(?<=[\s\"'`(=:<>|,!])|^)"
     r"(?:~(?=/)|/(?:home|root|etc|proc|sys|dev|boot|var|srv|run|mnt|media|Users)(?=/))[^\s\"'`)\]};,<>|&\\]*"
 )
-_SHELL = re.compile(
+_SHELL = compiled(
     r"(?:system|popen|exec\w{0,8}|spawn\w{0,8}|call|run|check_output|Popen)[ \t]{0,4}\(?\s{0,8}[\"'`]([^\"'`]+)[\"'`]"
 )
 """A literal text that most languages would hand to a shell there."""
 
-_EX = re.compile(
+_EX = compiled(
     r":*\s*(?:[%\d,.$+-]*(?:(?:w|wq|x|q|qa|wa|wqa|xa|up|noh|d|j|>+|<+|retab|sort|p)!?|set(?:l|local)? [\w =,:.+-]*"
     r"|(?:syntax|filetype|colorscheme) [\w ]+|s(?P<by>[/#,@])(?:(?!\\=)[^|!\n])*|[gv]/[^/|!\n]*/[dj])?|[/?][^|!\n]*)"
 )
@@ -39,22 +40,22 @@ _TELLS = {
     "gdb": ("-ex", "-iex", "-eval-command", "--eval-command", "--one-line", "-o"),
 }
 """Options whose value is a command of the program."""
-_PAGES = re.compile(r"\d*[gGF%p]?|[/?].*")
-_GDB = re.compile(
+_PAGES = compiled(r"\d*[gGF%p]?|[/?].*")
+_GDB = compiled(
     r"(?:run|r|start|c|continue|q|quit|where|list|up|down|next|n|step|s|finish|frame|bt|backtrace|info|thread|break|b|tbreak|watch|x"
     r"|disassemble|set (?:pagination|confirm|width|height|args|print|breakpoint))(?:[/ ][^|!$()]*)?"
 )
-_SQL_HARM = re.compile(r"load_extension|writefile|readfile|edit\s*\(|fsdir|tokenizer", re.IGNORECASE)
-_SQL_DOT = re.compile(
+_SQL_HARM = compiled(r"load_extension|writefile|readfile|edit\s*\(|fsdir|tokenizer", re.IGNORECASE)
+_SQL_DOT = compiled(
     r"\.(?:tables?|schema|fullschema|mode|headers?|dump|ind\w*|databases|width|separator|nullvalue|timer|stats|show|changes|bail|echo"
     r"|eqp|explain|quit|exit|help|print|lint|version|limit)(?:\s[^|]*)?"
 )
-_ED_HARM = re.compile(r"^[ \t]{0,8}(?:[\d,.$;%+-]*|'[a-z]|[gv]?/[^/\n]*/)[ \t]{0,8}(?:[rwWefE][ \t]{1,8})?!", re.MULTILINE)
+_ED_HARM = compiled(r"^[ \t]{0,8}(?:[\d,.$;%+-]*|'[a-z]|[gv]?/[^/\n]*/)[ \t]{0,8}(?:[rwWefE][ \t]{1,8})?!", re.MULTILINE)
 
-_TASK = re.compile(r"(?:.*[:_-])?(?:publish|deploy|upload)(?:[A-Z:_-].*)?|release:\w+|semantic-release|goreleaser")
+_TASK = compiled(r"(?:.*[:_-])?(?:publish|deploy|upload)(?:[A-Z:_-].*)?|release:\w+|semantic-release|goreleaser")
 _INSTALLERS = frozenset({"make", "gmake", "bmake", "ninja", "meson", "scons", "nmake", "cmake", "python", "python3"})
 _INSTALLS = frozenset({"install", "uninstall", "--install", "install-strip"})
-_PREFIX = re.compile(r"(?:--)?(?:DESTDIR|PREFIX|prefix|destdir|root|home|user)=?(.*)", re.DOTALL)
+_PREFIX = compiled(r"(?:--)?(?:DESTDIR|PREFIX|prefix|destdir|root|home|user)=?(.*)", re.DOTALL)
 
 
 # --- paths and addresses -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from avfs_git.patterns import compiled
 from avfs_git.values import field, record_class
 
 Takes = Literal["nothing", "value", "attached"]
@@ -56,8 +57,8 @@ class Program:
         return int(self.operands[1]) if self.operands[:1] == ("command",) else None
 
 
-_HEADER = re.compile(r"^(?![# \n])(.+): ([rwdnhi]+)(?: (.*))?$", re.MULTILINE)
-_VERSIONED = re.compile(r"(.*?[A-Za-z+])[-.0-9]+")
+_HEADER = compiled(r"^(?![# \n])(.+): ([rwdnhi]+)(?: (.*))?$", re.MULTILINE)
+_VERSIONED = compiled(r"(.*?[A-Za-z+])[-.0-9]+")
 _KINDS: dict[str, Option] = {
     "flags": Option(),
     "values": Option("value", "path"),

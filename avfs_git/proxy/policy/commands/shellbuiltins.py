@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 
+from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.commands.arguments import may_be_option
 from avfs_git.proxy.policy.commands.findings import Call, Findings
 from avfs_git.proxy.shell import variables
 from avfs_git.proxy.shell.words import UNKNOWN, Word
 from avfs_git.values import replace
 
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ASSIGNMENT = compiled(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
+_NAME = compiled(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 # --- shells ------------------------------------------------------------------------------------------------

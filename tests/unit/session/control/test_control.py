@@ -81,7 +81,7 @@ class Served:
     def ask(self, op: str, **args: Any) -> Any:
         with closing(Connection(self.path, 5.0)) as connection:
             operation = TABLE[op]
-            hints, result, _ = operation.signature
+            hints, result = operation.signature
             return connection.ask(op, hints, args, result)
 
 
@@ -579,7 +579,7 @@ def test_mapped_pages_are_written_out_when_the_turn_has_come(live: Served, op: s
 
     given = {"target": Oid(bytes.fromhex(target)), "paths": [], "dry_run": False, "name": "before", "kind": "restore"}
     operation = TABLE[op]
-    hints, result, _ = operation.signature
+    hints, result = operation.signature
     with closing(Connection(live.path, 5.0)) as connection:
         connection.ask(op, hints, given if op == "restore_state" else {}, result, flush=flush)
 

@@ -40,10 +40,11 @@ def carry(value: object, hint: object) -> object:
 def test_every_operation_has_a_spelling() -> None:
     """Each argument and result in the table is of a type that the socket carries."""
     for operation in TABLE.values():
-        hints, result, needed = operation.signature
+        (hints, result), needed = operation.signature, operation.needed
         for hint in (*hints.values(), result):
             wire.codec_of(hint)
         assert needed <= hints.keys()
+        assert list(hints) == list(inspect.signature(operation.function).parameters)[1:]
 
 
 def test_every_value_of_the_model_has_a_spelling() -> None:
