@@ -81,7 +81,7 @@ class CommandBench:
             if not self._quick:
                 make_tree(self._scratch / "large", MIDDLE)
                 avfs.create_vault("large", source=self._scratch / "large").close()
-        for part in (self._alone, self._cold, self._program, self._building, self._writing, self._together):
+        for part in (self._alone, self._cold, self._program, self._light, self._building, self._writing, self._together):
             self._try(part)
         return self._rows
 
@@ -172,6 +172,34 @@ class CommandBench:
                 session = avfs.session_at(info.directory)
                 if session is not None:
                     session.unmount(lazy=True)
+
+    def _light(self) -> Iterator[Row]:
+        """Time whole processes that people and agents wait for all day."""
+        env = {**os.environ, "AVFS_HOME": str(self._home), "PYTHONPATH": str(_CHECKOUT)}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed avfs is compiled
+
+        def time_process(*arguments: str, event: dict[str, object] | None = None) -> Sample:
+            argv, given = [sys.executable, *arguments], json.dumps(event).encode() if event else b""
+            return measure(
+                lambda: subprocess.run(argv, input=given, env=env, check=True, capture_output=True, cwd="/"), 20, warm_up=True
+            )
+
+        bare = time_process("-c", "pass")
+        for verb in ("status", "log -n 10", "fork list"):
+            ours = time_process("-m", "avfs_git", "--vault", "small", *verb.split())
+            work = f"`avfs {verb}`, whole process, beside an empty Python"
+            yield Row(f"program {verb}", work, "≤ 120 ms", ours.text, bare.text, met=ours.median_s <= 0.12)
+        with self._open() as avfs, avfs.open_vault("small") as vault:
+            mount = self._scratch / "hooked"
+            mount.mkdir()
+            session = vault.fork("hooked").mount(mount)
+            for name, shown in (("PreToolUse", "before a command of a shell"), ("PostToolUse", "after one that changed nothing")):
+                tool = {"tool_name": "Bash", "tool_input": {"command": "ls -l"}}
+                event: dict[str, object] = {"hook_event_name": name, "session_id": "s", "cwd": str(mount), **tool}
+                ours = time_process("-m", "avfs_git", "hook", "claude", event=event)
+                work = f"`avfs hook claude` in a live tree, {shown}, beside an empty Python"
+                yield Row(f"hook {name}", work, "< 60 ms", ours.text, bare.text, met=ours.median_s < 0.06)
+            session.unmount(lazy=True)
 
     def _building(self) -> Iterator[Row]:
         with self._open() as avfs, avfs.open_vault("small").fork("build").prepare() as prepared:
