@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.opened import beside
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
-    from avfs_git.workspace.vault import revisions, upkeepdue
+    from avfs_git.workspace.vault import gitmoves, revisions, upkeepdue
     from avfs_git.workspace.vault.log import oprecord
     from avfs_git.workspace.vault.vault import OpenVault
 else:
@@ -46,6 +46,7 @@ else:
     background = LazyModule("avfs_git.sdk.background")
     beside = LazyModule("avfs_git.workspace.opened.beside")
     client = LazyModule("avfs_git.session.control.client")
+    gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     lower = LazyModule("avfs_git.backends.lower")
     operations = LazyModule("avfs_git.session.control.operations")
     oprecord = LazyModule("avfs_git.workspace.vault.log.oprecord")
@@ -311,16 +312,47 @@ class Dispatch:
                     found.append(Warning("push.uncommitted", text))
         return tuple(found)
 
+    def record_git_moves(self, *forks: str | None) -> None:
+        """Record what git has done in the live trees of forks, before an operation that comes after it in the log.
+
+        For operations that change refs alone; those on a workspace do it with its lock. A workspace that another process has
+        locked is left out: what git does there belongs to that process.
+        """
+        for fork in forks:
+            if fork is None or not undo.forks_with_git_dir(self.core, fork) or not gitmoves.list_unrecorded(self.core, fork):
+                continue
+            opened = self.open_workspace(fork)
+            if opened.lock.session is None:
+                if not opened.lock.acquire(0):
+                    continue
+                opened.lock.release()
+            with contextlib.suppress(WorkspaceBusy):
+                self.run(opened, operations.adopt_git_moves)
+
+    def check_left(self, fork: str, then: str) -> None:
+        """Check that no workspace of a fork without a branch is mounted.
+
+        Args:
+            fork: The fork's name.
+            then: What the caller of avfs can do again once it is unmounted, for the hint.
+
+        Raises:
+            WorkspaceMounted: If one is.
+        """
+        if self.core.has_fork(fork) or not self.core.layout.workspace(fork).root.exists():
+            return
+        try:
+            self.check_unmounted(fork)
+        except WorkspaceMounted as err:
+            err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then {then}."
+            raise
+
     def turn(self, fork: str | None, *, back: bool) -> UndoResult:
         """Undo or redo the last operation on a fork; see `Vault.undo`."""
         with contextlib.suppress(NoForks):  # the deletion of the last one is taken back
             fork = self.core.choose_fork(fork)
-        if fork is not None and not self.core.has_fork(fork):
-            try:
-                self.check_unmounted(fork)
-            except WorkspaceMounted as err:
-                err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then undo."
-                raise
+        if fork is not None:
+            self.check_left(fork, "undo")
         told: tuple[Warning, ...] = ()
         recorded_at = None
         if back and fork is not None and self.core.has_fork(fork):

@@ -456,6 +456,7 @@ class Home:
 
         Raises:
             ForkExists: If the vault has a fork of that name.
+            WorkspaceMounted: As for `Vault.fork`.
             InvalidName: If no fork can have the name.
             MountPointUnusable: If the directory cannot be mounted on, or lies in the source.
             InvalidInput: If the directory is in a read-only mount.
@@ -481,6 +482,7 @@ class Home:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
+            vault._check_left(name)  # noqa: SLF001 - the two are one interface
             taken = clones.fork_present(vault._core, name, top, parent=parent, author=author)  # noqa: SLF001 - the two are one interface
             vault.warnings = tuple(taken)
             try:

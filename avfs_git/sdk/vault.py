@@ -7,6 +7,7 @@ Decided here: names and arguments of the public API, which most lines document, 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from avfs_git.model import (
     VaultInfo,
     Warning,
 )
+from avfs_git.paths import check_fork_name
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
@@ -286,7 +288,10 @@ class Vault:
             ForkExists: If the name is taken.
             ForkNotFound: If there is no such source.
             CheckpointNotFound: If no state has the name in `at`.
+            WorkspaceMounted: If git deleted the branch of a fork of that name, which is still mounted.
         """
+        self._check_left(name)
+        self._dispatch.record_git_moves(source or self._core.default_fork())
         forks.create_fork(
             self._core,
             name,
@@ -301,6 +306,11 @@ class Vault:
             ),
         )
         return Workspace(self, name, ephemeral=ephemeral)
+
+    def _check_left(self, name: str) -> None:
+        """Check that a new fork's name is not that of a mount without a branch."""
+        back = f"bring it back with `avfs undo --fork {shlex.quote(name)}`, or make the new fork"
+        self._dispatch.check_left(check_fork_name(name), back)
 
     def workspace(self, fork: str | None = None) -> Workspace:
         """Open the workspace of a fork, by default that of the default fork.
@@ -369,6 +379,7 @@ class Vault:
     ) -> ForkInfo | None:
         """Delete a fork if `only_if`, called with its workspace locked, says so; return None if it is not deleted."""
         self.check_unmounted(name)
+        self._dispatch.record_git_moves(name, by or self._core.default_fork())
         if self.origin() is not None:
             clones.leave_default(self._core, name)
         return forks.delete_fork(

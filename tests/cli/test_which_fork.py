@@ -596,6 +596,10 @@ def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
     assert (mounted.status, f"`avfs unmount {task}`" in mounted.stderr) == (29, True)
 
     monkeypatch.chdir("/")
+    again = cli("fork", "create", "task", "--vault", "work")
+    assert again.status == 29
+    assert f"`avfs --vault work unmount {task}`" in again.stderr
+    assert "`avfs --vault work undo --fork task`" in again.stderr
     cli("unmount", "task", "--vault", "work").ok()
     assert "`avfs --vault work undo --fork task`" in cli("status", "--vault", "work@task").stderr
     cli("undo", "--fork", "task", "--vault", "work").ok()

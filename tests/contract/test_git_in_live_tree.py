@@ -173,6 +173,41 @@ def test_undo_of_a_label_comes_before_that_of_an_older_checkout(mounted: tuple[W
     assert git_in(tree, "symbolic-ref", "HEAD") == "refs/heads/main\n"
 
 
+def _delete_fork(work: Workspace) -> str:
+    work.vault.delete_fork("spare", by="main")
+    return "fork_delete"
+
+
+def _fork(work: Workspace) -> str:
+    work.vault.fork("task", at="two")
+    return "fork_create"
+
+
+def _delete_label(work: Workspace) -> str:
+    work.delete_checkpoint("one")
+    return "checkpoint_delete"
+
+
+def _restore(work: Workspace) -> str:
+    work.restore("one")
+    return "restore"
+
+
+@pytest.mark.parametrize("by_git", ["checkout -q --detach", "commit -q --allow-empty -m x"])
+@pytest.mark.parametrize("operate", [_delete_label, _fork, _delete_fork, _restore])
+def test_the_log_has_what_git_did_before_an_operation_before_it(
+    mounted: tuple[Workspace, Path], operate: Callable[[Workspace], str], by_git: str
+) -> None:
+    """Also before those that change refs alone, so that `undo` takes the newer one back first."""
+    work, tree = mounted
+    work.vault.fork("spare")
+    git_in(tree, *by_git.split())
+    kind = operate(work)
+    assert [one.kind for one in work.vault.operations(limit=2)] == [kind, "git"]
+    assert work.undo().operation.kind == kind
+    assert work.undo().operation.kind == "git"
+
+
 def test_head_stays_in_the_middle_of_a_rebase(mounted: tuple[Workspace, Path]) -> None:
     """Undo brings the files back and says that HEAD stays; the next one would move the branch, and is refused."""
     work, tree = mounted
