@@ -244,4 +244,4 @@ def test_the_plan_says_the_view(work: Workspace, cli: Cli) -> None:
         ("read_write", True),
         ("read_write", True),
     ]
-    assert cli("exec", "--writable", "--readonly", "--", "cat").status == 2
+    assert cli("exec", "--writable", "--readonly", "--", "cat").status == 125
