@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from avfs_git.cli.context import State
-from avfs_git.cli.environment import wants_color
+from avfs_git.cli.environment import find_completion, wants_color
 from avfs_git.cli.output.base import OutputClosed, OutputLost
 from avfs_git.errors import AvfsError, DirectoryGone, HostError, InternalError, Interrupted, Terminated
 
@@ -170,6 +170,10 @@ def main() -> NoReturn:
         signal.signal(signal.SIGTERM, _end)
     # A program that imports much and ends soon makes little garbage; looking for it now and then takes a twentieth of the start.
     gc.set_threshold(_GARBAGE_AT)
+    if (asked := find_completion()) is not None:
+        from avfs_git.cli.completion import answer  # noqa: PLC0415 - only for a shell
+
+        answer(asked)
     _leave(run(sys.argv[1:]))
 
 

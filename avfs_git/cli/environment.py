@@ -10,6 +10,7 @@
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
                     the author of commits, unless the vault's settings name one; else the author that git finds
+    _AVFS_COMPLETE  set by the script of `avfs completion` when a shell asks how a command line may go on
     NO_COLOR        no colours
 
 What remotes need (credentials, ssh, proxies) is read by name in `gitstore.remote.runner`, which gets the environment from here.
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from avfs_git.cli.targets import Target, read_target
 from avfs_git.paths import ROOT
@@ -132,6 +133,24 @@ def find_command() -> Place | None:
 
     top, vault, fork = (os.environ.get(f"AVFS_{what}") for what in ("MOUNTPOINT", "VAULT", "FORK"))
     return Place(Path(vault), fork, Path(top), ROOT, is_mount=True) if top and vault and fork else None
+
+
+class Asked(NamedTuple):
+    """What a shell wants to complete."""
+
+    shell: str
+    line: str
+    """For bash: the command line up to the cursor."""
+    breaks: str
+    """For bash: the characters at which it splits words."""
+
+
+def find_completion() -> Asked | None:
+    """Tell whether a shell asks how a command line may go on: the script of `avfs completion` sets the variable."""
+    shell, _, what = os.environ.get("_AVFS_COMPLETE", "").partition("_")
+    if what != "complete" or shell not in {"bash", "zsh", "fish"}:
+        return None
+    return Asked(shell, os.environ.get("COMP_LINE", ""), os.environ.get("COMP_BREAKS", ""))
 
 
 def is_in_hook() -> bool:

@@ -415,6 +415,13 @@ class Served(TypedDict):
     url: str
 
 
+class CompletionScript(TypedDict):
+    """`avfs completion`."""
+
+    shell: str
+    script: str
+
+
 class SchemaResult(TypedDict):
     """The JSON Schema of a kind of document, or the kinds that have one."""
 

@@ -98,6 +98,7 @@ VERBS = {
     "doctor": Entry("upkeep", "Check a vault, and repair it"),
     "gc": Entry("upkeep", "Free space used by unreachable data"),
     "maintain": Entry("upkeep", "Keep a vault small and fast"),
+    "completion": Entry("upkeep", "Print the script with which a shell completes avfs's command lines"),
     "schema": Entry("upkeep", "Print the JSON Schema of a command's JSON document"),
 }
 """All commands in the order of the help. The module has the command's name."""

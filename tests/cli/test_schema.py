@@ -44,6 +44,7 @@ LINES = [
     ["doctor"],
     ["gc", "--dry-run"],
     ["hooks", "list"],
+    ["completion", "zsh"],
     ["schema"],
     ["schema", "tree"],
 ]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from avfs_git.patterns import compiled
 
 _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
-_OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema"})
+_OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})
 _OF_A_FORK = frozenset(
     {
         *("add", "checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),

@@ -13,6 +13,7 @@ from avfs_git.model import Warning
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import (
+        CompletionScript,
         ConfigResult,
         DirectoryFork,
         ForkList,
@@ -250,6 +251,11 @@ _UNITS = {
     "oplog": "bytes of the log without an index",
     "gc": "days too old",
 }
+
+
+def completion(text: TextOutput, result: CompletionScript) -> None:
+    """Print the script as it is."""
+    text.raw(result["script"].encode())
 
 
 def schema(text: TextOutput, result: SchemaResult) -> None:
