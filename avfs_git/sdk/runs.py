@@ -162,11 +162,12 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
 
 
 def _find_below(home: Home, session: Session, source: Path) -> str:
-    """Find a directory in the tree that was forked: of the clone, or of the mount that it lies in."""
-    top = session.vault.origin()
-    if top is None or not source.is_relative_to(top):
-        shown = home.session_at(source)
-        top = shown.path if shown is not None else source
+    """Find a directory in the tree that was forked: of the mount that it lies in, or of the clone.
+
+    Only a fork of a mount has a parent, and a mount that another one covers is not what was forked. A mount may lie in its clone.
+    """
+    shown = home.session_at(source) if session.vault.fork_info(session.fork).parent is not None else None
+    top = (shown.path if shown is not None else session.vault.origin()) or source
     return os.fspath(source.relative_to(top))
 
 

@@ -36,6 +36,7 @@ from avfs_git.errors import (
 from avfs_git.host.mounts.mounts import find_mount, list_mounts, mount_fuse
 from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity, SessionState
+from avfs_git.sdk.runs import begin_in_directory
 from avfs_git.session.life.record import has_ended
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system
@@ -472,6 +473,12 @@ def test_directory_of_a_mount_over_it_is_in_no_fork(vault: Vault, work: Workspac
         with Avfs(home, identity=ADA) as avfs, avfs.fork_directory(tree, tree.with_name("other"), branch="other") as made:
             assert made.vault.name != vault.name
             assert sorted(path.name for path in made.path.iterdir() if path.name != ".git") == ["seen"]
+        (tree / "deep").mkdir()
+        (tree / "deep" / "seen").write_bytes(b"\n")
+        with Avfs(home, identity=ADA) as avfs:
+            run = begin_in_directory(avfs, tree / "deep", name="run", program="sh")
+            assert (run.vault.name != vault.name, (run.directory() / "seen").exists()) == (True, True)
+            run.end(discard=True)
     finally:
         assert unmount_file_system(tree)
     place = find_place(home, None, tree)

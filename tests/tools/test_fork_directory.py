@@ -13,6 +13,7 @@ import pytest
 
 from avfs_git.errors import AvfsError, ForkExists, MountPointUnusable
 from avfs_git.sdk import Avfs, Session
+from avfs_git.sdk.runs import begin_in_directory
 from tests.support.live_tree import ADA
 from tests.support.trees import describe_dir
 
@@ -303,6 +304,21 @@ def test_a_folder_without_git(avfs: Avfs, tmp_path: Path, mount_dir: Path) -> No
         assert _git(session.path, "remote") == ""
         assert session.vault.remote() is None
     session.wait()
+
+
+def test_a_program_in_a_fork_mounted_in_its_clone_starts_where_it_was_called(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """The directory is one of the fork, not one of the clone."""
+    session = avfs.fork_directory(clone, mount_dir / "one")
+    session.unmount()
+    session.wait()
+    with session.vault.workspace("one").mount(clone / "trees" / "one") as inside:
+        run = begin_in_directory(avfs, inside.path / "deep" / "deeper", name="run", program="sh")
+        assert run.directory() == run.session.path / "deep" / "deeper"
+        run.end(discard=True)
+    inside.wait()
+    run = begin_in_directory(avfs, clone / "deep", name="again", program="sh")
+    assert run.directory() == run.session.path / "deep"
+    run.end(discard=True)
 
 
 @pytest.fixture
