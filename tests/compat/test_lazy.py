@@ -530,3 +530,18 @@ def test_a_live_tree_of_a_lazy_vault(offline: Vault, tmp_path: Path, mount_dir: 
     assert {"f0", "dir"} <= set(names)
     assert read.stdout == FILES["dir/deep/h1"]
     assert whole.stdout == FILES["f1"]
+
+
+def test_a_search_brings_what_it_reads(vault: Vault) -> None:
+    """Only contents below the searched paths come, in one request; the next search finds them here."""
+    first = packs(vault)
+    work = vault.workspace()
+
+    assert len(work.grep("^dir/g", ["dir"]).files) == 5
+    assert work.read("f0") == FILES["f0"]
+    came = packs(vault)
+    assert came > first
+    assert len(work.grep("f1|g2|h3").files) == 3
+    brought = packs(vault)
+    assert len(work.grep("f1|g2|h3").files) == 3
+    assert packs(vault) == brought
