@@ -159,6 +159,59 @@ class Diff:
     """Ignored files, nested repositories and empty directories that differ."""
 
 
+@value_class
+class FindQuery:
+    """Which entries are looked for, and where; an entry meets all conditions."""
+
+    names: tuple[bytes, ...] = ()
+    """The name or, with a slash, the path matches one of these globs; `**` stands for any directories."""
+    paths: tuple[bytes, ...] = ()
+    """Only these paths and what is below them; all if empty."""
+    kinds: tuple[Kind, ...] = ()
+    """Only these kinds; all if empty."""
+    ignore_case: bool = False
+    min_size: int | None = None
+    """Only files of at least so many bytes."""
+    max_size: int | None = None
+    """Only files of at most so many bytes."""
+    newer_ns: int | None = None
+    """Only entries that changed at this time or later."""
+    older_ns: int | None = None
+    """Only entries that changed at this time or earlier."""
+    min_depth: int | None = None
+    """Leave out what is fewer than so many levels below; an entry of the root has depth 1."""
+    max_depth: int | None = None
+    """Leave out what is more than so many levels below."""
+    changed_since: str | None = None
+    """Only entries that are new or differ since this state."""
+    ignored: bool = False
+    """Find ignored files, nested repositories and empty directories, too."""
+
+
+@value_class
+class FoundEntry:
+    """An entry that was found."""
+
+    path: bytes
+    kind: Kind
+    mode: int
+    size: int | None
+    """None for what is no file, and for a content of a partial clone that is not here."""
+    mtime_ns: int
+
+
+@value_class
+class FindResult:
+    """What was found in one state."""
+
+    fork: str
+    state: str
+    """The commit that was looked through, or `workspace`."""
+    entries: tuple[FoundEntry, ...]
+    """A directory stands before what is in it."""
+    warnings: tuple[Warning, ...] = ()
+
+
 class GrepSyntax(StrEnum):
     """How the pattern of a search is read."""
 

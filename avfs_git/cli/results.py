@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CheckpointDetails,
         Diff,
         FileInfo,
+        FindResult,
         ForkInfo,
         GrepResult,
         HookInfo,
@@ -267,6 +268,14 @@ class OperationList(TypedDict):
     """Operations, the newest first."""
 
     operations: Sequence[Operation]
+
+
+@final
+class FoundEntries(TypedDict):
+    """What `find` found."""
+
+    results: Sequence[FindResult]
+    """One of each state that was looked through."""
 
 
 @final

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from avfs_git.model import GrepOutcome
+from avfs_git.model import GrepOutcome, Kind
 from avfs_git.sdk.pathlike import PathLike
 
 
@@ -58,6 +58,31 @@ class ExecOptions(TypedDict, total=False):
     """Run the command under bubblewrap: it sees its workspace and the system's programs, no home and no network."""
     network: bool
     """Give an isolated command the network."""
+
+
+class FindOptions(TypedDict, total=False):
+    """Conditions of entries that are looked for; all are optional."""
+
+    kinds: Sequence[Kind | str]
+    """`file`, `directory`, `symlink` or `gitlink`; all by default."""
+    ignore_case: bool
+    """Ignore case in names."""
+    min_size: int | None
+    """Find only files of at least so many bytes."""
+    max_size: int | None
+    """Find only files of at most so many bytes."""
+    newer_ns: int | None
+    """Find only what changed at this time or later, in nanoseconds since the epoch."""
+    older_ns: int | None
+    """Find only what changed at this time or earlier, in nanoseconds since the epoch."""
+    min_depth: int | None
+    """Leave out what is fewer than so many levels below; an entry of the root has depth 1."""
+    max_depth: int | None
+    """Leave out what is more than so many levels below."""
+    changed_since: str | None
+    """Find only what is new or differs since this checkpoint or fork."""
+    ignored: bool
+    """Find ignored files, nested repositories and empty directories, too."""
 
 
 class GrepOptions(TypedDict, total=False):

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, PathUnsuitable, quote
-from avfs_git.model import EditResult, FileInfo, GrepOutcome, GrepQuery, GrepSyntax, Kind
+from avfs_git.model import EditResult, FileInfo, FindQuery, GrepOutcome, GrepQuery, GrepSyntax, Kind
 from avfs_git.paths import parse_tree_path, show_path
 from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 
 if TYPE_CHECKING:
-    from avfs_git.sdk.options import GrepOptions
+    from avfs_git.sdk.options import FindOptions, GrepOptions
     from avfs_git.sdk.workspace import Workspace
 
 _ANY = "**"
@@ -85,6 +85,32 @@ def glob(workspace: Workspace, pattern: str, path: PathLike) -> Iterator[FileInf
             yield info
         if info.kind is Kind.DIRECTORY and any(state < len(parts) for state in reached):
             pending += [(below, reached) for below in reversed(workspace.list_dir(info.path))]
+
+
+def make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: FindOptions) -> FindQuery:
+    """Make the query of `Workspace.find`.
+
+    Raises:
+        InvalidInput: If an option cannot mean anything.
+    """
+    try:
+        kinds = tuple(map(Kind, options.get("kinds", ())))
+    except ValueError as error:
+        raise InvalidInput(str(error), hint=f"Choose of {', '.join(Kind)}.") from None
+    return FindQuery(
+        tuple(map(os.fsencode, names)),
+        paths=tuple(parse_tree_paths(paths)),
+        kinds=kinds,
+        ignore_case=options.get("ignore_case", False),
+        min_size=options.get("min_size"),
+        max_size=options.get("max_size"),
+        newer_ns=options.get("newer_ns"),
+        older_ns=options.get("older_ns"),
+        min_depth=options.get("min_depth"),
+        max_depth=options.get("max_depth"),
+        changed_since=options.get("changed_since"),
+        ignored=options.get("ignored", False),
+    )
 
 
 def make_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:

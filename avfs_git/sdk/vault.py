@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from avfs_git.errors import CheckpointNotFound, InvalidInput, PathNotFound, WorkspaceBusy
 from avfs_git.host.files.usage import disk_usage
@@ -24,6 +24,7 @@ from avfs_git.model import (
     Diff,
     DoctorReport,
     FetchResult,
+    FindResult,
     ForkInfo,
     GarbageResult,
     GrepResult,
@@ -51,11 +52,13 @@ from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
 from avfs_git.values import replace
 
+_T = TypeVar("_T")
+
 if TYPE_CHECKING:
     from avfs_git.backends import lower
     from avfs_git.host.processes.seal import Seal
     from avfs_git.sdk import background, events, policy
-    from avfs_git.sdk.options import GrepOptions
+    from avfs_git.sdk.options import FindOptions, GrepOptions
     from avfs_git.session.control import operations
     from avfs_git.session.life import record, stop
     from avfs_git.workspace.exchange import apply, remotes, userhooks
@@ -702,11 +705,25 @@ class Vault:
         Raises:
             PathNotFound: If nothing is at one of the paths in any of the forks.
         """
-        found: list[GrepResult] = []
+        return self._each(forks, lambda workspace: workspace.grep(pattern, paths, **options))
+
+    def find(
+        self, *names: str, paths: Sequence[PathLike] = (), forks: Sequence[str] = (), **options: Unpack[FindOptions]
+    ) -> list[FindResult]:
+        """Look through the workspaces of several forks, all of them if none is named: `Workspace.find` of each.
+
+        Raises:
+            PathNotFound: If nothing is at one of the paths in any of the forks.
+        """
+        return self._each(forks, lambda workspace: workspace.find(*names, paths=paths, **options))
+
+    def _each(self, forks: Sequence[str], look: Callable[[Workspace], _T]) -> list[_T]:
+        """Look at each of some forks, or of all; one that lacks a path is passed over if another has it."""
+        found: list[_T] = []
         missing: PathNotFound | None = None
         for fork in forks or [info.name for info in self.list_forks()]:
             try:
-                found.append(self.workspace(fork).grep(pattern, paths, **options))
+                found.append(look(self.workspace(fork)))
             except PathNotFound as error:
                 missing = error
         if missing is not None and not found:

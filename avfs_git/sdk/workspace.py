@@ -24,6 +24,7 @@ from avfs_git.model import (
     Diff,
     EditResult,
     FileInfo,
+    FindResult,
     GrepResult,
     LogEntry,
     MergeMode,
@@ -51,13 +52,13 @@ if TYPE_CHECKING:
     from avfs_git.gitstore import holding
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk import commands, events, texts
-    from avfs_git.sdk.options import ExecOptions, GrepOptions
+    from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
     from avfs_git.sdk.vault import Vault
     from avfs_git.session.control import client, operations
     from avfs_git.session.serve import nursery_client, point
     from avfs_git.workspace.files import files
     from avfs_git.workspace.forks import fold
-    from avfs_git.workspace.history import grep, history
+    from avfs_git.workspace.history import find, grep, history
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.vault import gitmoves, revisions
@@ -69,6 +70,7 @@ else:
     fold = LazyModule("avfs_git.workspace.forks.fold")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     holding = LazyModule("avfs_git.gitstore.holding")
+    find = LazyModule("avfs_git.workspace.history.find")
     grep = LazyModule("avfs_git.workspace.history.grep")
     history = LazyModule("avfs_git.workspace.history.history")
     nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
@@ -309,6 +311,27 @@ class Workspace:
         if at is not None:
             return grep.grep_commit(self._core, self.fork, revisions.resolve_revision(self._core, at, fork=self.fork), query)
         return self._run(operations.grep_workspace, query)
+
+    def find(
+        self, *names: str, paths: Sequence[PathLike] = (), at: str | None = None, **options: Unpack[FindOptions]
+    ) -> FindResult:
+        """Find entries by name and other facts, in the workspace as it is or in another state. Reads no checkout.
+
+        Args:
+            names: Globs, of which one matches the name or, with a slash, the path; `**` stands for any directories.
+            paths: Find only these, and what is below them.
+            at: The checkpoint or fork to look through, without what is not committed there.
+            options: Other conditions; see `FindOptions`.
+
+        Raises:
+            InvalidInput: If a glob or an option cannot mean anything.
+            PathNotFound: If nothing is at one of the paths.
+            CheckpointNotFound: If no state has the name.
+        """
+        query = texts.make_find_query(names, paths, options)
+        if at is not None:
+            return find.find_commit(self._core, self.fork, revisions.resolve_revision(self._core, at, fork=self.fork), query)
+        return self._run(operations.find_entries, query)
 
     def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
         """Describe the entries of a directory, sorted by name."""

@@ -35,6 +35,24 @@ def test_grep_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) 
     snapshot("grep.txt", avfs.text)
 
 
+def test_find_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """What is found in text, the exit status, and what is said of a glob, a size or an age that is none."""
+    avfs("write src/new.py 'one'")
+    avfs("write big/file 'three'")
+    avfs("find")
+    avfs("find src --name '*.py'")
+    avfs("find --type d")
+    avfs("find --changed-since HEAD --type f --all-forks")
+    avfs("find --min-size 4 --max-size 5 --max-depth 2 --older 10m", status=1)
+    avfs("find --min-size 4 --max-size 5 --newer 1h --name big/*")
+    avfs("find --name '[a'", status=2)
+    avfs("find --min-size 1x", status=2)
+    avfs("find --newer yesterday", status=2)
+    avfs("find nowhere", status=25)
+    avfs("find --changed-since nothing", status=31)
+    snapshot("find.txt", avfs.text)
+
+
 def test_files_as_people_see_them(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
     """The file commands in text."""
     avfs("ls")

@@ -24,6 +24,7 @@ LINES = [
     ["stat", "dir"],
     ["cat", "dir/new.txt"],
     ["grep", "."],
+    ["find", "--name", "*"],
     ["diff"],
     ["checkpoint", "save", "one"],
     ["checkpoint", "list"],

@@ -415,6 +415,7 @@ LOOKS = {
     "checkpoint restore": "one --dry-run",
     "diff": "",
     "doctor": "",
+    "find": "--max-depth 1",
     "fork info": "",
     "fork list": "",
     "gc": "--dry-run",

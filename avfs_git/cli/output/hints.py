@@ -19,7 +19,7 @@ _OF_A_FORK = frozenset(
     {
         *("add", "checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
         *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "run"),
-        *("ls", "cat", "grep", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
+        *("ls", "cat", "grep", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
     }
 )
 _OF_SOMEBODY_ELSE = ("approvals grant",)

@@ -50,16 +50,25 @@ def check_query(query: GrepQuery) -> None:
     if query.only_matching and query.invert:
         raise InvalidInput("what does not match has no parts that match: a search takes either `invert` or `only_matching`")
     for glob in (*query.include, *query.exclude):
-        if not glob.strip(b"/") or b"\0" in glob:
-            raise InvalidInput("a glob is empty or holds a NUL byte", hint="Write '*.py' for all Python files.")
-        if _UNCLOSED.fullmatch(glob) is None:
-            raise InvalidInput(
-                f"the glob {quote(glob)} has a '[' without its ']', or ends in a backslash", hint="Write '[[]' for a '['."
-            )
+        check_glob(glob)
     if not (0 <= query.before <= _CONTEXT_MAX and 0 <= query.after <= _CONTEXT_MAX):
         raise InvalidInput("a number of lines is negative or too large")
     if query.max_count is not None and query.max_count < 1:
         raise InvalidInput("at least one match of each file has to be given")
+
+
+def check_glob(glob: bytes) -> None:
+    """Check a glob of names or paths.
+
+    Raises:
+        InvalidInput: If it cannot mean anything.
+    """
+    if not glob.strip(b"/") or b"\0" in glob:
+        raise InvalidInput("a glob is empty or holds a NUL byte", hint="Write '*.py' for all Python files.")
+    if _UNCLOSED.fullmatch(glob) is None:
+        raise InvalidInput(
+            f"the glob {quote(glob)} has a '[' without its ']', or ends in a backslash", hint="Write '[[]' for a '['."
+        )
 
 
 def grep_tree(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuery) -> list[GrepFile]:

@@ -31,6 +31,8 @@ from avfs_git.model import (
     CheckpointResult,
     Diff,
     FileInfo,
+    FindQuery,
+    FindResult,
     GrepQuery,
     GrepResult,
     MergeOptions,
@@ -56,7 +58,7 @@ from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
     from avfs_git.workspace.files import adding, transfer
-    from avfs_git.workspace.history import compare, grep, revert, undo
+    from avfs_git.workspace.history import compare, find, grep, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import restore
     from avfs_git.workspace.vault import gitmoves
@@ -67,6 +69,7 @@ else:
     checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
     prepare = LazyModule("avfs_git.workspace.checkpoint.prepare")
     compare = LazyModule("avfs_git.workspace.history.compare")
+    find = LazyModule("avfs_git.workspace.history.find")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
     grep = LazyModule("avfs_git.workspace.history.grep")
     merge = LazyModule("avfs_git.workspace.merge.merge")
@@ -401,6 +404,12 @@ def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreeP
 def grep_workspace(opened: OpenWorkspace, query: GrepQuery) -> GrepResult:
     """Search the files of the workspace as they are."""
     return _compare(opened, lambda locked: grep.grep_workspace(locked, query))
+
+
+@_operation(repeatable=True, flushes=True, changes=False)
+def find_entries(opened: OpenWorkspace, query: FindQuery) -> FindResult:
+    """Find entries of the workspace as it is."""
+    return _compare(opened, lambda locked: find.find_workspace(locked, query))
 
 
 @_operation(flushes=True)

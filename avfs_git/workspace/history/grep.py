@@ -13,13 +13,11 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import GrepFile, GrepQuery, GrepResult
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.sidecar import parse_sidecar
+from avfs_git.workspace.history.compare import WORKSPACE
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
-
-WORKSPACE = "workspace"
-"""What the state is called when it is the workspace as it is."""
 
 
 def grep_workspace(locked: LockedWorkspace, query: GrepQuery) -> GrepResult:

@@ -10,7 +10,7 @@ from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import Entries, Found, Listing, Removed, Transfers, Tree, Written
+    from avfs_git.cli.results import Entries, Found, FoundEntries, Listing, Removed, Transfers, Tree, Written
     from avfs_git.model import FileInfo, GrepFile, TransferResult
 
 _KIND_BITS = {
@@ -126,6 +126,16 @@ def import_(text: TextOutput, result: TransferResult) -> None:
 def export(text: TextOutput, result: TransferResult) -> None:
     """Say what went out."""
     _transfer(text, "Exported", result)
+
+
+def find(text: TextOutput, result: FoundEntries) -> None:
+    """Show a path a line."""
+    several = text.request.get("all_forks")
+    for found in result["results"]:
+        for entry in found.entries:
+            slash = "/" if entry.kind == "directory" else ""
+            text.line(f"{found.fork}:" if several else "", (f"{quote_path(entry.path)}{slash}", _STYLES.get(entry.kind, "")))
+        text.warn(found.warnings)
 
 
 def grep(text: TextOutput, result: Found) -> None:

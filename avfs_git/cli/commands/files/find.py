@@ -1,0 +1,103 @@
+"""`avfs find`: find files by name and other facts."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.commands.files.grep import FOUND_NOTHING
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.errors import BadUsage
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import FoundEntries
+    from avfs_git.paths import TreePath
+    from avfs_git.sdk import FindOptions
+
+_KINDS = {"f": "file", "d": "directory", "l": "symlink"}
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DEPTH = click.IntRange(min=0)
+
+
+def _read_size(text: str) -> int:
+    """Read a size such as `10k`."""
+    match = re.fullmatch(r"(\d{1,15})([kmg]?)", text.lower())
+    if match is None:
+        raise BadUsage(f"'{text}' is no size", hint="Write bytes, or `10k`, `10M` or `1G`.")
+    return int(match[1]) * _SIZES[match[2]]
+
+
+def _read_age(text: str) -> int:
+    """Read an age such as `2d`; give the time so long ago, in nanoseconds since the epoch."""
+    match = re.fullmatch(r"(\d{1,9})([smhdw])", text)
+    if match is None:
+        raise BadUsage(f"'{text}' is no age", hint="Write `90s`, `10m`, `2h`, `3d` or `1w`.")
+    return time.time_ns() - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
+
+
+@verb("find", looks=True, view="files", unrecorded=("newer", "older"))
+@click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
+@click.option("--name", "names", multiple=True, metavar="GLOB", help="The name, or with a slash the path; repeatable.")
+@click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in names.")
+@click.option("--type", "kind", type=click.Choice(["f", "d", "l"]), help="Files, directories, or symbolic links.")
+@click.option("--min-size", type=_read_size, metavar="SIZE", help="Files of at least this size, such as 10k or 1M.")
+@click.option("--max-size", type=_read_size, metavar="SIZE", help="Files of at most this size.")
+@click.option("--newer", type=_read_age, metavar="AGE", help="Changed in this time, such as 90s, 2h or 3d.")
+@click.option("--older", type=_read_age, metavar="AGE", help="Not changed in this time.")
+@click.option("--min-depth", type=_DEPTH, metavar="N", help="At least N levels below the root.")
+@click.option("--max-depth", type=_DEPTH, metavar="N", help="At most N levels below the root.")
+@click.option("--changed-since", metavar="STATE", help="New or different since a checkpoint, or than in a fork.")
+@click.option("--ignored", is_flag=True, help="Ignored files, nested repositories and empty directories, too.")
+@click.option("--at", metavar="STATE", help="Look through that state: a checkpoint's label or id, or a fork.")
+@click.option("--all-forks", is_flag=True, help="Look through the workspaces of all forks.")
+def command(
+    state: State,
+    paths: tuple[TreePath, ...],
+    names: tuple[str, ...],
+    ignore_case: bool,
+    kind: str | None,
+    min_size: int | None,
+    max_size: int | None,
+    newer: int | None,
+    older: int | None,
+    min_depth: int | None,
+    max_depth: int | None,
+    changed_since: str | None,
+    ignored: bool,
+    at: str | None,
+    all_forks: bool,
+) -> FoundEntries:
+    """Find files by name, kind, size, time or change
+
+    In the workspace as it is, committed or not. No mount or checkout is needed, as in
+    `avfs find src --name '*.py' --changed-since main`. The status is 0 if something was found, and 1 if not.
+    """
+    if at is not None and all_forks:
+        raise BadUsage("--at and --all-forks exclude each other")
+    options: FindOptions = {
+        "kinds": [_KINDS[kind]] if kind is not None else [],
+        "ignore_case": ignore_case,
+        "min_size": min_size,
+        "max_size": max_size,
+        "newer_ns": newer,
+        "older_ns": older,
+        "min_depth": min_depth,
+        "max_depth": max_depth,
+        "changed_since": changed_since,
+        "ignored": ignored,
+    }
+    found: FoundEntries
+    if all_forks:
+        with state.open_vault() as vault:
+            found = {"results": vault.find(*names, paths=paths, **options)}
+    else:
+        with state.open_workspace() as workspace:
+            found = {"results": [workspace.find(*names, paths=paths, at=at, **options)]}
+    if not any(result.entries for result in found["results"]):
+        state.status = FOUND_NOTHING
+    return found

@@ -1,0 +1,181 @@
+"""Finding entries by name and other facts: of a commit, and of a workspace as it is.
+
+Decided here: what each condition means. A workspace is captured as for a comparison, and nothing of it is stored. Reads only
+directories, and of what meets the other conditions the sizes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+
+from avfs_git.errors import InvalidInput, PathNotFound
+from avfs_git.gitstore.compare.grep import check_glob
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind
+from avfs_git.paths import Oid, TreePath, join
+from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.history.compare import WORKSPACE
+from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.states import tree_of
+from avfs_git.workspace.vault.vault import OpenVault
+
+_KINDS = {"file": Kind.FILE, "dir": Kind.DIRECTORY, "symlink": Kind.SYMLINK, "gitlink": Kind.GITLINK}
+
+
+def find_workspace(locked: LockedWorkspace, query: FindQuery) -> FindResult:
+    """Find entries of a workspace as it is.
+
+    Raises:
+        InvalidInput: If the query cannot mean anything.
+        PathNotFound: If nothing is at one of its paths.
+        CheckpointNotFound: If no state has the name of `changed_since`.
+    """
+    _check(query)
+    writer = Preview(locked)
+    captured = writer.taken.captured
+    base = locked.opened.state.base
+    since_s = locked.vault.store.read_commit(Oid(bytes.fromhex(base))).committer.when_s if base is not None else 0
+    lower = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=since_s * 1_000_000_000)
+    changed = _list_changed(locked.vault, locked.fork, writer, (captured.tree, captured.sidecar), query)
+    entries = tuple(_find(writer, lower, query, changed))
+    return FindResult(locked.fork, WORKSPACE, entries, tuple(captured.warnings))
+
+
+def find_commit(vault: OpenVault, fork: str, oid: Oid, query: FindQuery) -> FindResult:
+    """Find entries of a commit.
+
+    Raises:
+        InvalidInput, PathNotFound, CheckpointNotFound: As `find_workspace`.
+    """
+    _check(query)
+    source = DryWriter(vault.store)
+    commit = vault.store.read_commit(oid)
+    trees = tree_of(commit), vault.sidecar_tree(commit)
+    lower = LowerTree(source, *trees, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+    changed = _list_changed(vault, fork, source, trees, query)
+    return FindResult(fork, oid.hex(), tuple(_find(source, lower, query, changed)))
+
+
+def _check(query: FindQuery) -> None:
+    for glob in query.names:
+        check_glob(glob)
+    numbers = (query.min_size, query.max_size, query.min_depth, query.max_depth)
+    if any(number is not None and number < 0 for number in numbers):
+        raise InvalidInput("a size or depth is negative")
+
+
+def _list_changed(
+    vault: OpenVault, fork: str, source: DryWriter, trees: tuple[Oid | None, Oid | None], query: FindQuery
+) -> Collection[bytes] | None:
+    """List what is there and was not, or not so, in the state of `changed_since`; None if none is named."""
+    if query.changed_since is None:
+        return None
+    commit = vault.store.read_commit(resolve_revision(vault, query.changed_since, fork=fork))
+    changes = diff_trees(source, tree_of(commit), trees[0])
+    sidecar = vault.sidecar_tree(commit)
+    if query.ignored and sidecar is not None:  # a commit that git made says nothing of what it does not track
+        changes += diff_sidecars(source, sidecar, trees[1])
+    return {change.path for change in changes if change.kind is not ChangeKind.DELETED}
+
+
+def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: Collection[bytes] | None) -> Iterator[FoundEntry]:
+    matches = _make_matcher(query)
+    for path, entry in _walk(lower, query):
+        kind = _KINDS[entry.kind]
+        depth = path.count(b"/") + 1
+        if (
+            (query.kinds and kind not in query.kinds)
+            or not matches(path)
+            or (query.min_depth is not None and depth < query.min_depth)
+            or (query.newer_ns is not None and entry.mtime_ns < query.newer_ns)
+            or (query.older_ns is not None and entry.mtime_ns > query.older_ns)
+            or (changed is not None and not _is_within(path, changed))
+        ):
+            continue
+        size = None
+        has_bound = query.min_size is not None or query.max_size is not None
+        if kind is Kind.FILE and entry.oid is not None and (has_bound or source.exists(entry.oid)):
+            size = source.blob_size(entry.oid)
+        if has_bound and (
+            size is None
+            or (query.min_size is not None and size < query.min_size)
+            or (query.max_size is not None and size > query.max_size)
+        ):
+            continue
+        yield FoundEntry(path, kind, entry.mode & 0o7777, size, entry.mtime_ns)
+
+
+def _walk(lower: LowerTree, query: FindQuery) -> Iterator[tuple[TreePath, LowerEntry]]:
+    """Visit what is below the paths of a query, and these; each directory before its entries."""
+    bound = lower.bound_below(lower.root)
+    pending: list[tuple[TreePath, LowerEntry]] = []
+    tops = sorted(set(query.paths))
+    for path in reversed([top for top in tops if not any(top.startswith(other + b"/") for other in tops)]):
+        entry = lower.lookup(TreePath(path))
+        if entry is None:
+            raise PathNotFound(b"/" + path)
+        pending.append((TreePath(path), entry))
+    if not tops:
+        pending.append((TreePath(b""), lower.root))
+    while pending:
+        path, entry = pending.pop()
+        if path:
+            if not (entry.tracked or query.ignored):
+                continue
+            yield path, entry
+        if entry.kind == "dir" and (query.max_depth is None or (path.count(b"/") + 1 if path else 0) < query.max_depth):
+            children = lower.children(entry)
+            bound.meet(len(children))
+            pending += [(join(path, name), children[name]) for name in sorted(children, reverse=True)]
+
+
+def _is_within(path: bytes, changed: Collection[bytes]) -> bool:
+    """Whether a path changed, or a directory above it came as a whole."""
+    while path:
+        if path in changed:
+            return True
+        path = path.rpartition(b"/")[0]
+    return False
+
+
+def _make_matcher(query: FindQuery) -> Callable[[bytes], bool]:
+    if not query.names:
+        return lambda _: True
+    flags = re.DOTALL | (re.IGNORECASE if query.ignore_case else 0)
+    of_names = [re.compile(_translate(glob.rstrip(b"/")), flags) for glob in query.names if b"/" not in glob.rstrip(b"/")]
+    of_paths = [re.compile(_translate(glob.strip(b"/")), flags) for glob in query.names if b"/" in glob.rstrip(b"/")]
+
+    def matches(path: bytes) -> bool:
+        text = os.fsdecode(path)
+        name = text.rpartition("/")[2]
+        return any(each.fullmatch(name) for each in of_names) or any(each.fullmatch(text) for each in of_paths)
+
+    return matches
+
+
+_PART = re.compile(r"\*\*/|/\*\*\Z|\*+|\?|\[([!^]?)(\]?(?:[^\]\\]|\\.)*)\]|\\(.)|(.)", re.DOTALL)
+_SPELLED = {"**/": "(?:.*/)?", "/**": "/.*", "?": "[^/]"}
+
+
+def _translate(glob: bytes) -> str:
+    """Spell a glob as a regular expression."""
+
+    def spell(part: re.Match[str]) -> str:
+        text = part[0]
+        if text in _SPELLED:
+            return _SPELLED[text]
+        if text.startswith("*"):
+            return "[^/]*"
+        literal = part[3] or part[4]
+        if literal is not None:
+            return re.escape(literal)
+        inner = re.sub(r"\\(.)|([\[&|~^\]])", lambda one: "\\" + (one[1] or one[2]), part[2])
+        return f"(?!/)[{'^' if part[1] else ''}{inner}]"
+
+    return _PART.sub(spell, os.fsdecode(glob))
