@@ -31,6 +31,8 @@ _BINARY_PIECE = 8000
 _ENTRIES = 500
 _NODES = 1000
 _FOUND = 1000
+_TEXT = 300
+"""Bytes of a line that matches: the lines of generated files are long."""
 _Excluded = Annotated[list[str], Field(description="Names or paths to leave out, with `*`, `?` and `[…]`.", max_length=100)]
 
 tools = Toolbox()
@@ -392,6 +394,45 @@ def search_files(
             return {"paths": found, "complete": False}
         found.append(info.path)
     return {"paths": found, "complete": True}
+
+
+class Match(TypedDict):
+    """A line that matches."""
+
+    path: bytes
+    line: int
+    text: bytes
+
+
+class Matches(TypedDict):
+    """The lines that match."""
+
+    matches: Sequence[Match]
+    complete: bool
+
+
+def _lines(record: Record) -> str:
+    lines = [f"{match['path']}:{match['line']}:{match['text']}" for match in record["matches"]]
+    return (
+        "\n".join([*lines, *([] if record["complete"] else ["[there are more: search below a directory]"])]) or "nothing matches"
+    )
+
+
+@tools.tool("Find lines in files", READS, render=_lines)
+def grep(
+    call: Call,
+    pattern: Annotated[str, Field(description="A Perl-compatible regular expression.")],
+    path: TreePath = "/",
+    include: Annotated[list[str], Field(description="Only files of these names, as in `*.py`.", max_length=100)] = [],  # noqa: B006
+    ignore_case: bool = False,
+    vault: VaultName = None,
+    fork: ForkName = None,
+) -> Matches:
+    """Find the lines that match a pattern in the text files below a directory; at most 1,000, each cut at 300 bytes."""
+    found = call.workspace(vault, fork).grep(pattern, [path], perl=True, include=include, ignore_case=ignore_case)
+    lines = [(file.path, line) for file in found.files for line in file.lines]
+    matches: list[Match] = [{"path": at, "line": line.number, "text": line.text[:_TEXT]} for at, line in lines[:_FOUND]]
+    return {"matches": matches, "complete": len(lines) <= _FOUND}
 
 
 @tools.tool("Describe a file or directory", READS)
