@@ -77,7 +77,7 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
 def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
     """Keep other processes from merging packs or sweeping, for a block; tell whether that was possible. Writers go on."""
     with host_errors("lock the packs"):
-        make_dirs_durably(git_dir / "avfs")
+        make_dirs_durably(git_dir / "avfs", parents=False)
         fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         try:

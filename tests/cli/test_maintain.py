@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from threading import Thread, current_thread, main_thread
@@ -11,6 +12,7 @@ from threading import Thread, current_thread, main_thread
 import pytest
 
 from avfs_git import Home, faults
+from avfs_git.errors import HostError
 from avfs_git.sdk.background import start
 from avfs_git.workspace.vault.upkeepdue import is_worth_asking, read_last
 from tests.support.faults import git
@@ -139,6 +141,33 @@ def test_a_vault_is_not_deleted_while_it_is_maintained(home: Path) -> None:
 
     assert points
     assert [path.name for path in (home / "vaults").iterdir()] == []
+
+
+def test_a_vault_that_is_removed_meanwhile_does_not_come_back(tmp_path: Path) -> None:
+    """Whoever removes a home asks no process in the background: what that still does makes no directory of it again."""
+    points: list[str] = []
+
+    def act(point: str) -> None:
+        if point == "repack.written":
+            points.append(point)
+            shutil.rmtree(tmp_path / "home")
+
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        vault.set_config("maintenance.auto", "0")
+        workspace = vault.workspace()
+        for number in range(20):
+            workspace.write(f"f{number}", b"1")
+            workspace.checkpoint()
+        faults.arm(act)
+        try:
+            with pytest.raises(HostError):
+                vault.maintain()
+        finally:
+            faults.arm(None)
+
+    assert points
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("name", ["maintenance.json", "maintenance.lock", "kept-times", "oplog.index"])

@@ -356,7 +356,7 @@ def clear_workshop(store: ObjectStore) -> Path:
     """Make room for a new pack, where git does not look: in its own directory it would take anything with an index for a pack."""
     directory = store.git_dir / _WORKSHOP
     with host_errors("make room for a pack"):
-        make_dirs_durably(directory)
+        make_dirs_durably(directory, parents=False)  # a repository that was removed does not come back
         for path in directory.iterdir():
             path.unlink()
     return directory

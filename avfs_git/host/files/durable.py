@@ -124,8 +124,8 @@ def _fsync_dir(path: bytes) -> None:
         os.close(fd)
 
 
-def make_dirs_durably(path: Path, *, private: bool = False) -> None:
-    """Make a directory and those above it that are missing; on disk on return.
+def make_dirs_durably(path: Path, *, private: bool = False, parents: bool = True) -> None:
+    """Make a directory and, with `parents`, those above it that are missing; on disk on return.
 
     With `private` they are closed to other users; else each gets the permissions of the directory that it is made in.
     """
@@ -134,7 +134,7 @@ def make_dirs_durably(path: Path, *, private: bool = False) -> None:
         place = path
         while not place.is_dir():
             missing.append(place)
-            if place.parent == place:
+            if place.parent == place or not parents:
                 break
             place = place.parent
         for directory in reversed(missing):
