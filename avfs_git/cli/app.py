@@ -79,6 +79,11 @@ def run(arguments: list[str]) -> int:
         trace = _trace_if(state)
     if error is None:
         return _finish(state, status)
+    if error.hint is not None and error.hint.startswith("See them"):
+        from avfs_git.cli.names import suggest  # noqa: PLC0415 - only after a mistake
+
+        suggest(state, error)
+        state.close()
     state.output.failure(error, trace=trace)
     failed = error.exit_code if isinstance(error, Interrupted | Terminated) else state.failure_status
     return _finish(state, error.exit_code if failed is None else failed)

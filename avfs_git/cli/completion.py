@@ -2,8 +2,8 @@
 
 Decided here: which argument takes which names, by its name, its type and its verb; and how bash is asked. `app.main` calls
 `answer` where the script of `avfs completion SHELL` has set `_AVFS_COMPLETE`. A completion shows no error and waits for no
-lock: without an answer in 0.5 s there is none. Names of vaults, forks and labels are read without opening the vault; so are
-the paths of a mount.
+lock: without an answer in 0.5 s there is none. Names of vaults, forks and labels: see `cli.names`. The paths of a mount
+are read there.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete, split_arg_string
 
 from avfs_git.cli.context import State
-from avfs_git.cli.environment import Asked, find_home
+from avfs_git.cli.environment import Asked
+from avfs_git.cli.names import list_forks, list_states, list_vaults
 from avfs_git.cli.output.text import TextOutput
 from avfs_git.cli.table import VERBS, program
 from avfs_git.cli.verb import Verb
-from avfs_git.paths import label_of_ref_name
 
 VARIABLE = "_AVFS_COMPLETE"
 _LIMIT_S = 0.5
@@ -163,50 +163,11 @@ def _kind_of(command: click.Command, param: click.Parameter) -> str | None:
 
 
 def _list_names(state: State, kind: str, typed: str) -> Iterator[str]:
+    if kind == "path":
+        return _list_paths(state, typed)
     if kind == "vault":
-        yield from _list_vaults(typed)
-    elif kind == "path":
-        yield from _list_paths(state, typed)
-    else:
-        from avfs_git.workspace.vault.format import HEADS, LABELS  # noqa: PLC0415 - only there
-
-        vault, fork = _find_vault(state)
-        yield from _list_refs(vault, HEADS)
-        if kind == "state":
-            yield "HEAD"
-            for name in _list_refs(vault, LABELS):
-                owner, _, label = name.rpartition("/")
-                label = label_of_ref_name(label)
-                yield from [label, f"{owner}@{label}"] if fork in (None, owner) else [f"{owner}@{label}"]
-
-
-def _find_vault(state: State) -> tuple[Path, str | None]:
-    """Find the repository and the fork that are meant, without opening them."""
-    choice = state.choose()
-    if isinstance(choice.vault, Path):
-        return choice.vault, choice.fork
-    name = choice.vault or (find_home() / "current").read_text("utf-8").strip()
-    return _path_of(name), choice.fork
-
-
-def _path_of(vault: str) -> Path:
-    return find_home() / "vaults" / f"{vault}.git"
-
-
-def _list_vaults(typed: str) -> Iterator[str]:
-    vault, at, _ = typed.partition("@")
-    if at:
-        from avfs_git.workspace.vault.format import HEADS  # noqa: PLC0415 - only there
-
-        yield from (f"{vault}@{fork}" for fork in _list_refs(_path_of(vault), HEADS))
-    else:
-        yield from (path.stem for path in (find_home() / "vaults").iterdir() if path.suffix == ".git")
-
-
-def _list_refs(vault: Path, prefix: str) -> list[str]:
-    from avfs_git.gitstore.refs import RefStore  # noqa: PLC0415 - only there
-
-    return [name.removeprefix(prefix) for name in RefStore(vault, recover=False).list(prefix)]
+        return list_vaults(typed)
+    return list_forks(state) if kind == "fork" else list_states(state)
 
 
 def _list_paths(state: State, typed: str) -> Iterator[str]:

@@ -502,6 +502,7 @@ ELSEWHERE = {
     "hook",
     "fork dir",
     "mcp",
+    "completion",
     "schema",
     "setup",
     "vault create",

@@ -1,0 +1,90 @@
+"""The names of vaults, forks and labels that a command line may mean, read without opening a vault and without a lock.
+
+Decided here: which of them a mistyped name may have meant. `cli.completion` and `app.run` call it, the latter after a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avfs_git.cli.environment import find_home
+from avfs_git.errors import AvfsError, CheckpointNotFound, ForkNotFound, VaultNotFound, quote
+
+if TYPE_CHECKING:
+    from avfs_git.cli.context import State
+
+_CLOSE = 0.6
+
+
+def suggest(state: State, error: AvfsError) -> None:
+    """Add to the hint of an error about a name that is not there the name that is nearest to it."""
+    names: Iterator[str] | None = None
+    if isinstance(error, VaultNotFound):
+        typed, names = str(error.details["vault"]), list_vaults()
+    elif isinstance(error, ForkNotFound):
+        typed, names = str(error.details["fork"]), list_forks(state)
+    elif isinstance(error, CheckpointNotFound):
+        typed, names = str(error.details["checkpoint"]), list_states(state)
+    if names is None:
+        return
+    from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
+
+    with suppress(AvfsError, OSError, UnicodeError):
+        if near := get_close_matches(typed, sorted({*names}), n=1, cutoff=_CLOSE):
+            error.hint = f"Did you mean {quote(near[0])}? {error.hint}"
+
+
+def list_forks(state: State) -> Iterator[str]:
+    """List the forks of the vault that is meant."""
+    from avfs_git.workspace.vault.format import HEADS  # noqa: PLC0415 - only there
+
+    yield from _list_refs(_find_vault(state)[0], HEADS)
+
+
+def list_states(state: State) -> Iterator[str]:
+    """List what names states in the fork that is meant: forks, labels, FORK@LABEL and HEAD."""
+    from avfs_git.paths import label_of_ref_name  # noqa: PLC0415 - only there
+    from avfs_git.workspace.vault.format import HEADS, LABELS  # noqa: PLC0415 - only there
+
+    vault, fork = _find_vault(state)
+    yield from _list_refs(vault, HEADS)
+    yield "HEAD"
+    for name in _list_refs(vault, LABELS):
+        owner, _, escaped = name.rpartition("/")
+        label = label_of_ref_name(escaped)
+        if fork in (None, owner):
+            yield label
+        yield f"{owner}@{label}"
+
+
+def _find_vault(state: State) -> tuple[Path, str | None]:
+    """Find the repository and the fork that are meant, without opening them."""
+    choice = state.choose()
+    if isinstance(choice.vault, Path):
+        return choice.vault, choice.fork
+    name = choice.vault or (find_home() / "current").read_text("utf-8").strip()
+    return _path_of(name), choice.fork
+
+
+def _path_of(vault: str) -> Path:
+    return find_home() / "vaults" / f"{vault}.git"
+
+
+def list_vaults(typed: str = "") -> Iterator[str]:
+    """List the vaults of the home, or the forks of the one whose name stands before an `@`."""
+    vault, at, _ = typed.partition("@")
+    if at:
+        from avfs_git.workspace.vault.format import HEADS  # noqa: PLC0415 - only there
+
+        yield from (f"{vault}@{fork}" for fork in _list_refs(_path_of(vault), HEADS))
+    else:
+        yield from (path.stem for path in (find_home() / "vaults").iterdir() if path.suffix == ".git")
+
+
+def _list_refs(vault: Path, prefix: str) -> list[str]:
+    from avfs_git.gitstore.refs import RefStore  # noqa: PLC0415 - only there
+
+    return [name.removeprefix(prefix) for name in RefStore(vault, recover=False).list(prefix)]
