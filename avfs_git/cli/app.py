@@ -93,7 +93,7 @@ def _perform(state: State, arguments: list[str]) -> int:
     """Do what the arguments ask for."""
     match arguments:
         case ["hook", harness] if not harness.startswith("-"):
-            # A coding agent waits for this at each of its calls, and importing click takes a third of what that costs.
+            # A coding agent waits for this at each of its calls, and importing click would take a quarter more.
             from avfs_git.cli.harness.hook import give_answer  # noqa: PLC0415 - one of two
 
             give_answer(state, harness)
