@@ -66,7 +66,7 @@ def fork_create(
 @tools.tool("Delete a fork", CHANGES, reach=Reach.VAULT)
 def fork_delete(call: Call, name: Annotated[str, Field(description="The fork.")], vault: VaultName = None) -> ForkInfo:
     """Delete a fork. Its commits are kept, and undoing it brings the files back."""
-    return call.vault(vault).delete_fork(name)
+    return call.vault(vault).delete_fork(name, by=call.scope.choose(vault, None)[1])
 
 
 @tools.tool("Merge a fork", CHANGES, reach=Reach.VAULT)

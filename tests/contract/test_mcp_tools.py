@@ -303,6 +303,24 @@ def test_push_reaches_a_remote(place: Place, tmp_path: Path) -> None:
     assert subprocess.run(["git", "-C", str(tmp_path / "there"), "rev-parse", "main"], check=False).returncode == 0
 
 
+def test_undo_restores_the_fork_that_this_server_deleted(place: Place) -> None:
+    """The deletion is one of the fork at hand, and none of the default fork."""
+    server = place.serve(vault="work", fork="side")
+    with place.open() as home:
+        home.open_vault("work").workspace().write_text("person", "mine")
+    ok(call(server, "write_file", path="notes", content="kept"))
+    ok(call(server, "fork_create", name="try"))
+    ok(call(server, "fork_delete", name="try"))
+
+    assert ok(call(server, "undo"))["operation"]["kind"] == "fork_delete"
+
+    assert place.read("notes", "side") == b"kept"
+    with place.open() as home:
+        vault = home.open_vault("work")
+        assert "try" in {info.name for info in vault.list_forks()}
+        assert vault.operations(fork="main", limit=1)[0].kind == "files"
+
+
 def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:
     """Tools that reach further are not there, and no argument or address leads out."""
     fork = place.serve(vault="work", fork="side", reach=1)
