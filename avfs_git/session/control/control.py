@@ -55,7 +55,7 @@ from avfs_git.session.control import wire
 from avfs_git.session.control.connections import Client, Clients, close_all
 from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everything
 from avfs_git.session.control.operations import TABLE, Operation, save_checkpoint
-from avfs_git.session.control.wire import Handle, Served
+from avfs_git.session.control.wire import Served
 from avfs_git.workspace.opened.beside import Disturbed, look_beside
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 
@@ -78,7 +78,6 @@ class _Request:
         "client",
         "deadline",
         "flushes",
-        "has_begun",
         "looks",
         "name",
         "number",
@@ -96,8 +95,6 @@ class _Request:
         self.arguments: dict[str, Any] = {}
         self.flushes = False
         """Whether the client answers `wire.FLUSH`."""
-        self.has_begun = False
-        """Whether a function has the descriptors among the arguments, and closes them."""
         self.looks = False
         """Whether it may be done beside another one, as it only looks."""
         self.turn = threading.Event()
@@ -189,7 +186,6 @@ class ControlServer:
     def _answer(self, client: Client, line: bytes, descriptors: list[int]) -> tuple[_Answer, _After]:
         """Do what a line asks for; give the answer, and what is to be done after it."""
         incoming = wire.Incoming(descriptors)
-        request: _Request | None = None
         number: object = None
         try:
             if client.is_apart:
@@ -216,10 +212,7 @@ class ControlServer:
         except (InvalidInput, SessionEnding, WorkspaceBusy) as error:
             return wire.pack_error(number, error), None
         finally:
-            if request is not None and request.has_begun:
-                incoming.close()
-            else:
-                incoming.drop()
+            incoming.drop()
 
     # --- turns -------------------------------------------------------------------------------------------------------
 
@@ -297,14 +290,9 @@ class ControlServer:
         operation, arguments = request.operation, request.arguments
         assert operation is not None  # noqa: S101 - else it has no time for that
 
-        def look(looking: OpenWorkspace) -> object:
-            # A function closes what it is given, and may be called again.
-            given = {key: Handle(os.dup(value.fd)) if isinstance(value, Handle) else value for key, value in arguments.items()}
-            return operation.function(looking, **given)
-
         result = look_beside(
             self._opened,
-            look,
+            lambda looking: operation.function(looking, **arguments),
             flush=partial(self._have_flushed, request.client) if request.flushes else None,
             discard=operation.discard,
         )
@@ -316,12 +304,8 @@ class ControlServer:
         self._opened.flush_pages = partial(self._have_flushed, request.client) if request.flushes else None
         if operation is not None:
             function = operation.function
-
-            def begin() -> object:
-                request.has_begun = True
-                return function(self._opened, **arguments)
-
-            return self._change(begin, operation), operation.signature[1], None
+            done = self._change(lambda: function(self._opened, **arguments), operation)
+            return done, operation.signature[1], None
         saved = None
         if arguments["checkpoint"]:
             saved = self._change(lambda: save_checkpoint(self._opened), TABLE["save_checkpoint"])

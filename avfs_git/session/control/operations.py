@@ -207,34 +207,34 @@ class Content:
     handle: Handle | None = None
 
     def pieces(self) -> Iterator[bytes]:
-        """Read it in pieces of at most 1 MiB; the handle is closed at the end."""
+        """Read a result in pieces of at most 1 MiB; the handle is closed at the end."""
         if self.handle is None:
             yield self.data or b""
             return
-        offset = 0
         try:
-            while piece := os.pread(self.handle.fd, _PIECE, offset):
-                yield piece
-                offset += len(piece)
+            yield from _read_pieces(self.handle.fd)
         finally:
             os.close(self.handle.fd)
 
 
-@contextlib.contextmanager
-def _given(opened: OpenWorkspace, handle: Handle) -> Iterator[int]:
-    """Take over a file that the client has filled, and close it at the end.
+def _read_pieces(fd: int) -> Iterator[bytes]:
+    offset = 0
+    while piece := os.pread(fd, _PIECE, offset):
+        yield piece
+        offset += len(piece)
+
+
+def _check_given(opened: OpenWorkspace, handle: Handle) -> int:
+    """Make sure that a file which the client has filled can be read; give its descriptor, which stays the caller's.
 
     Raises:
         InvalidInput: If reading it could take as long as the client likes.
     """
-    try:
-        found = os.fstat(handle.fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_dev != os.fstat(opened.upper.root.fd).st_dev:
-            raise InvalidInput("what is handed over must be a file beside the workspace")
-        os.lseek(handle.fd, 0, os.SEEK_SET)  # its position is the client's
-        yield handle.fd
-    finally:
-        os.close(handle.fd)
+    found = os.fstat(handle.fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_dev != os.fstat(opened.upper.root.fd).st_dev:
+        raise InvalidInput("what is handed over must be a file beside the workspace")
+    os.lseek(handle.fd, 0, os.SEEK_SET)  # its position is the client's
+    return handle.fd
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -296,9 +296,8 @@ def write(
     files = Files(opened)
     if content.handle is None:
         return files.write(path, content.data or b"", append=append, expect=expect, parents=parents, executable=executable)
-    with _given(opened, content.handle) as fd:
-        pieces = Content(handle=Handle(os.dup(fd))).pieces()
-        return files.write(path, pieces, append=append, expect=expect, parents=parents, executable=executable)
+    pieces = _read_pieces(_check_given(opened, content.handle))
+    return files.write(path, pieces, append=append, expect=expect, parents=parents, executable=executable)
 
 
 @_once
@@ -511,7 +510,9 @@ def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | 
 @_operation(flushes=True)
 def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None) -> MergeProgress:
     """Decide on a path in conflict, and tell what is left."""
-    data = b"".join(content.pieces()) if content is not None else None
+    data = content.data if content is not None else None
+    if content is not None and content.handle is not None:
+        data = b"".join(_read_pieces(_check_given(opened, content.handle)))
     with _standstill(opened) as (locked, _):
         changes.record_changes(locked)
         with file_errors(path, "write to the workspace"):
@@ -547,17 +548,14 @@ def import_opened(
     opened: OpenWorkspace, source: Handle, path: TreePath, recursive: bool, max_depth: int | None, shown: str
 ) -> TransferResult:
     """Copy a file or directory that the caller has opened into the workspace."""
-    try:
-        place = Path(f"/proc/self/fd/{source.fd}")
-        return transfer.import_path(opened, place, path, recursive=recursive, max_depth=max_depth, shown=shown)
-    finally:
-        os.close(source.fd)
+    place = Path(f"/proc/self/fd/{source.fd}")
+    return transfer.import_path(opened, place, path, recursive=recursive, max_depth=max_depth, shown=shown)
 
 
 @_once
 def import_tar(opened: OpenWorkspace, archive: Handle, path: TreePath) -> TransferResult:
     """Unpack a tar archive into the workspace."""
-    with _given(opened, archive) as fd, os.fdopen(os.dup(fd), "rb") as file:
+    with open(_check_given(opened, archive), "rb", closefd=False) as file:
         return transfer.import_tar(opened, file, path)
 
 
@@ -603,17 +601,14 @@ def export_opened(
     Raises:
         InvalidInput: If the path is absolute, or leads upwards.
     """
-    try:
-        below = PurePath(os.fsdecode(rest))
-        if below.is_absolute() or ".." in below.parts:
-            raise InvalidInput("an export goes to a path below the directory that is handed over")
-        destination = Path(f"/proc/self/fd/{place.fd}") / below
-        result = transfer.export_path(
-            opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, shown=shown
-        )
-        return _tell(opened, result)
-    finally:
-        os.close(place.fd)
+    below = PurePath(os.fsdecode(rest))
+    if below.is_absolute() or ".." in below.parts:
+        raise InvalidInput("an export goes to a path below the directory that is handed over")
+    destination = Path(f"/proc/self/fd/{place.fd}") / below
+    result = transfer.export_path(
+        opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, shown=shown
+    )
+    return _tell(opened, result)
 
 
 @_reading

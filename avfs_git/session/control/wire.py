@@ -54,7 +54,7 @@ class NotUnderstood(ValueError):
 
 @value_class
 class Handle:
-    """An open file that goes with a message. The receiver closes it."""
+    """An open file that goes with a message. As an argument it is the caller's, who closes it; as a result, the receiver's."""
 
     fd: int
 
@@ -152,7 +152,7 @@ class Incoming:
         return self._descriptors[number]
 
     def drop(self) -> None:
-        """Close everything, also what was taken: no function has had it. A second call does nothing."""
+        """Close everything, also what was taken. A second call does nothing."""
         self._taken.clear()
         self.close()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import errno
+import io
 import json
 import os
 import socket
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import typing
@@ -28,10 +30,10 @@ from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
 from avfs_git.session.control import control, operations, wire
 from avfs_git.session.control.address import listen, socket_address
-from avfs_git.session.control.client import Connection, Lost, Sessions, opened_source
+from avfs_git.session.control.client import Connection, Lost, Sessions, opened_above, opened_source, spooled, spooled_file
 from avfs_git.session.control.connections import CLIENTS_MAX
 from avfs_git.session.control.control import ControlServer
-from avfs_git.session.control.operations import TABLE, Content
+from avfs_git.session.control.operations import CONTENT_INLINE, TABLE, Content
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover
 from tests.support.capabilities import NOBODY
@@ -253,6 +255,36 @@ def test_an_export_stays_below_the_directory_that_is_handed_over(live: Served, t
         live.ask("export_opened", path=TreePath(b"file"), place=handle, rest=b"file", **more)
     assert (tmp_path / "given" / "file").read_bytes() == b"content"
     assert not (tmp_path / "taken").exists()
+
+
+def test_what_is_handed_over_stays_the_callers(tmp_path: Path) -> None:
+    """Where the session is gone the function runs in the caller's process: it does not close what the caller closes."""
+    (tmp_path / "given").write_bytes(b"given")
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(tmp_path / "given", "packed")
+    packed.seek(0)
+    with Avfs(tmp_path / "home", identity=Identity("A", "a@b")) as avfs, avfs.create_vault("v") as vault:
+        with closing(OpenWorkspace(vault._core, "main", recover=recover)) as opened:
+            with spooled(opened, [b"x" * CONTENT_INLINE, b"y"]) as content:
+                assert content.handle is not None
+                operations.write(opened, TreePath(b"large"), content, False, None, True, None)
+                os.fstat(content.handle.fd)
+                with pytest.raises(AvfsError):  # nothing is in conflict
+                    operations.resolve_path(opened, TreePath(b"large"), None, content)
+                os.fstat(content.handle.fd)
+            with opened_source(tmp_path / "given") as source:
+                operations.import_opened(opened, source, TreePath(b"given"), True, None, "given")
+                os.fstat(source.fd)
+            with spooled_file(opened, packed) as file:
+                operations.import_tar(opened, file, TreePath(b""))
+                os.fstat(file.fd)
+            with opened_above(tmp_path / "out") as (place, rest):
+                operations.export_opened(opened, TreePath(b"given"), place, rest, True, None, False, "out")
+                os.fstat(place.fd)
+        work = vault.workspace()
+        assert (work.stat("large").size, work.read("given"), work.read("packed")) == (CONTENT_INLINE + 1, b"given", b"given")
+    assert (tmp_path / "out").read_bytes() == b"given"
 
 
 def test_paths_from_the_wire_stay_inside(live: Served) -> None:
