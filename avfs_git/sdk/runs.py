@@ -1,8 +1,9 @@
 """A fork for the time of one program: how it begins, and what becomes of it at the end.
 
 Decided here: where a fork that is made for a program is mounted (`mounts/VAULT/FORK` in the home), how it is called if the caller
-gives no name, and that a fork in which nothing changed is deleted again. `cli.commands.running.run` calls it. After a crash the
-fork is one like any other: mounted or not, with everything that was written.
+gives no name, and that a fork that was made for a program and in which nothing changed is deleted again.
+`cli.commands.running.run` calls it. After a crash the fork is one like any other:
+mounted or not, with everything that was written.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Run:
         self.vault = vault
         self.session = session
         self.fork = session.fork
+        self._is_new = is_new
         info = vault.fork_info(session.fork)
         self._head = info.head
         self.start = (info.base if is_new else None) or info.head or ""
@@ -82,7 +84,7 @@ class Run:
         """Save a last checkpoint, unmount, and decide about the fork.
 
         Args:
-            keep: Keep the fork, also if nothing changed.
+            keep: Keep the fork, also if it is new and nothing changed.
             discard: Delete the fork; `Vault.undo` restores it.
 
         Raises:
@@ -93,13 +95,12 @@ class Run:
         diff = self._compare(head)
         made = self._list_made(head)
         pushed = self.session.is_pushed()
-        gone = discard or (not keep and self.session.is_untouched())
-        if gone and mounted:
-            if discard:
-                warnings += (Warning("run.in_use", f"the fork '{self.fork}' is kept: '{self.session.path}' is in use"),)
-            gone = False
-        if gone:
-            self.session.remove(discard=True)
+        if discard and mounted:
+            warnings += (Warning("run.in_use", f"the fork '{self.fork}' is kept: '{self.session.path}' is in use"),)
+        gone = not mounted and (discard or (self._is_new and not keep and self.session.is_untouched()))
+        if gone and not self.session.remove(discard=discard).deleted:  # it looks again: somebody may have written meanwhile
+            gone, head = False, self.vault.fork_info(self.fork).head
+            diff, made = self._compare(head), self._list_made(head)
         outcome: RunOutcome = "kept" if not gone else "discarded" if discard else "unchanged"
         return RunEnd(outcome, diff, made, pushed, mounted, warnings)
 

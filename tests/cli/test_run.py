@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.sdk import Avfs
+from avfs_git.model import RemoveResult
+from avfs_git.paths import show_path
+from avfs_git.sdk import Avfs, runs
+from avfs_git.sdk.session import Session
 from tests.support.cli import spawn
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")]
@@ -111,6 +114,31 @@ def test_a_fork_in_which_nothing_changed_is_deleted(clone: Path) -> None:
     assert (found["outcome"], _forks(clone)) == ("discarded", {"kept"})
     spawn(*shlex.split(found["next"]["restore"])[1:]).ok()
     assert _forks(clone) == {"kept", "gone"}
+
+
+def test_a_fork_that_was_there_before_is_not_deleted(clone: Path) -> None:
+    """Nothing changed in it, but it was not made for the program; `--discard` deletes it."""
+    spawn("run", "--keep", "--name", "mine", "--", "true").ok()
+    found = spawn("--vault", "shop", "run", "--resume", "mine", "--json", "--", "true").ok().result
+    assert (found["outcome"], _forks(clone)) == ("kept", {"mine"})
+    found = spawn("--vault", "shop", "run", "--resume", "mine", "--discard", "--json", "--", "true").ok().result
+    assert (found["outcome"], _forks(clone)) == ("discarded", set())
+
+
+def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody writes after the run has looked whether anything changed: it looks again, and says what there is."""
+    remove = Session.remove
+
+    def write_first(session: Session, *, discard: bool = False) -> RemoveResult:
+        spawn("--vault", "shop", "--fork", session.fork, "write", "/precious", stdin=b"my work\n").ok()
+        return remove(session, discard=discard)
+
+    monkeypatch.setattr(Session, "remove", write_first)
+    with Avfs(clone.parent / "home") as avfs:
+        ended = runs.begin_in_directory(avfs, clone, name="shared", program="true").end()
+
+    assert (ended.outcome, [show_path(file.change.path) for file in ended.diff.files]) == ("kept", ["precious"])
+    assert spawn("--vault", "shop", "--fork", "shared", "cat", "/precious").ok().text == "my work\n"
 
 
 def test_a_fork_that_is_in_use_stays_mounted(clone: Path) -> None:

@@ -45,7 +45,7 @@ def command(
 
     The program has the terminal, and works in a live tree with everything that the current directory has now, ignored files
     included. The current directory stays as it is. At the end avfs saves what is not saved, unmounts the tree, and says what
-    changed and what to do next. A fork in which something changed is kept; one in which nothing did is deleted.
+    changed and what to do next. A fork in which something changed is kept; a new one in which nothing did is deleted.
 
     avfs forks the clone or folder that the current directory is in, or the fork that is mounted there; with --vault or
     --fork, the fork that they name. The policy is not asked about the program. The status is the program's own: 126 or 127 if it
