@@ -441,6 +441,7 @@ class Home:
         branch: str | None = None,
         author: Identity | None = None,
         backend: str = "auto",
+        made_for: str | None = None,
     ) -> Session:
         """Fork the present state of a clone, or of any directory, and mount the fork; return when programs can use it.
 
@@ -453,6 +454,7 @@ class Home:
             branch: The fork's name; the name of `directory` if not given.
             author: Author of the fork's commits; the vault's author if not given.
             backend: As for `Workspace.mount`.
+            made_for: The program that asks for the fork and will end it; `runs.find_maker` tells it.
 
         Raises:
             ForkExists: If the vault has a fork of that name.
@@ -483,7 +485,8 @@ class Home:
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
             vault._check_left(name)  # noqa: SLF001 - the two are one interface
-            taken = clones.fork_present(vault._core, name, top, parent=parent, author=author)  # noqa: SLF001 - the two are one interface
+            core = vault._core  # noqa: SLF001 - the two are one interface
+            taken = clones.fork_present(core, name, top, parent=parent, author=author, made_for=made_for)
             vault.warnings = tuple(taken)
             try:
                 return vault.workspace(name).mount(place if directory is not None else None, backend=backend)

@@ -20,6 +20,7 @@ from avfs_git.sdk.home import Home
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.values import replace
+from avfs_git.workspace.forks import clones
 
 RunOutcome = Literal["kept", "unchanged", "discarded"]
 _TRIES = 20
@@ -139,7 +140,7 @@ class Run:
         return tuple(made)
 
 
-def begin_in_directory(home: Home, source: Path, *, name: str | None, program: str) -> Run:
+def begin_in_directory(home: Home, source: Path, *, name: str | None, program: str, made_for: str | None = None) -> Run:
     """Fork the present state of a directory, and mount the fork; see `Home.fork_directory`.
 
     Args:
@@ -147,10 +148,11 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
         source: The directory.
         name: The fork's name; one made of the program's if not given.
         program: The program's name.
+        made_for: As for `Home.fork_directory`.
     """
     for last in range(_TRIES, -1, -1):
         try:
-            session = home.fork_directory(source, None, branch=name or make_name(program))
+            session = home.fork_directory(source, None, branch=name or make_name(program), made_for=made_for)
         except MountPointUnusable as error:
             error.hint = f"Run it in the directory of a project; that of the vaults, '{home.home}', must lie outside of it."
             raise
@@ -160,6 +162,11 @@ def begin_in_directory(home: Home, source: Path, *, name: str | None, program: s
         else:
             return Run(session.vault, session, below=_find_below(home, session, source.resolve()), is_new=True)
     raise AssertionError
+
+
+def find_maker(vault: Vault, fork: str) -> str | None:
+    """Tell for which program a fork was made, as `made_for` named it; None for any other fork, and for one that was restored."""
+    return clones.find_maker(vault._core, fork)  # noqa: SLF001 - the two are one interface
 
 
 def _find_below(home: Home, session: Session, source: Path) -> str:

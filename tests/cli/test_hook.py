@@ -188,6 +188,27 @@ def test_a_working_tree_of_claude_code_is_a_fork(cli: Cli, mount_dir: Path, monk
     assert cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(clone))).ok().text == ""
 
 
+@pytest.mark.needs("fuse")
+def test_a_fork_of_somebody_is_no_working_tree_of_claude_code(cli: Cli, tree: Path) -> None:
+    """Asked for a tree of its name, the hook makes one of another name; told to remove it, the hook leaves it, and says so."""
+    shop = tree.parent / "shop"
+    (tree / "draft").write_text("private")
+    create = _event("claude", "worktree_create", shop).replace(b"bright-fox", b"task")
+
+    place = Path(cli("hook", "claude", stdin=create).ok().text.splitlines()[-1])
+    assert (place.name, sorted(os.listdir(place))) == ("task-2", [".git", "main.py"])
+    assert cli("hook", "claude", stdin=create).ok().text.splitlines()[-1] == str(place)  # it is there already
+    left = cli("hook", "claude", stdin=_event("claude", "worktree_remove", shop, worktree=str(tree))).ok()
+    assert "fork task stays" in left.stderr
+    assert (tree / "draft").read_text() == "private"
+    cli("hook", "claude", stdin=_event("claude", "worktree_remove", shop, worktree=str(place))).ok()
+    assert [fork["name"] for fork in cli("--vault", "shop", "fork", "list", "--json").result["forks"]] == ["task"]
+
+    cli("--vault", "shop", "run", "--keep", "--name", "task-2", "--", "true").ok()  # the same name and place, but a person's
+    again = Path(cli("hook", "claude", stdin=create).ok().text.splitlines()[-1])
+    assert again.name == "task-3"
+
+
 @pytest.mark.parametrize(
     ("arguments", "data"),
     [

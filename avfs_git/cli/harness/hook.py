@@ -19,8 +19,11 @@ from avfs_git.errors import AvfsError, ForkExists, VaultHidden
 if TYPE_CHECKING:
     from avfs_git.cli.place import Place
     from avfs_git.cli.results import HookAnswer
+    from avfs_git.sdk.runs import Run
+    from avfs_git.sdk.session import Session
 
 _FAILED = 1
+_TRIES = 100
 _LARGEST = 64 << 20
 
 
@@ -116,31 +119,68 @@ def _save(state: State, event: Event, place: Place, subject: str) -> None:
 
 
 def _make_tree(state: State, event: Event) -> bytes:
-    """Fork what the agent's directory holds; give the path of the mount. A fork of that name is mounted again."""
+    """Fork what the agent's directory holds; give the path of the mount.
+
+    A fork of that name is mounted again if this made it for the same harness. Any other one is somebody's own: the new one gets a
+    number then.
+    """
     from avfs_git.sdk import runs  # noqa: PLC0415 - only here
     from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - the same
 
+    name = event.worktree
+    run = None
     with starting_early():
-        try:
-            run = runs.begin_in_directory(state.avfs, event.directory, name=event.worktree or None, program=event.harness)
-        except ForkExists:
-            from avfs_git.cli.place import find_place  # noqa: PLC0415 - only here
-
-            place = find_place(find_home(), find_command(), event.directory)
-            if place is None:
-                raise
-            run = runs.resume(state.avfs.open_vault(place.vault), event.worktree, below="")
+        for number in range(2, _TRIES):
+            try:
+                run = runs.begin_in_directory(
+                    state.avfs, event.directory, name=name or None, program=event.harness, made_for=event.harness
+                )
+            except ForkExists:
+                if not name or number == _TRIES - 1:
+                    raise
+                run = _resume_tree(state, event, name)
+            if run is not None:
+                break
+            name = f"{event.worktree}-{number}"
+    assert run is not None  # noqa: S101 - the last try raises
     state.output.warn(run.vault.warnings)
     return os.fsencode(run.session.path) + b"\n"
 
 
+def _resume_tree(state: State, event: Event, name: str) -> Run | None:
+    """Mount a fork again that `_make_tree` made; None if it is not one, or is mounted where a person wants it."""
+    from avfs_git.cli.place import find_place  # noqa: PLC0415 - only here
+    from avfs_git.sdk import runs  # noqa: PLC0415 - the same
+
+    place = find_place(find_home(), find_command(), event.directory)
+    if place is None:
+        return None
+    vault = state.avfs.open_vault(place.vault)
+    mounted = vault.find_session(name)
+    if runs.find_maker(vault, name) != event.harness or (mounted is not None and not _is_own_place(state, mounted)):
+        vault.close()
+        return None
+    return runs.resume(vault, name, below="")
+
+
+def _is_own_place(state: State, session: Session) -> bool:
+    return state.avfs.home / "mounts" in session.path.parents
+
+
 def _remove_tree(state: State, event: Event) -> None:
     """End a fork: push its branch to the clone if something changed, and keep the fork if that is not possible."""
+    from avfs_git.sdk import runs  # noqa: PLC0415 - only here
+
     session = state.avfs.session_at(event.worktree) if event.worktree else None
     if session is None or os.fspath(session.path) != os.path.realpath(event.worktree):
         return
-    os.chdir("/")  # this process must not use the mount
     vault, fork = session.vault, session.fork
+    if runs.find_maker(vault, fork) != event.harness or not _is_own_place(state, session):
+        state.output.note(
+            f"avfs: fork {fork} stays, mounted on '{session.path}': it was not made for a working tree of {event.harness}"
+        )
+        return
+    os.chdir("/")  # this process must not use the mount
     workspace = vault.workspace(fork)
     workspace.checkpoint(description=f"end of the working tree {fork}", step=True)
     workspace.close()

@@ -40,7 +40,7 @@ from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.forks import find_kept_sidecar
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
-from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OF_FORKS, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import OpenVault
@@ -48,6 +48,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 REMOTE = "origin"
 _OF_DIRECTORY = "of_directory"
 """In the line of the log that makes a fork: it was made of what a directory showed."""
+_MADE_FOR = "made_for"
+"""In the same line: the program that asked for the fork, and that ends it."""
 _UNFINISHED = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
@@ -92,11 +94,17 @@ def make_vault_of(git_dir: Path, source: Path, branch: str) -> None:
 
 
 def fork_present(
-    vault: OpenVault, name: str, source: Path, *, parent: str | None = None, author: Identity | None = None
+    vault: OpenVault,
+    name: str,
+    source: Path,
+    *,
+    parent: str | None = None,
+    author: Identity | None = None,
+    made_for: str | None = None,
 ) -> list[Warning]:
     """Make a fork of what a directory holds at present: its commit, and all that is not committed, ignored files included.
 
-    `parent` is the vault's fork that is mounted there, if the directory is such a mount.
+    `parent` is the vault's fork that is mounted there, if the directory is such a mount; `made_for` is what `find_maker` tells.
 
     Returns:
         What could not be taken along.
@@ -109,10 +117,12 @@ def fork_present(
     vault.prepare()
     _check_free(vault, name)
     with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
-        return _take_present(vault, name, source, parent, author)
+        return _take_present(vault, name, source, parent, author, made_for)
 
 
-def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None, author: Identity | None) -> list[Warning]:
+def _take_present(
+    vault: OpenVault, name: str, source: Path, parent: str | None, author: Identity | None, made_for: str | None
+) -> list[Warning]:
     git_dir = find_git_dir(source)
     head = upstream = None
     if parent is not None:  # its commits are here already
@@ -140,7 +150,7 @@ def _take_present(vault: OpenVault, name: str, source: Path, parent: str | None,
             sidecar = add_sidecar(pack, name, signature, captured.sidecar) if captured.sidecar is not None else None
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
-        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author)
+        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author, made_for)
         if lookback is not None:
             lookback.note(captured)
     warnings = list(captured.warnings)
@@ -165,6 +175,7 @@ def _make_fork(
     parent: str | None,
     upstream: str | None,
     author: Identity | None,
+    made_for: str | None,
 ) -> None:
     state = WorkspaceState(
         fork=name,
@@ -191,7 +202,7 @@ def _make_fork(
         changes.append(RefChange(HEADS + name, None, head))
         moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
         text = f"fork {name} from {source.name}"
-        more = facts_of(state) | {_OF_DIRECTORY: True}
+        more = facts_of(state) | {_OF_DIRECTORY: True} | ({_MADE_FOR: made_for} if made_for is not None else {})
         record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=more)
         vault.move_refs(changes, record)
     first = vault.head_fork()
@@ -211,6 +222,13 @@ def is_of_directory(vault: OpenVault, fork: str) -> bool:
         return True
     made = next((record for record in vault.oplog.read_fork(fork) if record.kind == FORK_CREATE), None)
     return made is not None and made.more.get(_OF_DIRECTORY) is True
+
+
+def find_maker(vault: OpenVault, fork: str) -> str | None:
+    """Tell which program a fork was made for; None if that is not known, or if the fork was deleted since."""
+    last = next((record for record in vault.oplog.read_fork(fork) if record.kind in OF_FORKS), None)
+    found = last.more.get(_MADE_FOR) if last is not None and last.kind == FORK_CREATE else None
+    return found if isinstance(found, str) else None
 
 
 def leave_default(vault: OpenVault, fork: str) -> None:
