@@ -780,6 +780,8 @@ class RemoveResult:
     """Whether programs still use it, so that the fork was kept and the session ends with the last of them."""
     repositories: tuple[bytes, ...] = ()
     """The repositories inside it for which it was kept: a push of the fork sends none of their commits."""
+    left_in_git: tuple[str, ...] = ()
+    """The other branches, tags and stash entries for which it was kept: git in it has put work there, as `stash@{0}`."""
 
 
 @value_class

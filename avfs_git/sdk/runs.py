@@ -99,9 +99,14 @@ class Run:
         if discard and mounted:
             warnings += (Warning("run.in_use", f"the fork '{self.fork}' is kept: '{self.session.path}' is in use"),)
         gone = not mounted and (discard or (self._is_new and not keep and self.session.is_untouched()))
-        if gone and not self.session.remove(discard=discard).deleted:  # it looks again: somebody may have written meanwhile
-            gone, head = False, self.vault.fork_info(self.fork).head
-            diff, made = self._compare(head), self._list_made(head)
+        if gone:
+            removed = self.session.remove(discard=discard)  # it looks again: somebody may have written meanwhile
+            if not removed.deleted:
+                gone, head = False, self.vault.fork_info(self.fork).head
+                diff, made = self._compare(head), self._list_made(head)
+            if removed.left_in_git:
+                text = f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}"
+                warnings += (Warning("run.left_in_git", text),)
         outcome: RunOutcome = "kept" if not gone else "discarded" if discard else "unchanged"
         return RunEnd(outcome, diff, made, pushed, mounted, warnings)
 

@@ -81,7 +81,8 @@ class Session:
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
 
-        A fork stays in the vault if it has commits that the clone lacks, or a repository inside it is new or has new commits.
+        A fork stays in the vault if it has commits that the clone lacks, a repository inside it is new or has new commits, or git
+        in it has put work on another branch or into the stash.
         `Vault.undo` restores a deleted fork.
 
         Args:
@@ -97,21 +98,30 @@ class Session:
         in_use = ended.outcome == "detached"
         pushed = clones.is_pushed(core, self.fork)
         deleted = False
-        if (pushed or discard or clones.is_untouched(core, self.fork)) and not in_use:
+        left = clones.list_left_in_git(core, self.fork)
+        if (discard or (not left and (pushed or clones.is_untouched(core, self.fork)))) and not in_use:
             self.wait()
 
             def may_go(locked: LockedWorkspace) -> bool:
-                nonlocal pushed
+                nonlocal pushed, left
                 if discard:
                     return True
                 checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))  # of changes since it ended
                 pushed = clones.is_pushed(core, self.fork)
-                return pushed or clones.is_untouched(core, self.fork)
+                left = clones.list_left_in_git(core, self.fork)
+                return not left and (pushed or clones.is_untouched(core, self.fork))
 
             deleted = self.vault._delete_fork(self.fork, may_go) is not None  # noqa: SLF001 - the two are one interface
         inside = () if deleted or in_use else clones.list_moved_inside(core, self.fork)
         return RemoveResult(
-            self.vault.name, self.fork, self.path, deleted=deleted, pushed=pushed, in_use=in_use, repositories=inside
+            self.vault.name,
+            self.fork,
+            self.path,
+            deleted=deleted,
+            pushed=pushed,
+            in_use=in_use,
+            repositories=inside,
+            left_in_git=() if deleted or in_use else left,
         )
 
     def unmount(self, *, lazy: bool = False, force: bool = False) -> UnmountResult:

@@ -141,6 +141,34 @@ def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path
     assert spawn("--vault", "shop", "--fork", "shared", "cat", "/precious").ok().text == "my work\n"
 
 
+@pytest.mark.parametrize(
+    ("script", "left"),
+    [
+        ("echo x > x; git stash -q -u", "stash@{0}"),
+        ("git switch -q -c topic; echo x > x; git add x; git commit -q -m x; git switch -q task", "heads/topic"),
+    ],
+)
+def test_work_that_git_has_put_elsewhere_keeps_the_fork(clone: Path, script: str, left: str) -> None:
+    """Nothing is on the branch, but in the stash or on another branch; a stash of an older fork keeps no other one."""
+    ran = spawn("run", "--json", "--name", "task", "--", "sh", "-c", f"git checkout -q .; {script}; git checkout -q .").ok()
+    assert ran.result["outcome"] == "kept"
+    (told,) = ran.document["warnings"]
+    assert (told["code"], left in told["message"]) == ("run.left_in_git", True)
+    assert "task" in _forks(clone)
+    assert spawn("run", "--json", "--name", "idle", "--", "true").ok().result["outcome"] == "unchanged"
+    assert spawn("run", "--json", "--discard", "--resume", "task", "--", "true").ok().result["outcome"] == "discarded"
+
+
+def test_end_keeps_a_fork_whose_work_is_in_the_stash(clone: Path) -> None:
+    """It names the stash; `--discard` deletes the fork."""
+    place = clone.parent / "side"
+    spawn("fork", str(clone), str(place)).ok()
+    (place / "new").write_text("work\n")
+    _git(place, "stash", "-q", "-u")
+    ended = spawn("end", "--json", str(place)).ok().result
+    assert (ended["deleted"], ended["left_in_git"]) == (False, ["stash@{0}"])
+
+
 def test_a_fork_that_is_in_use_stays_mounted(clone: Path) -> None:
     """A server that the program leaves behind goes on in the tree; what there is is saved, and `unmount` is named."""
     script = "echo x > x; (trap '' HUP; exec sleep 600) >/dev/null 2>&1 & echo $!"

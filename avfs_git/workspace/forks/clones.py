@@ -39,6 +39,7 @@ from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.forks import find_kept_sidecar
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
+from avfs_git.workspace.vault import gitmoves
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OF_FORKS, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
@@ -253,6 +254,12 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
         and here.tree == base.tree
         and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here))))
     )
+
+
+def list_left_in_git(vault: OpenVault, fork: str) -> tuple[str, ...]:
+    """Name the branches, tags and stash entries with work that git in the fork's live tree has put there since it was made."""
+    state = peek_state(vault, fork)
+    return gitmoves.list_left_in_git(vault, fork, (state.created_at_ns or 0) if state is not None else 0)
 
 
 def _read_first_base(vault: OpenVault, fork: str) -> Commit | None:

@@ -29,6 +29,9 @@ PUT_AWAY = "git"
 """Where in the workspace of a deleted fork its git directory is."""
 GIT_LINK = Path("gitlink", ".git")
 """Where in a workspace the file is that the kernel shows as the `.git` of its tree; nothing else is in its directory."""
+_TAGS, _STASH = "refs/tags/", "refs/stash"
+_STASHED_ON = compiled(r"(?:WIP on|On) ([^:]+): ")
+"""How git's log of the stash names the branch that an entry was made on."""
 _TEXT_MAX = 200
 _NAMED = 3
 """Paths that a warning names; the others are counted."""
@@ -129,6 +132,26 @@ def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
     if not worktree.is_there:
         return frozenset()
     return frozenset(logged.new for logged in worktree.read_heads() if not _GOING.match(logged.message))
+
+
+def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, ...]:
+    """Name where git in a fork's live tree has put work that is not on the fork's branch: other branches, tags and the stash.
+
+    The stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it says that it was made on
+    another fork that has a live tree of its own.
+    """
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there:
+        return ()
+    head, made = vault.read_head(fork), list_made_inside(vault, fork)
+    refs = {**vault.refs.list(HEADS), **vault.refs.list(_TAGS)} if made else {}
+    found = [ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork]
+    for age, logged in enumerate(reversed(worktree.read_moves(_STASH))):
+        on = _STASHED_ON.match(logged.message)
+        is_of_other = on is not None and on[1] != fork and vault.has_fork(on[1]) and open_worktree(vault, on[1]).is_there
+        if logged.when_s >= since_ns // 1_000_000_000 and not is_of_other:
+            found.append(f"stash@{{{age}}}")
+    return tuple(found)
 
 
 def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None = None) -> list[Logged]:

@@ -120,6 +120,10 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
         named = ", ".join(quote_path(path) for path in ended.repositories[:_NAMED])
         more = f" and {len(ended.repositories) - _NAMED} more" if len(ended.repositories) > _NAMED else ""
         why += f", such as the commits of the repositories inside it: {named}{more}"
+    if ended.left_in_git:
+        named = ", ".join(ended.left_in_git[:_NAMED])
+        more = f" and {len(ended.left_in_git) - _NAMED} more" if len(ended.left_in_git) > _NAMED else ""
+        why = f"git in it has put work elsewhere: {named}{more}"
     text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
     avfs = f"avfs --vault {ended.vault}"
     text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")
