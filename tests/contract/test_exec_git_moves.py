@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,32 @@ def test_it_is_so_in_a_mounted_fork_and_only_for_what_the_command_did(work: Work
         work.exec(shell=f"echo 1 > one; git add one; {_COMMIT} -m first; echo 2 > two")
         turn(work, start, {"file", "one", "two"})
         assert work.undo().operation.kind == "git"
+    finally:
+        session.unmount()
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("commit", [True, False])
+def test_what_a_person_undoes_meanwhile_is_not_the_commands(work: Workspace, mount_dir: Path, commit: bool) -> None:
+    """The command reports and commits its own file only, and its undo leaves what was undone as it is."""
+    work.exec(shell="echo s > other; echo 2 > file")
+    session = work.mount(mount_dir / "tree")
+    try:
+        go, ran = mount_dir / "go", mount_dir / "ran"
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(
+                work.exec, shell=f"touch {ran}; until test -e {go}; do sleep 0.05; done; echo 1 > one", commit=commit
+            )
+            while not ran.exists() and not done.done():
+                time.sleep(0.02)
+            with work.vault.workspace("work") as beside:
+                beside.undo()
+            go.touch()
+            result = done.result()
+        assert [change.path for change in result.changed_files] == [b"one"]
+        work.undo()
+        assert {info.path.decode() for info in work.list_dir()} == {"file"}
+        assert work.read("file") == b"content\n"
     finally:
         session.unmount()
 

@@ -29,7 +29,7 @@ from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.gitmoves import CommandStart
+from avfs_git.workspace.vault.gitmoves import CommandStart, has_moved_inside
 
 if TYPE_CHECKING:
     from avfs_git.gitstore.compare import renames
@@ -138,13 +138,16 @@ class Commits:
         return commit, self._with_renames(changed), saved.sidecar_changed
 
     def _moved_by_git(self, run: Run, commit: str | None) -> Oid | None:
-        """Give the commit that git in the tree has brought the branch to; None if it stayed, or only avfs moved it."""
+        """Give the commit that git in the tree has brought the branch to; None if it stayed, or only avfs moved it.
+
+        A person may undo in the tree meanwhile: what that moves and changes is not the command's.
+        """
         vault = self._opened.vault
         head = vault.read_head(self._opened.fork)
         if head is not None and commit is not None and head.hex() == commit:
             parents = vault.store.read_commit(head).parents
             head = parents[0] if parents else run.head
-        return head if head != run.head else None
+        return head if head is not None and has_moved_inside(vault, self._opened.fork, run.head, head) else None
 
     def _with_renames(
         self, changed: tuple[ChangedFile, ...], source: ObjectSource | None = None, *, stored: bool = True

@@ -126,6 +126,21 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
     return worktree.is_there and any(logged.new == commit for logged in worktree.read_heads())
 
 
+def has_moved_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> bool:
+    """Tell whether git in the fork's own live tree has brought its branch from one commit to another, by git's own log."""
+    worktree = open_worktree(vault, fork)
+    if not worktree.is_there or old == new:
+        return False
+    inside, at = {logged.new for logged in worktree.read_heads()}, maybe_hex(new)
+    for logged in reversed(worktree.read_moves(HEADS + fork)):
+        if maybe_hex(logged.new) != at or logged.new not in inside:
+            return False
+        at = maybe_hex(logged.old)
+        if logged.old == old:
+            return True
+    return False
+
+
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
     """List the commits that git has made in the fork's own live tree, as far back as its log reaches."""
     worktree = open_worktree(vault, fork)
@@ -145,7 +160,9 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
         return ()
     head, made = vault.read_head(fork), list_made_inside(vault, fork)
     refs = {**vault.refs.list(HEADS), **vault.refs.list(_TAGS)} if made else {}
-    found = [ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork]
+    found = [
+        ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork
+    ]
     for age, logged in enumerate(reversed(worktree.read_moves(_STASH))):
         on = _STASHED_ON.match(logged.message)
         is_of_other = on is not None and on[1] != fork and vault.has_fork(on[1]) and open_worktree(vault, on[1]).is_there
