@@ -18,8 +18,9 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors, write_all
@@ -82,12 +83,14 @@ class Application:
             self._covered = self._tree.list_covered()
             for step in steps:
                 if step.is_removal:
-                    self._remove(step)
+                    with self._writing(step.path):
+                        self._remove(step)
             for step in steps:
                 if step.after is not None:
                     if mounted is not None:
                         mounted.upper.taking = step.path
-                    self._put(step, step.after, staged)
+                    with self._writing(step.path):
+                        self._put(step, step.after, staged)
                 reach("restore.step")
             if mounted is not None:
                 reach("restore.taken")
@@ -98,6 +101,29 @@ class Application:
             for temporary, _ in staged.values():
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
+
+    @staticmethod
+    def _writing(path: TreePath) -> contextlib.AbstractContextManager[None]:
+        return host_errors(f"write '{show_path(path)}' in the workspace")
+
+    def _change_in(self, directory: Node, change: Callable[[], object]) -> None:
+        """Change the entries of a directory, which is opened for a moment if its mode is closed to its owner.
+
+        No mode keeps a state from coming back: the caches of build tools are read-only. A kill meanwhile leaves another mode,
+        which whoever puts the files back puts back, too.
+        """
+        try:
+            change()
+        except PermissionError:
+            attributes = self._tree.attributes
+            mode = stat.S_IMODE(attributes.getattr(directory).mode)
+            if mode & 0o300 == 0o300:
+                raise
+            attributes.chmod(directory, mode | 0o300)
+            try:
+                change()
+            finally:
+                attributes.chmod(directory, mode)
 
     @staticmethod
     def _needs_content(step: Step) -> bool:
@@ -161,7 +187,7 @@ class Application:
             if not node.is_dir:
                 self._remove_file(above, here, there)
             elif not node.upper and not any(place.startswith(there + b"/") for place in self._covered):
-                merged.namespace.remove_tree(above, here)
+                self._change_in(above, partial(merged.namespace.remove_tree, above, here))
             else:
                 pending.append((above, here, there, known, True))
                 held = self.now.children(known)
@@ -184,17 +210,18 @@ class Application:
 
     def _remove_file(self, parent: Node, name: bytes, path: TreePath) -> None:
         mounted = self.locked.opened.mounted
+        unlink = partial(self._tree.namespace.unlink, parent, name)
         if mounted is None:
-            self._tree.namespace.unlink(parent, name)
+            self._change_in(parent, unlink)
             return
         mounted.upper.taking = path
         with contextlib.suppress(FileNotFoundError):  # as above
-            self._tree.namespace.unlink(parent, name)
+            self._change_in(parent, unlink)
 
     def _remove_dir(self, parent: Node, name: bytes, path: TreePath) -> bool:
         """Remove a directory that is empty now; tell whether it is gone."""
         try:
-            self._tree.namespace.rmdir(parent, name)
+            self._change_in(parent, partial(self._tree.namespace.rmdir, parent, name))
         except OSError as error:
             if self.locked.opened.mounted is None or error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
                 raise
@@ -217,16 +244,16 @@ class Application:
             return
         if entry.is_dir:
             with contextlib.suppress(FileExistsError):
-                merged.making.mkdir(parent, name, entry.mode & 0o7777)
+                self._change_in(parent, partial(merged.making.mkdir, parent, name, entry.mode & 0o7777))
             self._set_attributes(merged.nodes.lookup(parent, name), entry)
         elif entry.kind == "symlink":
             target = self.target.read(entry)
             if step.before is not None and not step.is_removal:
-                merged.namespace.unlink(parent, name)
-            merged.making.symlink(parent, name, target)
+                self._change_in(parent, partial(merged.namespace.unlink, parent, name))
+            self._change_in(parent, partial(merged.making.symlink, parent, name, target))
         elif path in staged:
             temporary, made = staged[path]
-            merged.writing.install(parent, name, temporary)
+            self._change_in(parent, partial(merged.writing.install, parent, name, temporary))
             del staged[path]
             self.known[path] = made
         else:

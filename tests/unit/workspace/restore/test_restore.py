@@ -337,3 +337,34 @@ def test_trees_deeper_than_the_stack(work: Workspace) -> None:
     assert work.read(f"{path}/f") == b"1"
     work.restore("c3")
     assert not work.exists("d")
+
+
+@pytest.mark.ordinary
+def test_read_only_directories_go_and_come_back(work: Workspace) -> None:
+    """As the caches of build tools have them: their mode keeps nobody's state from coming back, and is what it was."""
+    work.write("kept/changed", b"1")
+    work.write("kept/gone", b"1")
+    work.chmod("kept", 0o555)
+    work.checkpoint("before")
+    before = describe_tree(work._opened.read_view())
+    work.make_dir("mod/pkg/deep", parents=True)
+    work.write("mod/pkg/x.go", b"1")
+    work.write("mod/pkg/deep/y.go", b"1")
+    work.symlink("mod/pkg/link", b"x.go")
+    work.chmod("kept", 0o755)
+    work.write("kept/changed", b"2")
+    work.remove("kept/gone")
+    work.symlink("kept/link", b"x.go")
+    for name in ("mod/pkg/deep", "mod/pkg", "mod", "kept"):
+        work.chmod(name, 0o555)
+    work.checkpoint("after")
+    after = describe_tree(work._opened.read_view())
+
+    work.restore("before")
+    assert describe_tree(work._opened.read_view()) == before
+    assert work.status().clean
+    work.undo()
+    assert describe_tree(work._opened.read_view()) == after
+    assert work.status().clean
+    work.redo()
+    assert describe_tree(work._opened.read_view()) == before
