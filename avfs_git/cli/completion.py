@@ -147,7 +147,7 @@ def _complete(ctx: click.Context, wanted: click.Command | click.Parameter, typed
 def _kind_of(command: click.Command, param: click.Parameter) -> str | None:
     """Say what an argument names: a path, a vault, a fork or a state; None for what only click knows."""
     name = str(param.name)
-    if param.type.name in {"read_tree_path", "_read_path"}:
+    if param.type.name in {"read_tree_path", "read_destination", "_read_path"}:
         return "path"
     if param.type.name == "read_host_path" or name == "words":
         return "file"

@@ -121,6 +121,38 @@ def test_bytes_go_in_and_out_unchanged(cli: Cli, work: str, data: bytes) -> None
     assert base64.b64decode(cli("cat", "f", "--json").result["content_b64"]) == data
 
 
+@pytest.mark.parametrize("paths", [("README", "nosuch"), ("README", "src"), ("src/main.py", "README/x")])
+def test_rm_refuses_before_it_removes(cli: Cli, work: str, paths: tuple[str, str]) -> None:
+    """Where one path is missing or needs `-r`, the others stay, and nothing is recorded."""
+    before = cli("op", "log", "--json").result
+
+    refused = cli("rm", *paths)
+
+    assert refused.status in (25, 26)
+    assert paths[1] in refused.stderr
+    cli("cat", paths[0]).ok()
+    assert cli("op", "log", "--json").result == before
+    assert [each["path"] for each in cli("rm", "-rf", "src", "src/main.py", "nosuch", "src", "--json").result["removed"]] == [
+        "src",
+        "src/main.py",
+    ]
+
+
+@pytest.mark.parametrize("verb", ["mv", "cp"])
+def test_a_slash_at_the_end_means_a_directory(cli: Cli, work: str, verb: str) -> None:
+    """A file does not become what was named as a directory; a directory may, and what is one takes it."""
+    for destination in ("newdir/", "run.sh/"):
+        refused = cli(verb, "README", destination)
+        assert (refused.status, "is not a directory" in refused.stderr) == (26, True)
+    assert b"newdir" not in cli("ls").stdout
+
+    cli(verb, *(["-r"] if verb == "cp" else []), "src", "made/").ok()
+    cli(verb, "README", "made/").ok()
+
+    cli("cat", "made/main.py").ok()
+    cli("cat", "made/README").ok()
+
+
 def test_cat_of_earlier_states(cli: Cli, work: str) -> None:
     """A version, a checkpoint and a fork can be named."""
     cli("checkpoint", "save", "a").ok()

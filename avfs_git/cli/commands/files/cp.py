@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import TREE_PATH, verb
+from avfs_git.cli.verb import TREE_PATH, read_tree_path, verb
 from avfs_git.errors import PathUnsuitable
 
 if TYPE_CHECKING:
@@ -17,15 +18,30 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Workspace
 
+_NAMES_DIRECTORY = "avfs.destination_names_directory"
+
+
+def read_destination(text: str | bytes) -> TreePath:
+    """Read a path of the workspace; a slash at its end says that it is a directory, see `check_destination`."""
+    click.get_current_context().meta[_NAMES_DIRECTORY] = os.fsencode(text).endswith(b"/")
+    return read_tree_path(text)
+
 
 def check_destination(workspace: Workspace, sources: tuple[TreePath, ...], destination: TreePath) -> None:
-    """Make sure that several sources go into a directory.
+    """Make sure that several sources go into a directory, and that a file does not become what was named as one.
 
     Raises:
-        PathUnsuitable: If they do not.
+        PathUnsuitable: If that is not so.
     """
-    if len(sources) > 1 and not (workspace.exists(destination) and workspace.stat(destination, follow=True).kind == "directory"):
-        raise PathUnsuitable(destination, "is not a directory")
+    if len(sources) == 1 and not click.get_current_context().meta[_NAMES_DIRECTORY]:
+        return
+    if workspace.exists(destination) and workspace.stat(destination, follow=True).kind == "directory":
+        return
+    if len(sources) > 1 or workspace.stat(sources[0]).kind != "directory":
+        error = PathUnsuitable(destination, "is not a directory")
+        if not workspace.exists(destination):
+            error.hint = "Make it with `avfs mkdir`."
+        raise error
 
 
 @contextmanager
@@ -41,7 +57,7 @@ def nothing_overwritten() -> Iterator[None]:
 
 @verb("cp", view="files")
 @click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
-@click.argument("destination", type=TREE_PATH)
+@click.argument("destination", type=read_destination)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with everything below them.")
 def command(state: State, sources: tuple[TreePath, ...], destination: TreePath, recursive: bool) -> Transfers:
     """Copy files and directories

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.files.cp import check_destination, nothing_overwritten
+from avfs_git.cli.commands.files.cp import check_destination, nothing_overwritten, read_destination
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @verb("mv", view="files")
 @click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
-@click.argument("destination", type=TREE_PATH)
+@click.argument("destination", type=read_destination)
 def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) -> Transfers:
     """Move or rename files and directories
 

@@ -9,11 +9,13 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
-from avfs_git.errors import InvalidInput, PathUnsuitable
+from avfs_git.errors import InvalidInput, PathNotFound, PathUnsuitable
+from avfs_git.paths import ROOT
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Removed
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
 
 
 def _read_path(text: str) -> TreePath:
@@ -27,6 +29,26 @@ def _read_path(text: str) -> TreePath:
         raise
 
 
+def _is_to_remove(workspace: Workspace, path: TreePath, *, recursive: bool, force: bool) -> bool:
+    """Say whether there is something to remove; asked of each path before any is removed.
+
+    Raises:
+        PathNotFound: If nothing is at the path, and that is not to be ignored.
+        PathUnsuitable: If it is a directory that is not empty, which `recursive` is for.
+    """
+    try:
+        kind = workspace.stat(path).kind
+    except PathNotFound:
+        if force:
+            return False
+        raise
+    if kind == "directory" and path != ROOT and not recursive and workspace.list_dir(path):
+        error = PathUnsuitable(b"/" + path, "is a directory that is not empty")
+        error.hint = "Remove it with everything in it with `-r`."
+        raise error
+    return True
+
+
 @verb("rm", view="files")
 @click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with everything below them, too.")
@@ -34,17 +56,14 @@ def _read_path(text: str) -> TreePath:
 def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 
+    If one of several paths is missing, or needs -r, none is removed.
+
     `avfs checkout PATH --at STATE` restores a path from a checkpoint. avfs refuses a path that exists on this machine, unless
     the path is relative to a directory in a mount, or --vault or --fork is given. To end the fork of a directory, use `avfs
     end DIR`.
     """
     with state.open_workspace() as workspace:
-        present = [path for path in paths if workspace.exists(path)]
-        for path in paths:
-            try:
-                workspace.remove(path, recursive=recursive, missing_ok=force)
-            except PathUnsuitable as error:
-                if not recursive and workspace.exists(path) and workspace.stat(path).kind == "directory":
-                    error.hint = "Remove it with everything in it with `-r`."
-                raise
+        present = [path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)]
+        for path in present:
+            workspace.remove(path, recursive=recursive, missing_ok=True)  # it may have gone with an earlier one
         return {"removed": [{"path": path} for path in present]}
