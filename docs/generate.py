@@ -145,6 +145,7 @@ WARNINGS = {
     "fork.submodule": "A nested repository could not be copied; git does not work in it.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
     "run.left_in_git": "A fork in which no file changed is kept: git in it has put work on other branches or into the stash.",
+    "attempts.remade": "A fork with the name of an attempt's is kept: it was made after that one was deleted.",
     "run.in_use": "A fork that was to be deleted is kept: programs still use its mount.",
     "exec.short_timeout": "`--timeout` without a unit is less than 1000: it is milliseconds.",
     "run.not_started": "The program could not be executed. The message says why.",

@@ -1,8 +1,8 @@
 """Several runs of one program in forks of one state, and the record of them: what came of each, until one is picked.
 
 Decided here: the record is `attempts/VAULT/NAME.json` in the home, beside a directory with the output of each attempt. It is
-replaced as a whole. `cli.commands.running` calls this. The forks are forks like any other: the record only says which belong
-together, and may be deleted.
+replaced as a whole, and goes with the vault. `cli.commands.running` calls this. The forks are forks like any other: the record
+only says which belong together, and may be deleted. A fork that was made anew under the name of an attempt is none.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import NamedTuple
 from avfs_git.errors import HostError, InvalidInput, quote
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.model import Diff
+from avfs_git.paths import fork_dir_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Vault
 from avfs_git.values import replace
+from avfs_git.workspace.vault.log.oprecord import FORK_CREATE
 
 
 class Attempt(NamedTuple):
@@ -33,6 +35,8 @@ class Attempt(NamedTuple):
     duration_ms: int
     output: str
     """The file with what the program wrote."""
+    made_ns: int | None
+    """When the fork was made, in nanoseconds since the epoch, as `find_made` tells it."""
 
 
 class Attempts(NamedTuple):
@@ -47,7 +51,7 @@ class Attempts(NamedTuple):
 
 def output_directory(home: Home, vault: Vault, name: str) -> Path:
     """Place the output of the attempts of a run; the directory exists then."""
-    directory = _directory(home, vault) / name
+    directory = _directory(home, vault) / fork_dir_name(name)
     with host_errors(f"make '{directory}'"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return directory
@@ -56,7 +60,9 @@ def output_directory(home: Home, vault: Vault, name: str) -> Path:
 def write_record(home: Home, vault: Vault, record: Attempts) -> None:
     """Record attempts that have ended."""
     document = {**record._asdict(), "attempts": [attempt._asdict() for attempt in record.attempts]}
-    write_file_atomically(_directory(home, vault) / f"{record.name}.json", json.dumps(document).encode(), mode=0o600)
+    write_file_atomically(
+        _directory(home, vault) / f"{fork_dir_name(record.name)}.json", json.dumps(document).encode(), mode=0o600
+    )
 
 
 def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
@@ -68,7 +74,7 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
     found: list[tuple[int, Path]] = []
     with suppress(FileNotFoundError):
         found = sorted((path.stat().st_mtime_ns, path) for path in _directory(home, vault).glob("*.json"))
-    paths = [path for _, path in found if name is None or path.stem == name]
+    paths = [path for _, path in found if name is None or path.name == f"{fork_dir_name(name)}.json"]
     if not paths and name is None:
         return Attempts("", os.fspath(vault.path), (), ())
     if not paths:
@@ -83,9 +89,20 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
         raise InvalidInput(f"'{paths[-1]}' is no record of attempts", hint="Delete it; the forks stay.") from error
 
 
+def find_made(vault: Vault, fork: str) -> int | None:
+    """Tell when the newest fork of a name was made, in nanoseconds since the epoch; None if the log does not say."""
+    records = vault._core.oplog.read_fork(fork)  # noqa: SLF001 - the two are one interface
+    return next((record.created_at_ns for record in records if record.kind == FORK_CREATE), None)
+
+
+def has_fork(vault: Vault, attempt: Attempt) -> bool:
+    """Tell whether the fork of an attempt is there: a fork of its name that was made later is another one."""
+    return vault.has_fork(attempt.fork) and attempt.made_ns is not None and find_made(vault, attempt.fork) == attempt.made_ns
+
+
 def compare(vault: Vault, attempt: Attempt) -> Diff | None:
     """Compare what an attempt has now with what it began with, without lines; None if its fork is gone."""
-    if not vault.has_fork(attempt.fork):
+    if not has_fork(vault, attempt):
         return None
     head = vault.fork_info(attempt.fork).head
     if head is None:
@@ -94,23 +111,39 @@ def compare(vault: Vault, attempt: Attempt) -> Diff | None:
     return replace(found, files=tuple(replace(file, hunks=(), patch=b"") for file in found.files))
 
 
-def pick(vault: Vault, record: Attempts, number: int) -> tuple[Attempt, list[str]]:
-    """Keep the fork of one attempt, and delete those of the others; `Vault.undo` restores each. Give it, and those.
+class Picked(NamedTuple):
+    """What became of attempts of which one was picked."""
+
+    attempt: Attempt
+    deleted: Sequence[str]
+    """The forks of the others."""
+    remade: Sequence[str]
+    """Forks that have the name of another attempt's, and stay: that one was deleted, and somebody made them since."""
+
+
+def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) -> Picked:
+    """Keep the fork of one attempt, and delete those of the others; `Vault.undo` of each, or of the fork `by`, restores them.
 
     Raises:
         InvalidInput: If there is no such attempt, or its fork is gone.
         WorkspaceMounted: If another one is mounted; nothing is deleted then.
     """
     chosen = next((attempt for attempt in record.attempts if attempt.number == number), None)
-    if chosen is None or not vault.has_fork(chosen.fork):
+    if chosen is None or not has_fork(vault, chosen):
         hint = "See them with `avfs attempts compare`."
         raise InvalidInput(f"there is no fork of attempt {number} in vault {quote(vault.name)}", hint=hint)
-    others = [attempt.fork for attempt in record.attempts if attempt is not chosen and vault.has_fork(attempt.fork)]
-    for fork in others:
-        vault.check_unmounted(fork)
-    for fork in others:
-        vault.delete_fork(fork, by=chosen.fork)
-    return chosen, others
+    others = [attempt for attempt in record.attempts if attempt is not chosen and vault.has_fork(attempt.fork)]
+    own = [attempt for attempt in others if has_fork(vault, attempt)]
+    for attempt in own:
+        vault.check_unmounted(attempt.fork)
+    deleted = [attempt.fork for attempt in own if _delete(vault, attempt, by)]
+    return Picked(chosen, deleted, [attempt.fork for attempt in others if attempt.fork not in deleted])
+
+
+def _delete(vault: Vault, attempt: Attempt, by: str | None) -> bool:
+    """Delete the fork of an attempt, unless it is another one by the time that it is locked."""
+    by = by if by != attempt.fork else None
+    return vault._delete_fork(attempt.fork, lambda _: has_fork(vault, attempt), by=by) is not None  # noqa: SLF001 - one interface
 
 
 def _directory(home: Home, vault: Vault) -> Path:

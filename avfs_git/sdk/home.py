@@ -409,6 +409,8 @@ class Home:
                 except BaseException:
                     gone.rename(path)
                     raise
+                with suppress(OSError):  # what is recorded of its attempts; a record that stays names forks that are gone
+                    (self.home / "attempts" / name).rename(gone / "attempts")
         try:
             if self.current_vault() == name:
                 (self.home / "current").unlink(missing_ok=True)

@@ -323,6 +323,56 @@ def test_attempts_run_at_once_and_one_is_picked(clone: Path, monkeypatch: pytest
     assert _forks(clone) == {"try-1", "try-2"}
 
 
+def _try(name: str) -> None:
+    spawn("run", "--attempts", "2", "--name", name, "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
+
+
+def test_attempts_of_a_name_with_a_slash(clone: Path) -> None:
+    """They are found, by their name and as the newest."""
+    _try("old")
+    _try("feature/x")
+    compared = spawn("--vault", "shop", "attempts", "compare", "--name", "feature/x", "--json").ok().result
+    assert [attempt["fork"] for attempt in compared["attempts"]] == ["feature/x-1", "feature/x-2"]
+    spawn("--vault", "shop", "attempts", "pick", "1").ok()
+    assert _forks(clone) == {"old-1", "old-2", "feature/x-1"}
+
+
+def test_a_fork_that_was_made_anew_is_no_attempt(clone: Path) -> None:
+    """Somebody deleted that of an attempt, and has other work under its name: it is neither compared nor deleted nor picked."""
+    _try("try")
+    spawn("--vault", "shop", "fork", "delete", "try-2").ok()
+    spawn("--vault", "shop", "fork", "create", "try-2", "--from", "try-1").ok()
+    compared = spawn("--vault", "shop", "attempts", "compare", "--json").ok().result
+    assert [attempt["diff"] is None for attempt in compared["attempts"]] == [False, True]
+    assert "no fork of attempt 2" in spawn("--vault", "shop", "attempts", "pick", "2").stderr
+    picked = spawn("--vault", "shop", "attempts", "pick", "1", "--json").ok()
+    assert (picked.result["deleted"], _forks(clone)) == ([], {"try-1", "try-2"})
+    assert [warning["code"] for warning in picked.document["warnings"]] == ["attempts.remade"]
+
+
+def test_attempts_end_with_their_vault(clone: Path) -> None:
+    """A vault of the same name knows nothing of those of the one before."""
+    spawn("vault", "create", "work", "--from", str(clone)).ok()
+    spawn("--vault", "work", "run", "--attempts", "2", "--name", "try", "--", "sh", "-c", "echo > made").ok()
+    spawn("vault", "delete", "work", "--yes").ok()
+    assert not (clone.parent / "home" / "attempts" / "work").exists()
+    spawn("vault", "create", "work", "--from", str(clone)).ok()
+    assert spawn("--vault", "work", "attempts", "compare", "--json").ok().result["attempts"] == []
+
+
+def test_undo_restores_what_pick_deleted_where_pick_was_typed(clone: Path) -> None:
+    """Each `avfs undo` one fork, and the work of the fork at hand stays; the command that is named does the same."""
+    spawn("vault", "create", "work", "--from", str(clone)).ok()
+    spawn("--vault", "work", "run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
+    spawn("--vault", "work", "write", "/mine", stdin=b"my own").ok()
+    found = spawn("--vault", "work", "attempts", "pick", "1", "--json").ok().result
+    spawn("--vault", "work", "undo").ok()
+    spawn(*shlex.split(found["next"]["restore"])[1:]).ok()
+    with Avfs(clone.parent / "home") as avfs, avfs.open_vault("work") as vault:
+        assert {"try-1", "try-2", "try-3"} <= {fork.name for fork in vault.list_forks()}
+    assert spawn("--vault", "work", "cat", "/mine").ok().text == "my own"
+
+
 def test_attempts_that_cannot_begin_leave_nothing(clone: Path) -> None:
     """A name that is taken; a program that is not there; no record."""
     spawn("run", "--keep", "--name", "try-2", "--", "true").ok()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,7 @@ from avfs_git.cli.commands.running.run import describe_attempts, list_uses
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import verb
+from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import AttemptsResult, PickedAttempt
@@ -40,11 +42,18 @@ def pick(state: State, number: int, name: str | None) -> PickedAttempt:
     """
     from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
 
-    with state.open_vault() as vault:
+    with state.open_vault_and_fork(with_fork=False) as (vault, fork):
         record = attempts.read_record(state.avfs, vault, name)
-        chosen, deleted = attempts.pick(vault, record, number)
+        picked = attempts.pick(vault, record, number, by=fork)
+        for remade in picked.remade:
+            text = f"the fork '{remade}' is kept: it was made after the attempt of that name was deleted"
+            state.output.warn([Warning("attempts.remade", text)])
+        chosen = picked.attempt
         uses = list_uses(vault, chosen.fork, record.command, start=chosen.start, pushed=False)
-        return {"number": number, "fork": chosen.fork, "deleted": deleted, "next": uses}
+        if picked.deleted:
+            at_hand = fork if fork is not None and fork not in picked.deleted else picked.deleted[-1]
+            uses["restore"] = f"avfs --vault {shlex.quote(vault.name)} --fork {shlex.quote(at_hand)} undo"
+        return {"number": number, "fork": chosen.fork, "deleted": picked.deleted, "next": uses}
 
 
 command = VerbGroup("attempts", commands=[compare, pick])

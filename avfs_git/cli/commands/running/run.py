@@ -152,7 +152,8 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
         took_ms = (time.monotonic_ns() - began) // 1_000_000
         run = begun[at]
         file = os.fspath(programs[at].output)
-        made[at] = attempts.Attempt(at + 1, run.fork, run.start, finished.exit_code, took_ms, file)
+        since = attempts.find_made(vault, run.fork)
+        made[at] = attempts.Attempt(at + 1, run.fork, run.start, finished.exit_code, took_ms, file, since)
         state.output.note(f"(attempt {at + 1} ended with {finished.exit_code} after {took_ms / 1000:.1f} s)")
         if finished.problem is not None:
             state.output.warn([Warning("run.not_started", finished.problem)])
@@ -182,7 +183,7 @@ def describe_attempts(vault: Vault, record: Attempts) -> AttemptsResult:
     avfs, named = f"avfs --vault {shlex.quote(vault.name)}", f"--name {shlex.quote(record.name)}"
     found = {}
     for one in record.attempts:
-        if vault.has_fork(one.fork):
+        if attempts.has_fork(vault, one):
             found["diff"] = f"{avfs} --fork {shlex.quote(one.fork)} diff {one.start[:12]}"
             found["compare"] = f"{avfs} attempts compare {named}"
             found["pick"] = f"{avfs} attempts pick {named} {one.number}"
