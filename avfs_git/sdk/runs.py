@@ -102,7 +102,7 @@ class Run:
         if gone:
             removed = self.session.remove(discard=discard)  # it looks again: somebody may have written meanwhile
             if not removed.deleted:
-                gone, head = False, self.vault.fork_info(self.fork).head
+                gone, head, pushed = False, self.vault.fork_info(self.fork).head, removed.pushed
                 diff, made = self._compare(head), self._list_made(head)
             if removed.left_in_git:
                 text = f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}"

@@ -138,6 +138,7 @@ def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path
         ended = runs.begin_in_directory(avfs, clone, name="shared", program="true").end()
 
     assert (ended.outcome, [show_path(file.change.path) for file in ended.diff.files]) == ("kept", ["precious"])
+    assert not ended.pushed
     assert spawn("--vault", "shop", "--fork", "shared", "cat", "/precious").ok().text == "my work\n"
 
 
