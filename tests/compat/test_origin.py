@@ -191,6 +191,38 @@ def test_what_stands_in_the_way_is_not_followed_or_removed(tmp_path: Path, proje
     assert list(outside.iterdir()) == []
 
 
+def test_what_a_killed_apply_has_taken_out_is_named(project: Path, vault: Vault) -> None:
+    """An edit that was saved in that moment lies in the temporary file and stays there; each apply names it until it is gone."""
+    fork = vault.fork("topic")
+    fork.write("dir/c", b"changed\n")
+    fork.checkpoint("one")
+    edit, mine = b"saved in this moment\n", project / "dir" / "c"
+
+    def save_and_die(point: str) -> None:
+        if point == "apply.made":
+            mine.write_bytes(edit)
+        elif point == "apply.exchanged":
+            os._exit(137)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            faults.arm(save_and_die)
+            vault.apply("topic", project)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 137
+
+    completed, again = vault.apply("topic", project), vault.apply("topic", project, dry_run=True)
+
+    (left,) = project.rglob(".avfs-*")
+    assert (left.read_bytes(), mine.read_bytes()) == (edit, b"changed\n")
+    for result in (completed, again):
+        assert [(told.code, told.path) for told in result.warnings] == [("apply.left", os.fsencode(left.relative_to(project)))]
+    left.unlink()
+    assert vault.apply("topic", project).warnings == ()
+
+
 def test_an_interrupted_apply_is_completed_by_the_next(project: Path, vault: Vault) -> None:
     """Whatever file it dies at, the same command ends with all of them, and no temporary file stays."""
     fork = vault.fork("topic")

@@ -8,7 +8,8 @@ directory belongs to are not even looked at, and no git runs.
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
 whole by a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it
 meanwhile, or if the look is cut short. A crash leaves some files old and some new, perhaps with one that was taken
-out beside it (`.avfs-….tmp`); the same command then completes it.
+out beside it (`.avfs-….tmp`): that may be the only place of an edit that somebody saved in this moment. The same command then
+completes the rest, and names such files in a warning.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREP
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_path, split
+from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE
@@ -40,6 +42,7 @@ _Held = tuple[int, str] | None
 """What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
 _OTHER: _Held = (0, "")
 """What git has no word for, a directory among them."""
+_TEMPORARY = compiled(rb"\.avfs-[0-9a-f]{12}\.tmp")
 _NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
 """How the system says that it cannot exchange two names: some network file systems."""
 
@@ -89,6 +92,7 @@ def apply_fork(
                 if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
                     read_target(vault.store, oid_of(change.new_oid))  # before anything is written
                 todo.append((change, held))
+            warnings += _warn_of_left(root, [TreePath(change.path) for change in wanted])
             if own:
                 raise ApplyConflict(os.fspath(directory), own)
             if not dry_run:
@@ -111,6 +115,24 @@ def _beginning(vault: OpenVault, fork: str) -> Oid:
         if record.kind in {FORK_CREATE, "vault_create"} and base is not None:
             return oid_of(base)
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
+
+
+def _warn_of_left(root: int, paths: Sequence[TreePath]) -> list[Warning]:
+    """Name what an `apply` that was killed has left beside the files that it was to write."""
+    found: list[TreePath] = []
+    for directory in sorted({split(path)[0] for path in paths}):
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # a link is not followed
+            place = open_beneath(root, components(directory))
+            listed = os.open(b".", OPEN_LIST, dir_fd=place.fd)
+            try:
+                names = sorted(os.fsencode(name) for name in os.listdir(listed))
+            finally:
+                os.close(listed)
+            found += [join(directory, name) for name in names if _TEMPORARY.fullmatch(name)]
+    return [
+        Warning("apply.left", f"'{show_path(path)}' may hold an edit of yours: an `apply` was killed and left it there", path)
+        for path in found
+    ]
 
 
 def _held(mode: int | None, oid: str | None) -> _Held:
