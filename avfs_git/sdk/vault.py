@@ -383,8 +383,6 @@ class Vault:
         """Delete a fork if `only_if`, called with its workspace locked, says so; return None if it is not deleted."""
         self.check_unmounted(name)
         self._dispatch.record_git_moves(name, by or self._core.default_fork())
-        if self.origin() is not None:
-            clones.leave_default(self._core, name)
         return forks.delete_fork(
             self._core, name, open_workspace=self._dispatch.open_workspace, by=by or self._core.default_fork(), only_if=only_if
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.errors import AvfsError, ForkExists, MountPointUnusable
 from avfs_git.sdk import Avfs, Session
 from avfs_git.sdk.runs import begin_in_directory
@@ -429,3 +430,28 @@ def test_an_index_that_lies_is_not_believed(avfs: Avfs, clone: Path, mount_dir: 
             assert _without_git(session.path) == _without_git(clone)
             _git(session.vault.path, "fsck", "--strict")
         session.wait()
+
+
+def test_only_a_deletion_that_happens_moves_the_default_fork(clone: Path, mount_dir: Path) -> None:
+    """One that the disk refuses, or that undo takes back, leaves HEAD of the vault where it was."""
+    with Avfs(mount_dir / "home") as avfs:
+        for name in ("zeta", "alpha"):
+            avfs.fork_directory(clone, mount_dir / name).unmount()
+        vault = avfs.open_vault(avfs.list_vaults()[0].name)
+        head = vault.path / "HEAD"
+
+        def refuse(point: str) -> None:
+            if point == "fork.refs_gone":
+                raise OSError(28, "No space left on device")
+
+        faults.arm(refuse)
+        try:
+            with pytest.raises((AvfsError, OSError)):
+                vault.delete_fork("zeta")
+        finally:
+            faults.arm(None)
+        assert (vault.has_fork("zeta"), head.read_text()) == (True, "ref: refs/heads/zeta\n")
+        vault.delete_fork("zeta")
+        assert head.read_text() == "ref: refs/heads/alpha\n"
+        vault.undo(fork="zeta")
+        assert (vault.has_fork("zeta"), head.read_text()) == (True, "ref: refs/heads/zeta\n")

@@ -232,13 +232,6 @@ def find_maker(vault: OpenVault, fork: str) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def leave_default(vault: OpenVault, fork: str) -> None:
-    """Let a vault have another default fork, if it is this one: then it can be deleted."""
-    if vault.head_fork() == fork:
-        others = sorted(vault.list_heads().keys() - {fork})
-        vault.refs.set_head(HEADS + (others[0] if others else "main" if fork != "main" else "none"))
-
-
 def is_untouched(vault: OpenVault, fork: str) -> bool:
     """Tell whether a fork that was saved just now holds what the directory held when it was forked, and nothing else."""
     state = peek_state(vault, fork)

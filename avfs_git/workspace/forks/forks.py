@@ -40,7 +40,7 @@ from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
-from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
@@ -297,14 +297,27 @@ def delete_fork(
 
     Raises:
         ForkNotFound: If no fork has the name.
-        InvalidInput: If it is the vault's default fork.
+        InvalidInput: If it is the default fork, and the vault is not that of a directory: there, another fork becomes it.
         HostError: If the disk refuses; the fork is there, unless the error says otherwise.
     """
     info = fork_info(vault, fork)
-    if vault.head_fork() == fork:
+    is_default = vault.head_fork() == fork
+    if is_default and vault.layout.read_origin() is None:
         raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
     vault.prepare()
     more: dict[str, object] = {BY: by} if by not in (None, fork) else {}
+    if is_default:
+        more[WAS_DEFAULT] = True
     record = OpRecord(0, fork, FORK_DELETE, f"delete fork {fork}", vault.clock_ns(), more=more)
     reach("fork.ending")
-    return info if end_fork(vault, fork, open_workspace, record, only_if=only_if) else None
+    if not end_fork(vault, fork, open_workspace, record, only_if=only_if):
+        return None
+    if is_default:
+        _leave_default(vault, fork)
+    return info
+
+
+def _leave_default(vault: OpenVault, fork: str) -> None:
+    """Let the vault of a directory have another default fork than a deleted one; after a crash before, HEAD names no fork."""
+    others = sorted(vault.list_heads().keys() - {fork})
+    vault.refs.set_head(HEADS + (others[0] if others else "main" if fork != "main" else "none"))

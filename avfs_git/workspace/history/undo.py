@@ -55,6 +55,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
+    WAS_DEFAULT,
     OpRecord,
     RefMoveRecord,
 )
@@ -370,6 +371,8 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
                 move_to_trash(vault, fork, taken)
         raise
     bring_into_use(vault, fork)
+    if record.more.get(WAS_DEFAULT) is True:
+        vault.refs.set_head(HEADS + fork)
 
 
 def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
