@@ -312,22 +312,38 @@ class Dispatch:
                     found.append(Warning("push.uncommitted", text))
         return tuple(found)
 
-    def record_git_moves(self, *forks: str | None) -> None:
-        """Record what git has done in the live trees of forks, before an operation that comes after it in the log.
+    def record_work(self, fork: str | None) -> None:
+        """Record what was done in the fork at hand, by git and to files, before an operation that comes after it in the log.
 
         For operations that change refs alone; those on a workspace do it with its lock. A workspace that another process has
-        locked is left out: what git does there belongs to that process.
+        locked is left out: what is done there belongs to that process. Changes that cannot be recorded now, because a file keeps
+        changing, do not hold the operation up: the next one records them.
         """
-        for fork in forks:
-            if fork is None or not undo.forks_with_git_dir(self.core, fork) or not gitmoves.list_unrecorded(self.core, fork):
-                continue
-            opened = self.open_workspace(fork)
-            if opened.lock.session is None:
-                if not opened.lock.acquire(0):
-                    continue
-                opened.lock.release()
+        self.record_git_moves(fork)
+        if fork is None or not self.core.layout.workspace(fork).state.exists() or not self.core.has_fork(fork):
+            return
+        opened = self.open_workspace(fork)
+        if self._may_record(opened):
+            with contextlib.suppress(AvfsError):
+                self.tell(self.record_changes(fork))
+
+    def record_git_moves(self, fork: str | None) -> None:
+        """Record what git has done in the live tree of a fork, as `record_work` does."""
+        if fork is None or not undo.forks_with_git_dir(self.core, fork) or not gitmoves.list_unrecorded(self.core, fork):
+            return
+        opened = self.open_workspace(fork)
+        if self._may_record(opened):
             with contextlib.suppress(WorkspaceBusy):
                 self.run(opened, operations.adopt_git_moves)
+
+    @staticmethod
+    def _may_record(opened: workspaces.OpenWorkspace) -> bool:
+        """Whether no other process has locked a workspace; a session can be asked."""
+        if opened.lock.session is None:
+            if not opened.lock.acquire(0):
+                return False
+            opened.lock.release()
+        return True
 
     def check_left(self, fork: str, then: str) -> None:
         """Check that no workspace of a fork without a branch is mounted.
@@ -355,11 +371,16 @@ class Dispatch:
             self.check_left(fork, "undo")
         told: tuple[Warning, ...] = ()
         recorded_at = None
-        if back and fork is not None and self.core.has_fork(fork):
-            told = self.record_changes(fork)
-            recorded_at = self.open_workspace(fork).epoch
+        if fork is not None and self.core.has_fork(fork) and (back or not self._redo_ends(fork)):
+            told = self.record_changes(fork)  # newer work is undone first, and nothing is done again over it
+            recorded_at = self.open_workspace(fork).epoch if back else None
         done = self._turn_next(fork, back=back, recorded_at=recorded_at)
         return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
+
+    def _redo_ends(self, fork: str) -> bool:
+        """Whether redo would delete this fork again, for which its files count by their counters, recorded or not."""
+        record = undo.find_next(self.core, fork, oprecord.REDO)
+        return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
 
     def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None) -> UndoResult:
         for name in undo.forks_with_git_dir(self.core, fork):

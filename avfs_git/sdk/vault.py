@@ -294,7 +294,11 @@ class Vault:
             WorkspaceMounted: If git deleted the branch of a fork of that name, which is still mounted.
         """
         self._check_left(name)
-        self._dispatch.record_git_moves(source or self._core.default_fork())
+        at_hand = source or self._core.default_fork()
+        if (at is None and with_changes) or self._core.has_fork(name):  # then they are saved there, or it is refused
+            self._dispatch.record_git_moves(at_hand)
+        else:
+            self._dispatch.record_work(at_hand)
         forks.create_fork(
             self._core,
             name,
@@ -382,10 +386,11 @@ class Vault:
     ) -> ForkInfo | None:
         """Delete a fork if `only_if`, called with its workspace locked, says so; return None if it is not deleted."""
         self.check_unmounted(name)
-        self._dispatch.record_git_moves(name, by or self._core.default_fork())
-        return forks.delete_fork(
-            self._core, name, open_workspace=self._dispatch.open_workspace, by=by or self._core.default_fork(), only_if=only_if
-        )
+        by = by or self._core.default_fork()
+        self._dispatch.record_git_moves(name)
+        if by != name and self._core.has_fork(name):  # a deletion that is refused records nothing
+            self._dispatch.record_work(by)
+        return forks.delete_fork(self._core, name, open_workspace=self._dispatch.open_workspace, by=by, only_if=only_if)
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
         """Compare forks in pairs: which changed the same files, and which would conflict. Nothing is written.

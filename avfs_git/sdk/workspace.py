@@ -552,7 +552,8 @@ class Workspace:
 
     def delete_checkpoint(self, label: str) -> Checkpoint:
         """Delete a label. Its commit stays in the history; it can be undone."""
-        self._dispatch.record_git_moves(self.fork)
+        revisions.find_label(self._core, self.fork, label)  # a deletion that is refused records nothing
+        self._dispatch.record_work(self.fork)
         return revisions.delete_label(self._core, self.fork, label)
 
     @_holding_objects

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.errors import NothingToUndo
 from avfs_git.sdk import Workspace
 from avfs_git.session.life.record import has_ended
 from tests.support.waiting import wait_for
@@ -52,6 +53,41 @@ def test_edits_of_programs_are_one_operation(mounted: tuple[Workspace, Path]) ->
     work.redo()
     assert (tree / "b").read_bytes() == b"b\n"
     assert not (tree / "src").exists()
+
+
+def test_nothing_is_done_again_over_what_programs_wrote_since(mounted: tuple[Workspace, Path]) -> None:
+    """Redo works until something new is done, by whomever; that stays, and undo and redo take it back and bring it again."""
+    work, tree = mounted
+    (tree / "src" / "a").write_bytes(b"older\n")
+    work.undo()
+    (tree / "newer").write_bytes(b"an hour of work\n")
+    (tree / "src" / "a").write_bytes(b"mine\n")
+    with pytest.raises(NothingToUndo):
+        work.redo()
+
+    assert (tree / "newer").read_bytes() == b"an hour of work\n"
+    assert (tree / "src" / "a").read_bytes() == b"mine\n"
+    work.undo()
+    assert not (tree / "newer").exists()
+    work.redo()
+    assert (tree / "src" / "a").read_bytes() == b"mine\n"
+
+
+@pytest.mark.parametrize("beside", ["fork", "label"])
+def test_edits_before_a_deletion_are_taken_back_after_it(mounted: tuple[Workspace, Path], beside: str) -> None:
+    """A deletion changes no file, and is newer than what programs did before it."""
+    work, tree = mounted
+    work.vault.fork("spare", source="main")
+    (tree / "newer").write_bytes(b"an hour of work\n")
+    if beside == "fork":
+        work.vault.delete_fork("spare", by="main")
+    else:
+        work.delete_checkpoint("start")
+
+    assert work.undo().operation.kind == ("fork_delete" if beside == "fork" else "checkpoint_delete")
+    assert (tree / "newer").read_bytes() == b"an hour of work\n"
+    assert work.undo().operation.kind == "files"
+    assert not (tree / "newer").exists()
 
 
 def test_another_fork_that_is_mounted_neither_blocks_undo_nor_goes(mounted: tuple[Workspace, Path]) -> None:

@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
-from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, quote
+from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, NothingToUndo, quote
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
@@ -430,9 +430,10 @@ def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
         found = undo.find_next(opened.vault, opened.fork, UNDO if back else REDO)
         if found is None or found.id != record or found.kind in OF_FORKS:
             raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
-        if not back and _stops_programs(opened):
-            # In the log it would be newer than what was undone, so that nothing could be done again. Before an undo it is there.
-            undo.save_before_turn(locked, found, REDO)
+        if not back:  # while programs go on; before an undo it is recorded already
+            changes.record_changes(locked)
+            if undo.find_next(opened.vault, opened.fork, REDO) is None:
+                raise NothingToUndo(REDO)
         with _barrier(opened):
             return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)
 

@@ -6,9 +6,9 @@ states before and after are commits. That before is the one which recorded the w
 branch, and kept. The branch does not move. A checkpoint records the changes that it saves as such an operation, too, in the same
 write to the log (`checkpoint`).
 
-Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo. Costs a capture,
-and where the counters say that nothing changed, a look at them. A crash before the line in the log leaves changes that the next
-call records.
+Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo or redo, and
+before an operation on refs alone, such as the deletion of a label, which is newer. Costs a capture, and where the counters say
+that nothing changed, a look at them. A crash before the line in the log leaves changes that the next call records.
 """
 
 from __future__ import annotations

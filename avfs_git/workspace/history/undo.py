@@ -23,7 +23,8 @@ from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, saving_first
+from avfs_git.workspace.checkpoint.changes import record_changes
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
 from avfs_git.workspace.forks.forks import Opener, end_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
@@ -35,7 +36,6 @@ from avfs_git.workspace.forks.trash import (
     take_from_trash,
 )
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
@@ -185,6 +185,8 @@ def _turn_next(
             raise NothingToUndo(direction)
         reach("undo.found")
         with _locked(vault, record, open_workspace) as locked:
+            if locked is not None and direction == REDO:
+                record_changes(locked)  # what was written since is newer, and stays
             found = find_next(vault, fork, direction)
             if found is None or found.id != record.id:
                 raise CannotUndo(record.description, "something else was done meanwhile")
@@ -243,19 +245,6 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
             raise CannotUndo(record.description, f"'{change.name}' has moved since")
         # Else an undo died when it had moved this ref and was not yet in the log: this one completes it.
     return changes, still
-
-
-def save_before_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> None:
-    """Save what is uncommitted beside the branch, ahead of an undo or redo that saves again what changes until then.
-
-    Raises:
-        CannotUndo: If the undo or redo would be refused. Nothing is saved then.
-        MergeInProgress: As `CannotUndo`.
-        HostError: If the disk refuses.
-    """
-    _check_turn(locked, record, direction)
-    with saving_first():
-        save_aside(locked, f"save before {direction} {record.description}")
 
 
 def _check_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:

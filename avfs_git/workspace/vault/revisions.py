@@ -149,6 +149,20 @@ def _resolve_id(vault: OpenVault, prefix: str) -> Oid | None:
     return found[0] if found else None
 
 
+def find_label(vault: OpenVault, fork: str, label: str) -> Oid:
+    """Find the commit of a label.
+
+    Raises:
+        InvalidName: If it can be none.
+        CheckpointNotFound: If there is no such label.
+    """
+    check_label(label)
+    oid = vault.refs.read(label_ref(fork, label))
+    if oid is None:
+        raise CheckpointNotFound(label)
+    return oid
+
+
 def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
     """Take a label away; its commit stays reachable, so that it can be undone.
 
@@ -156,11 +170,7 @@ def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
         CheckpointNotFound: If there is no such label.
         HostError: If the disk refuses; the label is there, unless the error says otherwise.
     """
-    check_label(label)
-    ref = label_ref(fork, label)
-    oid = vault.refs.read(ref)
-    if oid is None:
-        raise CheckpointNotFound(label)
+    ref, oid = label_ref(fork, label), find_label(vault, fork, label)
     described = vault.describe(oid, fork=fork)
     vault.prepare()
     moves: list[RefMoveRecord] = [(ref, oid.hex(), None)]

@@ -15,6 +15,7 @@ from avfs_git.errors import (
     InvalidName,
     MergeInProgress,
     NotFastForward,
+    NothingToUndo,
     PathNotFound,
     PathUnsuitable,
     RefConflict,
@@ -234,7 +235,7 @@ STOPPING: dict[str, tuple[Callable[[Workspace], object], Callable[[OpenWorkspace
         lambda opened, _: operations.continue_rewrite(opened, False),
     ),
     "abort": (lambda side: side.merge("main", on_conflict="workspace"), lambda opened, _: operations.abort_merge(opened)),
-    "redo": (_undone, lambda opened, _: operations.turn(opened, _next_redo(opened), False)),
+    "redo": (_undone, lambda opened, _: _refused(opened)),
     "add": (
         lambda side: side.write("x.log", b"kept beside\n"),
         lambda opened, _: operations.add_paths(opened, [TreePath(b"x.log")], True),
@@ -247,6 +248,12 @@ def _next_redo(opened: OpenWorkspace) -> int:
     found = undo.find_next(opened.vault, opened.fork, REDO)
     assert found is not None
     return found.id
+
+
+def _refused(opened: OpenWorkspace) -> None:
+    """Nothing is done again over what was changed since it was undone."""
+    with pytest.raises(NothingToUndo):
+        operations.turn(opened, _next_redo(opened), False)
 
 
 @pytest.mark.parametrize("act", STOPPING)

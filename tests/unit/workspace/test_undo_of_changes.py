@@ -201,6 +201,71 @@ def test_undo_acts_on_the_fork_at_hand(place: Path) -> None:
         assert vault.has_fork("third")
 
 
+def test_what_was_done_in_an_older_fork_of_the_name_does_not_count(place: Path) -> None:
+    """A fork that was made anew, and where nothing was done since, is what undo takes back next."""
+    with Avfs(place) as avfs:
+        vault = avfs.open_vault("v")
+        vault.fork("other").write("x", b"x")
+        vault.delete_fork("other", by="other")
+        main = vault.workspace()
+        main.write("src/a", b"mine\n")
+        main.checkpoint("mine")
+        vault.fork("other", source="main")
+        assert main.undo().operation.kind == "fork_create"
+        assert not vault.has_fork("other")
+        main.redo()
+        vault.workspace("other").write("x", b"x")
+        vault.workspace("other").checkpoint()
+        assert main.undo().operation.description == "checkpoint mine"
+
+
+@pytest.mark.parametrize("in_one_program", [True, False])
+def test_nothing_is_done_again_over_newer_work(place: Path, in_one_program: bool) -> None:
+    """Files written since an undo are an operation: redo works until something new is done, and undo takes back the newer."""
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.exec("sh", "-c", "echo e > e")
+        work.undo()
+        work.write("newer", b"newer work\n")
+        if in_one_program:
+            with pytest.raises(NothingToUndo):
+                work.redo()
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        with pytest.raises(NothingToUndo):
+            work.redo()
+        assert (work.exists("newer"), work.exists("e")) == (True, False)
+        work.undo()
+        assert not work.exists("newer")
+        work.redo()
+        assert work.read("newer") == b"newer work\n"
+
+
+DONE_BESIDE = {
+    "checkpoint_delete": lambda vault: vault.workspace("main").delete_checkpoint("start"),
+    "fork_delete": lambda vault: vault.delete_fork("spare", by="main"),
+    "fork_create": lambda vault: vault.fork("task", source="main", at="start"),
+    "fork_create without changes": lambda vault: vault.fork("task", source="main", with_changes=False),
+}
+
+
+@pytest.mark.parametrize("beside", DONE_BESIDE)
+def test_an_operation_on_refs_alone_is_newer_than_the_work_before_it(place: Path, beside: str) -> None:
+    """Undo takes it back first, and the work, of which the log has nothing yet, after it."""
+    with Avfs(place) as avfs:
+        vault = avfs.open_vault("v")
+        vault.fork("spare")
+        work = vault.workspace("main")
+        work.write("work", b"an hour\n")
+        DONE_BESIDE[beside](vault)
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace("main")
+        assert work.undo().operation.kind == beside.split(maxsplit=1)[0]
+        assert work.read("work") == b"an hour\n"
+        assert work.undo().operation.kind == "files"
+        assert not work.exists("work")
+
+
 def test_what_is_undone_and_was_not_saved_is_kept(vault: Vault, work: Workspace) -> None:
     """The commit that the operation leads to has it."""
     work.write("a", b"1")

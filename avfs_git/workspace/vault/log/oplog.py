@@ -444,7 +444,7 @@ class OpLog:
         def is_next(record: OpRecord) -> bool:
             if fork in (None, record.fork) or record.kind != FORK_CREATE:
                 return True
-            return not self._is_used(record.fork) and is_as_made(record)
+            return not self._is_used(record) and is_as_made(record)
 
         for done, _ in self._replay_back(fork):
             found = next(filter(is_next, reversed(done)), None)
@@ -452,9 +452,10 @@ class OpLog:
                 return found
         return None
 
-    def _is_used(self, fork: str) -> bool:
-        """Tell whether anything was done in a fork of that name."""
-        return any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in self.read_fork(fork))
+    def _is_used(self, made: OpRecord) -> bool:
+        """Tell whether anything was done in a fork since an operation made it: an older one may have had its name."""
+        since = takewhile(partial(_is_after, made.id), self.read_fork(made.fork))
+        return any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in since)
 
     def find_redoable(self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
         """Find the operation that `redo` does again next.
