@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _PROGRAM = Path(__file__).with_name("__main__.py")
 _NICENESS = 10
 _started: list[int] = []
 """Processes started from here, to be reaped when the next one starts."""
+_reaping = threading.Lock()
 
 
 def start(core: OpenVault) -> None:
@@ -34,11 +36,12 @@ def start(core: OpenVault) -> None:
 
 
 def _spawn(git_dir: Path) -> None:
-    for pid in _started[:]:
-        with suppress(ChildProcessError):
-            if not os.waitpid(pid, os.WNOHANG)[0]:
-                continue
-        _started.remove(pid)
+    with _reaping:  # threads that start one at once must not reap the same number twice
+        for pid in _started[:]:
+            with suppress(ChildProcessError):
+                if not os.waitpid(pid, os.WNOHANG)[0]:
+                    continue
+            _started.remove(pid)
     # Like a session's: without the site packages of another Python that the environment may name.
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", _PROGRAM, os.fspath(git_dir)],

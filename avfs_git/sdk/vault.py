@@ -95,8 +95,6 @@ else:
     upkeepdue = LazyModule("avfs_git.workspace.vault.upkeepdue")
     userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
 
-_MAINTENANCE_WAIT_S = 60.0
-
 
 class Vault:
     """A vault that is open: a bare git repository, its forks and their workspaces.
@@ -209,7 +207,7 @@ class Vault:
         if not self._core.layout.root.is_dir():
             yield
             return
-        with upkeepdue.maintenance_held(self._core.layout, wait_s=_MAINTENANCE_WAIT_S) as is_alone:
+        with upkeepdue.maintenance_held(self._core.layout, wait_s=upkeepdue.MAINTENANCE_WAIT_S) as is_alone:
             if not is_alone:
                 raise WorkspaceBusy(self.name, "maintenance of the vault")
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import shlex
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -216,6 +219,9 @@ def test_a_signal_reaches_the_program(clone: Path) -> None:
     assert killed.status == 128 + signal.SIGKILL
 
 
+_PATIENCE_S = 10
+
+
 class _Terminal:
     """A program on a terminal of its own, as the leader of its session."""
 
@@ -228,8 +234,27 @@ class _Terminal:
     def read_until(self, text: bytes) -> None:
         """Read up to a text; the next call looks behind it."""
         while text not in self.shown:
+            if not select.select([self.fd], [], [], _PATIENCE_S)[0]:
+                self.fail(f"not shown: {text!r}")
             self.shown += os.read(self.fd, 1024)
         self.shown = self.shown.partition(text)[2]
+
+    def fail(self, reason: str) -> NoReturn:
+        """End all that runs on the terminal, because the fork cannot be deleted before, and say what was shown."""
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                fields = path.read_text().rpartition(") ")[2].split()
+                if int(fields[3]) == self.pid:
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+        pytest.fail(f"{reason}; after {self.shown!r}")
+
+    def wait_for_job(self) -> None:
+        """Wait until the shell has given the terminal to a job."""
+        end = time.monotonic() + _PATIENCE_S
+        while os.tcgetpgrp(self.fd) == self.pid:
+            if time.monotonic() > end:
+                self.fail("the shell keeps the terminal")
+            time.sleep(0.01)
 
     def type(self, text: bytes) -> None:
         os.write(self.fd, text)
@@ -264,12 +289,14 @@ def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
     terminal.type(b"PS1='$ '; " + run.encode() + b"sh -c " + shlex.quote(script).encode() + b"; echo status=$?\n")
     terminal.read_until(b"\nbegun")
     terminal.read_until(b"status=147")  # 128 + SIGSTOP: the shell has its terminal back
+    terminal.read_until(b"$ ")
     terminal.type(b"fg\n")
     terminal.read_until(b"\nwent-on")
     terminal.type(b"\x1a")
     terminal.read_until(b"Stopped")
+    terminal.read_until(b"$ ")  # a person types at the prompt
     terminal.type(b"fg\n")
-    time.sleep(0.1)
+    terminal.wait_for_job()
     terminal.type(b"words\n")
     terminal.read_until(b"\ngot words")
     terminal.type(b"exit\n")

@@ -34,10 +34,11 @@ def make_trap(git_dir: Path, traces: Path) -> None:
 
 @pytest.fixture
 def vault(tmp_path: Path) -> Path:
-    """A vault outside the home, without anything that runs."""
-    with Avfs(tmp_path / "other") as avfs, avfs.create_vault("v") as made:
-        made.workspace().write("a", b"1\n")
-        made.workspace().checkpoint("one")
+    """A vault outside the home, without anything that runs, and without changes that only root could read."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"1\n")
+    with Avfs(tmp_path / "other") as avfs, avfs.create_vault("v", source=source) as made:
         return made.path
 
 

@@ -44,13 +44,15 @@ def work(mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     assert not [mount.directory for mount in list_mounts() if mount_dir in mount.directory.parents]
 
 
+def _wrap(how: str, mount_dir: Path) -> list[str]:
+    """Tell what begins the command line of a program that cannot mount FUSE."""
+    (mount_dir / "empty").touch()
+    return [*WRAPPERS[how], *([str(mount_dir / "empty")] if how == "no device" else [])]
+
+
 def run(how: str, mount_dir: Path, *arguments: str, path: Path | None = None) -> tuple[int, dict[str, Any]]:
     """Run `avfs exec` where no FUSE can be mounted; give its status and its one document, which follows the schema."""
-    wrapper = list(WRAPPERS[how])
-    if how == "no device":
-        (mount_dir / "empty").touch()
-        wrapper.append(str(mount_dir / "empty"))
-    program = [*wrapper, sys.executable, "-m", "avfs_git", "exec", "--json", *arguments]
+    program = [*_wrap(how, mount_dir), sys.executable, "-m", "avfs_git", "exec", "--json", *arguments]
     search = os.pathsep.join([*([os.fspath(path)] if path is not None else []), os.environ["PATH"]])
     ran = subprocess.run(program, capture_output=True, check=False, env={**os.environ, "PATH": search})
     assert (ran.stderr, ran.stdout.count(b"\n")) == (b"", 1)
@@ -93,7 +95,8 @@ def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work
     programs.mkdir()
     (programs / "head").write_text("#!/bin/sh\necho harm > unsaved\n")
     (programs / "head").chmod(0o755)
-    work.write("unsaved", b"unsaved\n")
+    # Written without rights as well: root with all rights makes a layer that nobody else can read.
+    subprocess.run([*_wrap(how, mount_dir), sys.executable, "-m", "avfs_git", "write", "unsaved"], input=b"unsaved\n", check=True)
     status, document = run(how, mount_dir, "--", "cat", "unsaved", path=programs)
     assert (status, document["result"]["stdout"], document["result"]["commit"]) == (0, "unsaved\n", None)
     if how == "no device":  # namespaces are there, and with them a read-only copy

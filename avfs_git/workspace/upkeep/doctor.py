@@ -10,12 +10,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git.errors import AvfsError, GitFailed, RefDamaged, WorkspaceBusy, quote
+from avfs_git.errors import AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
 from avfs_git.gitstore.config.gitconfig import edit_config
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -33,6 +33,7 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
+from avfs_git.workspace.vault.upkeepdue import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.vault.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -411,9 +412,21 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
                 )
 
 
+@contextmanager
+def _unmaintained(vault: OpenVault) -> Iterator[None]:
+    """Keep maintenance away for a block, where it ever ran: git tells of packs that are joined while it checks them."""
+    with ExitStack() as stack:
+        if vault.layout.maintenance_lock.exists():
+            with suppress(HostError):  # a vault that this user cannot write to
+                stack.enter_context(maintenance_held(vault.layout, wait_s=MAINTENANCE_WAIT_S))
+        yield
+
+
 def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
     try:
-        for line in fsck(vault.git_dir):
+        with _unmaintained(vault):
+            found = fsck(vault.git_dir)
+        for line in found:
             yield _found(
                 "objects.fsck",
                 show_path(line.encode()),

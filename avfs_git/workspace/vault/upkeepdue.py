@@ -22,6 +22,8 @@ from avfs_git.model import MaintenanceStep
 from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import VaultLayout
 
+MAINTENANCE_WAIT_S = 60.0
+"""How long deleting and examining a vault wait for maintenance to end."""
 _LOG_GROWTH = 64 << 10
 """So many more bytes in the operation log, some 200 operations, are worth asking."""
 _MORE_PACKS = 16
