@@ -1,7 +1,7 @@
 """Maintenance in the background: starting it, and the process that does it.
 
 Decided here: when a process starts, and as what. `Dispatch` asks before an operation, at most once a second, and when a vault is
-closed. Asking costs microseconds; starting a process costs about a millisecond, at most every 10 s. No process waits for it. It
+closed. Asking costs microseconds; starting a process costs some milliseconds, at most every 10 s. No process waits for it. It
 has a lower priority and writes no messages: `avfs maintain --status` tells what it did. Such processes exclude each other by a
 lock (`workspace.upkeep.maintenance`). Where one cannot be started, a later operation tries again.
 """
@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,11 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _PROGRAM = Path(__file__).with_name("__main__.py")
 _NICENESS = 10
-_started: list[int] = []
-"""Processes started from here, to be reaped when the next one starts."""
-_reaping = threading.Lock()
+_AS_NO_CHILD = 'exec 3<&0; "$@" <&3 3<&- &'
+"""A shell's line that starts a process and ends: a program that uses avfs gets no child that it did not start.
+
+POSIX gives such a process `/dev/null` as its standard input, unless it is redirected.
+"""
 
 
 def start(core: OpenVault) -> None:
@@ -36,26 +37,18 @@ def start(core: OpenVault) -> None:
 
 
 def _spawn(git_dir: Path) -> None:
-    with _reaping:  # threads that start one at once must not reap the same number twice
-        for pid in _started[:]:
-            with suppress(ChildProcessError):
-                if not os.waitpid(pid, os.WNOHANG)[0]:
-                    continue
-            _started.remove(pid)
-    # Like a session's: without the site packages of another Python that the environment may name.
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", _PROGRAM, os.fspath(git_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-    )
-    _started.append(process.pid)
-    process.returncode = 0  # else Python warns of a process that it did not wait for
-    assert process.stdin is not None  # noqa: S101 - it is a pipe
-    with suppress(BrokenPipeError), process.stdin:
-        process.stdin.write(json.dumps({"path": sys.path, "git_dir": os.fspath(git_dir.absolute())}).encode())
+    given = json.dumps({"path": sys.path, "git_dir": os.fspath(git_dir.absolute())}).encode()
+    with suppress(subprocess.CalledProcessError):
+        subprocess.run(
+            # Like a session's: without the site packages of another Python that the environment may name.
+            ["/bin/sh", "-c", _AS_NO_CHILD, "sh", sys.executable, "-I", "-S", _PROGRAM, os.fspath(git_dir)],
+            input=given,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            check=True,
+        )
 
 
 def run(given: dict[str, Any]) -> None:

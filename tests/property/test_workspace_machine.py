@@ -536,6 +536,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
     def redo(self) -> None:
         """What was taken back is done again."""
         branch = self.branch
+        self.vault._dispatch.record_changes(branch.name)
+        self.forget_undone()
         record = self.vault._core.oplog.find_redoable(branch.name)
         if record is None:
             assert not branch.undone

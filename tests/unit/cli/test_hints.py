@@ -52,7 +52,7 @@ def commands_of(command: click.Command, above: click.Context) -> Iterator[click.
         yield from commands_of(below, ctx)
 
 
-FORK_IS_AN_ARGUMENT = {"fork", "mount", "unmount", "pull", "push", "update", "apply"}
+FORK_IS_AN_ARGUMENT = {"fork", "mount", "unmount", "pull", "push", "update", "apply", "attempts"}
 """Verbs of which hints give the fork behind the verb, where they mean one."""
 
 
