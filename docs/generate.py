@@ -46,6 +46,8 @@ The environment:
 | `AVFS_VAULT` | the vault where `--vault` is not given, also `NAME@FORK` |
 | `AVFS_FORK` | the fork where neither `--fork` nor `--vault` is given |
 | `AVFS_MOUNTPOINT` | set by `avfs exec` for its command: the root of the tree that `AVFS_VAULT` and `AVFS_FORK` name |
+| `AVFS_PROMPT` | set by `avfs shell` for the prompt: `VAULT:FORK` |
+| `SHELL` | the shell of `avfs shell` |
 | `XDG_CONFIG_HOME` | the user's policy for commands is `avfs/policy.toml` in it; default `~/.config` |
 | `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | the author of checkpoints |
 | `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL`, git's configuration | the same, where those are not set, as git finds the author |

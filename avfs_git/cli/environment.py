@@ -3,9 +3,11 @@
     AVFS_HOME       where vaults are kept; default ${XDG_DATA_HOME:-~/.local/share}/avfs
     AVFS_VAULT      the vault to use where `--vault` is not given, also NAME@FORK
     AVFS_FORK       the fork to use where neither `--fork` nor `--vault` is given
-    AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`
-                    and `avfs run`
+    AVFS_MOUNTPOINT the root of the tree of the command that avfs runs, to which these two belong: set by `avfs exec`,
+                    `avfs run` and `avfs shell`
     AVFS_ATTEMPT    the number of the attempt, set by `avfs run --attempts`
+    AVFS_PROMPT     what the prompt of `avfs shell` begins with, set by it: VAULT:FORK
+    SHELL           the shell of `avfs shell`
     AVFS_HOOK       set for a hook, whose own commands run no hooks
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
@@ -125,6 +127,18 @@ def program_environment(own: Mapping[str, str], directory: Path) -> dict[str, st
     left_out = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "OLDPWD")
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return {**kept, "PWD": os.fspath(directory), **own}
+
+
+def find_shell() -> str:
+    """Find the user's own shell: SHELL, else as the system knows the user."""
+    if named := os.environ.get("SHELL"):
+        return named
+    import pwd  # noqa: PLC0415 - only where it is needed
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_shell or "/bin/sh"
+    except KeyError:  # a container may run under an id that has no name
+        return "/bin/sh"
 
 
 def find_command() -> Place | None:

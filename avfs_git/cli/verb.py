@@ -109,6 +109,7 @@ class Verb(click.Command):
         splits_at_dashes: bool = False,
         takes_program: bool = False,
         failure_status: int | None = None,
+        example: str | None = None,
         **settings: Any,
     ) -> None:
         if takes_program:
@@ -121,6 +122,7 @@ class Verb(click.Command):
         self.splits_at_dashes = splits_at_dashes
         self.takes_program = takes_program
         self.failure_status = failure_status
+        self.example = example
         self.params.extend([*shared_options(hidden=True), help_option()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -161,6 +163,9 @@ class Verb(click.Command):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """End every help with where the shared options are explained."""
         super().format_epilog(ctx, formatter)
+        if self.example is not None:
+            with formatter.section("Example"):
+                formatter.write(f"{' ' * formatter.current_indent}{self.example}\n")
         formatter.write_paragraph()
         formatter.write_text("--vault, --fork, --json and --verbose are accepted here too: see `avfs --help`.")
 
@@ -174,6 +179,7 @@ def verb(
     splits_at_dashes: bool = False,
     takes_program: bool = False,
     failure_status: int | None = None,
+    example: str | None = None,
 ) -> Callable[[Callable[..., object]], Verb]:
     """Make a function a verb: `words` is what people type, and gives the result's kind.
 
@@ -186,6 +192,7 @@ def verb(
         splits_at_dashes: Keep what stands behind `--` apart from the other arguments.
         takes_program: The first operand is a program: all that follows, options and `--` included, are its arguments.
         failure_status: The exit status where avfs itself fails, also at the command line; default: that of the error.
+        example: A command line for the help.
     """
 
     def decorate(function: Callable[..., object]) -> Verb:
@@ -199,6 +206,7 @@ def verb(
             splits_at_dashes=splits_at_dashes,
             takes_program=takes_program,
             failure_status=failure_status,
+            example=example,
         )
         return command(click.pass_obj(function))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import shlex
 import signal
 import subprocess
@@ -12,9 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -23,6 +19,7 @@ from avfs_git.paths import show_path
 from avfs_git.sdk import Avfs, runs
 from avfs_git.sdk.session import Session
 from tests.support.cli import spawn
+from tests.support.terminal import Terminal
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")]
 
@@ -219,60 +216,11 @@ def test_a_signal_reaches_the_program(clone: Path) -> None:
     assert killed.status == 128 + signal.SIGKILL
 
 
-_PATIENCE_S = 10
-
-
-class _Terminal:
-    """A program on a terminal of its own, as the leader of its session."""
-
-    def __init__(self, *command: str) -> None:
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            os.execv(sys.executable, [sys.executable, *command])
-        self.shown = b""
-
-    def read_until(self, text: bytes) -> None:
-        """Read up to a text; the next call looks behind it."""
-        while text not in self.shown:
-            if not select.select([self.fd], [], [], _PATIENCE_S)[0]:
-                self.fail(f"not shown: {text!r}")
-            self.shown += os.read(self.fd, 1024)
-        self.shown = self.shown.partition(text)[2]
-
-    def fail(self, reason: str) -> NoReturn:
-        """End all that runs on the terminal, because the fork cannot be deleted before, and say what was shown."""
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                fields = path.read_text().rpartition(") ")[2].split()
-                if int(fields[3]) == self.pid:
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-        pytest.fail(f"{reason}; after {self.shown!r}")
-
-    def wait_for_job(self) -> None:
-        """Wait until the shell has given the terminal to a job."""
-        end = time.monotonic() + _PATIENCE_S
-        while os.tcgetpgrp(self.fd) == self.pid:
-            if time.monotonic() > end:
-                self.fail("the shell keeps the terminal")
-            time.sleep(0.01)
-
-    def type(self, text: bytes) -> None:
-        os.write(self.fd, text)
-
-    def wait(self) -> int:
-        try:
-            while piece := os.read(self.fd, 1024):
-                self.shown += piece
-        except OSError:  # the last program has closed it
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
 def test_the_program_has_the_terminal(clone: Path) -> None:
     """Its size, changes of it, and Ctrl-C, which does not end avfs."""
     script = "trap 'echo size=$(stty size)' WINCH; trap 'echo int; exit 5' INT; echo x > x; test -t 0 && test -t 1 && echo ready"
     script += "; while :; do sleep 0.05; done"
-    terminal = _Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
+    terminal = Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
     terminal.read_until(b"ready")
     termios.tcsetwinsize(terminal.fd, (33, 77))
     terminal.read_until(b"size=33 77")
@@ -285,7 +233,7 @@ def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
     """Also where the program only stops itself."""
     run = f"{shlex.quote(sys.executable)} -m avfs_git run --name task -- "
     script = 'echo begun; kill -STOP $$; echo went-on; read line; echo "got $line"'
-    terminal = _Terminal("-c", "import os; os.execvp('bash', ['bash', '--norc', '-i'])")
+    terminal = Terminal("-c", "import os; os.execvp('bash', ['bash', '--norc', '-i'])")
     terminal.type(b"PS1='$ '; " + run.encode() + b"sh -c " + shlex.quote(script).encode() + b"; echo status=$?\n")
     terminal.read_until(b"\nbegun")
     terminal.read_until(b"status=147")  # 128 + SIGSTOP: the shell has its terminal back

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.running.run import describe_attempts, list_uses
+from avfs_git.cli.commands.running.run import describe_attempts, list_uses, spell_resume
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import verb
@@ -49,7 +49,7 @@ def pick(state: State, number: int, name: str | None) -> PickedAttempt:
             text = f"the fork '{remade}' is kept: it was made after the attempt of that name was deleted"
             state.output.warn([Warning("attempts.remade", text)])
         chosen = picked.attempt
-        uses = list_uses(vault, chosen.fork, record.command, start=chosen.start, pushed=False)
+        uses = list_uses(vault, chosen.fork, spell_resume(chosen.fork, record.command), start=chosen.start, pushed=False)
         if picked.deleted:
             at_hand = fork if fork is not None and fork not in picked.deleted else picked.deleted[-1]
             uses["restore"] = f"avfs --vault {shlex.quote(vault.name)} --fork {shlex.quote(at_hand)} undo"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from avfs_git.sdk import Vault
     from avfs_git.sdk.attempts import Attempts
     from avfs_git.sdk.runs import Run, RunEnd
+
+Prepare = Callable[[dict[str, str]], tuple[list[str], dict[str, str]]]
 
 
 @verb("run", view="commands", unrecorded=("words",), takes_program=True, failure_status=NOT_RUN)
@@ -67,7 +69,7 @@ def command(
         with starting_early():
             run = _begin(state, stack, argv[0], name=name, resume=resume)
         let_go()  # no other session begins here
-        return _run(state, run, argv, ending)
+        return run_program(state, run, argv, ending=ending)
 
 
 def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, resume: str | None) -> Run:
@@ -90,16 +92,30 @@ def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, re
     return run
 
 
-def _run(state: State, run: Run, argv: list[str], ending: str | None) -> ProgramRun:
+def run_program(
+    state: State, run: Run, argv: list[str], *, ending: str | None, prepare: Prepare | None = None, again: str | None = None
+) -> ProgramRun:
+    """Run a program on the terminal in a mounted fork, end the run, and describe it.
+
+    Args:
+        state: The run of avfs; its exit status becomes the program's.
+        run: The fork.
+        argv: The program and its arguments, as the result names them.
+        ending: `keep` or `discard` the fork; None decides by what changed.
+        prepare: Makes the command line and the variables that are really used, from the variables of the fork.
+        again: The command behind `avfs --vault NAME` that goes on; default: `run --resume`.
+    """
     from avfs_git.host.processes.foreground import run_foreground  # noqa: PLC0415 - not for the help
 
     directory = run.directory()
     state.output.note(f"(fork {run.fork} of vault {run.vault.name}, at {run.session.path})")
+    environment = program_environment(run.environment(), directory)
+    used, environment = prepare(environment) if prepare is not None else (argv, environment)
     began = time.monotonic_ns()
     finished = run_foreground(
-        argv,
+        used,
         directory=directory,
-        environment=program_environment(run.environment(), directory),
+        environment=environment,
         stdout=2 if state.output.structured else None,
     )
     took_ms = (time.monotonic_ns() - began) // 1_000_000
@@ -120,7 +136,7 @@ def _run(state: State, run: Run, argv: list[str], ending: str | None) -> Program
         "diff": ended.diff,
         "checkpoints": ended.checkpoints,
         "pushed": ended.pushed,
-        "next": _list_next(run, ended, argv),
+        "next": _list_next(run, ended, again or spell_resume(run.fork, argv)),
     }
 
 
@@ -191,24 +207,29 @@ def describe_attempts(vault: Vault, record: Attempts) -> AttemptsResult:
     return {"name": record.name, "vault": vault.name, "command": record.command, "attempts": shown, "next": found}
 
 
-def _list_next(run: Run, ended: RunEnd, argv: list[str]) -> dict[str, str]:
+def spell_resume(fork: str, argv: Sequence[str]) -> str:
+    """Spell the command that runs a program in its fork again, as it follows `avfs --vault NAME`."""
+    return f"run --resume {shlex.quote(fork)} -- {shlex.join(argv)}"
+
+
+def _list_next(run: Run, ended: RunEnd, again: str) -> dict[str, str]:
     """Spell the commands that continue from here; each works from any directory."""
     avfs, fork = f"avfs --vault {shlex.quote(run.vault.name)}", shlex.quote(run.fork)
     if ended.outcome == "unchanged":
         return {}
     if ended.outcome == "discarded":
         return {"restore": f"{avfs} --fork {fork} undo"}
-    found = list_uses(run.vault, run.fork, argv, start=run.start, pushed=ended.pushed)
+    found = list_uses(run.vault, run.fork, again, start=run.start, pushed=ended.pushed)
     if ended.mounted:
         found["unmount"] = f"avfs stop {shlex.quote(os.fspath(run.session.path))}"
     return {**found, "discard": f"{avfs} fork delete {fork}"}
 
 
-def list_uses(vault: Vault, name: str, argv: Sequence[str], *, start: str, pushed: bool) -> dict[str, str]:
+def list_uses(vault: Vault, name: str, again: str, *, start: str, pushed: bool) -> dict[str, str]:
     """Spell the commands that look at a fork, and bring its changes elsewhere."""
     avfs, fork = f"avfs --vault {shlex.quote(vault.name)}", shlex.quote(name)
     found = {
-        "resume": f"{avfs} run --resume {fork} -- {shlex.join(argv)}",
+        "resume": f"{avfs} {again}",
         "diff": f"{avfs} --fork {fork} diff {start[:12]}",
     }
     origin, parent = vault.origin(), vault.fork_info(name).parent

@@ -106,6 +106,11 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
     _list_next(text, result["next"])
 
 
+def shell(text: TextOutput, result: ProgramRun) -> None:
+    """Say the same of a shell."""
+    run(text, result)
+
+
 def _list_next(text: TextOutput, commands: Mapping[str, str]) -> None:
     for purpose, words in commands.items():
         text.note(f"  {_NEXT[purpose] + ':':<12}{words}")
