@@ -431,9 +431,9 @@ def _record(
     vault, fork, captured, label, note = locked.vault, locked.fork, taken.captured, request.label, request.note
     signature = locked.signature()
     old_sidecar = vault.read_sidecar_ref(fork)
-    new_sidecar = None
-    if captured.sidecar is not None:
-        new_sidecar = _add_sidecar(locked, pack, signature, old_sidecar, captured.sidecar, applied.parents)
+    # Also where there is nothing to record: without a sidecar, a commit says nothing of what else is there.
+    beside = captured.sidecar if captured.sidecar is not None else pack.add_tree({})
+    new_sidecar = _add_sidecar(locked, pack, signature, old_sidecar, beside, applied.parents)
     tree = captured.tree if captured.tree is not None else pack.add_tree({})
     text = request.message or (f"checkpoint {label}" if label else "checkpoint")
     commit = Commit(
@@ -446,7 +446,7 @@ def _record(
     )
     oid = pack.add_commit(commit)
     changes = []
-    if new_sidecar is not None and new_sidecar != old_sidecar:
+    if new_sidecar != old_sidecar:
         changes.append(RefChange(SIDECARS + fork, vault.refs.read(SIDECARS + fork), new_sidecar, lasting=True))
     changes.append(RefChange(HEADS + fork, taken.head, oid))
     if label is not None:

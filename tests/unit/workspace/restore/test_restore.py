@@ -368,3 +368,27 @@ def test_read_only_directories_go_and_come_back(work: Workspace) -> None:
     assert work.status().clean
     work.redo()
     assert describe_tree(work._opened.read_view()) == before
+
+
+def test_a_state_without_anything_comes_back(work: Workspace) -> None:
+    """A checkpoint of an empty workspace says that there is nothing beside its files: empty directories go, too."""
+    empty = work.checkpoint("empty").checkpoint
+    assert empty is not None
+    work.make_dir("a")
+
+    work.restore(empty.id)
+
+    assert list(work.walk()) == []
+    assert work.status().clean
+
+
+def test_undo_of_a_restored_directory_removes_it(work: Workspace) -> None:
+    """The save before the restore, of a workspace that was empty, is what comes back."""
+    work.make_dir("a")
+    saved = work.undo().saved
+    assert saved is not None
+    work.restore(saved, paths=["a"])
+
+    work.undo()
+
+    assert list(work.walk()) == []
