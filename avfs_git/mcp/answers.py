@@ -12,12 +12,13 @@ import json
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NotRequired, TypedDict
 
 from mcp_types import CallToolResult, TextContent
 
 from avfs_git.errors import AvfsError, InvalidInput, quote
+from avfs_git.mcp.hints import in_words_of_tools
 from avfs_git.model import Warning, find_warnings
 from avfs_git.records import to_error, to_record, to_warning
 from avfs_git.schema import WARNING, Schema, schema_of
@@ -125,8 +126,14 @@ def answer(
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=record)
 
 
-def fail(error: AvfsError) -> CallToolResult:
-    """Make the answer of a tool of an error: its code, what failed, and what to do. `_meta` has it for programs."""
+def fail(error: AvfsError, offered: Collection[str]) -> CallToolResult:
+    """Make the answer of a tool of an error: its code, what failed, and what to do. `_meta` has it for programs.
+
+    Args:
+        error: The error, whose hint is changed to the words of the tools.
+        offered: The names of the tools that the server has.
+    """
+    error.hint = in_words_of_tools(error.hint, offered) if error.hint else None
     text = f"{error.code}: {error.message}" + (f"\n{error.hint}" if error.hint else "")
     return CallToolResult(
         content=[TextContent(type="text", text=text[:BUDGET])], is_error=True, _meta={"avfs/error": to_error(error)}

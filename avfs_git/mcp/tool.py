@@ -82,6 +82,7 @@ class AvfsTool(Tool):
     scope: Any = Field(exclude=True)
     leftovers: Any = Field(exclude=True)
     describe: Any = Field(exclude=True)
+    offered: frozenset[str] = Field(exclude=True)
     render: Any = Field(default=None, exclude=True)
     answer_schema: Schema = Field(exclude=True)
 
@@ -100,14 +101,14 @@ class AvfsTool(Tool):
         try:
             return await self._run(self._validate(arguments), context)
         except AvfsError as error:
-            return fail(error)
+            return fail(error, self.offered)
         except MCPError:
             raise
         except OSError as error:
-            return fail(HostError(f"finish {self.name}", error))
+            return fail(HostError(f"finish {self.name}", error), self.offered)
         except Exception as error:  # noqa: BLE001 - the one catch-all of the server: a client gets an answer
             _log.exception("tool %s", self.name)
-            return fail(InternalError(f"{type(error).__name__}: {error}"))
+            return fail(InternalError(f"{type(error).__name__}: {error}"), self.offered)
 
     def _validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Check arguments with the schema.
@@ -190,14 +191,12 @@ class AvfsTool(Tool):
 
 def make_tools(specs: Sequence[Spec], scope: Scope, leftovers: Leftovers, describe: Callable[..., Any]) -> list[Tool]:
     """Make the tools that a scope allows."""
-    return [
-        _make(spec, scope, leftovers, describe)
-        for spec in specs
-        if spec.reach <= scope.reach and (spec.hints.read_only_hint or not scope.is_read_only)
-    ]
+    allowed = [spec for spec in specs if spec.reach <= scope.reach and (spec.hints.read_only_hint or not scope.is_read_only)]
+    offered = frozenset(spec.function.__name__ for spec in allowed)
+    return [_make(spec, scope, leftovers, describe, offered) for spec in allowed]
 
 
-def _make(spec: Spec, scope: Scope, leftovers: Leftovers, describe: Callable[..., Any]) -> Tool:
+def _make(spec: Spec, scope: Scope, leftovers: Leftovers, describe: Callable[..., Any], offered: frozenset[str]) -> Tool:
     text = re.sub(r"(?<=\S)\n(?=\S)", " ", re.sub(r"\n +", "\n", spec.function.__doc__ or ""))
     plain = Tool.from_function(
         spec.function,
@@ -212,6 +211,7 @@ def _make(spec: Spec, scope: Scope, leftovers: Leftovers, describe: Callable[...
         scope=scope,
         leftovers=leftovers,
         describe=describe,
+        offered=offered,
         render=spec.render,
         answer_schema=answer_schema(get_type_hints(spec.function)["return"]),
     )

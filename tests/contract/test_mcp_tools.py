@@ -13,6 +13,7 @@ import pytest
 from mcp import Client
 from mcp_types import Tool
 
+from avfs_git.mcp.hints import TOOLS
 from tests.support.mcp import ERAS, Place, call, code_of, ok, talk, text_of
 
 GOOD: list[tuple[str, dict[str, Any], str]] = [
@@ -421,3 +422,27 @@ def test_long_work_is_told_and_can_be_given_up(place: Place) -> None:
     assert (len(told) >= 2, told[0][1]) == (True, "halfway")
     assert [progress for progress, _ in told] == sorted(progress for progress, _ in told)
     assert (place.read("made"), place.read("begun"), place.read("after")) == (b"done\n", b"begun\n", b"free")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "way"),
+    [
+        ("read_text_file", {"path": "x", "vault": "none"}, "See them with `vault_list`."),
+        ("read_text_file", {"path": "x", "fork": "none"}, "See them with `fork_list`."),
+        ("fork_create", {"name": "side"}, "Work in that one with `fork='side'`, or choose another name."),
+        ("restore", {"target": "none"}, "See them with `checkpoint_list`, and forks with `fork_list`."),
+        ("redo", {}, "See what was done with `operations`."),
+    ],
+)
+def test_hints_name_tools(place: Place, tool: str, arguments: dict[str, Any], way: str) -> None:
+    """An error says what to do in words that a client can follow, and the same to programs."""
+    refused = call(place.serve(), tool, **arguments)
+
+    assert text_of(refused).endswith(way)
+    assert refused.meta is not None
+    assert refused.meta["avfs/error"]["hint"] == way
+
+
+def test_every_tool_of_a_hint_is_there(place: Place) -> None:
+    """The table of hints names tools that the server has."""
+    assert set(TOOLS.values()) <= set(talk(place.serve(), list_tools))

@@ -1,0 +1,52 @@
+"""Hints as clients of the Model Context Protocol get them: tools and arguments, not commands and options."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from avfs_git import errors
+from avfs_git.mcp.hints import OPTIONS, TOOLS, in_words_of_tools
+
+PERSON = "Commands that begin with `avfs` are for a person, in a terminal."
+ALL = frozenset(TOOLS.values())
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("See them with `avfs fork list`.", "See them with `fork_list`."),
+        (
+            "Name one with `--vault NAME`, or choose one with `avfs vault use NAME`.",
+            f"Name one with `vault`, or choose one with `avfs vault use NAME`. {PERSON}",
+        ),
+        ("Work in that one with `--vault shop`.", "Work in that one with `vault='shop'`."),
+        ("Take it back with `avfs undo --fork side`.", "Take it back with `undo` with fork='side'."),
+        ("Go on with `avfs --vault shop merge --continue`.", "Go on with `merge_continue`."),
+        ("Take `--ours`, `--theirs` or `--from FILE`.", "Take `side='ours'`, `side='theirs'` or `--from FILE`."),
+        ("A person grants it with `avfs approvals grant x`.", "A person grants it with `avfs approvals grant x`."),
+        ("Run `git rebase --continue` in the tree.", "Run `git rebase --continue` in the tree."),
+        ("`cut` of the result names the fields.", "`cut` of the result names the fields."),
+        ("A word: `avfs undone`.", f"A word: `avfs undone`. {PERSON}"),
+    ],
+)
+def test_commands_become_tools(hint: str, said: str) -> None:
+    """What has a tool is named by it, what has none is for a person, and all other text stays."""
+    assert in_words_of_tools(hint, ALL) == said
+
+
+def test_a_tool_that_the_server_lacks_is_not_named() -> None:
+    """A server for one fork has no list of forks: the command stays, for a person."""
+    assert in_words_of_tools("See `avfs fork list`.", ALL - {"fork_list"}).startswith("See `avfs fork list`. Commands")
+
+
+def test_every_option_in_a_hint_of_an_error_is_known() -> None:
+    """An option that a new hint names gets an argument here, or is one that no tool can lead to."""
+    text = Path(errors.__file__).read_text("utf-8")
+    elsewhere = {"--yes", "--lazy", "--from", "--backend"}
+
+    named = set(re.findall(r"`(--[a-z-]+)", text))
+
+    assert named <= {option.partition(" ")[0] for option in OPTIONS} | elsewhere
