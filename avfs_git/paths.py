@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import NewType
 from urllib.parse import unquote
 
@@ -22,13 +23,16 @@ TreePath = NewType("TreePath", bytes)
 Oid = NewType("Oid", bytes)
 """A git object id as its 20 raw bytes; `.hex()` is how people see it."""
 
+PathLike = str | bytes | os.PathLike[str]
+"""How callers write a path of a workspace."""
+
 ROOT = TreePath(b"")
 _PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
 """A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
 
 
-def parse_tree_path(text: str | bytes | os.PathLike[str]) -> TreePath:
+def parse_tree_path(text: PathLike) -> TreePath:
     """Read a path as people write it: from the root of the workspace, leading slash or not.
 
     `.` and empty components vanish and `..` takes back the component before it, both as text.
@@ -55,6 +59,12 @@ def parse_tree_path(text: str | bytes | os.PathLike[str]) -> TreePath:
             raise InvalidPath(raw, f"a name in it is longer than {NAME_MAX} bytes")
         parts.append(part)
     return TreePath(b"/".join(parts))
+
+
+def parse_tree_paths(paths: Sequence[PathLike]) -> list[TreePath]:
+    """Read several paths; nothing where the root is among them, which is everything."""
+    found = [parse_tree_path(path) for path in paths]
+    return [] if ROOT in found else found
 
 
 def oid_of(text: str | bytes) -> Oid:

@@ -24,11 +24,11 @@ from typing import IO, NoReturn
 from avfs_git.errors import GitFailed, HostileObjects, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.formats.commits import parse_commit
-from avfs_git.gitstore.formats.packfile import MAX_STRUCTURE, BadPack
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE, MAX_STRUCTURE, BadPack
 from avfs_git.gitstore.formats.packindex import PackIndex
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, parse_tree, serialize_tree
 from avfs_git.gitstore.gitcommand import find_git, fsck
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object, list_loose
+from avfs_git.gitstore.objects.store import hash_object, list_loose
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.paths import Oid, oid_of
 

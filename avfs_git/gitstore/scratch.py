@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from avfs_git.gitstore.objects.store import KIND_NAMES, hash_object
+from avfs_git.gitstore.formats.packfile import KIND_NAMES
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.durable import host_errors
 from avfs_git.paths import Oid
 

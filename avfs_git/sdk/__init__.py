@@ -23,9 +23,9 @@ in the mount see it at once.
 
 from __future__ import annotations
 
+from avfs_git.paths import PathLike
 from avfs_git.sdk.home import Avfs, Home
 from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
-from avfs_git.sdk.pathlike import PathLike
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.vault import Vault
 from avfs_git.sdk.workspace import Workspace

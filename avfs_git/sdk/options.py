@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from avfs_git.model import GrepOutcome, Kind
-from avfs_git.sdk.pathlike import PathLike
+from avfs_git.paths import PathLike
 
 
 class ExecOptions(TypedDict, total=False):

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
 from avfs_git.lazy import LazyModule
-from avfs_git.paths import parse_tree_path, show_path
-from avfs_git.sdk.pathlike import PathLike
+from avfs_git.paths import PathLike, parse_tree_path, show_path
 
 if TYPE_CHECKING:
     from avfs_git.host.processes.seal import Seal

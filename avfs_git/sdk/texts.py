@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, PathUnsuitable, quote
 from avfs_git.model import EditResult, FileInfo, FindQuery, GrepOutcome, GrepQuery, GrepSyntax, Kind
-from avfs_git.paths import parse_tree_path, show_path
-from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
+from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths, show_path
 
 if TYPE_CHECKING:
     from avfs_git.sdk.options import FindOptions, GrepOptions

@@ -45,9 +45,8 @@ from avfs_git.model import (
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import check_fork_name
+from avfs_git.paths import PathLike, check_fork_name, parse_tree_paths
 from avfs_git.sdk.dispatch import Dispatch
-from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.sdk.workspace import Workspace
 from avfs_git.values import replace

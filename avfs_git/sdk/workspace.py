@@ -42,8 +42,7 @@ from avfs_git.model import (
     UndoResult,
     Warning,
 )
-from avfs_git.paths import parse_tree_path
-from avfs_git.sdk.pathlike import PathLike, parse_tree_paths
+from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.session import Session
 from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.packfile import CHUNK
+from avfs_git.gitstore.formats.packfile import CHUNK, KIND_BLOB, KIND_NAMES
 from avfs_git.gitstore.formats.trees import is_forbidden_name
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_NAMES, ObjectStore, hash_object
+from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.paths import Oid
 from tests.support.gitrepo import GitRepo, init
 from tests.support.objects import MemorySource

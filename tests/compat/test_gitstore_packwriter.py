@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
 from avfs_git.gitstore.objects import packwriter
 from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid, TreePath
 from tests.support.gitrepo import ROOT, GitRepo, init
 
@@ -197,7 +198,8 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
         from pathlib import Path
         from avfs_git import faults
         from tests.support.failing import DieAt
-        from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+        from avfs_git.gitstore.formats.packfile import KIND_BLOB
+        from avfs_git.gitstore.objects.store import ObjectStore
         from avfs_git.gitstore.objects.packs import consolidate_packs
         from avfs_git.gitstore.objects.packwriter import PackWriter
         store = ObjectStore(Path(sys.argv[1]))

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing, PushRejected, RemoteDataRefused, RemoteError
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_SYMLINK, serialize_tree
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.remote import runner as remotegit
 from avfs_git.sdk import Avfs, Vault
 from tests.support.scripted_server import Object, Script, make_commit, make_copying_delta, make_history, make_pack, play

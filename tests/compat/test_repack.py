@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import GitFailed
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.repack import repack
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 from tests.support.gitrepo import GitRepo, init
 

@@ -13,8 +13,8 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import TooManyFiles
 from avfs_git.fuse.channel import MAX_IO, Channel, Request
+from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import serialize_tree
-from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.host.mounts.mounts import mount_fuse
 from avfs_git.host.processes import runner_handle
 from avfs_git.paths import Oid

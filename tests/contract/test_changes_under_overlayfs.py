@@ -12,7 +12,8 @@ import pytest
 
 from avfs_git import Avfs, faults
 from avfs_git.errors import ContentChanged, MountError
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import TreePath
 from tests.support.capabilities import mount, unmount
 from tests.support.faults import check_vault, make_source, make_vault, reachable_contents, read_files

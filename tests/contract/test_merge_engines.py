@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, edit_tree
 from avfs_git.gitstore.merge.choose import make_engine
 from avfs_git.gitstore.merge.engine import EngineName, Labels, MergedTrees
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ConflictKind, MergeStrategy
 from avfs_git.paths import Oid, TreePath

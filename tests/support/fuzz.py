@@ -28,9 +28,10 @@ from avfs_git.gitstore.formats import index as gitindex
 from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.commits import Commit, Signature, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.index import BadIndex, ForeignIndex, GitIndex, IndexWriter, Move, make_stat, move_entries
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.formats.trees import parse_tree, serialize_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
+from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.gitstore.repository import init_vault_repo
 from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.gitstore.rules.ignore import IgnoreRules

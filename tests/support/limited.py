@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import serialize_tree
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE
 from avfs_git.paths import Oid
 from tests.support.cli import Ran
 from tests.support.objects import MemorySource

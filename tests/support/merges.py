@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree
 from avfs_git.gitstore.merge.choose import make_engine
 from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergedTrees
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid, TreePath
 from tests.support.gitrepo import GitRepo, init
 

@@ -11,14 +11,9 @@ from pathlib import Path
 
 from avfs_git.errors import ObjectMissing
 from avfs_git.gitstore.formats.commits import Commit, Links, Signature, parse_commit, parse_links, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, parse_tree, serialize_tree
-from avfs_git.gitstore.objects.store import (
-    KIND_BLOB,
-    KIND_COMMIT,
-    KIND_NAMES,
-    KIND_TREE,
-    hash_object,
-)
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.source import Tree
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.sidecar import SideEntry, compose_sidecar, format_record, serialize_records

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from avfs_git.gitstore.formats.packfile import entry_header
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE, entry_header
 from avfs_git.gitstore.formats.trees import MODE_FILE, serialize_tree
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid
 
 _UPLOAD = b"side-band-64k thin-pack ofs-delta shallow no-progress include-tag allow-tip-sha1-in-want filter object-format=sha1"

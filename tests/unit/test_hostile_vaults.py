@@ -28,7 +28,8 @@ from avfs_git.errors import (
     ObjectMissing,
     RefDamaged,
 )
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE, hash_object
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.worktree import Worktree
 from avfs_git.paths import Oid
 from tests.support.faults import Files, read_files

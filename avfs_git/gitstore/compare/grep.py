@@ -14,8 +14,9 @@ from pathlib import Path
 
 from avfs_git.errors import GitFailed, InvalidInput, quote
 from avfs_git.gitstore import gitcommand
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_sorted
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import GrepFile, GrepLine, GrepOutcome, GrepQuery, GrepSyntax

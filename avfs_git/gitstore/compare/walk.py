@@ -16,8 +16,8 @@ from typing import Final
 
 from avfs_git.gitstore.compare.treediff import Entry, changed_file
 from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE
-from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath, components

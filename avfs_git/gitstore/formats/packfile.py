@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from avfs_git.gitstore.formats.deltas import read_varint
 
@@ -20,8 +20,9 @@ CHUNK = 1 << 20
 MAX_STRUCTURE = 128 << 20
 """Bytes of a commit, tree or tag above which it is not read: millions of entries fit, a bomb does not."""
 
-WHOLE_KINDS = frozenset({1, 2, 3, 4})  # commit, tree, blob, tag; the other kinds are deltas
-KIND_BLOB = 3
+KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4
+KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
+"""Kinds of whole objects; the other kinds of entries are deltas."""
 BY_OFFSET, BY_ID = 6, 7
 FIRST_READ = 4096
 

@@ -23,13 +23,14 @@ from avfs_git.errors import GitFailed, ObjectMissing
 from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore.compare.treediff import Entry, find_differences
 from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, edit_tree
 from avfs_git.gitstore.gitversion import installed_git
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees, Stage, StoringSink, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger, how_to_merge
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.rules.attributes import ATTRIBUTES_NAME, TreeAttributes
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.model import ConflictKind, MergeStrategy

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from avfs_git.gitstore.formats.commits import Commit, Links
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.merge.trees import TreeMerge
-from avfs_git.gitstore.objects.store import KIND_COMMIT, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import MergeStrategy

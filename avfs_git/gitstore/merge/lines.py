@@ -17,8 +17,8 @@ from pygit2.enums import DiffOption, FileMode, MergeFavor, MergeFileFlag
 from pygit2.errors import check_error
 from pygit2.ffi import C, ffi
 
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedContent
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.model import MergeStrategy
 
 _VERSION = 1

@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 
 from avfs_git.gitstore.compare.renames import detect_renames, is_binary
 from avfs_git.gitstore.compare.treediff import Entry, changed_file, find_differences
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import edit_tree, find_entry
 from avfs_git.gitstore.merge.engine import Labels, MergedTrees, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import Driver, FileMerger, how_to_merge
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, ChangeKind, ConflictKind, MergeStrategy

@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from avfs_git.gitstore.formats.packfile import CHUNK
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.formats.packfile import CHUNK, KIND_BLOB
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.formats.trees import parse_tree, serialize_sorted, serialize_tree, write_edited
 from avfs_git.gitstore.objects.blobfile import hash_file
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
+from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.gitstore.source import Tree
 from avfs_git.paths import Oid
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from avfs_git.errors import AvfsError, FormatUnsupported
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit, parse_commit
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.files.durable import host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain
@@ -42,7 +43,6 @@ _WINDOW = 32
 """So many slots may hold a commit, from the slot of its id on; if all are taken, the table grows."""
 _FIRST = 256
 _NONE = bytes(20)
-_KIND_COMMIT = 1
 _SIDECAR_TITLE = "sidecar of "
 _DAY_S = 86_400
 
@@ -303,6 +303,6 @@ def _read_commit(read: Read, oid: Oid) -> Commit | None:
     """Read a commit without its noted sidecar; None if it is no commit, or missing."""
     with suppress(AvfsError):
         kind, data = read(oid)
-        if kind == _KIND_COMMIT:
+        if kind == KIND_COMMIT:
             return parse_commit(data, oid)
     return None

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import GitFailed
-from avfs_git.gitstore.formats.packfile import BadPack, parse_entry_header
+from avfs_git.gitstore.formats.packfile import KIND_NAMES, BadPack, parse_entry_header
 from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.packwriter import HOLD_MARK, PackWriter
-from avfs_git.gitstore.objects.store import KIND_NAMES, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid

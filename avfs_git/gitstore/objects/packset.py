@@ -23,8 +23,8 @@ from avfs_git.gitstore.formats.packfile import (
     BY_OFFSET,
     FIRST_READ,
     KIND_BLOB,
+    KIND_NAMES,
     MAX_STRUCTURE,
-    WHOLE_KINDS,
     BadPack,
     delta_result_size,
     inflate_entry,
@@ -93,7 +93,7 @@ class Pack:
         held = self.file()
         data = os.pread(held.fd, FIRST_READ, offset)
         kind, size, start = parse_entry_header(data)
-        if kind not in WHOLE_KINDS:
+        if kind not in KIND_NAMES:
             return self._make(offset)
         if size > MAX_STRUCTURE and kind != KIND_BLOB:
             raise BadPack("it is too large for what it is")
@@ -134,7 +134,7 @@ class Pack:
         data = os.pread(self.file().fd, 64, offset)
         kind, size, start = parse_entry_header(data)
         below: int | None
-        if kind in WHOLE_KINDS:
+        if kind in KIND_NAMES:
             return kind, size, start, None
         try:
             if kind == BY_OFFSET:
@@ -193,7 +193,7 @@ class Pack:
                 found.append((KIND_BLOB, first & 15 | second << 4))
                 continue
             kind, size, length = parse_entry_header(data if not at else data[at : at + 16])
-            if kind not in WHOLE_KINDS:
+            if kind not in KIND_NAMES:
                 size = delta_result_size(kind, data[at + length : at + _HEAD_MAX])
             found.append((kind, size))
         return found

@@ -27,20 +27,12 @@ from avfs_git.gitstore.config.trust import is_private
 from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
 from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
-from avfs_git.gitstore.objects.store import (
-    KIND_BLOB,
-    KIND_COMMIT,
-    KIND_NAMES,
-    KIND_TREE,
-    SMALL_BLOB,
-    ObjectStore,
-    hash_object,
-    wrong_kind,
-)
+from avfs_git.gitstore.objects.store import SMALL_BLOB, ObjectStore, hash_object, wrong_kind
 from avfs_git.gitstore.source import Tree
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_files, write_all
 from avfs_git.host.files.flush import begin_writing

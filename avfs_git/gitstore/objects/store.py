@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 from avfs_git.errors import GitFailed, HostError, InternalError, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
 from avfs_git.gitstore.objects.cache import GenerationCache
 from avfs_git.gitstore.objects.owncommits import OwnCommits
@@ -37,8 +38,6 @@ from avfs_git.values import replace
 if TYPE_CHECKING:
     import pygit2
 
-KIND_COMMIT, KIND_TREE, KIND_BLOB, KIND_TAG = 1, 2, 3, 4  # gitformat-pack
-KIND_NAMES: Mapping[int, bytes] = {KIND_COMMIT: b"commit", KIND_TREE: b"tree", KIND_BLOB: b"blob", KIND_TAG: b"tag"}
 _LOOSE_DIRECTORY, _LOOSE_NAME = compiled(r"[0-9a-f]{2}"), compiled(r"[0-9a-f]{38}")
 _SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}

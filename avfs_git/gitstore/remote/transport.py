@@ -40,10 +40,11 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.config.trust import check_owner, is_private
 from avfs_git.gitstore.formats.packedrefs import format_packed
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG, KIND_TREE
 from avfs_git.gitstore.judge import judge_objects, list_objects
 from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
-from avfs_git.gitstore.objects.store import KIND_COMMIT, KIND_TAG, KIND_TREE, list_loose
+from avfs_git.gitstore.objects.store import list_loose
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remote.remotes import check_url, hide_secret, list_remotes, local_path
 from avfs_git.gitstore.remote.runner import (

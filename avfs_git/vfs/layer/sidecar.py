@@ -26,8 +26,8 @@ from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from avfs_git.errors import InternalError, ObjectCorrupt
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, differing_names
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.gitstore.source import ObjectSink, Tree
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.patterns import compiled

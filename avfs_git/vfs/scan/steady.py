@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 
 from avfs_git.errors import FileChanging
 from avfs_git.faults import reach
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.flush import await_writes
 from avfs_git.paths import Oid, TreePath, join

@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from avfs_git.errors import FileChanging, HostError
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.values import value_class

@@ -25,8 +25,9 @@ from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
-from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSink

@@ -24,9 +24,10 @@ from pathlib import Path
 from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK
 from avfs_git.gitstore.objects.blobfile import hash_file
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning

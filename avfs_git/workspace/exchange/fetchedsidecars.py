@@ -27,10 +27,10 @@ from contextlib import suppress
 
 from avfs_git.errors import AvfsError, ObjectCorrupt, quote
 from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
 from avfs_git.gitstore.objects.owncommits import find_commits, list_sidecars
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of, show_path
 from avfs_git.values import replace

@@ -40,10 +40,11 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.faults import reach
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_COMMIT, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.partial import PartialObjectStore

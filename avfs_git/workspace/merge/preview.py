@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 from avfs_git.errors import FileChanging
 from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import Taken, take

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from avfs_git.errors import ContentChanged, FileChanging
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
 from avfs_git.gitstore.objects.blobfile import SizeChanged
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.host.files.beneath import open_at
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.flush import await_writes

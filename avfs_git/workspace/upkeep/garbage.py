@@ -35,9 +35,9 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, RefConflict, RefLocked, WorkspaceDamaged
 from avfs_git.faults import reach
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packs import remove_leftovers
-from avfs_git.gitstore.objects.store import KIND_COMMIT
 from avfs_git.gitstore.objects.sweep import Swept, check_connected, read_ids_below, survey, sweep
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import is_partial, read_shallow

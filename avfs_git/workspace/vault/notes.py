@@ -18,9 +18,9 @@ from contextlib import contextmanager
 
 from avfs_git.errors import RefConflict
 from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_FILE, edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.host.files.durable import host_errors

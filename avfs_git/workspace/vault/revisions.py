@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
-from avfs_git.gitstore.objects.store import KIND_COMMIT
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import Oid, check_label, label_ref_name, oid_of

@@ -8,8 +8,8 @@ from avfs_git.errors import TooManyFiles
 from avfs_git.gitstore import bounds
 from avfs_git.gitstore.bounds import Bound, count_differences
 from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import serialize_tree
-from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import plan_steps

@@ -23,8 +23,9 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore import takeover
 from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository, common_dir, find_git_dir, init_vault_repo, read_head, read_shallow
 from avfs_git.gitstore.takeover import import_as_remote, import_objects_and_refs

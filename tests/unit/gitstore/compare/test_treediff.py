@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, status_letter
+from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_tree
-from avfs_git.gitstore.objects.store import KIND_TREE
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
 from tests.support.objects import MemorySource

@@ -6,7 +6,7 @@ import pytest
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.compare.walk import log, path_versions
-from avfs_git.gitstore.objects.store import KIND_TREE
+from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.model import ChangeKind
 from avfs_git.paths import Oid, TreePath
 from tests.support.objects import Files, MemorySource

@@ -10,8 +10,7 @@ import pytest
 
 from avfs_git.gitstore.formats import deflate
 from avfs_git.gitstore.formats.deflate import STORED, WORTH_A_THREAD, Deflater, Entry
-from avfs_git.gitstore.formats.packfile import parse_entry_header
-from avfs_git.gitstore.objects.store import KIND_BLOB
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, parse_entry_header
 
 SMALL, LARGE = WORTH_A_THREAD // 100, 4 * WORTH_A_THREAD
 

@@ -13,10 +13,10 @@ import pytest
 
 from avfs_git.errors import ObjectCorrupt
 from avfs_git.gitstore.formats.deltas import apply_delta, read_distance, read_varint
-from avfs_git.gitstore.formats.packfile import entry_header
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, entry_header
 from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.objects import packset
-from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore, hash_object
+from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.paths import Oid
 
 

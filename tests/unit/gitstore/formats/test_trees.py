@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
+from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import (
     EMPTY_TREE,
     MODE_EXEC,
@@ -22,7 +23,7 @@ from avfs_git.gitstore.formats.trees import (
     serialize_tree,
     write_edited,
 )
-from avfs_git.gitstore.objects.store import KIND_TREE, hash_object
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid, TreePath, components
 from tests.support.objects import MemorySource
 

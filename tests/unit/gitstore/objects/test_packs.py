@@ -12,10 +12,11 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import HostError
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects import packs
 from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 from tests.support.failing import FailAt
 

@@ -18,14 +18,14 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import HostError, ObjectMissing
 from avfs_git.gitstore.formats import deflate
-from avfs_git.gitstore.formats.packfile import CHUNK, BadPack
+from avfs_git.gitstore.formats.packfile import CHUNK, KIND_BLOB, KIND_COMMIT, KIND_TREE, BadPack
 from avfs_git.gitstore.formats.packindex import PackIndex, build_index
 from avfs_git.gitstore.formats.trees import MODE_FILE, serialize_tree
 from avfs_git.gitstore.objects import packwriter
 from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, KIND_TREE, ObjectStore, hash_object
+from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.durable import write_all
 from avfs_git.paths import Oid

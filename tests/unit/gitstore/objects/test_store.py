@@ -12,21 +12,12 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostileTree, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.packfile import CHUNK, entry_header
+from avfs_git.gitstore.formats.packfile import CHUNK, KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TAG, KIND_TREE, entry_header
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_FILE, serialize_tree
 from avfs_git.gitstore.objects import packset
 from avfs_git.gitstore.objects import store as objects
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import (
-    KIND_BLOB,
-    KIND_COMMIT,
-    KIND_NAMES,
-    KIND_TAG,
-    KIND_TREE,
-    SMALL_BLOB,
-    ObjectStore,
-    hash_object,
-)
+from avfs_git.gitstore.objects.store import SMALL_BLOB, ObjectStore, hash_object
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.paths import Oid
 from tests.support.objects import MemorySource

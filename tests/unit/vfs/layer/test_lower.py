@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_tree
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE
 from avfs_git.paths import ROOT, Oid, TreePath, components
 from avfs_git.vfs.layer.lower import CACHED_BYTES, FixedFile, LowerEntry, LowerTree
 from avfs_git.vfs.layer.sidecar import Meta

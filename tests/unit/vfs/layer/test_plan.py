@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from avfs_git.errors import HostileTree
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_tree
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_TREE
 from avfs_git.paths import ROOT, Oid, TreePath
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, plan_steps

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.errors import ObjectCorrupt
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name, parse_tree, serialize_tree
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import ROOT, Oid, TreePath, split
 from avfs_git.vfs.layer.sidecar import (
     TIME_MAX_NS,

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from avfs_git.errors import FileChanging
-from avfs_git.gitstore.objects.store import KIND_BLOB
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.paths import ROOT, Oid
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan import steady

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.objects.store import KIND_BLOB, hash_object
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
+from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs

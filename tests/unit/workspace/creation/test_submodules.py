@@ -8,9 +8,10 @@ import subprocess
 import pytest
 
 from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commit
+from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.objects.store import KIND_BLOB, KIND_COMMIT, ObjectStore
+from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Vault, Workspace
 from tests.support.faults import check_vault, git
