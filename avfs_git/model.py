@@ -265,6 +265,16 @@ class GrepQuery:
     """Stop in each file after so many matching lines."""
     ignored: bool = False
     """Search ignored files and nested repositories, too."""
+    spans: bool = False
+    """Also tell where in its line each match is."""
+
+
+@value_class
+class Span:
+    """A part of a line, in bytes from 0."""
+
+    begin: int
+    end: int
 
 
 @value_class
@@ -277,6 +287,8 @@ class GrepLine:
     """Where the match begins, in bytes; the first has number 1. None for a line of context."""
     text: bytes
     """Without its newline."""
+    spans: tuple[Span, ...] = ()
+    """Where in the text matches are, if the search was asked for it."""
 
 
 @value_class

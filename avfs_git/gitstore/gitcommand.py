@@ -61,7 +61,21 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     ),
     "grep": frozenset(
         {
-            *("--no-color", "--full-name", "--null", "--line-number", "--column", "-E", "-F", "-P", "-i", "-w", "-v", "-o"),
+            *(
+                "--no-color",
+                "--color=always",
+                "--full-name",
+                "--null",
+                "--line-number",
+                "--column",
+                "-E",
+                "-F",
+                "-P",
+                "-i",
+                "-w",
+                "-v",
+                "-o",
+            ),
             *("--files-with-matches", "--files-without-match", "--count", "-f", "-", "(", ")"),
         }
     ),
@@ -72,6 +86,8 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
 }
 """The commands that may be run, and their options."""
 _CONTEXT = re.compile(r"-[AB]\d{1,9}")
+_PLAIN_PARTS = ("filename", "lineNumber", "column", "separator", "selected", "context", "function")
+"""What of an answer of `git grep` has no colour, besides matches."""
 _KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
 
 _OVERRIDES = (
@@ -117,10 +133,12 @@ def run(
     given: bytes = b"",
     work_tree: Path | None = None,
     borrowed: Path | None = None,
+    match_color: str | None = None,
 ) -> GitResult:
     """Run one command of git on a repository; the caller judges how it ended.
 
-    `given` is its standard input; the objects of the directory `borrowed` count as the repository's own.
+    `given` is its standard input; the objects of the directory `borrowed` count as the repository's own. `match_color` is the
+    colour of matches in an answer of `git grep` in which nothing else has a colour.
 
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
@@ -144,6 +162,9 @@ def run(
         command.append(f"--work-tree={work_tree.absolute()}")
     for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
+    if match_color is not None:
+        command += ["-c", f"color.grep.match={match_color}"]
+        command += [word for part in _PLAIN_PARTS for word in ("-c", f"color.grep.{part}=normal")]
     command += [verb, *options]
     if operands:  # two know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
         command += [*(("--end-of-options",) if verb not in ("index-pack", "grep") else ()), *operands]

@@ -114,3 +114,5 @@ class GrepOptions(TypedDict, total=False):
     """Leave out files and directories whose name or, with a slash, whose path matches one of these globs."""
     ignored: bool
     """Search ignored files and nested repositories, too."""
+    spans: bool
+    """Also tell where in its line each match is."""

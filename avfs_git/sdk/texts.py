@@ -141,6 +141,7 @@ def make_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOpt
         after=options.get("after", 0),
         max_count=options.get("max_count"),
         ignored=options.get("ignored", False),
+        spans=options.get("spans", False),
     )
 
 

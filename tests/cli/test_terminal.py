@@ -126,3 +126,11 @@ def test_hints_name_the_next_command(cli: Cli) -> None:
     """A person learns what to do next; a pipe is left alone."""
     assert "hint: Make a fork with" in plain(at_terminal("vault", "create", "one")[1])
     assert cli("vault", "create", "two").stderr == ""
+
+
+def test_grep_paints_what_matches(cli: Cli, work: str) -> None:
+    """As `git grep` does; without colours nothing is painted."""
+    cli("write", "a", stdin=b"one two one\n").ok()
+    assert "one two \x1b[1;31mone\x1b[0m\n" in at_terminal("grep", "one$", "a")[1]
+    assert "\x1b[1;31mone\x1b[0m two \x1b[1;31mone\x1b[0m\n" in at_terminal("grep", "-w", "one", "a")[1]
+    assert "\x1b" not in at_terminal("grep", "one", "a", env={"NO_COLOR": "1"})[1]

@@ -240,3 +240,27 @@ def scan(plain: Path, pattern: str) -> Matches:
         number, _, text = rest.partition(b":")
         found.append((os.fsdecode(path)[2:], int(number), text))
     return sorted(found, key=lambda match: (os.fsencode(match[0]), match[1]))
+
+
+def test_matches_are_marked_if_that_is_asked_for(work: Workspace) -> None:
+    """Each match in its line, in bytes; a line that has marks like those of git's own keeps every byte."""
+    found = {
+        line.text: [(span.begin, span.end) for span in line.spans]
+        for file in work.grep("needles?", spans=True, before=1).files
+        for line in file.lines
+    }
+    assert found[b"needle needles"] == [(0, 6), (7, 14)]
+    assert found[b"\xe4\xf6 needle"] == [(3, 9)]
+    assert found[b"four"] == []
+    assert work.grep("needle").files[0].lines[0].spans == ()
+    text = b"\x1b[1mneedle\x1b[m \x1b[m"
+    work.write("painted", text + b"\n")
+    assert [line.text for line in work.grep("needle\x1b|m", ["painted"], spans=True).files[0].lines] == [text]
+    assert work.grep("needle", spans=True, invert=True).files
+
+
+def test_context_of_an_inverted_search(work: Workspace) -> None:
+    """Lines of context are told from those that do not match, and only the latter are counted for a limit."""
+    found = work.grep("needle", ["a"], invert=True, before=1, max_count=2).files[0]
+    assert [(line.number, line.column is None) for line in found.lines] == [(1, False), (2, True), (3, False)]
+    assert found.count == 2

@@ -39,6 +39,8 @@ class Output(Protocol):
 
     structured: bool
     """Whether the result becomes a document; else bytes may go out as they are."""
+    shows_color: bool
+    """Whether a person sees colours."""
     named: Named
     """What the command line names, which hints repeat."""
 

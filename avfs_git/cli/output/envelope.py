@@ -26,6 +26,7 @@ class EnvelopeOutput:
     """Collects a result or a failure, and writes the document on `close`."""
 
     structured = True
+    shows_color = False
 
     def __init__(self, arguments: list[str]) -> None:
         self.named = Named()

@@ -56,6 +56,7 @@ class TextOutput:
         self._console: Console | None = None
         self._pending = bytearray()
         self.on_terminal = _is_terminal(sys.stdout)
+        self.shows_color = color and self.on_terminal
 
     # --- the channels ----------------------------------------------------------------------------
 

@@ -19,9 +19,10 @@ from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, MODE_SYMLIN
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import GrepFile, GrepLine, GrepOutcome, GrepQuery, GrepSyntax
+from avfs_git.model import GrepFile, GrepLine, GrepOutcome, GrepQuery, GrepSyntax, Span
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.patterns import compiled
+from avfs_git.values import replace
 
 _SYNTAX = {GrepSyntax.EXTENDED: "-E", GrepSyntax.FIXED: "-F", GrepSyntax.PERL: "-P"}
 _OUTCOME = {
@@ -81,8 +82,26 @@ def grep_tree(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQu
         FileChanging: If a program changed a file of a workspace that is read.
     """
     check_query(query)
+    if query.invert and query.outcome is GrepOutcome.LINES and (query.before or query.after):
+        plain = grep_tree(store, source, tree, replace(query, before=0, after=0, max_count=None))
+        lines = _search(store, source, tree, replace(query, max_count=None))
+        return [*_tell_context(lines, plain, query)]
+    return _search(store, source, tree, query)
+
+
+def _search(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuery) -> list[GrepFile]:
+    """Have git search, and read its answer."""
+    is_marked = query.spans and query.outcome is GrepOutcome.LINES and not query.invert
+    # No file can have this colour but by chance.
+    color = f"#{os.urandom(3).hex()}" if is_marked else None
     options = [
-        *("--no-color", "--full-name", "--null", _SYNTAX[query.syntax], *_OUTCOME[query.outcome]),
+        *(
+            "--no-color" if color is None else "--color=always",
+            "--full-name",
+            "--null",
+            _SYNTAX[query.syntax],
+            *_OUTCOME[query.outcome],
+        ),
         *(["-i"] if query.ignore_case else []),
         *(["-w"] if query.words else []),
         *(["-v"] if query.invert else []),
@@ -97,14 +116,39 @@ def grep_tree(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQu
             pattern = ["(", *pattern, ")"]
         _lend(git_dir, store, source, tree)
         operands = [tree.hex(), "--", *(os.fsdecode(spec) for spec in _make_pathspecs(query))]
-        result = _run(git_dir, [*options, *pattern], operands, query, borrowed=store.objects_dir)
-    files = list(_parse(result, tree, query))
+        result = _run(git_dir, [*options, *pattern], operands, query, borrowed=store.objects_dir, color=color)
+    if color is not None:
+        marked = _Marks(color)
+        if not marked.are_clear(result):
+            return _search(store, source, tree, replace(query, spans=False))
+        files = list(_parse(result, tree, query, marked))
+    else:
+        files = list(_parse(result, tree, query))
     files.sort(key=lambda file: file.path)
     return files
 
 
-def _run(git_dir: Path, options: list[str], operands: list[str], query: GrepQuery, *, borrowed: Path | None = None) -> bytes:
-    result = gitcommand.run(git_dir, "grep", options, operands, given=query.pattern + b"\n", borrowed=borrowed)
+def _tell_context(files: Sequence[GrepFile], plain: Sequence[GrepFile], query: GrepQuery) -> Iterator[GrepFile]:
+    """Give lines of context no column: of an inverted search, git gives one for each line.
+
+    `plain` is what the same search finds without context.
+    """
+    for file, found in zip(files, plain, strict=True):
+        meant = {line.number for line in found.lines}
+        lines = [line if line.number in meant else replace(line, column=None) for line in file.lines]
+        yield _join(file.path, lines, query) if lines else file
+
+
+def _run(
+    git_dir: Path,
+    options: list[str],
+    operands: list[str],
+    query: GrepQuery,
+    *,
+    borrowed: Path | None = None,
+    color: str | None = None,
+) -> bytes:
+    result = gitcommand.run(git_dir, "grep", options, operands, given=query.pattern + b"\n", borrowed=borrowed, match_color=color)
     messages = result.messages.strip()
     if result.status not in (0, 1):
         last = messages.splitlines()[-1] if messages else f"status {result.status}"
@@ -180,7 +224,29 @@ def _spell_glob(place: bytes, glob: bytes, *, deep: bool = False) -> list[bytes]
     return [spec, spec + b"/**"] if deep else [spec]
 
 
-def _parse(output: bytes, tree: Oid, query: GrepQuery) -> Iterator[GrepFile]:
+class _Marks:
+    """How git marks matches in its answer: with two sequences, before and behind each."""
+
+    def __init__(self, color: str) -> None:
+        red, green, blue = bytes.fromhex(color[1:])
+        self._begin, self._end = b"\x1b[38;2;%d;%d;%dm" % (red, green, blue), b"\x1b[m"
+
+    def are_clear(self, output: bytes) -> bool:
+        """Whether no file has marks of its own: then it could not be told which are git's."""
+        return output.count(self._begin) == output.count(self._end)
+
+    def take_out(self, text: bytes) -> tuple[bytes, tuple[Span, ...]]:
+        """Take the marks out of a line; give it, and where they were."""
+        plain, *marked = text.split(self._begin)
+        spans = []
+        for piece in marked:
+            match, _, after = piece.partition(self._end)
+            spans.append(Span(len(plain), len(plain) + len(match)))
+            plain += match + after
+        return plain, tuple(spans)
+
+
+def _parse(output: bytes, tree: Oid, query: GrepQuery, marks: _Marks | None = None) -> Iterator[GrepFile]:
     """Read what `git grep --null` says, of which each record begins with the tree."""
     name = tree.hex().encode()
     if query.outcome in (GrepOutcome.FILES, GrepOutcome.FILES_WITHOUT):
@@ -219,7 +285,7 @@ def _parse(output: bytes, tree: Oid, query: GrepQuery) -> Iterator[GrepFile]:
             yield _join(path, lines, query)
             lines = []
         path = found
-        lines.append(_parse_line(record))
+        lines.append(_parse_line(record, marks))
     if lines:
         yield _join(path, lines, query)
 
@@ -227,12 +293,13 @@ def _parse(output: bytes, tree: Oid, query: GrepQuery) -> Iterator[GrepFile]:
 _LINE = compiled(rb"(\d+)\0(?:(\d+)\0)?(.*)", 16)
 
 
-def _parse_line(record: bytes) -> GrepLine:
+def _parse_line(record: bytes, marks: _Marks | None) -> GrepLine:
     match = _LINE.fullmatch(record)
     if match is None:
         raise GitFailed("grep", "its answer is not understood")
     number, column, text = match.groups()
-    return GrepLine(int(number), int(column) if column is not None else None, text)
+    text, spans = marks.take_out(text) if marks is not None else (text, ())
+    return GrepLine(int(number), int(column) if column is not None else None, text, spans)
 
 
 def _join(path: bytes, lines: list[GrepLine], query: GrepQuery) -> GrepFile:

@@ -94,6 +94,7 @@ def command(
         "include": include,
         "exclude": exclude,
         "ignored": ignored,
+        "spans": state.output.structured or state.output.shows_color,
     }
     found: Found
     if all_forks:

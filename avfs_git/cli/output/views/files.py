@@ -11,7 +11,7 @@ from avfs_git.model import Warning
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import Entries, Found, FoundEntries, Listing, Removed, Transfers, Tree, Written
-    from avfs_git.model import FileInfo, GrepFile, TransferResult
+    from avfs_git.model import FileInfo, GrepFile, GrepLine, TransferResult
 
 _KIND_BITS = {
     "file": stat_bits.S_IFREG,
@@ -163,7 +163,17 @@ def _matches(text: TextOutput, name: str, file: GrepFile, *, follows: bool) -> N
         last = line.number
         sign = "-" if line.column is None else ":"
         number = [(str(line.number), "green"), (sign, "cyan")] if is_numbered else []
-        text.line((name, "magenta"), (sign, "cyan"), *number, line.text.decode("utf-8", "surrogateescape"))
+        text.line((name, "magenta"), (sign, "cyan"), *number, *_paint_matches(line))
+
+
+def _paint_matches(line: GrepLine) -> list[tuple[str, str]]:
+    """Split a line into what matches and what does not."""
+    pieces, at = [], 0
+    for span in line.spans:
+        pieces += [(line.text[at : span.begin], ""), (line.text[span.begin : span.end], "bold red")]
+        at = span.end
+    pieces.append((line.text[at:], ""))
+    return [(piece.decode("utf-8", "surrogateescape"), style) for piece, style in pieces]
 
 
 def _count(number: int, one: str, many: str) -> str:
