@@ -6,18 +6,26 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
+from avfs_git.mcp import http
+from tests.support import fuzz_http
 from tests.support.cli import Cli
 from tests.support.mcp import ERAS, Place, code_of, ok, serving, text_of
 
@@ -129,6 +137,63 @@ def test_a_request_that_is_too_long_is_refused(web: tuple[str, str]) -> None:
     refused.value.close()
 
     assert refused.value.code == 413
+
+
+@pytest.mark.slow
+def test_hostile_requests_leave_it_serving(tmp_path: Path) -> None:
+    """Damaged, slow and unfinished requests: a good client is served after them, in bounded memory; `make soak` sends more."""
+    resident, descriptors = fuzz_http.attack(tmp_path, 20, rounds=1, cases=15)
+
+    assert resident < fuzz_http.MAX_RESIDENT
+    assert descriptors < 200
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[int]:
+    """A server in this process: its port."""
+    listening = http.listen("127.0.0.1", 0)
+    port = int(listening.getsockname()[1])
+    server = uvicorn.Server(http.configure(http.make_app(Place(tmp_path / "home").serve(), port=port, token="t" * 32)))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield port
+    server.should_exit = True
+    thread.join()
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Wait until the server closes a connection, or answers on it."""
+    connection.settimeout(60)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_strangers_do_not_stay(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without the token ends in time, however slowly it sends; one with the token stays."""
+    monkeypatch.setattr(http, "_STRANGER_S", 0.3)
+    with socket.create_connection(("127.0.0.1", served)) as silent, socket.create_connection(("127.0.0.1", served)) as half:
+        half.sendall(b"POST /mcp HTTP/1.1\r\nHost: 127.0")
+        known = HTTPConnection("127.0.0.1", served, timeout=60)
+        for _ in range(2):
+            known.request("GET", "/nowhere", headers={"Authorization": f"Bearer {'t' * 32}"})
+            assert (known.getresponse().read(), known.sock is not None) == (b"Not Found", True)
+            assert is_closed(silent)
+            assert is_closed(half)
+        known.close()
+
+
+def test_many_strangers_make_room(served: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of too many connections without the token, the oldest is closed at once."""
+    monkeypatch.setattr(http, "_MAX_STRANGERS", 3)
+    with ExitStack() as stack:
+        made = [stack.enter_context(socket.create_connection(("127.0.0.1", served))) for _ in range(4)]
+        assert is_closed(made[0])
+        made[3].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert made[3].recv(12) == b"HTTP/1.1 401"
 
 
 def test_a_token_from_a_file(place: Place, tmp_path: Path, cli: Cli) -> None:
