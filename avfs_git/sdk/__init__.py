@@ -26,8 +26,6 @@ from __future__ import annotations
 from avfs_git.paths import PathLike
 from avfs_git.sdk.home import Avfs, Home
 from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
-from avfs_git.sdk.session import Session
-from avfs_git.sdk.vault import Vault
-from avfs_git.sdk.workspace import Workspace
+from avfs_git.sdk.vault import Session, Vault, Workspace
 
 __all__ = ["Avfs", "ExecOptions", "FindOptions", "GrepOptions", "Home", "PathLike", "Session", "Vault", "Workspace"]

@@ -11,57 +11,48 @@ import os
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from avfs_git.errors import AvfsError, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
-from avfs_git.lazy import LazyModule
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
 from avfs_git.paths import Oid, check_fork_name, oid_of
+from avfs_git.sdk.parts import (
+    background,
+    beside,
+    client,
+    forks,
+    gate,
+    gitmoves,
+    lower,
+    operations,
+    oprecord,
+    point,
+    record,
+    recovery,
+    remotegit,
+    request,
+    revisions,
+    start,
+    stop,
+    undo,
+    upkeepdue,
+    userhooks,
+    workspaces,
+)
 from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
-    from avfs_git.backends import lower
-    from avfs_git.gitstore.remote import runner as remotegit
-    from avfs_git.sdk import background
-    from avfs_git.session.control import client, operations
-    from avfs_git.session.life import record, stop
-    from avfs_git.session.life import request as requests
-    from avfs_git.session.serve import point, start
-    from avfs_git.workspace.exchange import enabledhooks, userhooks
-    from avfs_git.workspace.history import undo
-    from avfs_git.workspace.opened import beside
-    from avfs_git.workspace.opened import workspace as workspaces
-    from avfs_git.workspace.restore import recovery
-    from avfs_git.workspace.vault import gitmoves, revisions, upkeepdue
-    from avfs_git.workspace.vault.log import oprecord
+    from avfs_git.host.processes.seal import Seal
+    from avfs_git.model import ForkInfo, Identity
+    from avfs_git.proxy.policy.gate import Gate
+    from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
     from avfs_git.workspace.vault.vault import OpenVault
-else:
-    # A light command must not pay for what it does not use.
-    background = LazyModule("avfs_git.sdk.background")
-    beside = LazyModule("avfs_git.workspace.opened.beside")
-    client = LazyModule("avfs_git.session.control.client")
-    gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
-    lower = LazyModule("avfs_git.backends.lower")
-    operations = LazyModule("avfs_git.session.control.operations")
-    oprecord = LazyModule("avfs_git.workspace.vault.log.oprecord")
-    point = LazyModule("avfs_git.session.serve.point")
-    record = LazyModule("avfs_git.session.life.record")
-    recovery = LazyModule("avfs_git.workspace.restore.recovery")
-    remotegit = LazyModule("avfs_git.gitstore.remote.runner")
-    requests = LazyModule("avfs_git.session.life.request")
-    revisions = LazyModule("avfs_git.workspace.vault.revisions")
-    start = LazyModule("avfs_git.session.serve.start")
-    stop = LazyModule("avfs_git.session.life.stop")
-    undo = LazyModule("avfs_git.workspace.history.undo")
-    upkeepdue = LazyModule("avfs_git.workspace.vault.upkeepdue")
-    userhooks = LazyModule("avfs_git.workspace.exchange.userhooks")
-    workspaces = LazyModule("avfs_git.workspace.opened.workspace")
 
 _CALLS_NAMED = 3
 """File calls that the log names; the others are counted."""
@@ -83,7 +74,9 @@ class Dispatch:
         self,
         core: OpenVault,
         *,
-        enabled_hooks: enabledhooks.EnabledHooks,
+        seal: Seal,
+        enabled_hooks: EnabledHooks,
+        user_policy: Path | None = None,
         lock_timeout_s: float = LOCK_TIMEOUT_S,
         mounts: Path | None = None,
         remote_environment: Mapping[str, str] | None = None,
@@ -93,6 +86,8 @@ class Dispatch:
     ) -> None:
         self.core = core
         self.enabled_hooks = enabled_hooks
+        self._seal = seal
+        self._user_policy = user_policy
         self.mounts = mounts
         self.lock_timeout_s = lock_timeout_s
         self._remote_environment = remote_environment
@@ -265,6 +260,11 @@ class Dispatch:
         if warnings and self._on_warnings is not None:
             self._on_warnings(warnings)
 
+    @property
+    def gate(self) -> Gate:
+        """What decides about commands."""
+        return gate.Gate(self.core.git_dir, seal=self._seal, user_policy=self._user_policy)
+
     def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
         """Run a hook of the owner's, if there is one, unless this is one already."""
         if not self._runs_hooks or (not self.core.layout.hooks.is_dir() and self.enabled_hooks.is_empty()):
@@ -281,6 +281,56 @@ class Dispatch:
             return self.core.has_fork(check_fork_name(name))
         except InvalidInput:
             return False
+
+    def make_fork(
+        self,
+        name: str,
+        *,
+        source: str | None = None,
+        at: str | None = None,
+        ephemeral: bool = False,
+        with_changes: bool = True,
+        author: Identity | None = None,
+    ) -> None:
+        """Make a fork; see `Vault.fork`."""
+        self.check_new(name)
+        at_hand = source or self.core.default_fork()
+        if (at is None and with_changes) or self.core.has_fork(name):  # then they are saved there, or it is refused
+            self.record_git_moves(at_hand)
+        else:
+            self.record_work(at_hand)
+        forks.create_fork(
+            self.core,
+            name,
+            open_workspace=self.open_workspace,
+            source=source,
+            at=at,
+            ephemeral=ephemeral,
+            with_changes=with_changes,
+            author=author,
+            save=lambda opened, message, text: self.run(opened, operations.save_checkpoint, message=message, description=text),
+        )
+
+    def delete_fork(
+        self, name: str, only_if: Callable[[workspaces.LockedWorkspace], bool] | None = None, *, by: str | None = None
+    ) -> ForkInfo | None:
+        """Delete a fork if `only_if`, called with its workspace locked, says so; return None if it is not deleted."""
+        self.check_unmounted(name)
+        by = by or self.core.default_fork()
+        self.record_git_moves(name)
+        if by != name and self.core.has_fork(name):  # a deletion that is refused records nothing
+            self.record_work(by)
+        return forks.delete_fork(self.core, name, open_workspace=self.open_workspace, by=by, only_if=only_if)
+
+    @contextlib.contextmanager
+    def at_hand(self, fork: str | None) -> Iterator[str | None]:
+        """Choose the fork whose labels and head a name of a state means; None if there is no default and no name needs one."""
+        fork = fork or self.core.default_fork()
+        try:
+            yield fork
+        except CheckpointNotFound:
+            self.core.choose_fork(fork)
+            raise
 
     def save_and_resolve(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
         """Find the commit of a name; if it is a fork, save its uncommitted changes first, or warn of them."""
@@ -344,6 +394,11 @@ class Dispatch:
                 return False
             opened.lock.release()
         return True
+
+    def check_new(self, name: str) -> None:
+        """Check that a new fork's name is not that of a mount without a branch."""
+        back = f"bring it back with `avfs undo --fork {shlex.quote(name)}`, or make the new fork"
+        self.check_left(check_fork_name(name), back)
 
     def check_left(self, fork: str, then: str) -> None:
         """Check that no workspace of a fork without a branch is mounted.
@@ -480,10 +535,10 @@ class Dispatch:
         allow_other: bool = False,
         leash_fd: int | None = None,
         mounts: str | None = None,
-    ) -> requests.Request:
+    ) -> request.Request:
         """Ask for a session of this vault."""
         who = self.core.caller()
-        return requests.Request(
+        return request.Request(
             git_dir=os.fspath(self.core.git_dir),
             vault=self.core.name,
             fork=fork,

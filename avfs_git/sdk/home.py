@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from avfs_git.errors import (
     AvfsError,
@@ -34,38 +34,26 @@ from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder, directory_held
 from avfs_git.host.mounts.mounts import find_cover
 from avfs_git.host.processes.seal import Seal
-from avfs_git.lazy import LazyModule
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name
-from avfs_git.sdk.session import Session
-from avfs_git.sdk.vault import Vault
+from avfs_git.sdk.parts import (
+    aftermath,
+    atomic,
+    clones,
+    cloning,
+    create,
+    mountsource,
+    nursery_client,
+    point,
+    remotegit,
+    removal,
+    stop,
+)
+from avfs_git.sdk.vault import Session, Vault
 from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
-
-if TYPE_CHECKING:
-    from avfs_git.gitstore.remote import runner as remotegit
-    from avfs_git.host.files import removal
-    from avfs_git.session.life import mountsource, stop
-    from avfs_git.session.serve import nursery_client, point
-    from avfs_git.workspace.checkpoint import aftermath
-    from avfs_git.workspace.creation import atomic, create
-    from avfs_git.workspace.exchange import cloning
-    from avfs_git.workspace.forks import clones
-else:
-    # A light command must not pay for what it does not use.
-    aftermath = LazyModule("avfs_git.workspace.checkpoint.aftermath")
-    clones = LazyModule("avfs_git.workspace.forks.clones")
-    create = LazyModule("avfs_git.workspace.creation.create")
-    atomic = LazyModule("avfs_git.workspace.creation.atomic")
-    nursery_client = LazyModule("avfs_git.session.serve.nursery_client")
-    point = LazyModule("avfs_git.session.serve.point")
-    mountsource = LazyModule("avfs_git.session.life.mountsource")
-    cloning = LazyModule("avfs_git.workspace.exchange.cloning")
-    removal = LazyModule("avfs_git.host.files.removal")
-    stop = LazyModule("avfs_git.session.life.stop")
-    remotegit = LazyModule("avfs_git.gitstore.remote.runner")
 
 _SUFFIX = ".git"
 _DEFAULT = "~/.local/share/avfs"
@@ -486,7 +474,7 @@ class Home:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
-            vault._check_left(name)  # noqa: SLF001 - the two are one interface
+            vault._dispatch.check_new(name)  # noqa: SLF001 - the two are one interface
             core = vault._core  # noqa: SLF001 - the two are one interface
             taken = clones.fork_present(core, name, top, parent=parent, author=author, made_for=made_for)
             vault.warnings = tuple(taken)
@@ -494,7 +482,7 @@ class Home:
                 return vault.workspace(name).mount(place if directory is not None else None, backend=backend)
             except BaseException:
                 with suppress(AvfsError):
-                    vault._delete_fork(name, lambda locked: locked.opened.is_unused())  # noqa: SLF001 - the two are one interface
+                    vault._dispatch.delete_fork(name, lambda locked: locked.opened.is_unused())  # noqa: SLF001 - the two are one interface
                 raise
 
     def _find_shown(self, top: Path) -> Session | None:

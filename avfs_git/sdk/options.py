@@ -1,8 +1,8 @@
 """The options of a command, and of a search: what `Workspace.exec`, `Workspace.grep` and their like take by name.
 
-Decided here: their names, meanings and defaults for callers. `sdk.commands` makes a `Command` of them, which checks nothing but
-their names; `proxy.exec.given` checks their values. `sdk.texts` makes a `GrepQuery` of those of a search. Both are types for
-callers and type checkers, and hold no state.
+Decided here: their names, meanings and defaults for callers. `sdk.workspace.commands` makes a `Command` of them, which checks
+nothing but their names; `proxy.exec.given` checks their values. `sdk.workspace.files` makes a `GrepQuery` of those of a search.
+Both are types for callers and type checkers, and hold no state.
 """
 
 from __future__ import annotations

@@ -8,32 +8,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
-from avfs_git.lazy import LazyModule
 from avfs_git.paths import PathLike, parse_tree_path, show_path
-
-if TYPE_CHECKING:
-    from avfs_git.host.processes.seal import Seal
-    from avfs_git.proxy.policy import decision, gate, policy
-    from avfs_git.proxy.policy.approvals import Approval
-    from avfs_git.proxy.policy.audit import AuditEntry
-    from avfs_git.proxy.policy.decision import Decision
-    from avfs_git.proxy.policy.policy import Policy
-else:
-    # A light command must not pay for what it does not use.
-    gate = LazyModule("avfs_git.proxy.policy.gate")
-    policy = LazyModule("avfs_git.proxy.policy.policy")
-    decision = LazyModule("avfs_git.proxy.policy.decision")
+from avfs_git.proxy.policy import decision, gate, policy
+from avfs_git.proxy.policy.approvals import Approval
+from avfs_git.proxy.policy.audit import AuditEntry
+from avfs_git.proxy.policy.decision import Decision
+from avfs_git.proxy.policy.policy import Policy
 
 
 class VaultPolicy:
     """The policy for commands in a vault."""
 
-    def __init__(self, git_dir: Path, *, seal: Seal, user_policy: Path | None) -> None:
+    def __init__(self, git_dir: Path, asked: gate.Gate) -> None:
         self._git_dir = git_dir
-        self.gate = gate.Gate(git_dir, seal=seal, user_policy=user_policy)
+        self.gate = asked
         """The gate that `Workspace.exec` asks."""
 
     @property

@@ -16,8 +16,9 @@ import pytest
 
 from avfs_git.model import RemoveResult
 from avfs_git.paths import show_path
-from avfs_git.sdk import Avfs, runs
-from avfs_git.sdk.session import Session
+from avfs_git.sdk import Avfs
+from avfs_git.sdk.running import runs
+from avfs_git.sdk.vault import Session
 from tests.support.cli import spawn
 from tests.support.terminal import Terminal
 

@@ -13,7 +13,7 @@ from avfs_git import Avfs
 from avfs_git.gitstore import reflocks
 from avfs_git.paths import Oid
 from avfs_git.sdk import Workspace
-from avfs_git.sdk.commands import Prepared
+from avfs_git.sdk.workspace.commands import Prepared
 from avfs_git.workspace import gitdir
 from avfs_git.workspace.gitdir import make_index
 from avfs_git.workspace.opened.workspace import OpenWorkspace

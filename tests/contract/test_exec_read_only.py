@@ -20,7 +20,7 @@ from avfs_git.host.processes.runner_handle import readonly_mount
 from avfs_git.proxy.exec.envelope import View
 from avfs_git.proxy.policy.decision import Category
 from avfs_git.sdk import Workspace
-from avfs_git.sdk.commands import Prepared
+from avfs_git.sdk.workspace.commands import Prepared
 from tests.support.cli import Cli
 from tests.support.commands import BACKENDS
 
@@ -219,7 +219,7 @@ def test_a_rule_is_a_way_out(work: Workspace, mount_dir: Path, tmp_path: Path) -
 @pytest.mark.needs("fuse", "overlayfs")
 def test_a_prepared_session_changes_its_view(work: Workspace) -> None:
     """The tree stays mounted from a command that reads to one that writes and back."""
-    with Prepared(work).begin() as prepared:
+    with Prepared(work._at, work).begin() as prepared:
         assert prepared.exec("cat", "file").view is View.READ_ONLY
         runner = prepared._executor._kept
         assert prepared.exec(shell="echo 1 > new; mkdir d").view is View.READ_WRITE

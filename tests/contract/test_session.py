@@ -36,7 +36,7 @@ from avfs_git.errors import (
 from avfs_git.host.mounts.mounts import find_mount, list_mounts, mount_fuse
 from avfs_git.host.processes.processes import start_time
 from avfs_git.model import Identity, SessionState
-from avfs_git.sdk.runs import begin_in_directory
+from avfs_git.sdk.running.runs import begin_in_directory
 from avfs_git.session.life.record import has_ended
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system

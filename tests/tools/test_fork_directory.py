@@ -14,7 +14,7 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import AvfsError, ForkExists, MountPointUnusable
 from avfs_git.sdk import Avfs, Session
-from avfs_git.sdk.runs import begin_in_directory
+from avfs_git.sdk.running.runs import begin_in_directory
 from tests.support.live_tree import ADA
 from tests.support.trees import describe_dir
 

@@ -19,8 +19,8 @@ from avfs_git.errors import AvfsError, ForkExists, VaultHidden
 if TYPE_CHECKING:
     from avfs_git.cli.place import Place
     from avfs_git.cli.results import HookAnswer
-    from avfs_git.sdk.runs import Run
-    from avfs_git.sdk.session import Session
+    from avfs_git.sdk.running.runs import Run
+    from avfs_git.sdk.vault import Session
 
 _FAILED = 1
 _TRIES = 100
@@ -124,7 +124,7 @@ def _make_tree(state: State, event: Event) -> bytes:
     A fork of that name is mounted again if this made it for the same harness. Any other one is somebody's own: the new one gets a
     number then.
     """
-    from avfs_git.sdk import runs  # noqa: PLC0415 - only here
+    from avfs_git.sdk.running import runs  # noqa: PLC0415 - only here
     from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - the same
 
     name = event.worktree
@@ -150,7 +150,7 @@ def _make_tree(state: State, event: Event) -> bytes:
 def _resume_tree(state: State, event: Event, name: str) -> Run | None:
     """Mount a fork again that `_make_tree` made; None if it is not one, or is mounted where a person wants it."""
     from avfs_git.cli.place import find_place  # noqa: PLC0415 - only here
-    from avfs_git.sdk import runs  # noqa: PLC0415 - the same
+    from avfs_git.sdk.running import runs  # noqa: PLC0415 - the same
 
     place = find_place(find_home(), find_command(), event.directory)
     if place is None:
@@ -169,7 +169,7 @@ def _is_own_place(state: State, session: Session) -> bool:
 
 def _remove_tree(state: State, event: Event) -> None:
     """End a fork: push its branch to the clone if something changed, and keep the fork if that is not possible."""
-    from avfs_git.sdk import runs  # noqa: PLC0415 - only here
+    from avfs_git.sdk.running import runs  # noqa: PLC0415 - only here
 
     session = state.avfs.session_at(event.worktree) if event.worktree else None
     if session is None or os.fspath(session.path) != os.path.realpath(event.worktree):

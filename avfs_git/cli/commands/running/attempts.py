@@ -26,7 +26,7 @@ def compare(state: State, name: str | None) -> AttemptsResult:
 
     `avfs overlap` tells where two changed the same files.
     """
-    from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
+    from avfs_git.sdk.running import attempts  # noqa: PLC0415 - not for the help
 
     with state.open_vault() as vault:
         return describe_attempts(vault, attempts.read_record(state.avfs, vault, name))
@@ -40,7 +40,7 @@ def pick(state: State, number: int, name: str | None) -> PickedAttempt:
 
     `avfs undo` restores them, one at a time.
     """
-    from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
+    from avfs_git.sdk.running import attempts  # noqa: PLC0415 - not for the help
 
     with state.open_vault_and_fork(with_fork=False) as (vault, fork):
         record = attempts.read_record(state.avfs, vault, name)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from avfs_git.paths import TreePath
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
-    from avfs_git.sdk.commands import Running
     from avfs_git.sdk.options import ExecOptions
+    from avfs_git.sdk.workspace.commands import Running
 
 NOT_RUN = 125
 """What it ends with if avfs fails; every other status is the command's own."""

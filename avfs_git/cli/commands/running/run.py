@@ -22,8 +22,8 @@ from avfs_git.model import Warning
 if TYPE_CHECKING:
     from avfs_git.cli.results import AttemptResult, AttemptsResult, ProgramRun
     from avfs_git.sdk import Vault
-    from avfs_git.sdk.attempts import Attempts
-    from avfs_git.sdk.runs import Run, RunEnd
+    from avfs_git.sdk.running.attempts import Attempts
+    from avfs_git.sdk.running.runs import Run, RunEnd
 
 Prepare = Callable[[dict[str, str]], tuple[list[str], dict[str, str]]]
 
@@ -74,7 +74,7 @@ def command(
 
 def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, resume: str | None) -> Run:
     """Mount the fork: that which is resumed, or a new one of what the command line or the directory means."""
-    from avfs_git.sdk import runs  # noqa: PLC0415 - not for the help
+    from avfs_git.sdk.running import runs  # noqa: PLC0415 - not for the help
 
     if resume is not None:
         state.name_fork(resume)
@@ -143,7 +143,7 @@ def run_program(
 def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, name: str | None, keep: bool) -> AttemptsResult:
     """Run the program in several forks of the present state at once, and record what came of each."""
     from avfs_git.host.processes.foreground import Started, run_beside  # noqa: PLC0415 - not for the help
-    from avfs_git.sdk import attempts, runs  # noqa: PLC0415 - the same
+    from avfs_git.sdk.running import attempts, runs  # noqa: PLC0415 - the same
 
     chosen = name or runs.make_name(argv[0])
     begun: list[Run] = []
@@ -183,7 +183,7 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
 
 def describe_attempts(vault: Vault, record: Attempts) -> AttemptsResult:
     """Show attempts with what their forks hold now."""
-    from avfs_git.sdk import attempts  # noqa: PLC0415 - not for the help
+    from avfs_git.sdk.running import attempts  # noqa: PLC0415 - not for the help
 
     shown: list[AttemptResult] = [
         {

@@ -33,7 +33,7 @@ def command(state: State, fork_name: str | None, discard: bool) -> ProgramRun:
     The status is the shell's own; 125 if avfs failed.
     """
     from avfs_git.cli.shells import prepare_shell  # noqa: PLC0415 - not for the help
-    from avfs_git.sdk import runs  # noqa: PLC0415 - the same
+    from avfs_git.sdk.running import runs  # noqa: PLC0415 - the same
 
     state.name_fork(fork_name)
     with state.open_vault_and_fork() as (vault, chosen):

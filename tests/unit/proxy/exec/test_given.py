@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.given import make_request
 from avfs_git.sdk import ExecOptions, Workspace
-from avfs_git.sdk.commands import make_command
+from avfs_git.sdk.workspace.commands import make_command
 from avfs_git.values import replace
 
 COMMAND = Command(argv=(b"curl", b"x"))
@@ -65,7 +66,7 @@ def test_a_misspelt_option_is_refused() -> None:
     with pytest.raises(TypeError, match="timeuot_ms"):
         make_command(["true"], {"timeuot_ms": 1})  # type: ignore[typeddict-unknown-key]  # that is the test
     with pytest.raises(TypeError, match="timeuot_ms"):
-        Workspace.exec_stream(cast("Workspace", None), "true", timeuot_ms=1)  # type: ignore[call-arg]  # the same
+        Workspace.exec_stream(cast("Workspace", Mock()), "true", timeuot_ms=1)  # type: ignore[call-arg]  # the same
 
 
 def test_what_it_reads_is_in_its_fingerprint() -> None:

@@ -17,8 +17,7 @@ from avfs_git.errors import AvfsError, ForkExists, MountBusy, MountPointUnusable
 from avfs_git.model import Checkpoint, Diff, Warning
 from avfs_git.paths import is_fork_name
 from avfs_git.sdk.home import Home
-from avfs_git.sdk.session import Session
-from avfs_git.sdk.vault import Vault
+from avfs_git.sdk.vault import Session, Vault
 from avfs_git.values import replace
 from avfs_git.workspace.forks import clones
 

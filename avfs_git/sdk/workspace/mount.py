@@ -8,47 +8,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.lazy import LazyModule
 from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult
+from avfs_git.sdk.dispatch import Dispatch
+from avfs_git.sdk.handle import ForkHandle
+from avfs_git.sdk.parts import checkpoint, clones, record, requests, stop
+from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
-    from avfs_git.sdk.vault import Vault
-    from avfs_git.session.life import record, stop
-    from avfs_git.workspace.capture import requests
-    from avfs_git.workspace.checkpoint import checkpoint
-    from avfs_git.workspace.forks import clones
+    from avfs_git.session.life.record import FoundSession
     from avfs_git.workspace.opened.workspace import LockedWorkspace
-else:
-    # A light command must not pay for what it does not use.
-    checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
-    clones = LazyModule("avfs_git.workspace.forks.clones")
-    requests = LazyModule("avfs_git.workspace.capture.requests")
-    record = LazyModule("avfs_git.session.life.record")
-    stop = LazyModule("avfs_git.session.life.stop")
 
 _LAST = "save at the end of a session"
 
 
-class Session:
+class Mount:
     """A mount, from its start to its end. The end of a `with` block unmounts it.
 
     Attributes:
-        vault: The vault of the fork, which must be open for `stop`.
         id: The session's name in the vault.
         fork: The mounted fork.
         path: The directory that it is mounted on.
     """
 
-    def __init__(self, vault: Vault, found: record.FoundSession) -> None:
-        self.vault = vault
+    def __init__(self, dispatch: Dispatch, found: FoundSession) -> None:
+        self._dispatch = dispatch
         self.id = found.record.id
         self.fork = found.record.fork
         self.path = found.directory
         self._found = found
 
     def __repr__(self) -> str:
-        return f"<Session {self.id!r} of {f'{self.vault.name}@{self.fork}'!r} at {str(self.path)!r}>"
+        return f"<Session {self.id!r} of {f'{self._dispatch.core.name}@{self.fork}'!r} at {str(self.path)!r}>"
 
     def __enter__(self) -> Self:
         return self
@@ -58,9 +49,9 @@ class Session:
 
     def info(self) -> SessionInfo:
         """Describe the present state of the mount."""
-        for found in stop.find_sessions(self.vault._core.layout.sessions, session_id=self.id):  # noqa: SLF001 - one interface
-            return found.info(self.vault.name)
-        return replace(self._found.info(self.vault.name), state=SessionState.ENDED)
+        for found in stop.find_sessions(self._dispatch.core.layout.sessions, session_id=self.id):
+            return found.info(self._dispatch.core.name)
+        return replace(self._found.info(self._dispatch.core.name), state=SessionState.ENDED)
 
     def wait(self) -> None:
         """Wait until the mount has ended: it is unmounted, and no program uses it."""
@@ -68,15 +59,15 @@ class Session:
 
     def is_of_directory(self) -> bool:
         """Tell whether `Avfs.fork_directory` made its fork."""
-        return clones.is_of_directory(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
+        return clones.is_of_directory(self._dispatch.core, self.fork)
 
     def is_untouched(self) -> bool:
         """Tell whether its fork, which the caller saved just now, holds what it held when it was made, and nothing else."""
-        return clones.is_untouched(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
+        return clones.is_untouched(self._dispatch.core, self.fork)
 
     def is_pushed(self) -> bool:
         """Tell whether the clone that its vault was made of has all commits of its fork; False without a clone."""
-        return clones.is_pushed(self.vault._core, self.fork)  # noqa: SLF001 - the two are one interface
+        return clones.is_pushed(self._dispatch.core, self.fork)
 
     def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
         """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
@@ -93,7 +84,7 @@ class Session:
         Raises:
             MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
         """
-        core = self.vault._core  # noqa: SLF001 - the two are one interface
+        core = self._dispatch.core
         ended = self.stop(lazy=lazy, force=force)
         in_use = ended.outcome == "detached"
         pushed = clones.is_pushed(core, self.fork)
@@ -111,10 +102,10 @@ class Session:
                 left = clones.list_left_in_git(core, self.fork)
                 return not left and (pushed or clones.is_untouched(core, self.fork))
 
-            deleted = self.vault._delete_fork(self.fork, may_go) is not None  # noqa: SLF001 - the two are one interface
+            deleted = self._dispatch.delete_fork(self.fork, may_go) is not None
         inside = () if deleted or in_use else clones.list_moved_inside(core, self.fork)
         return RemoveResult(
-            self.vault.name,
+            core.name,
             self.fork,
             self.path,
             deleted=deleted,
@@ -159,13 +150,10 @@ class Session:
         info = self.info()
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
             return self.unmount(lazy=lazy, force=force)
-        workspace = self.vault.workspace(self.fork)
-        try:
-            saved = workspace.checkpoint(description=_LAST)
-            ended = self.unmount(lazy=lazy, force=force)
-            if ended.outcome == "detached":
-                return replace(ended, checkpoint=saved)
-            later = workspace.checkpoint(description=_LAST)
-            return replace(ended, checkpoint=saved if later.outcome == "unchanged" else later)
-        finally:
-            workspace.close()
+        states = WorkspaceStates(ForkHandle(self._dispatch, self.fork))
+        saved = states.checkpoint(description=_LAST)
+        ended = self.unmount(lazy=lazy, force=force)
+        if ended.outcome == "detached":
+            return replace(ended, checkpoint=saved)
+        later = states.checkpoint(description=_LAST)
+        return replace(ended, checkpoint=saved if later.outcome == "unchanged" else later)

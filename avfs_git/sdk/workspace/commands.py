@@ -20,28 +20,30 @@ from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
 from avfs_git.proxy.exec.steplog import StepLog, Steps
+from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.session.life.record import find_workspace_session
 from avfs_git.session.serve import point
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
+    from avfs_git.sdk.handle import ForkHandle
     from avfs_git.sdk.options import ExecOptions
-    from avfs_git.sdk.workspace import Workspace
+    from avfs_git.sdk.workspace.states import WorkspaceStates
 
 _PAUSE_S = 0.02
 
 
-def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
+def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
     """Make the executor of a workspace's commands."""
-    dispatch = workspace._dispatch  # noqa: SLF001 - the modules of this package are one interface
+    dispatch = at.dispatch
     if dispatch.mounts is None:
         raise InvalidInput("a vault without a home cannot run commands")
-    root = point.resolve(point.default_directory(dispatch.mounts, dispatch.home_name, workspace.fork, None))
+    root = point.resolve(point.default_directory(dispatch.mounts, dispatch.home_name, at.fork, None))
 
     def mounted() -> Served | None:
         end = time.monotonic() + dispatch.lock_timeout_s
         while True:
-            found = find_workspace_session(dispatch.core.layout.sessions, workspace.fork)
+            found = find_workspace_session(dispatch.core.layout.sessions, at.fork)
             if found is None:
                 return None
             state = found.state()
@@ -52,17 +54,17 @@ def make_executor(workspace: Workspace, *, keep: bool = False) -> Executor:
                 dispatch.attend(found.record.id)
                 continue
             if time.monotonic() > end:
-                raise WorkspaceMounted(workspace.fork, found.record.directory, session=found.record.id, pid=found.record.pid)
+                raise WorkspaceMounted(at.fork, found.record.directory, session=found.record.id, pid=found.record.pid)
             time.sleep(_PAUSE_S)  # it is starting or ending
 
     def mount(leash: int) -> tuple[Served, Callable[[], object]]:
-        session = workspace.mount(leash_fd=leash)
+        session = Mount(dispatch, at.mount(leash_fd=leash))
         return Served(session.path, session.info().backend), lambda: session.unmount(lazy=True)
 
     return Executor(
         Place(
-            opened=workspace._opened,  # noqa: SLF001 - as above
-            gate=workspace.vault.policy.gate,
+            opened=at.opened,
+            gate=dispatch.gate,
             lowers=dispatch.lowers,
             root=root,
             homes=(dispatch.mounts.parent,),
@@ -136,15 +138,13 @@ class Prepared:
 
     This process keeps it shown until `close`, or the end of a `with` block. The session lasts until `finish`, also beyond this
     process: the next `prepare` continues it.
-
-    Attributes:
-        workspace: The workspace.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self._executor = make_executor(workspace, keep=True)
-        self._log = StepLog(workspace._opened.layout.root, workspace.fork)  # noqa: SLF001 - one interface
+    def __init__(self, at: ForkHandle, states: WorkspaceStates) -> None:
+        self._at = at
+        self._states = states
+        self._executor = make_executor(at, keep=True)
+        self._log = StepLog(at.opened.layout.root, at.fork)
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +166,7 @@ class Prepared:
 
     def begin(self, idle_s: float | None = None) -> Self:
         """Begin or continue the session, as `Workspace.prepare` does."""
-        saved = self.workspace.checkpoint(description="before a session of commands")
+        saved = self._states.checkpoint(description="before a session of commands")
         self._log.begin(saved.checkpoint.id if saved.checkpoint is not None else None)
         if idle_s is not None:
             self._executor.warm(idle_s)
@@ -174,7 +174,7 @@ class Prepared:
 
     def exec(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
         """Run a command, as `Workspace.exec` does."""
-        return finish(run_command(self.workspace, make_command(argv, options), executor=self._executor))
+        return finish(run_command(self._at, make_command(argv, options), executor=self._executor))
 
     def rollback(self, commands: int = 1) -> RestoreResult:
         """Restore the files from before the last command, or an earlier one. It can be undone.
@@ -190,13 +190,13 @@ class Prepared:
         target = steps[-commands].before if 1 <= commands <= len(steps) else None
         if target is None:
             raise NothingToUndo("roll back")
-        result = self.workspace.restore(target)
+        result = self._states.restore(target)
         self._log.drop(commands)
         return result
 
     def inspect(self, *, patches: bool = True) -> Diff:
         """Compare the state before the first command with the present one."""
-        return self.workspace.diff(self.steps().start, patches=patches)
+        return self._states.diff(self.steps().start, patches=patches)
 
     def finish(self, *, discard: bool = False) -> RestoreResult | None:
         """End the session; `discard` restores the files from before the first command, which can be undone.
@@ -205,19 +205,19 @@ class Prepared:
             NotPrepared: If the session is over.
         """
         start = self.steps().start
-        result = self.workspace.restore(start) if discard and start is not None else None
+        result = self._states.restore(start) if discard and start is not None else None
         self._log.end()
         self.close()
         return result
 
 
 def run_command(
-    workspace: Workspace, command: Command, stop: Stop | None = None, *, executor: Executor | None = None
+    at: ForkHandle, command: Command, stop: Stop | None = None, *, executor: Executor | None = None
 ) -> Generator[Output, None, ExecResult]:
     """Run a command, then the owner's hook."""
-    result = yield from (executor or make_executor(workspace)).run(command, stop)
+    result = yield from (executor or make_executor(at)).run(command, stop)
     facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
-    heard = workspace._dispatch.run_hook("post-exec", workspace.fork, facts)  # noqa: SLF001 - the modules of this package are one interface
+    heard = at.dispatch.run_hook("post-exec", at.fork, facts)
     return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
 
@@ -231,12 +231,12 @@ def finish(steps: Generator[Output, None, ExecResult]) -> ExecResult:
             return result
 
 
-async def run_in_thread(workspace: Workspace, command: Command) -> ExecResult:
+async def run_in_thread(at: ForkHandle, command: Command) -> ExecResult:
     """Run a command in a thread; cancelling it ends the command and waits for that."""
     import asyncio  # noqa: PLC0415 - only for programs that use it already
 
     stop = Stop()
-    running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(run_command(workspace, command, stop))))
+    running = asyncio.ensure_future(asyncio.to_thread(lambda: finish(run_command(at, command, stop))))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -247,7 +247,7 @@ async def run_in_thread(workspace: Workspace, command: Command) -> ExecResult:
         stop.close()
 
 
-def begin(workspace: Workspace, command: Command) -> Running:
+def begin(at: ForkHandle, command: Command) -> Running:
     """Begin to run a command."""
     stop = Stop()
-    return Running(run_command(workspace, command, stop), stop)
+    return Running(run_command(at, command, stop), stop)

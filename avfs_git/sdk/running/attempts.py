@@ -143,7 +143,7 @@ def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) 
 def _delete(vault: Vault, attempt: Attempt, by: str | None) -> bool:
     """Delete the fork of an attempt, unless it is another one by the time that it is locked."""
     by = by if by != attempt.fork else None
-    return vault._delete_fork(attempt.fork, lambda _: has_fork(vault, attempt), by=by) is not None  # noqa: SLF001 - one interface
+    return vault._dispatch.delete_fork(attempt.fork, lambda _: has_fork(vault, attempt), by=by) is not None  # noqa: SLF001 - one interface
 
 
 def _directory(home: Home, vault: Vault) -> Path:

@@ -1,0 +1,109 @@
+"""The fork at hand: what the parts of `Workspace` have in common.
+
+Decided here: when its workspace is opened, and that a state which the caller named is kept from `gc` while it is used. Safe from
+several threads. Nothing of it survives the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+
+from avfs_git.errors import InvalidInput, quote
+from avfs_git.paths import PathLike
+from avfs_git.sdk.parts import files, holding, nursery_client, point, record, revisions, workspaces
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.dispatch import Dispatch
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_W = TypeVar("_W", bound="_OfFork")
+
+
+class ForkHandle:
+    """A fork of an open vault. Its workspace is opened when it is first used; the vault closes it.
+
+    Attributes:
+        dispatch: Does the operations of the vault.
+        core: The vault.
+        fork: The fork.
+    """
+
+    def __init__(self, dispatch: Dispatch, fork: str) -> None:
+        self.dispatch = dispatch
+        self.core = dispatch.core
+        self.fork = fork
+        self._held: tuple[workspaces.OpenWorkspace, files.Files] | None = None
+
+    def release(self) -> None:
+        """Forget the workspace; the next use opens it again."""
+        self._held = None
+
+    def _hold(self) -> tuple[workspaces.OpenWorkspace, files.Files]:
+        held = self._held
+        if held is None or held[0].is_closed:
+            opened = self.dispatch.open_workspace(self.fork)
+            held = self._held = opened, files.Files(opened)
+        return held
+
+    @property
+    def opened(self) -> workspaces.OpenWorkspace:
+        """The workspace."""
+        return self._hold()[0]
+
+    @property
+    def files(self) -> files.Files:
+        """The files of the workspace, for when this process may use them."""
+        return self._hold()[1]
+
+    def run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do an operation on the workspace, as `Dispatch.run` does."""
+        return self.dispatch.run(self.opened, operation, *args, **kwargs)
+
+    def note_file_call(self, verb: str, path: PathLike) -> None:
+        """Note that a file call is about to change the workspace, as `Dispatch.note_file_call` does."""
+        self.dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))}")
+
+    def mount(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        readonly: bool = False,
+        at: str | None = None,
+        allow_other: bool = False,
+        leash_fd: int | None = None,
+        backend: str = "auto",
+    ) -> record.FoundSession:
+        """Start a session that shows the workspace or, read-only, a state; see `Workspace.mount`."""
+        mounts = self.dispatch.mounts
+        with nursery_client.starting_early():
+            commit = revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
+            if directory is None:
+                if mounts is None:
+                    raise InvalidInput("a directory to mount at is needed", hint="Name one.")
+                directory = point.default_directory(mounts, self.dispatch.home_name, self.fork, commit)
+            return self.dispatch.mount(
+                self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
+            )
+
+
+class _OfFork(Protocol):
+    """A part of `Workspace`."""
+
+    _at: ForkHandle
+
+
+def holding_objects(method: Callable[Concatenate[_W, _P], _T]) -> Callable[Concatenate[_W, _P], _T]:
+    """Hold the objects of a state that the caller named from `gc`, until a ref names them."""
+
+    @functools.wraps(method)
+    def held(self: _W, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        if kwargs.get("dry_run"):  # also where nothing may be written
+            return method(self, *args, **kwargs)
+        with holding.objects_held(self._at.core.git_dir):
+            return method(self, *args, **kwargs)
+
+    return held

@@ -1,0 +1,65 @@
+"""The modules that the public API calls, each loaded when it is first used: a light command does not pay for the others.
+
+Decided here: which those are. The other modules of `avfs_git.sdk` take them from here; `avfs_git.lazy` says how they are loaded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from avfs_git.lazy import LazyModule
+
+if TYPE_CHECKING:
+    from avfs_git.backends import lower
+    from avfs_git.gitstore import holding
+    from avfs_git.gitstore.remote import runner as remotegit
+    from avfs_git.host.files import removal
+    from avfs_git.proxy.policy import gate
+    from avfs_git.sdk import background, events, policy
+    from avfs_git.session.control import client, operations
+    from avfs_git.session.life import mountsource, record, request, stop
+    from avfs_git.session.serve import nursery_client, point, start
+    from avfs_git.workspace.capture import requests
+    from avfs_git.workspace.checkpoint import aftermath, checkpoint
+    from avfs_git.workspace.creation import atomic, create
+    from avfs_git.workspace.exchange import apply, cloning, remotes, userhooks
+    from avfs_git.workspace.files import files
+    from avfs_git.workspace.forks import clones, fold, forks
+    from avfs_git.workspace.history import compare, find, grep, history, undo
+    from avfs_git.workspace.merge import overlap
+    from avfs_git.workspace.opened import beside
+    from avfs_git.workspace.opened import workspace as workspaces
+    from avfs_git.workspace.restore import recovery
+    from avfs_git.workspace.upkeep import doctor, garbage, maintenance
+    from avfs_git.workspace.vault import forkinfo, gitmoves, revisions, upkeepdue
+    from avfs_git.workspace.vault.log import oprecord
+else:
+    _FOLDERS = {
+        "avfs_git.backends": "lower",
+        "avfs_git.gitstore": "holding",
+        "avfs_git.gitstore.remote": "runner",
+        "avfs_git.host.files": "removal",
+        "avfs_git.proxy.policy": "gate",
+        "avfs_git.sdk": "background events policy",
+        "avfs_git.session.control": "client operations",
+        "avfs_git.session.life": "mountsource record request stop",
+        "avfs_git.session.serve": "nursery_client point start",
+        "avfs_git.workspace.capture": "requests",
+        "avfs_git.workspace.checkpoint": "aftermath checkpoint",
+        "avfs_git.workspace.creation": "atomic create",
+        "avfs_git.workspace.exchange": "apply cloning remotes userhooks",
+        "avfs_git.workspace.files": "files",
+        "avfs_git.workspace.forks": "clones fold forks",
+        "avfs_git.workspace.history": "compare find grep history undo",
+        "avfs_git.workspace.merge": "overlap",
+        "avfs_git.workspace.opened": "beside workspace",
+        "avfs_git.workspace.restore": "recovery",
+        "avfs_git.workspace.upkeep": "doctor garbage maintenance",
+        "avfs_git.workspace.vault": "forkinfo gitmoves revisions upkeepdue",
+        "avfs_git.workspace.vault.log": "oprecord",
+    }
+    _NAMES = {"runner": "remotegit", "workspace": "workspaces"}
+    """Names that say here what the modules are of."""
+    for _folder, _modules in _FOLDERS.items():
+        for _module in _modules.split():
+            globals()[_NAMES.get(_module, _module)] = LazyModule(f"{_folder}.{_module}")

@@ -1,0 +1,115 @@
+"""The states of all forks of a vault: their history, what differs, what happened, undo.
+
+Decided here: names and arguments of the public API for them. Callers may use several threads and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, UndoResult
+from avfs_git.paths import PathLike, parse_tree_paths
+from avfs_git.sdk.parts import compare, events, history, revisions, undo
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.dispatch import Dispatch
+    from avfs_git.workspace.vault.vault import OpenVault
+
+
+class VaultHistory:
+    """The states of all forks of a vault."""
+
+    _core: OpenVault
+    _dispatch: Dispatch
+
+    def log(
+        self,
+        rev: str = "HEAD",
+        *,
+        fork: str | None = None,
+        limit: int = 50,
+        with_files: bool = False,
+        with_bookkeeping: bool = True,
+        session: str | None = None,
+    ) -> list[LogEntry]:
+        """List the commits that lead to a state, newest first; see `Workspace.log`."""
+        with self._dispatch.at_hand(fork) as of:
+            return history.read_log(
+                self._core,
+                rev,
+                fork=of,
+                limit=limit,
+                with_files=with_files,
+                with_bookkeeping=with_bookkeeping,
+                session=session,
+            )
+
+    def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:
+        """Describe a checkpoint and its changes, with the number and size of its files; reads its whole tree."""
+        with self._dispatch.at_hand(fork) as of:
+            return history.describe_checkpoint(self._core, rev, fork=of)
+
+    def diff(
+        self,
+        old: str | None,
+        new: str,
+        *,
+        fork: str | None = None,
+        paths: Sequence[PathLike] = (),
+        context: int = 3,
+        patches: bool = True,
+    ) -> Diff:
+        """Compare two states by name.
+
+        Args:
+            old: A label, fork or commit; None for an empty tree.
+            new: The state to compare with it.
+            fork: The fork whose labels are meant.
+            paths: Compare only these paths and what is below them.
+            context: Unchanged lines around each hunk.
+            patches: Compare contents, too, and not only paths.
+        """
+        with self._dispatch.at_hand(fork) as of:
+            left = revisions.resolve_revision(self._core, old, fork=of) if old is not None else None
+            right = revisions.resolve_revision(self._core, new, fork=of)
+        return compare.diff_commits(self._core, left, right, paths=parse_tree_paths(paths), context=context, patches=patches)
+
+    def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
+        """List operations, newest first, with what git did in live trees."""
+        return undo.list_operations(self._core, fork, limit)
+
+    def events(self, *, fork: str | None = None, since: str | None = None, follow: bool = False) -> events.Events:
+        """Iterate over what happens in the vault, the oldest first: operations, commands, approvals.
+
+        What git does in live trees comes when avfs records it, with the next operation.
+
+        Args:
+            fork: Only events of this fork.
+            since: Begin behind the event with this `cursor`, or at the `end` of the logs; by default with the oldest entry kept.
+            follow: Wait for new events, until the iterator is closed.
+
+        Raises:
+            InvalidInput: If `since` is no cursor.
+        """
+        return events.Events(self._core, self._dispatch.gate.audit, fork=fork, since=since, follow=follow)
+
+    def undo(self, *, fork: str | None = None) -> UndoResult:
+        """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.
+
+        File changes since the last operation are an operation of their own, which is undone first. So is deleting another
+        fork with this one at hand, or making one in which nothing was done since and that is not mounted. The present state is
+        saved first.
+
+        Args:
+            fork: The fork; the default fork if not given.
+
+        Raises:
+            NothingToUndo: If there is no operation.
+            CannotUndo: If a ref has moved since.
+        """
+        return self._dispatch.turn(fork, back=True)
+
+    def redo(self, *, fork: str | None = None) -> UndoResult:
+        """Redo the operation that was undone last."""
+        return self._dispatch.turn(fork, back=False)

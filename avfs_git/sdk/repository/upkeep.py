@@ -1,0 +1,141 @@
+"""Settings, hooks and upkeep of a vault.
+
+Decided here: names and arguments of the public API for them. Callers may use several threads and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import WorkspaceBusy
+from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult
+from avfs_git.sdk.parts import background, doctor, garbage, maintenance, upkeepdue, userhooks
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.dispatch import Dispatch
+    from avfs_git.workspace.vault.vault import OpenVault
+
+
+class VaultUpkeep:
+    """Settings, hooks and upkeep of a vault."""
+
+    _core: OpenVault
+    _dispatch: Dispatch
+
+    def list_hooks(self) -> list[HookInfo]:
+        """Describe the hooks of this vault, enabled or not."""
+        return userhooks.list_hooks(self._core, self._dispatch.enabled_hooks)
+
+    def enable_hook(self, name: str) -> list[HookInfo]:
+        """Enable a hook with its present program; a change of the program disables it.
+
+        Raises:
+            InvalidInput: If there is no such hook.
+        """
+        return userhooks.enable_hook(self._core, self._dispatch.enabled_hooks, name)
+
+    def disable_hook(self, name: str) -> list[HookInfo]:
+        """Disable a hook; its program stays.
+
+        Raises:
+            InvalidInput: If there is no such hook.
+        """
+        return userhooks.disable_hook(self._core, self._dispatch.enabled_hooks, name)
+
+    def install_hooks(self) -> list[HookInfo]:
+        """Install the hook that protects avfs's refs from pushes into this vault, and make the directory for the owner's hooks.
+
+        Raises:
+            InvalidInput: If another hook for pushes is installed, which stays.
+        """
+        return userhooks.install_hooks(self._core, self._dispatch.enabled_hooks)
+
+    def get_config(self) -> dict[str, str]:
+        """Read the settings of the vault."""
+        return self._core.config.read()
+
+    def set_config(self, key: str, value: str) -> None:
+        """Change a setting."""
+        self._core.prepare()
+        self._core.config.set(key, value)
+
+    def unset_config(self, key: str) -> None:
+        """Reset a setting to its default."""
+        self._core.prepare()
+        self._core.config.unset(key)
+
+    def doctor(self, *, repair: bool = False) -> DoctorReport:
+        """Check the vault and its workspaces for damage; `repair` repairs what it can."""
+        return doctor.examine_vault(self._core, self._dispatch.open_workspace, repair=repair)
+
+    def gc(
+        self,
+        *,
+        keep_days: int | None = None,
+        keep_operations: int | None = None,
+        grace_days: int | None = None,
+        compact: bool = False,
+        dry_run: bool = False,
+    ) -> GarbageResult:
+        """Free space used by old operations, states that only undo kept, and unreachable objects.
+
+        Safe beside other processes and mounts. The vault's settings (`gc.keep_days` and so on) are the defaults. Promisor objects
+        of a partial clone stay.
+
+        Args:
+            keep_days: Keep operations of so many days undoable.
+            keep_operations: Keep so many of the last operations undoable, however old; at least one.
+            grace_days: Keep unreachable objects for so many days.
+            compact: Let git store objects as deltas: smaller, and slower to read.
+            dry_run: Only report what would be removed.
+
+        Raises:
+            ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
+        """
+        limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
+        shown = background.list_shown(self._core)
+        return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run, deltas=compact)
+
+    def maintain(self, *, dry_run: bool = False, every_step: bool = False) -> MaintenanceResult:
+        """Do the maintenance that is due: the vault stays small and fast as it grows.
+
+        avfs starts it by itself, in a process in the background, unless the setting `maintenance.auto` is `0`. Safe beside other
+        processes, mounts and git. Steps that fail change nothing, and are named by warnings.
+
+        Args:
+            dry_run: Only tell what is due, and what the last run did.
+            every_step: Do all steps but `gc`, however little is due.
+        """
+        return maintenance.maintain(
+            self._core, in_use=lambda: background.list_shown(self._core), dry_run=dry_run, every_step=every_step
+        )
+
+    @contextmanager
+    def _idle(self) -> Iterator[None]:
+        """Lock all workspaces of this vault for a block: no process changes or mounts one meanwhile.
+
+        Raises:
+            WorkspaceBusy: If another process holds one.
+        """
+        with ExitStack() as stack:
+            for fork in sorted(self._core.layout.list_workspaces()):
+                if self._core.has_fork(fork):
+                    stack.enter_context(self._dispatch.open_workspace(fork).locked())
+            yield
+
+    @contextmanager
+    def _unmaintained(self) -> Iterator[None]:
+        """Keep maintenance away for a block, if avfs ever wrote to the vault.
+
+        Raises:
+            WorkspaceBusy: If another process maintains it for a minute.
+        """
+        if not self._core.layout.root.is_dir():
+            yield
+            return
+        with upkeepdue.maintenance_held(self._core.layout, wait_s=upkeepdue.MAINTENANCE_WAIT_S) as is_alone:
+            if not is_alone:
+                raise WorkspaceBusy(self._core.name, "maintenance of the vault")
+            yield

@@ -1,0 +1,1 @@
+"""The parts of `Workspace`: its files, its states, merging, commands; and its mounts. `sdk.vault` puts them together."""

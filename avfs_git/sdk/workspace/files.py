@@ -1,0 +1,463 @@
+"""The files of a workspace: reading, writing, editing and finding them, and copies in and out.
+
+Decided here: names and arguments of the public API for files, what an edit needs to be certain, what a pattern of names means.
+Each method is one operation, which `sdk.dispatch` does here, or in the session that mounts the workspace. Callers may use
+several threads and processes. An edit is one write: a crash leaves the file as it was, or edited.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Unpack
+
+from avfs_git.errors import InvalidInput, PathUnsuitable, WorkspaceBusy, quote
+from avfs_git.model import (
+    EditResult,
+    FileInfo,
+    FindQuery,
+    FindResult,
+    GrepOutcome,
+    GrepQuery,
+    GrepResult,
+    GrepSyntax,
+    Kind,
+    TransferResult,
+    TreeNode,
+)
+from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths, show_path
+from avfs_git.sdk.parts import client, find, grep, history, operations, revisions
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.handle import ForkHandle
+    from avfs_git.sdk.options import FindOptions, GrepOptions
+
+_ANY = "**"
+
+
+class WorkspaceFiles:
+    """The files of a workspace.
+
+    Attributes:
+        fork: The fork.
+    """
+
+    def __init__(self, at: ForkHandle) -> None:
+        self._at = at
+        self.fork: str = at.fork
+
+    def read(self, path: PathLike) -> bytes:
+        """Read a whole file into memory. Symbolic links are followed inside the workspace only.
+
+        Raises:
+            PathNotFound: If nothing is at the path.
+            PathUnsuitable: If it is no file.
+            PathEscapes: If the path or a link leads out of the workspace.
+        """
+        tree_path = parse_tree_path(path)
+        if self._at.opened.lock.session is None:
+            with suppress(WorkspaceBusy):  # `_run` reads it beside the other process
+                return self._at.files.read(tree_path)
+        return b"".join(self._at.run(operations.read_content, tree_path).pieces())
+
+    def open_read(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> Iterator[bytes]:
+        """Read a file in pieces of at most 1 MiB, in bounded memory.
+
+        Args:
+            path: The file.
+            version: An earlier version of the file, by its number in `path_versions`.
+            at: The checkpoint or fork to read it from. Without `version` and `at`, the present file is read.
+        """
+        tree_path = parse_tree_path(path)
+        if version is not None:
+            at = history.find_version(self._at.core, self.fork, tree_path, version).checkpoint
+        if at is not None:
+            return history.stream_past(self._at.core, at, tree_path, fork=self.fork)
+        if self._at.opened.lock.session is None:
+            with suppress(WorkspaceBusy):  # as in `read`
+                pieces = self._at.files.stream(tree_path)
+                return chain((next(pieces, b""),), pieces)
+        return self._at.run(operations.read_content, tree_path).pieces()
+
+    def write(
+        self,
+        path: PathLike,
+        data: bytes,
+        *,
+        append: bool = False,
+        expect: str | None = None,
+        parents: bool = True,
+        executable: bool | None = None,
+    ) -> FileInfo:
+        """Write a file: all of `data` or, if that fails, nothing.
+
+        Args:
+            path: The file.
+            data: Its new content.
+            append: Add `data` at the end of the present content.
+            expect: Write only if the present content has this id (`stat(..., with_oid=True).oid`); `""` if no file may exist.
+            parents: Make missing directories.
+            executable: Set or clear the executable bits; None keeps them.
+
+        Raises:
+            ContentChanged: If `expect` does not hold; nothing is written.
+            PathUnsuitable: If the path is no file.
+        """
+        self._at.note_file_call("write", path)
+        tree_path = parse_tree_path(path)
+        if self._at.opened.lock.session is None:
+            try:
+                return self._at.files.write(tree_path, data, append=append, expect=expect, parents=parents, executable=executable)
+            except WorkspaceBusy:
+                if self._at.opened.lock.session is None:
+                    raise
+        with client.spooled(self._at.opened, data) as content:
+            return self._at.run(operations.write, tree_path, content, append, expect, parents, executable)
+
+    def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
+        """Write what an iterable yields to a file, in bounded memory; otherwise as `write`."""
+        self._at.note_file_call("write", path)
+        if self._at.opened.lock.session is None:
+            return self._at.files.write(parse_tree_path(path), chunks, append=append, expect=expect)
+        with client.spooled(self._at.opened, chunks) as content:
+            return self._at.run(operations.write, parse_tree_path(path), content, append, expect, True, None)
+
+    def read_text(self, path: PathLike) -> str:
+        """Read a whole file as text.
+
+        Raises:
+            PathUnsuitable: If it is no file, or not text in UTF-8.
+            PathNotFound, PathEscapes: As `read`.
+        """
+        try:
+            return self.read(path).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise PathUnsuitable(parse_tree_path(path), f"is not text in UTF-8, at byte {error.start}") from error
+
+    def write_text(self, path: PathLike, text: str, *, expect: str | None = None) -> FileInfo:
+        """Write text to a file, in UTF-8; otherwise as `write`.
+
+        Raises:
+            InvalidInput: If the text cannot be written in UTF-8.
+            ContentChanged, PathUnsuitable: As `write`.
+        """
+        try:
+            data = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidInput(f"character {error.start} of the text cannot be written in UTF-8") from error
+        return self.write(path, data, expect=expect)
+
+    def edit(self, path: PathLike, *edits: tuple[str, str], replace_all: bool = False, dry_run: bool = False) -> EditResult:
+        """Replace texts in a file: all of them, in the given order, or none.
+
+        Args:
+            path: The file.
+            edits: Pairs of an old text and a new text. Each old text occurs exactly once.
+            replace_all: Let an old text occur more than once, and replace each occurrence.
+            dry_run: Only report the result.
+
+        Raises:
+            PathUnsuitable: If an old text does not occur, or occurs more than once; or if the file is not text in UTF-8.
+            ContentChanged: If another process changed the file meanwhile; nothing is written.
+            PathNotFound: If nothing is at the path.
+        """
+        if not edits:
+            raise InvalidInput("an edit needs an old and a new text")
+        tree_path = parse_tree_path(path)
+        info = self.stat(tree_path, with_oid=True, follow=True)
+        before = text = self.read_text(tree_path)
+        replacements = 0
+        for old, new in edits:
+            found = text.count(old) if old else 0
+            if not found:
+                raise PathUnsuitable(tree_path, f"does not have the text {quote(old)}; nothing was written")
+            if found > 1 and not replace_all:
+                raise PathUnsuitable(tree_path, f"has the text {quote(old)} {found} times; nothing was written")
+            text = text.replace(old, new)
+            replacements += found
+        import difflib  # noqa: PLC0415 - only edits need it
+
+        name = show_path(tree_path)
+        lines = difflib.unified_diff(before.splitlines(keepends=True), text.splitlines(keepends=True), f"a/{name}", f"b/{name}")
+        patch = "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+        file = None if dry_run else self.write(tree_path, text.encode(), expect=info.oid)
+        return EditResult(tree_path, replacements, patch.encode(), file)
+
+    def walk(self, path: PathLike = "/") -> Iterator[FileInfo]:
+        """Visit everything below a directory, each directory before its entries; links are not followed.
+
+        Raises:
+            PathNotFound, PathUnsuitable: If there is no such directory.
+        """
+        pending = list(reversed(self.list_dir(path)))
+        while pending:
+            info = pending.pop()
+            yield info
+            if info.kind is Kind.DIRECTORY:
+                pending += reversed(self.list_dir(info.path))
+
+    def glob(self, pattern: str, path: PathLike = "/") -> Iterator[FileInfo]:
+        """Find entries below a directory whose path matches a pattern; only directories that may lead to one are read.
+
+        Args:
+            pattern: Names with `*`, `?` and `[…]`, separated by slashes; `**` stands for any number of directories, and at the
+                end for everything below.
+            path: The directory.
+
+        Raises:
+            InvalidInput: If the pattern is empty.
+            PathNotFound, PathUnsuitable: If there is no such directory.
+        """
+        parts = [part for part in pattern.split("/") if part]
+        if not parts:
+            raise InvalidInput("a pattern of names is empty", hint="Write `**/*.py` for all Python files.")
+        if parts[-1] == _ANY:
+            parts.append("*")
+        matchers = [None if part == _ANY else re.compile(fnmatch.translate(part)) for part in parts]
+        pending = [(info, _reach(matchers, {0})) for info in reversed(self.list_dir(path))]
+        while pending:
+            info, states = pending.pop()
+            name = info.path.rpartition(b"/")[2].decode("utf-8", "surrogateescape")
+            reached = _step(matchers, states, name)
+            if len(parts) in reached:
+                yield info
+            if info.kind is Kind.DIRECTORY and any(state < len(parts) for state in reached):
+                pending += [(below, reached) for below in reversed(self.list_dir(info.path))]
+
+    def grep(
+        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, at: str | None = None, **options: Unpack[GrepOptions]
+    ) -> GrepResult:
+        """Find the lines of files that match a pattern, in the workspace as it is or in another state. Reads no checkout.
+
+        Git searches: what a binary file is, and what the pattern means, is as in `git grep -E`. Symbolic links and submodules
+        are not searched.
+
+        Args:
+            pattern: A regular expression; several are separated by newlines.
+            paths: Search only these files, and files below these directories.
+            at: The checkpoint or fork to search, without what is not committed there.
+            options: How to search; see `GrepOptions`.
+
+        Raises:
+            InvalidInput: If the pattern, a glob or an option cannot mean anything.
+            PathNotFound: If nothing is at one of the paths.
+            CheckpointNotFound: If no state has the name.
+            FileChanging: If a file keeps changing while it is searched.
+        """
+        query = _make_grep_query(pattern, paths, options)
+        if at is not None:
+            commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
+            return grep.grep_commit(self._at.core, self.fork, commit, query)
+        return self._at.run(operations.grep_workspace, query)
+
+    def find(
+        self, *names: str, paths: Sequence[PathLike] = (), at: str | None = None, **options: Unpack[FindOptions]
+    ) -> FindResult:
+        """Find entries by name and other facts, in the workspace as it is or in another state. Reads no checkout.
+
+        Args:
+            names: Globs, of which one matches the name or, with a slash, the path; `**` stands for any directories.
+            paths: Find only these, and what is below them.
+            at: The checkpoint or fork to look through, without what is not committed there.
+            options: Other conditions; see `FindOptions`.
+
+        Raises:
+            InvalidInput: If a glob or an option cannot mean anything.
+            PathNotFound: If nothing is at one of the paths.
+            CheckpointNotFound: If no state has the name.
+        """
+        query = _make_find_query(names, paths, options)
+        if at is not None:
+            commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
+            return find.find_commit(self._at.core, self.fork, commit, query)
+        return self._at.run(operations.find_entries, query)
+
+    def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
+        """Describe the entries of a directory, sorted by name."""
+        return self._at.run(operations.list_dir, parse_tree_path(path))
+
+    def stat(self, path: PathLike, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
+        """Describe an entry; `with_oid` gives its object id too, for which the file may have to be read."""
+        return self._at.run(operations.describe, parse_tree_path(path), with_oid=with_oid, follow=follow)
+
+    def tree(self, path: PathLike = "/", *, depth: int | None = None) -> TreeNode:
+        """Describe everything below a path, or `depth` levels of it."""
+        return self._at.run(operations.describe_tree, parse_tree_path(path), depth=depth)
+
+    def exists(self, path: PathLike) -> bool:
+        """Whether a path exists."""
+        return self._at.run(operations.exists, parse_tree_path(path))
+
+    def read_link(self, path: PathLike) -> bytes:
+        """Read the target of a symbolic link."""
+        return self._at.run(operations.read_link, parse_tree_path(path))
+
+    def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
+        """Make a directory; with `parents`, also missing parents, and an existing directory is no error."""
+        self._at.note_file_call("make directory", path)
+        self._at.run(operations.make_dir, parse_tree_path(path), parents=parents)
+
+    def remove(self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
+        """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
+        self._at.note_file_call("remove", path)
+        self._at.run(operations.remove, parse_tree_path(path), recursive=recursive, missing_ok=missing_ok, expect=expect)
+
+    def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
+        """Copy a file or, with `recursive`, a directory; into the destination if that is a directory. Nothing is overwritten."""
+        self._at.note_file_call("copy", source)
+        return self._at.run(operations.copy, parse_tree_path(source), parse_tree_path(destination), recursive)
+
+    def move(self, source: PathLike, destination: PathLike) -> FileInfo:
+        """Rename a file or directory; into the destination if that is a directory. Nothing is overwritten."""
+        self._at.note_file_call("move", source)
+        return self._at.run(operations.move, parse_tree_path(source), parse_tree_path(destination))
+
+    def touch(self, path: PathLike, *, mtime_ns: int | None = None) -> FileInfo:
+        """Set the modification time of a file, now by default; make a missing file."""
+        self._at.note_file_call("touch", path)
+        return self._at.run(operations.touch, parse_tree_path(path), mtime_ns)
+
+    def chmod(self, path: PathLike, mode: int) -> None:
+        """Set permission bits."""
+        self._at.note_file_call("chmod", path)
+        self._at.run(operations.chmod, parse_tree_path(path), mode)
+
+    def symlink(self, path: PathLike, target: bytes) -> None:
+        """Make a symbolic link."""
+        self._at.note_file_call("make link", path)
+        self._at.run(operations.symlink, parse_tree_path(path), target)
+
+    def link(self, source: PathLike, destination: PathLike) -> None:
+        """Make a hard link to a file."""
+        self._at.note_file_call("link", destination)
+        self._at.run(operations.link, parse_tree_path(source), parse_tree_path(destination))
+
+    def import_path(
+        self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
+    ) -> TransferResult:
+        """Copy a file or directory of the host into the workspace. Symbolic links that lead out of the source are skipped."""
+        self._at.note_file_call("import", source)
+        source, tree_path = Path(source), parse_tree_path(path)
+        if self._at.opened.lock.session is None:
+            return operations.import_path(self._at.opened, source, tree_path, recursive, max_depth)
+        with client.opened_source(source) as handle:
+            return self._at.run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
+
+    def import_tar(self, file: BinaryIO, path: PathLike = "/") -> TransferResult:
+        """Unpack a tar archive, compressed or not, into the workspace."""
+        self._at.note_file_call("unpack into", path)
+        tree_path = parse_tree_path(path)
+        if self._at.opened.lock.session is None:
+            return operations.unpack_tar(self._at.opened, file, tree_path)
+        with client.spooled_file(self._at.opened, file) as handle:
+            return self._at.run(operations.import_tar, handle, tree_path)
+
+    def export_path(
+        self, path: PathLike, destination: Path, *, recursive: bool = True, max_depth: int | None = None, overwrite: bool = False
+    ) -> TransferResult:
+        """Copy a file or directory of the workspace to the host."""
+        tree_path, destination = parse_tree_path(path), Path(destination)
+        if self._at.opened.lock.session is None:
+            return self._at.dispatch.look(
+                self._at.opened,
+                lambda opened: operations.export_path(opened, tree_path, destination, recursive, max_depth, overwrite),
+            )
+        with client.opened_above(destination) as (handle, rest):
+            shown = str(destination)
+            return self._at.run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown)
+
+    def export_tar(self, path: PathLike, file: BinaryIO) -> TransferResult:
+        """Write a tar archive of a file or directory of the workspace."""
+        tree_path = parse_tree_path(path)
+        if self._at.opened.lock.session is None:
+            return self._at.dispatch.look(self._at.opened, lambda opened: operations.pack_tar(opened, tree_path, file))
+        result, handle = self._at.run(operations.export_tar, tree_path)
+        file.writelines(operations.Content(handle=handle).pieces())
+        return result
+
+
+def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: FindOptions) -> FindQuery:
+    """Make the query of `Workspace.find`.
+
+    Raises:
+        InvalidInput: If an option cannot mean anything.
+    """
+    try:
+        kinds = tuple(map(Kind, options.get("kinds", ())))
+    except ValueError as error:
+        raise InvalidInput(str(error), hint=f"Choose of {', '.join(Kind)}.") from None
+    return FindQuery(
+        tuple(map(os.fsencode, names)),
+        paths=tuple(parse_tree_paths(paths)),
+        kinds=kinds,
+        ignore_case=options.get("ignore_case", False),
+        min_size=options.get("min_size"),
+        max_size=options.get("max_size"),
+        newer_ns=options.get("newer_ns"),
+        older_ns=options.get("older_ns"),
+        min_depth=options.get("min_depth"),
+        max_depth=options.get("max_depth"),
+        changed_since=options.get("changed_since"),
+        ignored=options.get("ignored", False),
+    )
+
+
+def _make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:
+    """Make the query of a search.
+
+    Raises:
+        InvalidInput: If an option cannot mean anything.
+    """
+    fixed, perl, outcome = options.get("fixed", False), options.get("perl", False), options.get("outcome", GrepOutcome.LINES)
+    if fixed and perl:
+        raise InvalidInput("a pattern is either a text or a Perl-compatible regular expression")
+    try:
+        chosen = GrepOutcome(outcome)
+    except ValueError:
+        known = ", ".join(GrepOutcome)
+        raise InvalidInput(f"a search cannot give {quote(str(outcome))}", hint=f"Choose one of {known}.") from None
+    return GrepQuery(
+        os.fsencode(pattern),
+        paths=tuple(parse_tree_paths(paths)),
+        include=tuple(map(os.fsencode, options.get("include", ()))),
+        exclude=tuple(map(os.fsencode, options.get("exclude", ()))),
+        syntax=GrepSyntax.FIXED if fixed else GrepSyntax.PERL if perl else GrepSyntax.EXTENDED,
+        outcome=chosen,
+        ignore_case=options.get("ignore_case", False),
+        invert=options.get("invert", False),
+        words=options.get("words", False),
+        only_matching=options.get("only_matching", False),
+        before=options.get("before", 0),
+        after=options.get("after", 0),
+        max_count=options.get("max_count"),
+        ignored=options.get("ignored", False),
+        spans=options.get("spans", False),
+    )
+
+
+def _step(matchers: Sequence[re.Pattern[str] | None], states: set[int], name: str) -> set[int]:
+    """Give how much of a pattern may be matched behind a name, given how much may be before it."""
+    found = set()
+    for state in states:
+        if state == len(matchers):
+            continue
+        matcher = matchers[state]
+        if matcher is None:
+            found.add(state)
+        elif matcher.match(name) is not None:
+            found.add(state + 1)
+    return _reach(matchers, found)
+
+
+def _reach(matchers: Sequence[re.Pattern[str] | None], states: set[int]) -> set[int]:
+    """Add where `**` may match no directory at all."""
+    reached = set(states)
+    for state in range(len(matchers)):
+        if state in reached and matchers[state] is None:
+            reached.add(state + 1)
+    return reached

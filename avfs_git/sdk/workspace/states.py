@@ -1,0 +1,215 @@
+"""The states of a fork: checkpoints, history, undo.
+
+Decided here: names and arguments of the public API for them. Each method is one operation; `sdk.dispatch` runs it in this
+process, or in the session that mounts the workspace. Callers may use several threads and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import InvalidInput
+from avfs_git.model import (
+    Checkpoint,
+    CheckpointDetails,
+    CheckpointResult,
+    Diff,
+    LogEntry,
+    Operation,
+    PathVersion,
+    RestoreResult,
+    Status,
+    UndoResult,
+)
+from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
+from avfs_git.sdk.handle import holding_objects
+from avfs_git.sdk.parts import compare, events, fold, history, operations, revisions, undo
+from avfs_git.values import replace
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.handle import ForkHandle
+
+
+class WorkspaceStates:
+    """The states of a fork.
+
+    Attributes:
+        fork: The fork.
+    """
+
+    def __init__(self, at: ForkHandle) -> None:
+        self._at = at
+        self.fork: str = at.fork
+
+    def status(self) -> Status:
+        """List uncommitted changes. Writes nothing; costs what changed."""
+        return self._at.run(operations.read_status)
+
+    def checkpoint(self, label: str | None = None, *, description: str | None = None, step: bool = False) -> CheckpointResult:
+        """Commit all changes. Durable when it returns; costs what changed.
+
+        Args:
+            label: A name for the checkpoint.
+            description: The commit's message. If nothing changed, an empty commit records it, unless the last commit has the
+                same message.
+            step: Save one step of a program, such as a tool call: make no commit if nothing changed, and let one `undo` take
+                back the commit and the files.
+
+        Raises:
+            CheckpointExists: If the label is taken.
+            FileChanging: If a file keeps changing while it is read.
+        """
+        facts = {"label": label, "message": description}
+        heard = self._at.dispatch.run_hook("pre-checkpoint", self.fork, facts)
+        result = self._at.run(
+            operations.save_checkpoint, label, description, keeps_message=not step, with_files=step, skips_unreadable=True
+        )
+        if result.outcome != "unchanged":
+            made = result.checkpoint.id if result.checkpoint is not None else None
+            heard += self._at.dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
+        return replace(result, warnings=(*result.warnings, *heard)) if heard else result
+
+    def add(self, *paths: PathLike, force: bool = False) -> CheckpointResult:
+        """Add files of the sidecar to history, by a checkpoint. Other uncommitted changes are saved before it.
+
+        A file that was ignored at a checkpoint stays in the sidecar until it is added, even if no rule ignores it any longer.
+
+        Args:
+            paths: Files, or directories for all files below them.
+            force: Add ignored files too, and repositories below a named directory.
+
+        Raises:
+            PathNotFound: If a path does not exist.
+            PathUnsuitable: If a path is ignored, without `force`, or if git can hold it in no tree.
+            FileChanging: If a file keeps changing while it is read.
+        """
+        return self._at.run(operations.add_paths, [parse_tree_path(path) for path in paths], force)
+
+    def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
+        """List checkpoints, newest first."""
+        return history.list_checkpoints(self._at.core, self.fork, limit=limit)
+
+    def checkpoint_details(self, name: str) -> CheckpointDetails:
+        """Describe a checkpoint by label or id, with the number and size of its files; reads its whole tree."""
+        return history.describe_checkpoint(self._at.core, name, fork=self.fork)
+
+    def delete_checkpoint(self, label: str) -> Checkpoint:
+        """Delete a label. Its commit stays in the history; it can be undone."""
+        revisions.find_label(self._at.core, self.fork, label)  # a deletion that is refused records nothing
+        self._at.dispatch.record_work(self.fork)
+        return revisions.delete_label(self._at.core, self.fork, label)
+
+    @holding_objects
+    def restore(
+        self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None
+    ) -> RestoreResult:
+        """Restore the files of a checkpoint. Uncommitted changes are saved first; it can be undone.
+
+        Args:
+            target: A label, fork or commit.
+            paths: Restore only these paths and what is below them.
+            dry_run: Only list what would change.
+            into: Make a fork of this name with that state instead; this workspace does not change.
+
+        Raises:
+            CheckpointNotFound: If no state has the name.
+            PathNotFound: If a path is neither in the workspace nor in the target.
+        """
+        oid = revisions.resolve_revision(self._at.core, target, fork=self.fork)
+        if into is not None:
+            if paths or dry_run:
+                raise InvalidInput("restoring into a new fork takes no paths and no dry run")
+            self._at.dispatch.make_fork(into, source=self.fork, at=oid.hex())
+            return RestoreResult("restored", oid.hex(), (), fork=into)
+        return self._at.run(operations.restore_state, oid, parse_tree_paths(paths), dry_run, target, "restore")
+
+    def diff(
+        self,
+        old: str | None = None,
+        new: str | None = None,
+        *,
+        paths: Sequence[PathLike] = (),
+        context: int = 3,
+        patches: bool = True,
+    ) -> Diff:
+        """Compare two states; by default the head and the present workspace."""
+        if new is not None:
+            left, right = (revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in (old or "HEAD", new))
+            chosen = parse_tree_paths(paths)
+            return compare.diff_commits(self._at.core, left, right, paths=chosen, context=context, patches=patches)
+        return self._at.run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
+
+    def log(
+        self, *, limit: int = 50, with_files: bool = False, with_bookkeeping: bool = True, session: str | None = None
+    ) -> list[LogEntry]:
+        """List the commits of the fork, newest first.
+
+        Args:
+            limit: List at most so many.
+            with_files: List the files that each commit changed, too.
+            with_bookkeeping: Include commits that avfs made to save files before an operation.
+            session: List only checkpoints of this session of a coding agent: its id, or the beginning of that.
+        """
+        if self._at.core.read_head(self.fork) is None:
+            return []
+        return history.read_log(
+            self._at.core,
+            "HEAD",
+            fork=self.fork,
+            limit=limit,
+            with_files=with_files,
+            with_bookkeeping=with_bookkeeping,
+            session=session,
+        )
+
+    def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
+        """List the versions of a path, newest first; the oldest is number 1."""
+        return history.list_path_versions(self._at.core, self.fork, parse_tree_path(path), limit=limit)
+
+    @holding_objects
+    def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
+        """Restore one path to an earlier version, or to its state in a checkpoint."""
+        tree_path = parse_tree_path(path)
+        if (version is None) == (at is None):
+            raise InvalidInput("name either a version or a checkpoint")
+        target = history.find_version(self._at.core, self.fork, tree_path, version).checkpoint if version is not None else str(at)
+        oid = revisions.resolve_revision(self._at.core, target, fork=self.fork)
+        return self._at.run(operations.restore_state, oid, [tree_path], False, at or f"version {version}", "checkout")
+
+    @holding_objects
+    def revert_path(self, path: PathLike) -> RestoreResult:
+        """Restore one path to the version before its present one; uncommitted changes count as the present version.
+
+        Raises:
+            PathUnsuitable: If the path has no earlier version.
+        """
+        return self._at.run(operations.revert_path, parse_tree_path(path))
+
+    def undo(self) -> UndoResult:
+        """Undo the last operation on this fork, as `Vault.undo` does."""
+        return self._at.dispatch.turn(self.fork, back=True)
+
+    def redo(self) -> UndoResult:
+        """Redo the operation that was undone last."""
+        return self._at.dispatch.turn(self.fork, back=False)
+
+    def operations(self, *, limit: int = 50) -> list[Operation]:
+        """List the operations on this fork, newest first."""
+        return undo.list_operations(self._at.core, self.fork, limit)
+
+    def events(self, *, since: str | None = None, follow: bool = False) -> events.Events:
+        """Iterate over what happens to this fork, the oldest first, as `Vault.events` does."""
+        return events.Events(self._at.core, self._at.dispatch.gate.audit, fork=self.fork, since=since, follow=follow)
+
+    def fold(self) -> bool:
+        """Move the base to the head, and drop from the upper layer what equals it; False if the base was the head.
+
+        Raises:
+            WorkspaceMounted: If the workspace is mounted.
+        """
+        self._at.dispatch.check_unmounted(self.fork)
+        with self._at.opened.locked() as locked:
+            is_folded, warnings = fold.fold_workspace(locked)
+        self._at.dispatch.tell(warnings)
+        return is_folded
