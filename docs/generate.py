@@ -144,6 +144,7 @@ WARNINGS = {
     "fork.damaged": "A fork's branch or head cannot be read.",
     "fork.foreign_repository": "A nested repository belongs to another user; its hooks and settings were left out.",
     "fork.home_left_out": "The source holds avfs's own home, with its vaults; that was left out.",
+    "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's index names.",
     "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",
     "fork.submodule": "A nested repository could not be copied; git does not work in it.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",

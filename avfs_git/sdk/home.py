@@ -84,8 +84,9 @@ class Home:
                 called before the first commit or session there.
             clock_ns: Gives the time of commits and operations, in nanoseconds since the epoch.
             lock_timeout_s: How long to wait for other processes, in seconds.
-            remote_environment: Variables for git's remotes, such as `os.environ`: only those for credentials, ssh and proxies are
-                used. Git asks for passwords on the terminal only if `GIT_TERMINAL_PROMPT=1` is among them.
+            remote_environment: Variables for git's remotes, such as `os.environ`: only those for credentials, ssh, proxies and
+                git's own configuration are used; of the latter also the user's ignore rules. Git asks for passwords on the
+                terminal only if `GIT_TERMINAL_PROMPT=1` is among them.
             policy: The user's policy file for commands, which need not exist.
             runs_hooks: Run the hooks of a vault's owner.
             on_wait: Called with a fork and the process that holds it, if known, when a change waits for that process.
@@ -217,7 +218,13 @@ class Home:
         """
         path = self._path_of(name)
         created = create.create_vault(
-            path, source=source, branch=branch, identity=self._identity, clock_ns=self._clock_ns, shared=shared
+            path,
+            source=source,
+            branch=branch,
+            identity=self._identity,
+            clock_ns=self._clock_ns,
+            environment=self._remote_environment,
+            shared=shared,
         )
         warnings = list(created.warnings)
         if shared:

@@ -41,7 +41,11 @@ class BadIndex(ValueError):
 
 
 class ForeignIndex(BadIndex):
-    """An index is sound, and needs something to be understood that is not: avfs leaves it alone."""
+    """An index is sound, and has an extension that must be understood and is not: avfs leaves it alone."""
+
+    def __init__(self, extension: bytes) -> None:
+        super().__init__(f"it has the extension {extension!r}")
+        self.extension = extension
 
 
 class Staged(NamedTuple):
@@ -202,7 +206,7 @@ def _parse_extensions(data: bytes) -> dict[bytes, bytes]:
         if at > len(data):
             raise BadIndex("it is cut short")
         if not 0x41 <= signature[0] <= 0x5A:  # lower case: a reader that does not understand it must not go on
-            raise ForeignIndex(f"it has the extension {signature!r}")
+            raise ForeignIndex(signature)
         found[signature] = data[at - size : at]
     return found
 
@@ -403,8 +407,3 @@ def serialize_cached_tree(tree: CachedTree) -> bytes:
         # In git's order, by length first; it looks them up by bisection.
         pending += sorted(node.below.items(), key=lambda item: (len(item[0]), item[0]), reverse=True)
     return b"".join(pieces)
-
-
-def empty_cached_tree() -> CachedTree:
-    """Make the cached tree of an index without entries."""
-    return CachedTree(EMPTY_TREE, 0)

@@ -1,7 +1,7 @@
 """Making a vault: empty, from a directory, or from a git repository with what is not committed there.
 
 Decided here: what of a source becomes a vault's first state. The source is only read: nothing in it is executed, and no git
-runs on it. A crash leaves no vault or a whole one (`workspace.creation.atomic`).
+runs on it but to read its configuration. A crash leaves no vault or a whole one (`workspace.creation.atomic`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
+from avfs_git.gitstore.config.userignore import read_user_ignore
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
@@ -39,6 +40,11 @@ from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 
+_CARRIED = b"# From the clone and its user; each fork of the clone replaces what follows.\n"
+_CARRIED_TO = b"# Rules of this vault.\n"
+"""Lines of a vault's `info/exclude` around the rules that were taken over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """What making a vault did."""
@@ -56,12 +62,14 @@ def create_vault(
     branch: str = "main",
     identity: Caller | None = None,
     clock_ns: Callable[[], int] = time.time_ns,
+    environment: Mapping[str, str] | None = None,
     shared: bool = False,
 ) -> Created:
     """Make a vault.
 
     A git repository as `source` brings its history and branches, a bare one nothing else; `branch` is the first fork where the
-    source names none. `shared` lets the group of this process work in the vault.
+    source names none. `environment` says where the user's configuration of git is. `shared` lets the group of this process work
+    in the vault.
 
     Raises:
         InvalidName: If no fork may have the name of the first one.
@@ -73,7 +81,7 @@ def create_vault(
     if source is not None and not source.is_dir():
         raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
     with vault_made(git_dir) as making:
-        created = _fill(making, git_dir, source, branch, identity, clock_ns, shared=shared)
+        created = _fill(making, git_dir, source, branch, identity, clock_ns, environment or {}, shared=shared)
     return Created(git_dir, created.fork, created.commit, created.warnings)
 
 
@@ -84,6 +92,7 @@ def _fill(
     branch: str,
     identity: Caller | None,
     clock_ns: Callable[[], int],
+    environment: Mapping[str, str],
     *,
     shared: bool,
 ) -> Created:
@@ -100,7 +109,7 @@ def _fill(
         if named is None:
             detached_at = read_head(source_git)[1]
         head = named or head
-        carry_exclude(source_git, git_dir)
+    carry_exclude(source, git_dir, environment)
     vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
     try:
         vault.layout.prepare()  # what it holds is judged
@@ -158,22 +167,31 @@ def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:
     return name
 
 
-def carry_exclude(source_git: Path, git_dir: Path) -> None:
-    """Take over the ignore rules that the source keeps outside its tree, else what they hide gets into the history.
+def carry_exclude(source: Path | None, git_dir: Path, environment: Mapping[str, str]) -> None:
+    """Take over the ignore rules that are outside the tree, else what they hide gets into the history.
+
+    They are the user's own and, which overrule these, those of the source's repository. They replace what was taken over before;
+    other rules of the vault stay, and overrule both. Costs a process of git.
 
     Raises:
-        NotAVault: If they are a link, which may lead anywhere, or no file.
+        NotAVault: If those of the repository are a link, which may lead anywhere, or no file.
     """
-    try:
-        rules = read_plain_file(common_dir(source_git) / "info" / "exclude", limit=IGNORE_FILE_READ)
-    except OSError:  # git, too, goes on without it
-        return
+    source_git = find_git_dir(source) if source is not None else None
+    rules = read_user_ignore(source or git_dir, environment)
+    if source_git is not None:
+        with contextlib.suppress(OSError):  # git, too, goes on without it
+            own = read_plain_file(common_dir(source_git) / "info" / "exclude", limit=IGNORE_FILE_READ)
+            rules = rules.removesuffix(b"\n") + b"\n" + own if rules else own
     place = git_dir / "info" / "exclude"
     with host_errors(f"make '{git_dir}'"):
-        if place.exists() and read_plain_file(place) == rules:
+        held = read_plain_file(place) if place.exists() else b""
+        before, _, rest = held.partition(_CARRIED)
+        own = before + rest.partition(_CARRIED_TO)[2]
+        wanted = _CARRIED + rules.removesuffix(b"\n") + b"\n" + _CARRIED_TO + own if rules else own
+        if wanted == held:
             return
         make_dirs_durably(git_dir / "info")
-        write_file_atomically(git_dir / "info" / "exclude", rules)
+        write_file_atomically(place, wanted)
 
 
 def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
@@ -286,6 +304,9 @@ def _capture(
     with WithModules(layer, source, common_dir(git_dir) if git_dir is not None else None, vault.layout, place) as shown:
         captured = capture(shown)
         captured.warnings += shown.warnings
+        for path in sorted(known.marked) if known is not None else ():
+            text = f"git was told not to look at {quote(show_path(path))}: the fork has what the index names, not the file here"
+            captured.warnings.append(Warning("fork.marked_unchanged", text, path))
         for path in sorted(own):
             text = f"{quote(show_path(path))} is avfs's own, with its vaults, and is left out"
             captured.warnings.append(Warning("fork.home_left_out", text, path))

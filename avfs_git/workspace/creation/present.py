@@ -8,6 +8,10 @@ A file is believed in when the index remembers its times, size, inode number and
 before the index was last written (else git does not believe it either), when no attribute has git filter it on its way, and
 when the blob is as long as the file: one that git changed in another way (line ends) is not what is stored for it, and is
 read. Attributes are those that the index tracks, and those of the repository itself.
+
+An entry that git was told not to look at (`skip-worktree`, as in a sparse checkout, or `assume-unchanged`) has the content that
+the index names: git, too, commits nothing else for it. A file that is there and may hold something else stays out of the fork,
+and a warning names it.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, empty_cached_tree, parse_cached_tree
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, ForeignIndex, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -46,9 +50,11 @@ _LOOK = struct.Struct(">4I4xI12xI")
 """Of an entry, when its file and what is known of it changed, its inode number and its size."""
 _INDEX_MAX = 384 << 20
 """Bytes of an index above which it is not read: that of 2,000,000 files is smaller."""
+_SPARSE = b"sdir"
+"""The extension of an index that names directories (gitformat-index(5))."""
 _EXTENDED = 0x4000
 _STAGE = 0x3000
-_INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000
+_SKIP_WORKTREE, _ASSUME_VALID = 0x4000, 0x8000
 _WORD = 0xFFFF_FFFF
 _SECOND = 1_000_000_000
 _USUAL = {stat.S_IFREG | 0o644: MODE_FILE, stat.S_IFREG | 0o755: MODE_EXEC}
@@ -80,16 +86,17 @@ class _Tracked:
         self.status: os.stat_result | None = None
         self.xattrs: Xattrs = ()
         self.is_known = False
-        """Whether nothing in it is left to be captured, nor in the directories below it."""
+        """Whether nothing in it is left to be captured, nor in the directories below it. Of a directory that is not there:
+        whether what is tracked in it belongs to the state all the same."""
         self.oid: Oid | None = None
         self.sidecar: Oid | None = None
 
     def unknown(self, data: bytes) -> list[bytes]:
-        """List what is tracked here and not known, other than what a sparse clone leaves out."""
+        """List what is tracked here and not known, other than what git does not look at."""
         known = self.records
         if len(known) >= len(self.entries):
             return []
-        return [name for name, (at, _) in self.entries.items() if name not in known and not _is_sparse(data, at)]
+        return [name for name, (at, _) in self.entries.items() if name not in known and not _is_marked(data, at)]
 
 
 class KnownClone(PlainDirectory):
@@ -101,6 +108,8 @@ class KnownClone(PlainDirectory):
         """The state of what is known, as if it had been captured before."""
         self.looks: dict[TreePath, DirCache] = {}
         """How the entries look that are not left, by directory."""
+        self.marked: list[TreePath] = []
+        """Files that git was told not to look at, and that may differ from the index."""
         self._left: dict[TreePath, list[Found]] = {}
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
@@ -123,6 +132,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
 
     Raises:
         OSError: If the working tree cannot be read.
+        NotAVault: If the index is sparse: without what it leaves out, that would count as deleted.
     """
     try:
         with open_plain_file(git_dir / "index") as file:
@@ -131,7 +141,12 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
                 return None
             written_ns = status.st_mtime_ns
             index = GitIndex(file.read())
-        cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else empty_cached_tree()
+        cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else CachedTree()
+    except ForeignIndex as error:
+        if error.extension == _SPARSE:
+            found = "its index names whole directories that a sparse checkout leaves out"
+            raise NotAVault(str(source), f"{found}; run `git sparse-checkout reapply --no-sparse-index` in it") from None
+        return None
     except (OSError, NotAVault, BadIndex):
         return None
     top = _arrange(index)
@@ -195,6 +210,8 @@ class _Reading:
         """How long each blob has to be that a file is believed to hold."""
         self._needed: set[Oid] = set()
         """What is tracked without being there."""
+        self.is_partly_gone = False
+        """Whether a directory is not there of which only a part belongs to the state."""
         self.order: list[tuple[TreePath, _Tracked]] = []
         """Every such directory, each after the one above it."""
 
@@ -237,6 +254,8 @@ class _Reading:
                     found.append(again)
             if place.status is not None:
                 self._note_left(path, place, found)
+            else:
+                self._note_left_out(place)
 
     def _note_left(self, path: TreePath, place: _Tracked, found: list[Found]) -> None:
         """Note what is left of a directory; of those below it, which are done, the ones in which something is left."""
@@ -246,6 +265,16 @@ class _Reading:
         if not place.is_known or path == ROOT:  # the others are never asked for
             left.sort(key=operator.attrgetter("name"))
             self._clone.leave(path, left)
+
+    def _note_left_out(self, place: _Tracked) -> None:
+        """Note of a directory that is not there whether git was told not to look at something in it: that remains of it."""
+        marked = {name: held for name, held in place.entries.items() if _is_marked(self._data, held[0])}
+        known = [below for below in place.below.values() if below.is_known]
+        place.is_known = bool(marked or known)
+        if place.is_known:
+            self.is_partly_gone |= len(marked) < len(place.entries) or len(known) < len(place.below)
+            place.entries = marked
+            place.below = {name: below for name, below in place.below.items() if below.is_known}
 
     def _oid_of(self, place: _Tracked, name: bytes) -> Oid:
         at = place.entries[name][0]
@@ -260,7 +289,9 @@ class _Reading:
         except OSError as error:
             if path == ROOT or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
-            return left  # it went, or something else has its name: the one above shows that
+            # It went, or something else has its name: the one above shows that. A sparse checkout leaves it out.
+            self._need_marked(place)
+            return left
         place.status = os.fstat(directory)
         place.xattrs = self._clone.dir_xattrs(path)
         entries, data, written_ns, records, looks = place.entries, self._data, self._written_ns, place.records, place.looks
@@ -290,7 +321,7 @@ class _Reading:
                             and status.st_ino & _WORD == ino
                             and length & _WORD == size
                             and touched_ns < written_ns
-                            and not data[at + 60] & _EXTENDED >> 8
+                            and (not data[at + 60] & _EXTENDED >> 8 or _is_marked(data, at))
                         ):
                             if usual(status.st_mode) == mode:
                                 record = None if has_user_xattrs(here + name) else plain_record(touched_ns)
@@ -301,14 +332,21 @@ class _Reading:
                                 records[name] = record
                                 looks[name] = take_fingerprint(status, racy_after_ns=racy_after_ns)
                                 continue
+                    if held is not None and held[1] != MODE_GITLINK and _is_marked(data, held[0]):
+                        self._clone.marked.append(join(path, name))
+                        continue
                     left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
         finally:
             os.close(listing)
-        for name, (at, mode) in entries.items() if len(records) < len(entries) else ():
-            # Of a sparse clone: not there, and tracked all the same.
-            if data[at + 60] & 0x40 and _is_sparse(data, at) and mode != MODE_GITLINK and name not in records:
-                self._needed.add(Oid(data[at + 40 : at + 60]))
+        self._need_marked(place)
         return left
+
+    def _need_marked(self, place: _Tracked) -> None:
+        """Note the blobs of what git was told not to look at: they have to be there."""
+        data, records = self._data, place.records
+        for name, (at, mode) in place.entries.items() if len(records) < len(place.entries) else ():
+            if _is_marked(data, at) and mode != MODE_GITLINK and name not in records:
+                self._needed.add(Oid(data[at + 40 : at + 60]))
 
 
 class _Filters(TreeAttributes):
@@ -351,8 +389,10 @@ def _unusual_record(status: os.stat_result, mode: int, place: bytes) -> Record |
     return format_record(Meta(status.st_mtime_ns, shown & 0o7777))
 
 
-def _is_sparse(data: bytes, at: int) -> bool:
-    return bool(data[at + 60] & _EXTENDED >> 8) and bool(data[at + 62] & _SKIP_WORKTREE >> 8)
+def _is_marked(data: bytes, at: int) -> bool:
+    """Whether git was told not to look whether a file has changed."""
+    flags = data[at + 60]
+    return bool(flags & _ASSUME_VALID >> 8) or bool(flags & _EXTENDED >> 8 and data[at + 62] & _SKIP_WORKTREE >> 8)
 
 
 class _Writing:
@@ -369,7 +409,7 @@ class _Writing:
     ) -> None:
         self._clone = clone
         self._data = index.data
-        self._cached = cached
+        self._cached = CachedTree() if reading.is_partly_gone else cached
         self._sink = sink
         self._store = store
         self._order = reading.order
@@ -390,7 +430,8 @@ class _Writing:
             prints[name] = _GONE  # unless the capture finds it, it is gone
         for name, below in place.below.items():
             if below.status is None:
-                prints[name] = _GONE
+                if not below.is_known:
+                    prints[name] = _GONE
                 continue
             if below.is_known:
                 place.looks[name] = take_fingerprint(below.status, racy_after_ns=self._racy_after_ns)

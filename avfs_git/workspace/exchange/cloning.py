@@ -28,6 +28,7 @@ from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import value_class
 from avfs_git.workspace.creation.atomic import vault_made
+from avfs_git.workspace.creation.create import carry_exclude
 from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, fetch, find_unusable, server_words, tracking_ref
 from avfs_git.workspace.vault.format import HEADS, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
@@ -72,6 +73,7 @@ def clone_vault(
     with vault_made(git_dir) as making:
         messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
         cloned = _adopt_clone(making, checked, branch, lazy=lazy)
+        carry_exclude(None, making, access.environment)
         if with_checkpoints or with_sidecar or with_git_dirs:
             vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
             try:

@@ -130,7 +130,7 @@ def _take_present(
         head = vault.read_head(parent)
     elif git_dir is not None:
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
-        carry_exclude(git_dir, vault.git_dir)
+        carry_exclude(source, vault.git_dir, vault.remote_environment or {})
         branch, head = read_head(git_dir)
         if branch is not None and branch.startswith(HEADS):
             upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
