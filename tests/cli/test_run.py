@@ -117,6 +117,14 @@ def test_a_fork_in_which_nothing_changed_is_deleted(clone: Path) -> None:
     assert _forks(clone) == {"kept", "gone"}
 
 
+def test_what_takes_out_uncommitted_work_is_a_change(clone: Path) -> None:
+    """The clone has something that is not committed; a program makes it what the commit has, and its fork is kept."""
+    found = spawn("run", "--json", "--name", "clean", "--", "git", "checkout", "-q", "--", ".").ok().result
+
+    assert (found["outcome"], _forks(clone)) == ("kept", {"clean"})
+    assert [file["change"]["path"] for file in found["diff"]["files"]] == ["src/main"]
+
+
 def test_a_fork_that_was_there_before_is_not_deleted(clone: Path) -> None:
     """Nothing changed in it, but it was not made for the program; `--discard` deletes it."""
     spawn("run", "--keep", "--name", "mine", "--", "true").ok()
@@ -152,7 +160,8 @@ def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path
 )
 def test_work_that_git_has_put_elsewhere_keeps_the_fork(clone: Path, script: str, left: str) -> None:
     """Nothing is on the branch, but in the stash or on another branch; a stash of an older fork keeps no other one."""
-    ran = spawn("run", "--json", "--name", "task", "--", "sh", "-c", f"git checkout -q .; {script}; git checkout -q .").ok()
+    _git(clone, "commit", "-q", "-a", "-m", "all")  # so that git's doing changes no file
+    ran = spawn("run", "--json", "--name", "task", "--", "sh", "-c", script).ok()
     assert ran.result["outcome"] == "kept"
     (told,) = ran.document["warnings"]
     assert (told["code"], left in told["message"]) == ("run.left_in_git", True)

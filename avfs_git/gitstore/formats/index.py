@@ -17,7 +17,6 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.paths import Oid
 
 NO_STAT = bytes(40)

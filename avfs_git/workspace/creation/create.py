@@ -39,7 +39,6 @@ from avfs_git.workspace.vault.origin import create_workspace, facts_of
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
-
 _CARRIED = b"# From the clone and its user; each fork of the clone replaces what follows.\n"
 _CARRIED_TO = b"# Rules of this vault.\n"
 """Lines of a vault's `info/exclude` around the rules that were taken over."""

@@ -238,13 +238,11 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
     head = vault.read_head(fork)
     if state is None or state.forked_at is None or head is None:
         return False
-    if head.hex() == state.forked_at:
-        return True
     here, base = vault.store.read_commit(head), _read_first_base(vault, fork)
-    return (
-        base is not None
-        and [parent.hex() for parent in here.parents] == [state.forked_at]
-        and here.tree == base.tree
+    if base is None or here.tree != base.tree:  # also where the head stands: what was not committed there can have been taken out
+        return False
+    return head.hex() == state.forked_at or (
+        [parent.hex() for parent in here.parents] == [state.forked_at]
         and all(_OF_LOOKING.search(one.path) for one in diff_sidecars(vault.store, *map(vault.sidecar_tree, (base, here))))
     )
 
