@@ -546,6 +546,13 @@ class NothingToUndo(CheckpointError, code="undo.nothing", exit_code=36):
         self._say(f"there is nothing to {word}", "See what was done with `avfs op log`.")
 
 
+class OperationNotFound(CheckpointError, code="undo.not_found", exit_code=39):
+    """No operation of that number."""
+
+    def __init__(self, number: int) -> None:
+        self._say(f"there is no operation {number}", "See what was done with `avfs op log`.", operation=number)
+
+
 class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):
     """An operation that cannot be undone now."""
 

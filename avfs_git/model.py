@@ -471,6 +471,17 @@ class Operation:
 
 
 @value_class
+class OperationDetails:
+    """An operation with what it changed."""
+
+    operation: Operation
+    after: str | None
+    """The commit that holds the state which it led to; None if it led to none, as the deletion of a label."""
+    diff: Diff | None
+    """How that differs from the state before."""
+
+
+@value_class
 class Event:
     """One entry of the operation log or of the audit log, as `Vault.events` gives it."""
 

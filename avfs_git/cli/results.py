@@ -264,10 +264,22 @@ class MergeAborted(TypedDict):
     aborted: UndoResult
 
 
+class OperationStat(TypedDict):
+    """How much an operation changed."""
+
+    files: int
+    additions: int
+    deletions: int
+    beside: int
+    """Paths that are ignored or not known to git."""
+
+
 class OperationList(TypedDict):
     """Operations, the newest first."""
 
     operations: Sequence[Operation]
+    stats: Sequence[OperationStat]
+    """With `--stat`: what each changed, in the same order; else empty."""
 
 
 @final

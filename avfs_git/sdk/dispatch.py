@@ -29,6 +29,7 @@ from avfs_git.sdk.parts import (
     gate,
     gitmoves,
     lower,
+    opdetails,
     operations,
     oprecord,
     point,
@@ -432,16 +433,30 @@ class Dispatch:
         done = self._turn_next(fork, back=back, recorded_at=recorded_at)
         return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
 
+    def plan_undo(self, fork: str | None) -> UndoResult:
+        """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
+        with contextlib.suppress(NoForks):
+            fork = self.core.choose_fork(fork)
+        told = self.record_changes(fork) if fork is not None and self.core.has_fork(fork) else ()
+        self._adopt_moves(fork)
+        undo.adopt(self.core, fork, self.open_workspace)
+        planned = opdetails.plan_undo(self.core, fork)
+        return replace(planned, warnings=(*told, *planned.warnings))
+
+    def _adopt_moves(self, fork: str | None) -> None:
+        """Ask sessions what git has done in their live trees since avfs last looked."""
+        for name in undo.forks_with_git_dir(self.core, fork):
+            opened = self.open_workspace(name)
+            if opened.lock.session is not None:
+                self.run(opened, operations.adopt_git_moves)
+
     def _redo_ends(self, fork: str) -> bool:
         """Whether redo would delete this fork again, for which its files count by their counters, recorded or not."""
         record = undo.find_next(self.core, fork, oprecord.REDO)
         return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
 
     def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None) -> UndoResult:
-        for name in undo.forks_with_git_dir(self.core, fork):
-            opened = self.open_workspace(name)
-            if opened.lock.session is not None:
-                self.run(opened, operations.adopt_git_moves)
+        self._adopt_moves(fork)
         record = undo.find_next(self.core, fork, oprecord.UNDO if back else oprecord.REDO)
         if record is not None and self.core.has_fork(record.fork):
             opened = self.open_workspace(record.fork)

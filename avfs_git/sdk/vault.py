@@ -26,6 +26,7 @@ from avfs_git.model import (
     MergeMode,
     Overlap,
     PullResult,
+    RestoreResult,
     SessionInfo,
     VaultInfo,
     Warning,
@@ -37,6 +38,7 @@ from avfs_git.sdk.parts import (
     clones,
     forkinfo,
     nursery_client,
+    opdetails,
     overlap,
     policy,
     record,
@@ -242,6 +244,20 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         """
         self._dispatch.make_fork(name, source=source, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
         return Workspace(self, name, ephemeral=ephemeral)
+
+    def restore_operation(self, number: int, *, dry_run: bool = False) -> RestoreResult:
+        """Restore the files of a fork to their state after an operation. Uncommitted changes are saved first; it can be undone.
+
+        Args:
+            number: The operation's number in the log.
+            dry_run: Only list what would change.
+
+        Raises:
+            OperationNotFound: If the log has none of that number.
+            InvalidInput: If it led to no state of a fork.
+        """
+        fork, state = opdetails.find_state_after(self._core, number)
+        return self.workspace(fork).restore(state, dry_run=dry_run)
 
     def workspace(self, fork: str | None = None) -> Workspace:
         """Open the workspace of a fork, by default that of the default fork.

@@ -252,3 +252,20 @@ def test_identity_comes_from_the_environment(cli: Cli, work: str) -> None:
     saved = cli("checkpoint", "save", "--json", env={"AVFS_AUTHOR_NAME": "Agent 7", "AVFS_AUTHOR_EMAIL": "7@example.org"}).result
 
     assert saved["checkpoint"]["author"] == {"name": "Agent 7", "email": "7@example.org"}
+
+
+def test_an_operation_by_its_number(cli: Cli, work: str) -> None:
+    """`op log --stat`, `op show`, `op restore` and `undo --dry-run` name the same operation."""
+    cli("checkpoint", "save").ok()
+    cli("write", "notes", stdin=b"one\ntwo\n").ok()
+    planned = cli("undo", "--dry-run").ok().text
+    assert planned.startswith("Would undo in main: write 'notes'")
+    assert "D\tnotes" in planned
+    row = cli("op", "log", "-n", "1", "--stat").ok().text.split("\t")
+    assert row[3:6] == ["files", "", "1 file, +2 -0"]
+    assert "A\tnotes\n notes | 2 ++\n" in cli("op", "show", row[0]).ok().text
+    assert "+two\n" in cli("op", "show", row[0], "-p").ok().text
+    cli("rm", "notes").ok()
+    cli("op", "restore", row[0]).ok()
+    assert cli("cat", "notes").ok().text == "one\ntwo\n"
+    assert cli("op", "show", "9999").status == 39

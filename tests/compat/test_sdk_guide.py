@@ -45,8 +45,8 @@ def test_the_guide_names_every_method() -> None:
     there = {
         name
         for kind in (sdk.Home, sdk.Vault, sdk.Workspace)
-        for name, value in vars(kind).items()
-        if callable(value) and not name.startswith("_") and name != "close"
+        for name in dir(kind)
+        if callable(getattr(kind, name)) and not name.startswith("_") and name != "close"
     }
 
     assert listed == there

@@ -36,6 +36,8 @@ _SHORT_ID = 12
 _BETWEEN_COLUMNS = 3
 _LEAST_WIDTH = 12
 """So wide the widest column of a table stays at least, where it alone gives way on a narrow terminal."""
+_RECENT_S = 3600
+"""So long a time is told by how long ago it was."""
 _SGR = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 
 
@@ -285,9 +287,12 @@ class TextOutput:
         return to_time(ns) or "-"
 
     def since(self, ns: int) -> str:
-        """Show a time of which mostly the time of day counts: on a terminal without the day if that is today."""
+        """Show a time of which mostly counts how long ago it was: on a terminal `2 min ago`, after a day the day and the hour."""
         if not self.on_terminal:
             return self.time(ns)
+        ago_s = (time_ns() - ns) // 1_000_000_000
+        if 0 <= ago_s < _RECENT_S:
+            return "just now" if ago_s < 10 else f"{ago_s} s ago" if ago_s < 60 else f"{ago_s // 60} min ago"
         day, _, time = self.time(ns).rpartition(" ")[0].partition(" ")
         return time if day == self.time(time_ns()).partition(" ")[0] else f"{day} {time[:5]}"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, UndoResult
+from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, OperationDetails, UndoResult
 from avfs_git.paths import PathLike, parse_tree_paths
-from avfs_git.sdk.parts import compare, events, history, revisions, undo
+from avfs_git.sdk.parts import compare, events, history, opdetails, revisions, undo
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -79,6 +79,22 @@ class VaultHistory:
         """List operations, newest first, with what git did in live trees."""
         return undo.list_operations(self._core, fork, limit)
 
+    def operation(self, number: int, *, context: int = 3) -> OperationDetails:
+        """Describe an operation with the changes that it made.
+
+        Args:
+            number: Its number in the log.
+            context: Unchanged lines around each hunk.
+
+        Raises:
+            OperationNotFound: If the log has none of that number.
+        """
+        return opdetails.describe_operation(self._core, number, context=context)
+
+    def describe_operations(self, *, fork: str | None = None, limit: int = 50) -> list[OperationDetails]:
+        """List operations as `operations` does, each with the changes that it made."""
+        return opdetails.describe_operations(self._core, fork, limit)
+
     def events(self, *, fork: str | None = None, since: str | None = None, follow: bool = False) -> events.Events:
         """Iterate over what happens in the vault, the oldest first: operations, commands, approvals.
 
@@ -94,7 +110,7 @@ class VaultHistory:
         """
         return events.Events(self._core, self._dispatch.gate.audit, fork=fork, since=since, follow=follow)
 
-    def undo(self, *, fork: str | None = None) -> UndoResult:
+    def undo(self, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.
 
         File changes since the last operation are an operation of their own, which is undone first. So is deleting another
@@ -103,12 +119,14 @@ class VaultHistory:
 
         Args:
             fork: The fork; the default fork if not given.
+            dry_run: Only tell which operation comes next, and which files would change. Changes that are not in the log yet are
+                recorded there.
 
         Raises:
             NothingToUndo: If there is no operation.
             CannotUndo: If a ref has moved since.
         """
-        return self._dispatch.turn(fork, back=True)
+        return self._dispatch.turn(fork, back=True) if not dry_run else self._dispatch.plan_undo(fork)
 
     def redo(self, *, fork: str | None = None) -> UndoResult:
         """Redo the operation that was undone last."""

@@ -186,9 +186,9 @@ class WorkspaceStates:
         """
         return self._at.run(operations.revert_path, parse_tree_path(path))
 
-    def undo(self) -> UndoResult:
+    def undo(self, *, dry_run: bool = False) -> UndoResult:
         """Undo the last operation on this fork, as `Vault.undo` does."""
-        return self._at.dispatch.turn(self.fork, back=True)
+        return self._at.dispatch.turn(self.fork, back=True) if not dry_run else self._at.dispatch.plan_undo(self.fork)
 
     def redo(self) -> UndoResult:
         """Redo the operation that was undone last."""

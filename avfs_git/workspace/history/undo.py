@@ -175,7 +175,7 @@ def _turn_next(
     vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener, *, recorded_at: int | None = None
 ) -> UndoResult:
     with objects_held(vault.git_dir):  # what the log names may be on its way out
-        _adopt(vault, fork, open_workspace)
+        adopt(vault, fork, open_workspace)
         for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
             if find_deleted(vault, name) is not None:
                 with vault.fork_locked(name):
@@ -209,8 +209,8 @@ def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Itera
         yield locked
 
 
-def _adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
-    """Learn what git has done in live trees since avfs last looked."""
+def adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
+    """Learn what git has done in live trees since avfs last looked; sessions are asked by the caller."""
     for name in forks_with_git_dir(vault, fork):
         opened = open_workspace(name)
         if opened.lock.session is None:  # else the caller has asked its session to

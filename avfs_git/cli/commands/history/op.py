@@ -8,21 +8,64 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
-from avfs_git.cli.verb import LIMIT, verb
+from avfs_git.cli.verb import LIMIT, is_dry_run, verb
 
 if TYPE_CHECKING:
-    from avfs_git.cli.results import OperationList
+    from avfs_git.cli.results import OperationList, OperationStat
+    from avfs_git.model import Diff, OperationDetails, RestoreResult
+
+_NUMBER = click.argument("number", type=LIMIT)
 
 
-@verb("op log", looks=True, view="history")
+@verb("op log", looks=True, view="history", example="avfs op log -n 10 --stat")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
-def log(state: State, limit: int) -> OperationList:
+@click.option("--stat", is_flag=True, help="Also how many files and lines each changed.")
+def log(state: State, limit: int, stat: bool) -> OperationList:
     """List what was done in a vault, the newest first
 
-    With `--fork`, only what was done to that fork.
+    With `--fork`, only what was done to that fork. `avfs op show` shows one operation, `avfs op restore` the state after it.
     """
     with state.open_vault_and_fork(whole=True) as (vault, fork):
-        return {"operations": vault.operations(fork=fork, limit=limit)}
+        if not stat:
+            return {"operations": vault.operations(fork=fork, limit=limit), "stats": []}
+        found = vault.describe_operations(fork=fork, limit=limit)
+    return {"operations": [each.operation for each in found], "stats": [_count(each.diff) for each in found]}
 
 
-command = VerbGroup("op", commands=[log])
+def _count(diff: Diff | None) -> OperationStat:
+    files = diff.files if diff is not None else ()
+    return {
+        "files": len(files),
+        "additions": sum(file.additions for file in files),
+        "deletions": sum(file.deletions for file in files),
+        "beside": len(diff.sidecar) if diff is not None else 0,
+    }
+
+
+@verb("op show", looks=True, view="history", example="avfs op show 12 -p")
+@_NUMBER
+@click.option("-p", "--patch", is_flag=True, help="Show the changed lines, not only how many.")
+def show(state: State, number: int, patch: bool) -> OperationDetails:  # noqa: ARG001 - the view shows less without it
+    """Show one operation and what it changed
+
+    NUMBER is that of `avfs op log`.
+    """
+    with state.open_vault() as vault:
+        found = vault.operation(number)
+        state.output.amend(fork=found.operation.fork or None)
+        return found
+
+
+@verb("op restore", looks=is_dry_run, view="history", example="avfs op restore 12 --dry-run")
+@_NUMBER
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+def restore(state: State, number: int, dry_run: bool) -> RestoreResult:
+    """Restore the files of a fork to their state after an operation
+
+    NUMBER is that of `avfs op log`. avfs saves unsaved changes first, and `avfs undo` takes it back.
+    """
+    with state.open_vault() as vault:
+        return vault.restore_operation(number, dry_run=dry_run)
+
+
+command = VerbGroup("op", commands=[log, show, restore])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 
@@ -11,8 +13,9 @@ if TYPE_CHECKING:
     from avfs_git.model import UndoResult
 
 
-@verb("undo", view="history")
-def command(state: State) -> UndoResult:
+@verb("undo", view="history", example="avfs undo --dry-run")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be undone, and change no file.")
+def command(state: State, dry_run: bool) -> UndoResult:
     """Undo the last operation on a fork
 
     An operation is a command that changed files, such as `avfs exec` or `avfs rm`; everything that programs changed in a mount
@@ -21,6 +24,6 @@ def command(state: State) -> UndoResult:
     first. Undo works any number of times, and `avfs redo` reverses it. `avfs op log` lists the operations.
     """
     with state.open_vault_and_fork() as (vault, fork):
-        result = vault.undo(fork=fork)
+        result = vault.undo(fork=fork, dry_run=dry_run)
         state.output.amend(fork=result.operation.fork)
         return result

@@ -10,8 +10,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import CheckpointList, DeletedCheckpoint, History, OperationList, PathHistory, ShowResult
-    from avfs_git.model import ChangedFile, CheckpointDetails, CheckpointResult, Diff, RestoreResult, Status, UndoResult
+    from avfs_git.cli.results import (
+        CheckpointList,
+        DeletedCheckpoint,
+        History,
+        OperationList,
+        OperationStat,
+        PathHistory,
+        ShowResult,
+    )
+    from avfs_git.model import (
+        ChangedFile,
+        CheckpointDetails,
+        CheckpointResult,
+        Diff,
+        OperationDetails,
+        RestoreResult,
+        Status,
+        UndoResult,
+    )
 
 _LETTERS = {
     "added": ("A", "green"),
@@ -250,7 +267,11 @@ def show(text: TextOutput, result: ShowResult) -> None:
 
 
 def undo(text: TextOutput, result: UndoResult) -> None:
-    """Say what was taken back."""
+    """Say what was taken back, or would be."""
+    if text.request.get("dry_run"):
+        text.line("Would undo", *_name_operation(result))
+        _say_what_came_back(text, result)
+        return
     text.line("Undid", *_name_operation(result))
     _say_what_came_back(text, result)
     text.hint("Do it again with `avfs redo`.")
@@ -285,15 +306,56 @@ def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:
 
 def op_log(text: TextOutput, result: OperationList) -> None:
     """List operations, a line each."""
-    rows = (
+    stats = result["stats"]
+    rows = [
         (
             str(operation.id),
             text.since(operation.created_at_ns),
             operation.fork or "-",
             operation.kind,
             "undone" if operation.undone else "",
+            *([_summarize(stats[at])] if stats else []),
             operation.description,
         )
-        for operation in result["operations"]
+        for at, operation in enumerate(result["operations"])
+    ]
+    changed = ["Changed"] if stats else []
+    text.table(("Operation", "Done", "Fork", "Kind", "", *changed, "Description"), rows, right=("Operation",))
+
+
+def _summarize(stat: OperationStat) -> str:
+    if not stat["files"] and not stat["beside"]:
+        return "-"
+    beside = f", {stat['beside']} beside" if stat["beside"] else ""
+    return f"{stat['files']} file{'' if stat['files'] == 1 else 's'}, +{stat['additions']} -{stat['deletions']}{beside}"
+
+
+def op_show(text: TextOutput, result: OperationDetails) -> None:
+    """Show an operation, with the lines that it changed where that is asked for."""
+    operation = result.operation
+    text.facts(
+        [
+            ("operation", str(operation.id)),
+            ("what", operation.description),
+            ("kind", operation.kind),
+            ("fork", operation.fork or None),
+            ("done", text.time(operation.created_at_ns)),
+            ("undoes", str(operation.undoes) if operation.undoes is not None else None),
+            ("state", result.after),
+        ]
     )
-    text.table(("Operation", "Done", "Fork", "Kind", "", "Description"), rows, right=("Operation",))
+    if not result.diff:
+        text.note("It changed no files.")
+    elif text.request.get("patch"):
+        diff(text, result.diff)
+    else:
+        list_changes(text, [file.change for file in result.diff.files])
+        _stat(text, result.diff)
+        if result.diff.sidecar:
+            text.line("Beside it, ignored or not known to git:")
+            list_changes(text, result.diff.sidecar, indent="  ")
+
+
+def op_restore(text: TextOutput, result: RestoreResult) -> None:
+    """Say what was restored, or would be."""
+    checkpoint_restore(text, result)

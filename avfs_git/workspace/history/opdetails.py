@@ -1,0 +1,110 @@
+"""What one operation of the log did: its states before and after, and how they differ.
+
+Decided here: which two states an operation lies between: the two of its line, where it changed files; else where the branch
+was and went. Making and deleting a fork has none: its files are those of another state. Reads only.
+"""
+
+from __future__ import annotations
+
+from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
+from avfs_git.model import Operation, OperationDetails, UndoResult
+from avfs_git.paths import Oid, maybe_oid
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.history import compare, undo
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.log.oprecord import OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> OperationDetails:
+    """Describe an operation with what it changed.
+
+    Raises:
+        OperationNotFound: If the log has none of that number.
+    """
+    record = _find(vault, number)
+    return _describe(vault, record, record.to_operation(), context)
+
+
+def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[OperationDetails]:
+    """Describe the last operations, newest first; what git has done since avfs last looked, without its changes."""
+    wanted = undo.list_operations(vault, fork, limit)
+    numbers = {operation.id for operation in wanted}
+    known: dict[int, OpRecord] = {}
+    for record in vault.oplog.read_fork(fork):
+        if record.id in numbers:
+            known[record.id] = record
+        if len(known) == len(numbers) or (numbers and record.id < min(numbers)):
+            break
+    return [
+        _describe(vault, known[each.id], each, 0) if each.id in known else OperationDetails(each, None, None) for each in wanted
+    ]
+
+
+def find_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
+    """Find the fork of an operation, and the id of the state that it led to.
+
+    Raises:
+        OperationNotFound: If the log has none of that number.
+        InvalidInput: If it led to no state of a fork.
+    """
+    record = _find(vault, number)
+    after = _state_after(record)
+    if after is None:
+        raise InvalidInput(f"operation {number} led to no state of a fork: it was to {record.description}")
+    return record.fork, after.hex()
+
+
+def plan_undo(vault: OpenVault, fork: str | None) -> UndoResult:
+    """Tell what `undo` would take back, and which files would change. The caller has learnt what git has done in live trees.
+
+    Raises:
+        NothingToUndo: If there is no operation.
+    """
+    record = undo.find_next(vault, fork, UNDO)
+    if record is None:
+        raise NothingToUndo(UNDO)
+    before, after = _states(record)
+    operation = record.to_operation()
+    if record.before is None or after is None or before is None:
+        return UndoResult(operation)  # a checkpoint changes no files, nor does what makes or ends another fork
+    diff = compare.diff_commits(vault, after, before, patches=False)
+    left, reached = (maybe_oid(record.more.get(name)) for name in (SIDECAR, SIDECAR_BEFORE))
+    beside = tuple(diff.sidecar)
+    if left is not None or reached is not None:
+        old, new = (
+            vault.store.read_commit(named).tree if named is not None else vault.sidecar_tree(vault.store.read_commit(state))
+            for named, state in ((left, after), (reached, before))
+        )
+        beside = tuple(diff_sidecars(vault.store, old, new))
+    return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=beside)
+
+
+def _find(vault: OpenVault, number: int) -> OpRecord:
+    for record in vault.oplog.read():
+        if record.id == number:
+            return record
+        if record.id < number:
+            break
+    raise OperationNotFound(number)
+
+
+def _state_after(record: OpRecord) -> Oid | None:
+    """Tell which commit holds the state that an operation led to, the making of a fork included."""
+    moved = (new for ref, _, new in record.whole_moves() if ref == HEADS + record.fork)
+    return maybe_oid(record.after or next(moved, None))
+
+
+def _states(record: OpRecord) -> tuple[Oid | None, Oid | None]:
+    """Tell which commits hold the states before and after an operation."""
+    if record.kind in OF_FORKS:
+        return None, None
+    was = next((old for ref, old, _ in record.whole_moves() if ref == HEADS + record.fork), None)
+    return maybe_oid(record.before or was), _state_after(record)
+
+
+def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context: int) -> OperationDetails:
+    before, after = _states(record)
+    if after is None:
+        return OperationDetails(operation, None, None)
+    return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, context=context))

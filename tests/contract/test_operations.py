@@ -1,0 +1,126 @@
+"""What an operation of the log did, going to the state after it, and what undo would take back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Home, Vault, Workspace
+from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
+from avfs_git.model import Operation
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a checkpoint and two changes of one file, each an operation."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        work.write(".gitignore", b"*.log\n")
+        work.write("a", b"one\n")
+        work.checkpoint("first")
+        work.write("a", b"one\ntwo\n")
+        work.write("x.log", b"log\n")
+        work.checkpoint("second")
+        work.write("a", b"three\n")
+        work.restore("second", paths=["a"])
+        yield vault
+
+
+@pytest.fixture
+def work(vault: Vault) -> Workspace:
+    """Its workspace."""
+    return vault.workspace()
+
+
+def newest(vault: Vault, kind: str) -> Operation:
+    """Give the newest operation of a kind."""
+    return next(operation for operation in vault.operations() if operation.kind == kind)
+
+
+def test_an_operation_shows_what_it_changed(vault: Vault) -> None:
+    """Between the states before and after it, with ignored files; each of the list as by itself."""
+    listed = vault.describe_operations()
+    assert [each.operation for each in listed] == vault.operations()
+    for each in listed:
+        found = vault.operation(each.operation.id)
+        assert (found.operation.id, found.after) == (each.operation.id, each.after)
+        assert (found.diff is None) == (each.diff is None)
+    point = next(point for point in vault.workspace().list_checkpoints() if "second" in point.labels)
+    (saved,) = (each for each in listed if each.operation.kind == "checkpoint" and each.after == point.id)
+    assert saved.diff is not None
+    assert [(file.change.path, file.additions, file.deletions) for file in saved.diff.files] == [(b"a", 1, 0)]
+    assert [change.path for change in saved.diff.sidecar] == [b"x.log"]
+    with pytest.raises(OperationNotFound):
+        vault.operation(10_000)
+
+
+def test_the_state_after_an_operation_is_restored(vault: Vault, work: Workspace) -> None:
+    """The files of then are there, undo takes it back, and an operation on forks has no state."""
+    work.write("a", b"mine\n")
+    first = next(each for each in vault.describe_operations()[::-1] if each.diff is not None and each.after is not None)
+    planned = vault.restore_operation(first.operation.id, dry_run=True)
+    assert planned.outcome == "planned"
+    assert work.read("a") == b"mine\n"
+
+    vault.restore_operation(first.operation.id)
+    assert work.read("a") == b"one\n"
+    work.undo()
+    assert work.read("a") == b"mine\n"
+
+    vault.fork("side").close()
+    assert vault.restore_operation(newest(vault, "fork_create").id).outcome == "unchanged"
+    vault.delete_fork("side")
+    with pytest.raises(InvalidInput, match="led to no state"):
+        vault.restore_operation(newest(vault, "fork_delete").id)
+    with pytest.raises(OperationNotFound):
+        vault.restore_operation(10_000)
+
+
+def test_a_dry_run_of_undo_tells_what_undo_does(vault: Vault, work: Workspace) -> None:
+    """For each operation back to the beginning: the same operation, the same files, and no file changes for the asking."""
+    work.write("a", b"not saved\n")
+    work.write("y.log", b"log\n")
+    told = 0
+    while True:
+        try:
+            before = {info.path: work.read(info.path) for info in work.list_dir("/")}
+        except InvalidInput:
+            before = {}
+        try:
+            planned = work.undo(dry_run=True)
+        except NothingToUndo:
+            break
+        assert {info.path: work.read(info.path) for info in work.list_dir("/")} == before
+        done = work.undo()
+        assert planned.operation.id == done.operation.id
+        assert {change.path for change in planned.changed_files} == {change.path for change in done.changed_files}
+        assert {change.path for change in planned.sidecar_changed} == {change.path for change in done.sidecar_changed}
+        told += 1
+    assert told >= 4
+
+
+def test_a_dry_run_names_the_fork_that_would_go(vault: Vault) -> None:
+    """A fork that was made and not used is what undo takes away; the dry run leaves it."""
+    vault.fork("side").close()
+    planned = vault.undo(fork="main", dry_run=True)
+    assert (planned.operation.kind, planned.operation.fork, planned.changed_files) == ("fork_create", "side", ())
+    assert vault.has_fork("side")
+
+
+@pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+def test_a_mounted_fork_tells_what_programs_wrote(mount_dir: Path) -> None:
+    """What a program wrote since is the operation that undo takes back, also for a dry run."""
+    with Home(mount_dir / "h") as home:
+        work = home.create_vault("v").workspace()
+        work.write("a", b"one\n")
+        work.checkpoint()
+        with work.mount(mount_dir / "tree") as session:
+            (mount_dir / "tree" / "a").write_text("by a program\n")
+            planned = work.undo(dry_run=True)
+            assert (planned.operation.kind, [change.path for change in planned.changed_files]) == ("files", [b"a"])
+            assert (mount_dir / "tree" / "a").read_text() == "by a program\n"
+            assert work.undo().operation.id == planned.operation.id
+            session.unmount()
