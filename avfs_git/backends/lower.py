@@ -26,11 +26,11 @@ from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.model import BASES, SessionState
+from avfs_git.session.life import point
 from avfs_git.session.life.places import make_sessions
 from avfs_git.session.life.record import FoundSession, list_sessions
 from avfs_git.session.life.request import Request
 from avfs_git.session.life.users import begin_use
-from avfs_git.session.serve import point
 from avfs_git.session.serve.start import start_session
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -40,6 +40,7 @@ from avfs_git.sdk.parts import (
     revisions,
     start,
     stop,
+    table,
     undo,
     upkeepdue,
     userhooks,
@@ -49,7 +50,7 @@ from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
 if TYPE_CHECKING:
-    from avfs_git.host.processes.seal import Seal
+    from avfs_git.host.files.seal import Seal
     from avfs_git.model import ForkInfo, Identity
     from avfs_git.proxy.policy.gate import Gate
     from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
@@ -167,7 +168,7 @@ class Dispatch:
         captures the workspace records what file calls did: what comes later is not theirs.
         """
         self._consider_maintenance()
-        entry = operations.TABLE[operation.__name__]
+        entry = table.TABLE[operation.__name__]
         if entry.flushes and not entry.only_looks(args, kwargs):
             self._file_calls.pop(opened.fork, None)
         if opened.lock.session is None:

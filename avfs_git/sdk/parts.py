@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from avfs_git.host.files import removal
     from avfs_git.proxy.policy import gate
     from avfs_git.sdk import background, events, policy
-    from avfs_git.session.control import client, operations
-    from avfs_git.session.life import mountsource, record, request, stop
-    from avfs_git.session.serve import nursery_client, point, start
+    from avfs_git.session.control import client, operations, table
+    from avfs_git.session.life import mountsource, point, record, request, stop
+    from avfs_git.session.serve import nursery_client, start
     from avfs_git.workspace.capture import requests
     from avfs_git.workspace.checkpoint import aftermath, checkpoint
     from avfs_git.workspace.creation import atomic, create
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
     from avfs_git.workspace.upkeep import doctor, garbage, maintenance
-    from avfs_git.workspace.vault import forkinfo, gitmoves, revisions, upkeepdue
+    from avfs_git.workspace.upkeep import due as upkeepdue
+    from avfs_git.workspace.vault import forkinfo, gitmoves, revisions
     from avfs_git.workspace.vault.log import oprecord
 else:
     _FOLDERS = {
@@ -41,9 +42,9 @@ else:
         "avfs_git.host.files": "removal",
         "avfs_git.proxy.policy": "gate",
         "avfs_git.sdk": "background events policy",
-        "avfs_git.session.control": "client operations",
-        "avfs_git.session.life": "mountsource record request stop",
-        "avfs_git.session.serve": "nursery_client point start",
+        "avfs_git.session.control": "client operations table",
+        "avfs_git.session.life": "mountsource point record request stop",
+        "avfs_git.session.serve": "nursery_client start",
         "avfs_git.workspace.capture": "requests",
         "avfs_git.workspace.checkpoint": "aftermath checkpoint",
         "avfs_git.workspace.creation": "atomic create",
@@ -54,11 +55,11 @@ else:
         "avfs_git.workspace.merge": "overlap",
         "avfs_git.workspace.opened": "beside workspace",
         "avfs_git.workspace.restore": "recovery",
-        "avfs_git.workspace.upkeep": "doctor garbage maintenance",
-        "avfs_git.workspace.vault": "forkinfo gitmoves revisions upkeepdue",
+        "avfs_git.workspace.upkeep": "doctor due garbage maintenance",
+        "avfs_git.workspace.vault": "forkinfo gitmoves revisions",
         "avfs_git.workspace.vault.log": "oprecord",
     }
-    _NAMES = {"runner": "remotegit", "workspace": "workspaces"}
+    _NAMES = {"due": "upkeepdue", "runner": "remotegit", "workspace": "workspaces"}
     """Names that say here what the modules are of."""
     for _folder, _modules in _FOLDERS.items():
         for _module in _modules.split():

@@ -56,7 +56,7 @@ from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.sdk.workspace.states import WorkspaceStates
 
 if TYPE_CHECKING:
-    from avfs_git.host.processes.seal import Seal
+    from avfs_git.host.files.seal import Seal
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
     from avfs_git.sdk.workspace import commands

@@ -14,7 +14,7 @@ import pytest
 from avfs_git import Home, faults
 from avfs_git.errors import HostError
 from avfs_git.sdk.background import start
-from avfs_git.workspace.vault.upkeepdue import is_worth_asking, read_last
+from avfs_git.workspace.upkeep.due import is_worth_asking, read_last
 from tests.support.faults import git
 from tests.support.grown import Size, grow
 

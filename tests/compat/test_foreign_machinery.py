@@ -10,7 +10,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import NotAVault, RemoteAccessDenied
-from avfs_git.gitstore.rebuild import rebuild_git_dir
+from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from tests.support.servers import git
 from tests.support.users import MALLORY, give, make_traces
 

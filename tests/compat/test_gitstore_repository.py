@@ -10,13 +10,13 @@ import pytest
 
 from avfs_git.errors import AvfsError, FormatUnsupported, GitFailed, InternalError, NotAVault
 from avfs_git.gitstore import gitcommand
+from avfs_git.gitstore.foreign.takeover import import_objects_and_refs
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.gitcommand import collect_garbage, fsck
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repository import check_repository, find_git_dir, init_vault_repo, read_head, read_shallow
-from avfs_git.gitstore.takeover import import_objects_and_refs
 from tests.support.gitrepo import GitRepo, init
 
 pytestmark = pytest.mark.needs("git")

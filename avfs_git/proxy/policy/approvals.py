@@ -5,7 +5,7 @@ file holds only the hash of the secret, so that reading the file gives no token.
 names the vault, the fork, the command, its directory, its environment, what it reads and its options.
 
 The record holds all that a person has to see before a yes: the whole command, and the values of variables, save those whose names
-look like secrets. Each record is sealed (`host.processes.seal`), as commands may be able to write the file; one whose seal is
+look like secrets. Each record is sealed (`host.files.seal`), as commands may be able to write the file; one whose seal is
 broken is refused. An old record that is put back has a whole seal: `gate` finds its use in the audit log.
 
 Every change is made under one lock and forced to disk before it counts: of two that use one token at once, one gets it, and
@@ -35,7 +35,7 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, open_file
 from avfs_git.host.files.plainfile import read_plain
-from avfs_git.host.processes.seal import Seal
+from avfs_git.host.files.seal import Seal
 from avfs_git.proxy.policy.decision import Category, Decision, Request
 from avfs_git.proxy.policy.redaction import HIDDEN
 from avfs_git.values import replace, value_class

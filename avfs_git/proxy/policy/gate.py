@@ -21,7 +21,7 @@ from avfs_git.proxy.policy.decision import Action, Decision, Request
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
-    from avfs_git.host.processes.seal import Seal
+    from avfs_git.host.files.seal import Seal
     from avfs_git.proxy.policy.approvals import Approval, Approvals
 
 

@@ -21,8 +21,8 @@ from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
 from avfs_git.proxy.exec.steplog import StepLog, Steps
 from avfs_git.sdk.workspace.mount import Mount
+from avfs_git.session.life import point
 from avfs_git.session.life.record import find_workspace_session
-from avfs_git.session.serve import point
 from avfs_git.values import replace
 
 if TYPE_CHECKING:

@@ -43,7 +43,8 @@ from avfs_git.model import CheckpointResult
 from avfs_git.paths import Oid
 from avfs_git.session.control import wire
 from avfs_git.session.control.address import socket_address
-from avfs_git.session.control.operations import CONTENT_INLINE, TABLE, Content, save_checkpoint
+from avfs_git.session.control.operations import CONTENT_INLINE, Content, save_checkpoint
+from avfs_git.session.control.table import TABLE
 from avfs_git.session.control.wire import Handle, Served
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import is_unattended

@@ -54,7 +54,8 @@ from avfs_git.model import CheckpointResult
 from avfs_git.session.control import wire
 from avfs_git.session.control.connections import Client, Clients, close_all
 from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everything
-from avfs_git.session.control.operations import TABLE, Operation, save_checkpoint
+from avfs_git.session.control.operations import save_checkpoint
+from avfs_git.session.control.table import TABLE, Operation
 from avfs_git.session.control.wire import Served
 from avfs_git.workspace.opened.beside import Disturbed, look_beside
 from avfs_git.workspace.opened.workspace import OpenWorkspace

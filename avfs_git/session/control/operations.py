@@ -1,16 +1,14 @@
 """What can be asked of a workspace: one function each, run in this process or, where it is mounted, in its session.
 
-Decided here: the table of operations. Each is a function of an `OpenWorkspace` and typed arguments; its name and its
-signature are all that the control socket needs (`session.control.wire` carries the types), so that another operation is another
-function here. `sdk` calls `session.control.client.run` with one of them, the control thread of a session calls it by name.
+Decided here: what each operation does, and what programs in a live tree see of it meanwhile. Each is a function of an
+`OpenWorkspace` and typed arguments; its name and its signature are all that the control socket needs (`session.control.table`),
+so that another operation is another function here. `sdk` calls `session.control.client.run` with one of them, the control thread
+of a session calls it by name.
 
 Assumed: any number of threads and processes in a workspace that is not served, one at a time in a served one, where
 programs change files meanwhile. What must be one moment for them holds the guard of the merged view (`_barrier`): a comparison
 reads what it has found, and between saving uncommitted work and replacing it no program may write. Nothing here
 waits for a program or a client while it holds that.
-
-`repeatable` operations may be asked again when the answer was lost with the process that gave it: doing them twice is as
-doing them once. `flushes` says that what programs have mapped into memory is to be written out first.
 """
 
 from __future__ import annotations
@@ -19,11 +17,10 @@ import contextlib
 import functools
 import os
 import stat
-import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, NothingToUndo, quote
 from avfs_git.lazy import LazyModule
@@ -47,7 +44,8 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import Oid, TreePath
-from avfs_git.session.control.wire import Handle, Outgoing, codec_of
+from avfs_git.session.control.table import operation
+from avfs_git.session.control.wire import Handle
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.files.files import Files, file_errors
@@ -83,74 +81,14 @@ else:
 CONTENT_INLINE = 1 << 20
 """Contents above this are not carried in a message, but as an open file."""
 _PIECE = 1 << 20
-_F = TypeVar("_F", bound=Callable[..., Any])
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult | CheckpointResult | UndoResult)
 
 
-@value_class
-class Operation:
-    """One entry of the table."""
-
-    name: str
-    function: Callable[..., Any]
-    repeatable: bool
-    flushes: bool
-    changes: bool
-    """Whether it may change files or refs."""
-
-    def only_looks(self, args: Sequence[object], given: Mapping[str, object]) -> bool:
-        """Whether it changes nothing, called with these arguments."""
-        return not self.changes or {**dict(zip(self.signature[0], args, strict=False)), **given}.get("dry_run") is True
-
-    def discard(self, result: object) -> None:
-        """Close what is open in a result that is not used."""
-        codec_of(self.signature[1])[0](result, unused := Outgoing())
-        for handle in unused.handles:
-            os.close(handle)
-
-    @property
-    def signature(self) -> tuple[dict[str, Any], Any]:
-        """The types of the arguments after the workspace, and the type of the result."""
-        return _signature_of(self.function)
-
-    @property
-    def needed(self) -> frozenset[str]:
-        """The arguments that must be given."""
-        return _needed_by(self.function)
-
-
-TABLE: dict[str, Operation] = {}
-"""The operations by name."""
-
-
-@functools.cache
-def _signature_of(function: Callable[..., Any]) -> tuple[dict[str, Any], Any]:
-    hints = typing.get_type_hints(function)
-    hints.pop("opened", None)  # the workspace; file calls have it as `self`, without a type
-    return hints, hints.pop("return")
-
-
-@functools.cache
-def _needed_by(function: Callable[..., Any]) -> frozenset[str]:
-    import inspect  # noqa: PLC0415 - sessions need it, commands do not
-
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    return frozenset(parameter.name for parameter in parameters if parameter.default is parameter.empty)
-
-
-def _operation(*, repeatable: bool = False, flushes: bool = False, changes: bool = True) -> Callable[[_F], _F]:
-    def enter(function: _F) -> _F:
-        TABLE[function.__name__] = Operation(function.__name__, function, repeatable, flushes, changes)
-        return function
-
-    return enter
-
-
-_reading = _operation(repeatable=True, changes=False)
-_repeatable = _operation(repeatable=True)
-_once = _operation()
+_reading = operation(repeatable=True, changes=False)
+_repeatable = operation(repeatable=True)
+_once = operation()
 
 
 def _barrier(opened: OpenWorkspace) -> AbstractContextManager[object]:
@@ -250,7 +188,7 @@ def _on_files(
         return method(Files(opened), *args, **kwargs)
 
     operate.__name__ = name
-    return _operation(repeatable=repeatable, changes=changes)(operate)
+    return operation(repeatable=repeatable, changes=changes)(operate)
 
 
 read = _on_files("read", Files.read, repeatable=True, changes=False)
@@ -325,7 +263,7 @@ def touch(opened: OpenWorkspace, path: TreePath, mtime_ns: int | None) -> FileIn
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-@_operation(repeatable=True, flushes=True, changes=False)
+@operation(repeatable=True, flushes=True, changes=False)
 def read_status(opened: OpenWorkspace) -> Status:
     """Tell what is not committed."""
 
@@ -336,7 +274,7 @@ def read_status(opened: OpenWorkspace) -> Status:
     return _compare(opened, read)
 
 
-@_operation(repeatable=True, flushes=True)  # its client knows one by its label
+@operation(repeatable=True, flushes=True)  # its client knows one by its label
 def save_checkpoint(
     opened: OpenWorkspace,
     label: str | None = None,
@@ -361,7 +299,7 @@ def save_checkpoint(
         return checkpoint.save_checkpoint(locked, request)
 
 
-@_operation(repeatable=True, flushes=True)
+@operation(repeatable=True, flushes=True)
 def record_changes(
     opened: OpenWorkspace, description: str | None = None, kind: str = FILES, command: CommandStart | None = None
 ) -> tuple[Warning, ...]:
@@ -370,13 +308,13 @@ def record_changes(
         return changes.record_changes(locked, description, kind=kind, command=command)
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def add_paths(opened: OpenWorkspace, paths: Sequence[TreePath], force: bool) -> CheckpointResult:
     """Make a checkpoint that holds what was kept beside history at some paths."""
     return _replace(opened, lambda locked: adding.add_paths(locked, paths, force=force))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def restore_state(
     opened: OpenWorkspace, target: Oid, paths: Sequence[TreePath], dry_run: bool, name: str, kind: str
 ) -> RestoreResult:
@@ -387,31 +325,31 @@ def restore_state(
     return _replace(opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def revert_path(opened: OpenWorkspace, path: TreePath) -> RestoreResult:
     """Bring one path to the version before its present one."""
     return _replace(opened, lambda locked: revert.revert_path(locked, path))
 
 
-@_operation(repeatable=True, flushes=True, changes=False)
+@operation(repeatable=True, flushes=True, changes=False)
 def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreePath], context: int, patches: bool) -> Diff:
     """Compare a state with the workspace as it is."""
     return _compare(opened, lambda locked: compare.diff_workspace(locked, old, paths=paths, context=context, patches=patches))
 
 
-@_operation(repeatable=True, flushes=True, changes=False)
+@operation(repeatable=True, flushes=True, changes=False)
 def grep_workspace(opened: OpenWorkspace, query: GrepQuery) -> GrepResult:
     """Search the files of the workspace as they are."""
     return _compare(opened, lambda locked: grep.grep_workspace(locked, query))
 
 
-@_operation(repeatable=True, flushes=True, changes=False)
+@operation(repeatable=True, flushes=True, changes=False)
 def find_entries(opened: OpenWorkspace, query: FindQuery) -> FindResult:
     """Find entries of the workspace as it is."""
     return _compare(opened, lambda locked: find.find_workspace(locked, query))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
     """Take an operation on this fork back, or do it again.
 
@@ -456,13 +394,13 @@ def check_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> No
         merge.check_merge(locked, theirs, options)
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Merge a commit."""
     return _replace(opened, lambda locked: merge.merge_commit(locked, theirs, options))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on the fork's branch."""
     with _standstill(opened) as (locked, told):
@@ -470,13 +408,13 @@ def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None
     return replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
 
 
-@_operation(repeatable=True, flushes=True, changes=False)
+@operation(repeatable=True, flushes=True, changes=False)
 def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Tell what a merge would do."""
     return _compare(opened, lambda locked: merge.plan_merge(locked, theirs, options))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put what single commits changed onto the fork."""
     return _replace(opened, lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace))
@@ -489,13 +427,13 @@ def check_rebase(opened: OpenWorkspace) -> None:
         rewrite.check_rebase(locked)
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
     """Put the fork's own commits onto another commit."""
     return _replace(opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def continue_rewrite(opened: OpenWorkspace, skip: bool) -> RewriteResult:
     """Go on with a rebase or cherry-pick, the conflicts of one commit being resolved, or the commit being left out."""
     return _replace(opened, lambda locked: rewrite.continue_rewrite(locked, skip=skip))
@@ -508,7 +446,7 @@ def squash_commits(opened: OpenWorkspace, first: Oid, last: Oid, message: str | 
         return rewrite.squash_commits(locked, first, last, message)
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, content: Content | None) -> MergeProgress:
     """Decide on a path in conflict, and tell what is left."""
     data = content.data if content is not None else None
@@ -524,13 +462,13 @@ def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, c
         return progress
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def conclude_merge(opened: OpenWorkspace, message: str | None) -> MergeResult:
     """Commit a merge whose conflicts are resolved."""
     return _replace(opened, lambda locked: mergestate.conclude_merge(locked, message))
 
 
-@_operation(flushes=True)
+@operation(flushes=True)
 def abort_merge(opened: OpenWorkspace) -> UndoResult:
     """Give a merge, rebase or cherry-pick up."""
     return _replace(opened, mergestate.abort_merge)
@@ -586,7 +524,7 @@ def _tell(opened: OpenWorkspace, result: TransferResult) -> TransferResult:
     return replace(result, warnings=(*result.warnings, *prepare.warn_of_state(opened)))
 
 
-@_operation(changes=False)
+@operation(changes=False)
 def export_opened(
     opened: OpenWorkspace,
     path: TreePath,

@@ -23,7 +23,7 @@ class Request:
         git_dir: The vault.
         vault: Its name in messages.
         fork: The fork, or `model.WHOLE_VAULT`.
-        directory: Where to mount, resolved (`serve.point.resolve`).
+        directory: Where to mount, resolved (`life.point.resolve`).
         lock_timeout_s: How long to wait for other processes.
         at: The commit to show; None for the workspace.
         sidecar: The sidecar commit to show with that commit; None for the commit's own.

@@ -18,9 +18,9 @@ from pathlib import Path
 from avfs_git.errors import AvfsError, MountPointUnusable, WorkspaceBusy, WorkspaceMounted
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import SessionState
+from avfs_git.session.life import point
 from avfs_git.session.life.record import FoundSession, find_workspace_session
 from avfs_git.session.life.request import Request
-from avfs_git.session.serve import point
 from avfs_git.session.serve.start import start_session
 from avfs_git.workspace.vault.vault import OpenVault
 

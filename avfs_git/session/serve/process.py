@@ -27,12 +27,13 @@ from avfs_git.fuse.handover.supervisor import supervise
 from avfs_git.lazy import LazyLogger, LazyModule
 from avfs_git.model import WHOLE_VAULT, Identity, SessionBackend, SessionState
 from avfs_git.paths import oid_of
+from avfs_git.session.life import point
 from avfs_git.session.life.ending import ENDING
 from avfs_git.session.life.log import format_log, open_log
 from avfs_git.session.life.record import HeldSession, await_ending, begin
 from avfs_git.session.life.request import Request
 from avfs_git.session.life.users import make_users_file
-from avfs_git.session.serve import live, point
+from avfs_git.session.serve import live
 from avfs_git.session.serve.session import Session, Shown, mounted_elsewhere, refuse_second, tell
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.gitdir import GitDir

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
 from avfs_git.gitstore.config.userignore import read_user_ignore
+from avfs_git.gitstore.foreign.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
-from avfs_git.gitstore.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning

@@ -4,8 +4,8 @@ Git keeps the repository of a submodule in that of the clone (`.git/modules/NAME
 there. In a live tree that file leads nowhere, so that no git works in the whole tree; and led there, a commit in the fork would
 move the clone's submodule, which is only read. Decided here: in the fork, `.git` of a submodule is a directory, as git once
 made it and still understands. It holds what the clone's repository of the submodule holds at present, without what could run
-a program (`gitstore.rebuild`) and without its objects: these are linked into `avfs/modules/objects` of the vault, from which all
-such repositories borrow, so that they stay if the clone's go. What is committed there is in the workspace, kept by
+a program (`gitstore.foreign.rebuild`) and without its objects: these are linked into `avfs/modules/objects` of the vault, from
+which all such repositories borrow, so that they stay if the clone's go. What is committed there is in the workspace, kept by
 checkpoints as any nested repository.
 
 `WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures it. The
@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
-from avfs_git.gitstore.rebuild import rebuild_git_dir
-from avfs_git.gitstore.takeover import link_objects
+from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
+from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone

@@ -1,6 +1,6 @@
 """Which hooks the owner of a vault enabled, and with which content: the file `hooks.json` of a home.
 
-Decided here: the format of the file, and that it counts only with its seal (`host.processes.seal`). It lies outside of the
+Decided here: the format of the file, and that it counts only with its seal (`host.files.seal`). It lies outside of the
 vault, so that a program that writes into `avfs/hooks` changes what is there, and not what may run. `userhooks` asks before it
 runs a hook; any process may, and changes exclude each other. A crash leaves the old file or the new one.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
-from avfs_git.host.processes.seal import Seal
+from avfs_git.host.files.seal import Seal
 
 _VERSION = 1
 _NAME = "hooks.json"

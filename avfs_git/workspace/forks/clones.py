@@ -22,12 +22,12 @@ from pathlib import Path
 from avfs_git.errors import ForkExists
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, read_head
-from avfs_git.gitstore.takeover import import_as_remote
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning

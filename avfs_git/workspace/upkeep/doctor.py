@@ -31,9 +31,9 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import take
 from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
+from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
-from avfs_git.workspace.vault.upkeepdue import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.vault.vault import OpenVault
 
 STALE_AFTER_S = 3600

@@ -33,10 +33,10 @@ from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
 from avfs_git.paths import Oid
+from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_last
 from avfs_git.workspace.upkeep.garbage import collect_garbage, find_oldest_ns, read_limits
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
-from avfs_git.workspace.vault.upkeepdue import Last, maintenance_held, measure, read_last
 from avfs_git.workspace.vault.vault import OpenVault
 
 _MANY_REFS = 256

@@ -3,7 +3,7 @@
 Decided here: two files that say so. Functions without state, from any thread.
 
 The file `made` in a vault's `avfs` marks a vault that was made in a home; it fits no copied or unpacked vault. It is a seal
-(`host.processes.seal`) of the inode number and the ctime of the file `format` beside it, which is written once. Only the owner of
+(`host.files.seal`) of the inode number and the ctime of the file `format` beside it, which is written once. Only the owner of
 the home has the key, and the kernel sets the ctime; renaming a vault changes neither number. A vault without a mark that fits is
 treated as one outside the home: a lost mark costs no more.
 
@@ -23,8 +23,8 @@ from pathlib import Path
 from avfs_git.errors import InvalidInput, NotAVault, quote
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
+from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.locks import directory_held
-from avfs_git.host.processes.seal import Seal
 from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import VaultLayout
 

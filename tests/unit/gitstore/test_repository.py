@@ -21,14 +21,14 @@ from avfs_git.errors import (
     ObjectMissing,
     RefConflict,
 )
-from avfs_git.gitstore import takeover
 from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.foreign import takeover
+from avfs_git.gitstore.foreign.takeover import import_as_remote, import_objects_and_refs
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import check_repository, common_dir, find_git_dir, init_vault_repo, read_head, read_shallow
-from avfs_git.gitstore.takeover import import_as_remote, import_objects_and_refs
 from avfs_git.paths import Oid
 from tests.support.faults import die_in
 from tests.support.objects import MemorySource
@@ -368,7 +368,7 @@ class RacedRefs(RefStore):
         code = """if True:
             import pathlib, sys
             from avfs_git.gitstore.refs import RefStore
-            from avfs_git.gitstore.takeover import import_as_remote
+            from avfs_git.gitstore.foreign.takeover import import_as_remote
             source, git_dir = map(pathlib.Path, sys.argv[1:])
             import_as_remote(source, git_dir, RefStore(git_dir), "there")
         """

@@ -13,7 +13,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import ApprovalNotFound, ApprovalRefused, HostError
-from avfs_git.host.processes.seal import Seal
+from avfs_git.host.files.seal import Seal
 from avfs_git.proxy.policy import approvals as module
 from avfs_git.proxy.policy.approvals import Approvals, ApprovalState
 from avfs_git.proxy.policy.decision import Request
@@ -252,7 +252,7 @@ _USER = """
 import sys
 from pathlib import Path
 from avfs_git.errors import ApprovalRefused
-from avfs_git.host.processes.seal import Seal
+from avfs_git.host.files.seal import Seal
 from avfs_git.proxy.policy.approvals import Approvals
 from avfs_git.proxy.policy.decision import Request
 from avfs_git.values import replace

@@ -8,7 +8,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused, CommandDenied, HostError, PolicyInvalid
-from avfs_git.host.processes.seal import Seal
+from avfs_git.host.files.seal import Seal
 from avfs_git.proxy.policy.decision import Action, Request
 from avfs_git.proxy.policy.gate import Gate
 from tests.support.failing import FailAt

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import MountPointUnusable
-from avfs_git.session.serve import point
+from avfs_git.session.life import point
 
 
 def refuse(directory: Path, git_dir: Path = Path("/v.git")) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import HostError
-from avfs_git.host.processes.seal import Seal
+from avfs_git.host.files.seal import Seal
 
 
 def test_a_seal_is_for_one_text_and_one_key(tmp_path: Path) -> None:
