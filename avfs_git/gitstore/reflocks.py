@@ -109,9 +109,9 @@ class RefLocks:
                 raise
             os.close(fd)
 
-    def _link(self, prepared: Prepared, lock: Lock, name: str, *, wait_s: float = _LOCK_WAIT_S) -> None:
-        """Link a prepared file to its lock's name, waiting for the holder."""
-        deadline = time.monotonic() + wait_s
+    def _link(self, prepared: Prepared, lock: Lock, name: str, *, wait_s: float | None = None) -> None:
+        """Link a prepared file to its lock's name; wait for the holder, `_LOCK_WAIT_S` unless told otherwise."""
+        deadline = time.monotonic() + (_LOCK_WAIT_S if wait_s is None else wait_s)
         pause_s = 0.001
         while True:
             try:
