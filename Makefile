@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
-JOBS ?= auto
+# One more than processors: now and then a test waits for the disk or for a process.
+JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
 # Small pieces: the slow tests come first, and who has many of them would go on alone when the others are done.
 SPREAD := --maxschedchunk=8

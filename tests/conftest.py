@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.support import as_ordinary, capabilities, sweep
 from tests.support.cli import Cli, Transcript
@@ -35,7 +35,8 @@ _FIXED = {
 _EXAMPLES = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if not os.access(Path(__file__).parents[1], os.W_OK):
     _EXAMPLES = settings(_EXAMPLES, database=None)  # who may not write here remembers no examples that failed
-settings.register_profile("ci", _EXAMPLES, derandomize=True)
+# A failure that is the same each time is made smaller by `dev`; here that would take the run minutes.
+settings.register_profile("ci", _EXAMPLES, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.register_profile("dev", _EXAMPLES)
 settings.register_profile("deep", _EXAMPLES, max_examples=5000)
 
@@ -89,6 +90,12 @@ def person(request: pytest.FixtureRequest) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what would be root's as an ordinary user: that is no claim, and nothing that a machine could lack."""
     items[:] = [item for item in items if not (as_ordinary.is_wanted(item) and "root" in as_ordinary.wants(item))]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at no module and no test: each test, and each process that it forks, would pay for that."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
