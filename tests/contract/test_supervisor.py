@@ -30,7 +30,7 @@ from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
-_SECONDS = 6.0
+_SECONDS = 3.0
 _EVERY_S = 0.25
 _PROGRAMS = [
     *(pytest.param(names, id="+".join(names)) for names in (("read", "build", "clone"), ("tar", "sqlite"), ("names",))),

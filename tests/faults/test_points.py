@@ -29,6 +29,7 @@ from tests.support.faults import (
     UNCOMMITTED,
     Files,
     check_vault,
+    copy_home,
     die_in,
     error_of,
     git,
@@ -290,7 +291,7 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: t
     with _open(home) as vault:
         found = _look(vault)
         bounds.check(found, allowed=allowed)
-        check_vault(vault)
+        check_vault(vault, again=True)
         work = found.forks.get("work")
         if work is None or b"uncommitted" not in work[0]:
             trash = [path.read_bytes() for path in (vault.path / "avfs" / "trash").rglob("uncommitted")]
@@ -314,8 +315,7 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: t
         check_vault(vault)
 
 
-def _fail_and_check(operation: Operation, bounds: Bounds, directory: Path, fault: FailAt, point: int) -> None:
-    home = _prepare(operation, directory)
+def _fail_and_check(operation: Operation, bounds: Bounds, fault: FailAt, point: int, home: Path) -> None:
     vault = _open(home)
     faults.arm(fault)
     allowed: tuple[Seen | None, ...]
@@ -350,10 +350,11 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, number: int, 
     bounds, points = _bounds(operation, tmp_path)
 
     assert points
+    made = _prepare(operation, tmp_path / "made")
     for point in count(1):
         fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
         try:
-            _fail_and_check(operation, bounds, tmp_path / str(point), fault, point)
+            _fail_and_check(operation, bounds, fault, point, copy_home(made, tmp_path / str(point)))
         except Exception as error:
             error.add_note(f"failing at point {point}: {fault.seen[point - 1 :]}")
             raise
@@ -365,9 +366,10 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, number: int, 
 def test_a_death_at_any_step_needs_no_manual_step(operation: Operation, tmp_path: Path) -> None:
     """A process that dies at any step leaves the old state or the new one, which undo takes back, and nothing to clean up."""
     bounds, _ = _bounds(operation, tmp_path)
+    made = _prepare(operation, tmp_path / "made")
     died = True
     for point in count(1):
-        home = _prepare(operation, tmp_path / str(point))
+        home = copy_home(made, tmp_path / str(point))
         try:
             died = die_in(lambda home=home: operation.run(_open(home)), point)  # type: ignore[misc]  # a default binds the loop's value
             if point % 2:

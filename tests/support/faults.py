@@ -64,6 +64,16 @@ def make_vault(home: Path, source: Path) -> Vault:
     return vault
 
 
+def copy_home(home: Path, directory: Path) -> Path:
+    """Copy a home that nobody has open into a new directory; give the copy.
+
+    Files get other inode numbers and times of change, so a copy reads files again that the stat cache knew in the first one.
+    """
+    directory.mkdir()
+    subprocess.run(["cp", "-a", home, directory / home.name], check=True)
+    return directory / home.name
+
+
 def make_vault_with_garbage(directory: Path) -> Vault:
     """Make such a vault, with a deleted fork of which another one is left, and an operation after that."""
     vault = make_vault(directory / "home", make_source(directory / "source"))
@@ -137,9 +147,15 @@ def check_objects(git_dir: Path) -> None:
 _NO_LEFTOVERS = ("prune.lock", "notes.lock", "bases.lock", "audit.lock", "maintenance.lock", "consolidate.lock")
 
 
-def check_vault(vault: Vault) -> None:
-    """Demand what must hold after any interruption: nothing is damaged, or the doctor mends it, and no lock is left."""
-    check_objects(vault.path)
+def check_vault(vault: Vault, *, again: bool = False) -> None:
+    """Demand what must hold after any interruption: nothing is damaged, or the doctor mends it, and no lock is left.
+
+    Args:
+        vault: The vault.
+        again: It is checked once more later: git is asked then. The doctor asks it each time.
+    """
+    if not again:
+        check_objects(vault.path)
     report = vault.doctor()
     if any(problem.fixable for problem in report.problems):
         vault.doctor(repair=True)
