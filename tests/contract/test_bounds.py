@@ -27,7 +27,10 @@ from tests.support.live_tree import live_tree
 from tests.support.objects import MemorySource
 from tests.support.oracle import git
 
-pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow, pytest.mark.usefixtures("person")]
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+EVERYBODY = pytest.mark.usefixtures("person")
+"""What goes through a mount; how much a process reads into memory depends on no user."""
 
 REFUSED = "error: the tree holds more than 2,000,000 files"
 
@@ -74,6 +77,7 @@ def test_a_bomb_costs_what_is_stored_of_it(bombed: Path) -> None:
     assert REFUSED in run_limited("--vault", "v", "status").stderr
 
 
+@EVERYBODY
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("backend", ["auto", "fuse"])
 def test_git_makes_no_index_of_a_bomb(bombed: Path, backend: str) -> None:
@@ -84,6 +88,7 @@ def test_git_makes_no_index_of_a_bomb(bombed: Path, backend: str) -> None:
     assert REFUSED in ran.stderr or "error reading" in ran.stderr, (ran.text, ran.stderr)
 
 
+@EVERYBODY
 @pytest.mark.needs("fuse")
 def test_the_kernel_is_asked_to_forget_what_is_too_much(mount_dir: Path, tmp_path: Path) -> None:
     """A server keeps a bounded number of nodes, however many files are looked at; what was forgotten is found again."""
@@ -155,6 +160,7 @@ def test_an_output_file_has_a_limit(mount_dir: Path, monkeypatch: pytest.MonkeyP
     assert [warning["code"] for warning in ran.document["warnings"]] == ["exec.output_cut"]
 
 
+@EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_the_time_limit_counts_while_an_index_is_made(bombed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command whose git would wait for an index longer than the limit is ended in time."""

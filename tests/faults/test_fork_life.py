@@ -188,11 +188,24 @@ def _run_pair(home: Path, first: str, second: str, point: int) -> tuple[set[str]
     return done, len(seen)
 
 
-@pytest.mark.parametrize(("state", "first"), sorted({(state, first) for state, first, _ in PAIRS if first != "write"}))
+FIRSTS = sorted({(state, first) for state, first, _ in PAIRS if first != "write"})
+
+
+@pytest.mark.parametrize(("state", "first"), FIRSTS)
 @pytest.mark.parametrize("then", ["create", "undo", "redo"])
-@pytest.mark.usefixtures("person")
 def test_killed_and_then_another(state: str, first: str, then: str, tmp_path: Path) -> None:
     """After a kill at any point the next command goes on, without the doctor, and nothing written is lost."""
+    _kill_everywhere(state, first, then, tmp_path)
+
+
+@pytest.mark.ordinary
+@pytest.mark.parametrize(("state", "first"), FIRSTS)
+def test_an_ordinary_user_goes_on_after_a_kill(state: str, first: str, tmp_path: Path) -> None:
+    """So it is for ordinary users."""
+    _kill_everywhere(state, first, "undo", tmp_path)
+
+
+def _kill_everywhere(state: str, first: str, then: str, tmp_path: Path) -> None:
     _make(tmp_path / state, state)
     point = 1
     while True:
