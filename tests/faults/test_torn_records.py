@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from tests.support import torn_handover
+from tests.support.seeds import choose_seed
 
 pytestmark = pytest.mark.slow
 
@@ -14,4 +13,4 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("kind", torn_handover.WRITERS)
 def test_no_kill_tears_a_record(kind: str) -> None:
     """SIGKILL between any two machine instructions leaves the record before or the one that was being written, whole."""
-    torn_handover.check(kind, 100, random.randrange(1 << 32))
+    torn_handover.check(kind, 100, choose_seed())

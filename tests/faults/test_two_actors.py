@@ -1,14 +1,14 @@
-"""Two actors at every point: a sample of the matrix that changes from run to run, and the cells that once went wrong."""
+"""Two actors at every point: a sample of the matrix, and the cells that once went wrong."""
 
 from __future__ import annotations
 
-import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.seeds import choose_seed
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.timeout(600)]
 
@@ -31,17 +31,13 @@ def _run(*arguments: str) -> None:
 @pytest.mark.parametrize("part", range(3))
 def test_a_sample_of_the_matrix(part: int) -> None:
     """Whatever a second actor does at a point of an operation, nothing is lost and each is told; `AVFS_SEED` repeats a run."""
-    seed = int(os.environ.get("AVFS_SEED") or random.randrange(1 << 30))
-    print(f"AVFS_SEED={seed}")
-    _run("--seed", str(seed + part), "--count", "12", "--operations", "3", "--jobs", "1")
+    _run("--seed", str(choose_seed() + part), "--count", "9", "--operations", "3", "--jobs", "1")
 
 
 @pytest.mark.ordinary
 def test_a_sample_of_the_matrix_as_an_ordinary_user() -> None:
     """So it is for ordinary users."""
-    seed = int(os.environ.get("AVFS_SEED") or random.randrange(1 << 30))
-    print(f"AVFS_SEED={seed}")
-    _run("--seed", str(seed), "--count", "8", "--operations", "2", "--jobs", "1")
+    _run("--seed", str(choose_seed()), "--count", "6", "--operations", "2", "--jobs", "1")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import random
-
 import pytest
 
 from avfs_git.proxy.policy.commands import programs
 from tests.support import policy_truth
+from tests.support.seeds import choose_seed
 
 
 @pytest.mark.needs("bubblewrap")
@@ -17,10 +15,7 @@ def test_what_is_read_only_changes_nothing() -> None:
 
     `AVFS_SEED` repeats a run; `make soak` runs many more.
     """
-    seed = int(os.environ.get("AVFS_SEED") or random.randrange(1 << 30))
-    print(f"AVFS_SEED={seed}")
-
-    assert policy_truth.run(seed, 250) == []
+    assert policy_truth.run(choose_seed(), 250) == []
 
 
 @pytest.mark.needs("bubblewrap")
