@@ -316,6 +316,48 @@ class GrepResult:
 
 
 @value_class
+class BlameCommit:
+    """A commit that lines came from."""
+
+    id: str
+    author: Identity
+    created_at_ns: int
+    subject: str
+    command: str | None
+    """The command that made it, as `exec` has noted it."""
+    session: str | None
+    """The session of a coding agent that made it."""
+    fork: str | None
+    """The fork in which it was made, as far as the newest operations tell."""
+
+
+@value_class
+class BlameLine:
+    """A line with where it came from."""
+
+    number: int
+    commit: str
+    path: bytes
+    """What the file was called in that commit."""
+    old_number: int
+    """The number of the line there."""
+    text: bytes
+    """Without its newline."""
+
+
+@value_class
+class Blame:
+    """Where each line of a file came from."""
+
+    path: bytes
+    state: str
+    """The commit whose file it is."""
+    commits: tuple[BlameCommit, ...]
+    """Each once, in the order of their first lines."""
+    lines: tuple[BlameLine, ...]
+
+
+@value_class
 class VaultInfo:
     """A vault from outside."""
 

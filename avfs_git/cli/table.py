@@ -63,6 +63,7 @@ VERBS = {
     "log": Entry("history", "Show the history of a fork, or of one path"),
     "diff": Entry("history", "Show how two states differ"),
     "show": Entry("history", "Show one checkpoint and what it changed"),
+    "blame": Entry("history", "Show where each line of a file came from"),
     "checkout": Entry("history", "Restore an earlier version of a path"),
     "revert": Entry("history", "Restore the previous version of a path"),
     "undo": Entry("history", "Undo the last operation on a fork"),
@@ -137,7 +138,6 @@ _MEANT = {
     "reflog": "op log",
     "forks": "fork list",
     "checkpoints": "checkpoint list",
-    "blame": "log PATH",
     "history": "log",
 }
 """Names of other programs for these commands."""

@@ -79,6 +79,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
             *("--files-with-matches", "--files-without-match", "--count", "-f", "-", "(", ")"),
         }
     ),
+    "blame": frozenset({"--porcelain", "--no-textconv"}),
     "index-pack": frozenset(),
     "merge-base": frozenset({"--all"}),
     "merge-tree": frozenset({"--write-tree", "-z"}),
@@ -166,8 +167,8 @@ def run(
         command += ["-c", f"color.grep.match={match_color}"]
         command += [word for part in _PLAIN_PARTS for word in ("-c", f"color.grep.{part}=normal")]
     command += [verb, *options]
-    if operands:  # two know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
-        command += [*(("--end-of-options",) if verb not in ("index-pack", "grep") else ()), *operands]
+    if operands:  # three know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
+        command += [*(("--end-of-options",) if verb not in ("index-pack", "grep", "blame") else ()), *operands]
     with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given)
         source.seek(0)

@@ -31,6 +31,7 @@ LINES = [
     ["checkpoint", "info", "one"],
     ["log"],
     ["log", "dir/new.txt"],
+    ["blame", "dir/new.txt"],
     ["show", "one"],
     ["op", "log", "--stat"],
     ["op", "show", "1"],

@@ -413,6 +413,7 @@ LOOKS = {
     "checkpoint info": "one",
     "checkpoint list": "",
     "checkpoint restore": "one --dry-run",
+    "blame": "README",
     "diff": "",
     "doctor": "",
     "find": "--max-depth 1",

@@ -17,7 +17,21 @@ _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})
 _OF_A_FORK = frozenset(
     {
-        *("add", "checkpoint", "status", "log", "show", "resolve", "checkout", "revert", "proxy", "exec", "undo", "redo"),
+        *(
+            "add",
+            "blame",
+            "checkpoint",
+            "status",
+            "log",
+            "show",
+            "resolve",
+            "checkout",
+            "revert",
+            "proxy",
+            "exec",
+            "undo",
+            "redo",
+        ),
         *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "run", "shell"),
         *("ls", "cat", "grep", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
     }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
 from avfs_git.model import (
+    Blame,
     Checkpoint,
     CheckpointDetails,
     CheckpointResult,
@@ -24,7 +25,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
-from avfs_git.sdk.parts import compare, events, fold, history, operations, revisions, undo
+from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, undo
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -166,6 +167,21 @@ class WorkspaceStates:
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the versions of a path, newest first; the oldest is number 1."""
         return history.list_path_versions(self._at.core, self.fork, parse_tree_path(path), limit=limit)
+
+    def blame(self, path: PathLike, *, at: str | None = None) -> Blame:
+        """Tell of each line of a file from which commit, command, session of a coding agent and fork it came.
+
+        Args:
+            path: The file.
+            at: The checkpoint or fork whose file is meant, by default the last checkpoint: what is not saved came from no commit.
+
+        Raises:
+            PathNotFound: If nothing is at the path in that state.
+            PathUnsuitable: If it is no file there.
+            CheckpointNotFound: If no state has the name.
+        """
+        oid = revisions.resolve_revision(self._at.core, at or "HEAD", fork=self.fork)
+        return blame.blame(self._at.core, oid, parse_tree_path(path))
 
     @holding_objects
     def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:

@@ -21,6 +21,12 @@ def is_of_session(message: str, session: str) -> bool:
     return any(line.startswith(f"{_SESSION}{session}") for line in message.rpartition("\n\n")[2].splitlines())
 
 
+def find_session(message: str) -> str | None:
+    """Tell for which session of a coding agent a commit with that message was made; None for any other commit."""
+    lines = message.rpartition("\n\n")[2].splitlines()
+    return next((line[len(_SESSION) :] for line in lines if line.startswith(_SESSION)), None)
+
+
 def is_bookkeeping(message: str) -> bool:
     """Whether a commit with that message is one."""
     return message.rstrip().endswith(f"\n\n{TRAILER}")

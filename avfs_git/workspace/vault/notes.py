@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from avfs_git.errors import RefConflict
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.formats.trees import MODE_FILE, edit_tree
+from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
@@ -82,6 +82,19 @@ def putting(vault: OpenVault, pack: PackWriter, commit: Oid, text: str | None) -
         return
     with _holding(vault):
         yield [_put(vault, pack, commit, text)]
+
+
+def read_note(vault: OpenVault, commit: Oid) -> str | None:
+    """Read the note of a commit; None if it has none. How many letters of an id a directory is named by, git chooses."""
+    held = vault.refs.read(NOTES)
+    tree, name = vault.store.read_commit(held).tree if held is not None else None, commit.hex().encode()
+    while tree is not None:
+        entries = vault.store.read_tree(tree)
+        if name in entries:
+            return vault.store.read_blob(entries[name][1]).decode("utf-8", "replace")
+        below, name = entries.get(name[:2]), name[2:]
+        tree = below[1] if below is not None and below[0] == MODE_TREE else None
+    return None
 
 
 def add_note(vault: OpenVault, commit: Oid, text: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ShowResult,
     )
     from avfs_git.model import (
+        Blame,
         ChangedFile,
         CheckpointDetails,
         CheckpointResult,
@@ -359,3 +360,23 @@ def op_show(text: TextOutput, result: OperationDetails) -> None:
 def op_restore(text: TextOutput, result: RestoreResult) -> None:
     """Say what was restored, or would be."""
     checkpoint_restore(text, result)
+
+
+_SOURCE_WIDTH = 40
+
+
+def blame(text: TextOutput, result: Blame) -> None:
+    """Show each line behind where it came from."""
+    sources = {}
+    for commit in result.commits:
+        made_by = f"{commit.author.name}, {commit.session[:8]}" if commit.session is not None else commit.author.name
+        fork = f"@{commit.fork}" if commit.fork is not None else ""
+        what = " ".join((commit.command or commit.subject).split())
+        shown = what if len(what) <= _SOURCE_WIDTH or not text.on_terminal else f"{what[: _SOURCE_WIDTH - 1]}…"
+        sources[commit.id] = (f"{made_by}{fork}", text.since(commit.created_at_ns), shown)
+    widths = [max((len(source[at]) for source in sources.values()), default=0) for at in range(3)]
+    number_width = len(str(len(result.lines)))
+    for line in result.lines:
+        facts = " ".join(fact.ljust(width) for fact, width in zip(sources[line.commit], widths, strict=True))
+        content = line.text.decode("utf-8", "surrogateescape")
+        text.line((text.id(line.commit), "yellow"), f" ({facts} ", (f"{line.number:>{number_width}}", "green"), f") {content}")
