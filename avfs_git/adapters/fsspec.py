@@ -3,12 +3,13 @@
 Decided here: what a path means to fsspec, and when what is written is there. A filesystem is one fork; a slash in its name is
 `%2F` in a URL. A file that is opened for reading is read as it was then. A file that is written is there, whole, when it is
 closed: before that, and after an error in its `with` block, nothing has changed. A transaction writes its files at its end, and
-saves a checkpoint. Nothing is cached, so that changes by other processes are seen. fsspec makes one filesystem a thread; threads
-may share one.
+saves a checkpoint. A whole address has to name this vault and fork. Nothing is cached, so that changes by other processes are
+seen. fsspec makes one filesystem a thread; threads may share one.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
         with _translated():
             opened = self._home.open_vault(vault)
             self.workspace: Workspace = opened.workspace(fork)
+        # fsspec asks the class and its objects; only these know which fork it is.
+        self.__dict__["_strip_protocol"] = self._strip_own
 
     @property
     def fsid(self) -> str:
@@ -90,6 +93,19 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
         if text.startswith(_PROTOCOL):
             text = "/".join(text.removeprefix(_PROTOCOL).split("/")[2:])
         return text.strip("/")
+
+    def _strip_own(self, path: Any) -> Any:
+        """Strip the address of this fork.
+
+        Raises:
+            ValueError: If it is that of another one.
+        """
+        for one in path if isinstance(path, list) else [path]:
+            named = self._get_kwargs_from_urls(os.fsdecode(one))
+            own = {"vault": self.workspace.vault.name, "fork": self.workspace.fork}
+            if not named.items() <= own.items():
+                raise ValueError(f"{one} is not in fork '{own['fork']}' of vault '{own['vault']}', which this filesystem shows")
+        return type(self)._strip_protocol(path)  # noqa: SLF001 - of this very class
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:

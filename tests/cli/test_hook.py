@@ -272,6 +272,8 @@ def test_nothing_happens_outside_of_a_live_tree(cli: Cli, tmp_path: Path, monkey
         ("avfs undo --fork other", False),
         ("avfs --vault other undo", False),
         ("avfs fork delete x", False),
+        ("avfs end ../tree", True),
+        ("avfs end ../tree --discard", False),
         ("avfs undo; rm -rf /", False),
         ("avfs undo && deploy", False),
         ("avfs undo&deploy", False),

@@ -164,6 +164,23 @@ def test_links_modes_and_what_the_user_wrote_stay(cli: Cli, project: Path) -> No
     assert cli("setup", "nosuch").status == 2
 
 
+def test_a_link_to_a_file_with_nothing_else_stays(cli: Cli, project: Path, tmp_path: Path) -> None:
+    """The user keeps their settings elsewhere: what was written there is taken out, and the link is as it was."""
+    (project / ".claude").mkdir()
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "claude.md").touch()
+    (project / ".claude" / "settings.json").symlink_to(tmp_path / "settings.json")
+    (project / "CLAUDE.md").symlink_to(tmp_path / "claude.md")
+    cli("setup", "claude").ok()
+    assert "avfs" in (tmp_path / "settings.json").read_text()
+
+    cli("setup", "claude", "--remove").ok()
+
+    assert _read(project / ".claude" / "settings.json") == {}
+    assert (project / "CLAUDE.md").is_symlink()
+    assert (tmp_path / "claude.md").read_text() == ""
+
+
 def test_check_proves_each_part(cli: Cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails before, and where the program is not found; then the hook is run with an event."""
     program = tmp_path / "bin" / "avfs"

@@ -175,3 +175,14 @@ def test_a_filesystem_can_be_sent_to_another_process(place: Path) -> None:
 
     assert again.workspace.fork == "team/one"
     assert again.cat("data/a.csv") == b"n\n1\n"
+
+
+def test_the_address_of_another_fork_is_refused(place: Path) -> None:
+    """Its path is not taken for one of this fork; the own address is."""
+    fs = make(place, vault="shop", fork="team/one")
+    for action in (fs.rm, fs.cat, fs.info, lambda path: fs.pipe(path, b"x"), lambda path: fs.cp("data/a.csv", path)):
+        with pytest.raises(ValueError, match="not in fork 'team/one'"):
+            action("avfs://shop/main/data/a.csv")
+
+    assert fs.cat("avfs://shop/team%2Fone/data/a.csv") == b"n\n1\n"
+    assert fs.ls("", detail=False) == ["data"]

@@ -17,7 +17,8 @@ _VERBS = frozenset(
         *("ls", "cat", "grep", "find", "tree", "stat", "overlap", "resolve", "sessions", "schema", "exec", "fork", "end"),
     }
 )
-_ELSEWHERE = ("--vault", "--fork", "delete")
+_ELSEWHERE = ("--vault", "--fork", "delete", "--discard")
+"""How words begin that mean another fork, or that delete one."""
 _OPERATORS = frozenset("();<>|&")
 _SINGLE_QUOTED = compiled(r"'[^']*'")
 

@@ -124,6 +124,8 @@ def _write(path: Path, before: str | None, after: str | None, root: Path) -> Non
     if before == after:
         return
     place = path.resolve()  # what a link names is changed, and not the link
+    if after is None and path.is_symlink():
+        after = "{}\n" if place.suffix == ".json" else ""
     with host_errors(f"write '{path}'"):
         if after is None:
             path.unlink()
