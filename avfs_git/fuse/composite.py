@@ -33,7 +33,7 @@ from avfs_git.fuse.operations import Handler, Operations
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.vfs.tree.values import Attr
+from avfs_git.vfs.values import Attr
 
 NAMES_S = 1
 """How long the kernel may believe a name of a directory that is on no disk, in seconds."""

@@ -29,7 +29,7 @@ from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.files.ranges import fallocate
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.merged import MergedTree, Node
-from avfs_git.vfs.tree.values import Attr, missing_xattr
+from avfs_git.vfs.values import Attr, missing_xattr
 
 Handler = Callable[[Request], bytes | None]
 """Gives the body of the reply; None if the request is answered already, or gets no answer."""

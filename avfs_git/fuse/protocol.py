@@ -13,7 +13,7 @@ import os
 from struct import Struct
 from typing import Final
 
-from avfs_git.vfs.tree.values import Attr
+from avfs_git.vfs.values import Attr
 
 MAJOR: Final = 7
 MINOR_MIN: Final = 31

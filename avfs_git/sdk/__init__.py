@@ -23,9 +23,34 @@ in the mount see it at once.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from avfs_git.paths import PathLike
 from avfs_git.sdk.home import Avfs, Home
-from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
 from avfs_git.sdk.vault import Session, Vault, Workspace
 
-__all__ = ["Avfs", "ExecOptions", "FindOptions", "GrepOptions", "Home", "PathLike", "Session", "Vault", "Workspace"]
+if TYPE_CHECKING:
+    from avfs_git.sdk.options import ExecOptions, FetchOptions, FindOptions, GrepOptions, LogOptions
+
+__all__ = [
+    "Avfs",
+    "ExecOptions",
+    "FetchOptions",
+    "FindOptions",
+    "GrepOptions",
+    "Home",
+    "LogOptions",
+    "PathLike",
+    "Session",
+    "Vault",
+    "Workspace",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from avfs_git.sdk import options  # noqa: PLC0415 - only types: no command needs them
+
+    value: object = getattr(options, name)
+    return value

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.errors import (
     AvfsError,
@@ -54,6 +54,9 @@ from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.options import FetchOptions
 
 _SUFFIX = ".git"
 _DEFAULT = "~/.local/share/avfs"
@@ -247,11 +250,8 @@ class Home:
         name: str,
         *,
         branch: str | None = None,
-        with_checkpoints: bool = False,
-        with_sidecar: bool = False,
-        with_git_dirs: bool = False,
         lazy: bool = False,
-        progress: Callable[[str, int, int], None] | None = None,
+        **options: Unpack[FetchOptions],
     ) -> CloneResult:
         """Clone another repository into a new vault, with the remote `origin`.
 
@@ -259,11 +259,8 @@ class Home:
             url: A path, a URL (file, git, http, https, ssh), or `[user@]host:path`.
             name: The vault's name.
             branch: The branch that becomes the first fork; the remote's default branch if not given.
-            with_checkpoints: Fetch pushed labels, too.
-            with_sidecar: Fetch pushed ignored files, too; programs may run them, so trust the remote.
-            with_git_dirs: Fetch ignored directories with a `.git`, too, whose hooks and settings run programs.
             lazy: Make a partial clone, if the server supports it: contents of files are fetched when they are needed.
-            progress: Called with the step, how much of it is done, and its total (0 if unknown).
+            options: What to fetch beside branches; see `FetchOptions`.
 
         Raises:
             VaultExists: If the name is taken.
@@ -275,14 +272,11 @@ class Home:
             path,
             url,
             branch=branch,
-            with_checkpoints=with_checkpoints,
-            with_sidecar=with_sidecar,
-            with_git_dirs=with_git_dirs,
             lazy=lazy,
             access=remotegit.Access(self._remote_environment),
-            progress=progress,
             identity=self._identity,
             clock_ns=self._clock_ns,
+            **options,
         )
         warnings = list(cloned.warnings)
         self._mark(path, warnings)

@@ -1,13 +1,13 @@
-"""The options of a command, and of a search: what `Workspace.exec`, `Workspace.grep` and their like take by name.
+"""Options that several methods take by name: those of a command, a search, a fetch, a list of commits.
 
 Decided here: their names, meanings and defaults for callers. `sdk.workspace.commands` makes a `Command` of them, which checks
 nothing but their names; `proxy.exec.given` checks their values. `sdk.workspace.files` makes a `GrepQuery` of those of a search.
-Both are types for callers and type checkers, and hold no state.
+All are types for callers and type checkers, and hold no state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -58,6 +58,19 @@ class ExecOptions(TypedDict, total=False):
     """Run the command under bubblewrap: it sees its workspace and the system's programs, no home and no network."""
     network: bool
     """Give an isolated command the network."""
+
+
+class FetchOptions(TypedDict, total=False):
+    """What to fetch beside branches; all are optional."""
+
+    with_checkpoints: bool
+    """Fetch pushed labels, too."""
+    with_sidecar: bool
+    """Fetch pushed ignored files, too; programs may run them, so trust the remote."""
+    with_git_dirs: bool
+    """Fetch ignored directories with a `.git`, too, whose hooks and settings run programs."""
+    progress: Callable[[str, int, int], None] | None
+    """Called with the step, how much of it is done, and its total (0 if unknown)."""
 
 
 class FindOptions(TypedDict, total=False):
@@ -116,3 +129,16 @@ class GrepOptions(TypedDict, total=False):
     """Search ignored files and nested repositories, too."""
     spans: bool
     """Also tell where in its line each match is."""
+
+
+class LogOptions(TypedDict, total=False):
+    """Which commits to list; all are optional."""
+
+    limit: int
+    """List at most so many; 50 by default."""
+    with_files: bool
+    """List the files that each commit changed, too."""
+    with_bookkeeping: bool
+    """Include commits that avfs made to save files before an operation; on by default."""
+    session: str | None
+    """List only checkpoints of this session of a coding agent: its id, or the beginning of that."""

@@ -115,12 +115,7 @@ class TomlTable:
 
     def revert(self, text: str) -> str | None:
         """See `Edit`."""
-        found = _TOML.search(text)
-        if found is None:
-            return text
-        before = text[: found.start()]
-        left = (before.removesuffix("\n") if found["joined"] else before) + text[found.end() :]
-        return left or None
+        return _take_out(_TOML, text)
 
 
 @value_class
@@ -146,12 +141,7 @@ class MarkedBlock:
     def revert(self, text: str) -> str | None:
         """See `Edit`."""
         _check_marks(text)
-        found = _BLOCK.search(text)
-        if found is None:
-            return text
-        before = text[: found.start()]
-        left = (before.removesuffix("\n") if found["joined"] else before) + text[found.end() :]
-        return left or None
+        return _take_out(_BLOCK, text)
 
 
 @value_class
@@ -178,6 +168,16 @@ def dict_of(text: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise jsontext.Unreadable(text, 0, "an object is needed")
     return value
+
+
+def _take_out(block: re.Pattern[str], text: str) -> str | None:
+    """Take avfs's block out of a text, with the line break that joined it; None if nothing is left."""
+    found = block.search(text)
+    if found is None:
+        return text
+    before = text[: found.start()]
+    left = (before.removesuffix("\n") if found["joined"] else before) + text[found.end() :]
+    return left or None
 
 
 def _has_comment(text: str) -> bool:

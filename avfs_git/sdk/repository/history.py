@@ -6,7 +6,7 @@ Decided here: names and arguments of the public API for them. Callers may use se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, OperationDetails, UndoResult
 from avfs_git.paths import PathLike, parse_tree_paths
@@ -14,6 +14,7 @@ from avfs_git.sdk.parts import compare, events, history, opdetails, revisions, u
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
+    from avfs_git.sdk.options import LogOptions
     from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -23,27 +24,10 @@ class VaultHistory:
     _core: OpenVault
     _dispatch: Dispatch
 
-    def log(
-        self,
-        rev: str = "HEAD",
-        *,
-        fork: str | None = None,
-        limit: int = 50,
-        with_files: bool = False,
-        with_bookkeeping: bool = True,
-        session: str | None = None,
-    ) -> list[LogEntry]:
-        """List the commits that lead to a state, newest first; see `Workspace.log`."""
+    def log(self, rev: str = "HEAD", *, fork: str | None = None, **options: Unpack[LogOptions]) -> list[LogEntry]:
+        """List the commits that lead to a state, newest first; `LogOptions` says which."""
         with self._dispatch.at_hand(fork) as of:
-            return history.read_log(
-                self._core,
-                rev,
-                fork=of,
-                limit=limit,
-                with_files=with_files,
-                with_bookkeeping=with_bookkeeping,
-                session=session,
-            )
+            return history.read_log(self._core, rev, fork=of, **options)
 
     def show(self, rev: str, *, fork: str | None = None) -> CheckpointDetails:
         """Describe a checkpoint and its changes, with the number and size of its files; reads its whole tree."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
 from avfs_git.paths import PathLike, parse_tree_paths
@@ -17,6 +17,7 @@ from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
+    from avfs_git.sdk.options import FetchOptions
     from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -60,37 +61,18 @@ class VaultRemotes:
         """Describe the remote branches, as of the last fetch."""
         return remotes.list_branches(self._core, remote)
 
-    def fetch(
-        self,
-        remote: str | None = None,
-        *,
-        with_checkpoints: bool = False,
-        with_sidecar: bool = False,
-        with_git_dirs: bool = False,
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> FetchResult:
+    def fetch(self, remote: str | None = None, **options: Unpack[FetchOptions]) -> FetchResult:
         """Fetch the branches of a remote, as `REMOTE/BRANCH`. Forks do not change.
 
         Args:
             remote: The remote; the only one, or `origin`, if not given.
-            with_checkpoints: Fetch pushed labels, too.
-            with_sidecar: Fetch pushed ignored files, too; programs may run them, so trust the remote.
-            with_git_dirs: Fetch ignored directories with a `.git`, too, whose hooks and settings run programs.
-            progress: Called with the step, how much of it is done, and its total (0 if unknown).
+            options: What to fetch beside branches; see `FetchOptions`.
 
         Raises:
             RemoteNotFound: If there is no such remote.
             RemoteError: If it cannot be reached or read, or its data is refused; nothing has changed in the vault then.
         """
-        return remotes.fetch(
-            self._core,
-            remote,
-            with_checkpoints=with_checkpoints,
-            with_sidecar=with_sidecar,
-            with_git_dirs=with_git_dirs,
-            access=self._dispatch.access(),
-            progress=progress,
-        )
+        return remotes.fetch(self._core, remote, access=self._dispatch.access(), **options)
 
     def push(
         self,

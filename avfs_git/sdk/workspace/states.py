@@ -7,7 +7,7 @@ process, or in the session that mounts the workspace. Callers may use several th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.errors import InvalidInput
 from avfs_git.model import (
@@ -30,6 +30,7 @@ from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
+    from avfs_git.sdk.options import LogOptions
 
 
 class WorkspaceStates:
@@ -141,28 +142,11 @@ class WorkspaceStates:
             return compare.diff_commits(self._at.core, left, right, paths=chosen, context=context, patches=patches)
         return self._at.run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
 
-    def log(
-        self, *, limit: int = 50, with_files: bool = False, with_bookkeeping: bool = True, session: str | None = None
-    ) -> list[LogEntry]:
-        """List the commits of the fork, newest first.
-
-        Args:
-            limit: List at most so many.
-            with_files: List the files that each commit changed, too.
-            with_bookkeeping: Include commits that avfs made to save files before an operation.
-            session: List only checkpoints of this session of a coding agent: its id, or the beginning of that.
-        """
+    def log(self, **options: Unpack[LogOptions]) -> list[LogEntry]:
+        """List the commits of the fork, newest first; `LogOptions` says which."""
         if self._at.core.read_head(self.fork) is None:
             return []
-        return history.read_log(
-            self._at.core,
-            "HEAD",
-            fork=self.fork,
-            limit=limit,
-            with_files=with_files,
-            with_bookkeeping=with_bookkeeping,
-            session=session,
-        )
+        return history.read_log(self._at.core, "HEAD", fork=self.fork, **options)
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the versions of a path, newest first; the oldest is number 1."""

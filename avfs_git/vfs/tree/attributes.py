@@ -24,7 +24,7 @@ from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import ACCESS_LISTS, LOWER_DIR_SIZE, Attr, Listed, attr_of, missing_xattr, new
+from avfs_git.vfs.values import ACCESS_LISTS, LOWER_DIR_SIZE, Attr, Listed, attr_of, missing_xattr, new
 
 
 class Attributes:

@@ -26,7 +26,7 @@ from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import SPOOL_ABOVE
+from avfs_git.vfs.values import SPOOL_ABOVE
 
 READ_CHUNK = 65_536
 _RECENT = 8

@@ -26,7 +26,7 @@ from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps
-from avfs_git.vfs.tree.values import Attr, attr_of
+from avfs_git.vfs.values import Attr, attr_of
 
 Owner = tuple[int, int]
 

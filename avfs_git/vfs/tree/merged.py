@@ -40,8 +40,8 @@ from avfs_git.vfs.tree.namespace import Namespace
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
 from avfs_git.vfs.tree.steps import Steps, UpperSteps
-from avfs_git.vfs.tree.values import Attr
 from avfs_git.vfs.tree.writing import Content, Prepared, Writing
+from avfs_git.vfs.values import Attr
 
 __all__ = ["Attr", "MergedTree", "Node"]
 

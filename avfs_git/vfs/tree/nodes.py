@@ -26,7 +26,7 @@ from avfs_git.vfs.layer.lower import FixedFile, LowerEntry, LowerTree, find_redi
 from avfs_git.vfs.layer.marks import is_whiteout
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.inodes import InodeTable, Node
-from avfs_git.vfs.tree.values import TYPE
+from avfs_git.vfs.values import TYPE
 
 _PATHS_KEPT = 100_000
 _NOTHING: Mapping[bytes, LowerEntry] = {}

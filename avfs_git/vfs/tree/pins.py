@@ -30,7 +30,7 @@ from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry
 from avfs_git.vfs.layer.upper import attic_name
 from avfs_git.vfs.tree.inodes import Ledger, Node, Noted, Place
 from avfs_git.vfs.tree.nodes import Nodes
-from avfs_git.vfs.tree.values import LOWER_DIR_SIZE, TYPE
+from avfs_git.vfs.values import LOWER_DIR_SIZE, TYPE
 
 _DEEPEST = 100_000
 """How many directories above each other are followed: more stand only in a damaged ledger."""

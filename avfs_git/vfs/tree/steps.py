@@ -41,7 +41,7 @@ from avfs_git.vfs.layer.upper import attic_name, put_times, remove_stray
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.nodes import Nodes
 from avfs_git.vfs.tree.pins import Pins
-from avfs_git.vfs.tree.values import SPOOL_ABOVE
+from avfs_git.vfs.values import SPOOL_ABOVE
 
 _PLACE_MAX = 1024
 """Bytes of a place that a directory can be marked with: file systems have room for few kilobytes of attributes."""

@@ -136,8 +136,8 @@ def read_log(
     rev: str,
     *,
     fork: str | None,
-    limit: int,
-    with_files: bool,
+    limit: int = 50,
+    with_files: bool = False,
     with_bookkeeping: bool = True,
     session: str | None = None,
 ) -> list[LogEntry]:

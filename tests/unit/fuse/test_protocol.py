@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avfs_git.fuse import protocol
-from avfs_git.vfs.tree.values import Attr
+from avfs_git.vfs.values import Attr
 
 
 @given(st.integers(0, 4095), st.integers(0, (1 << 20) - 1))
