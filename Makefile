@@ -18,7 +18,7 @@ SPREAD := --maxschedchunk=8
 ARGS ?=
 
 .PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
-	demo bench power soak docs docs-check sweep clean
+	demo bench power soak frameworks docs docs-check sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -82,6 +82,14 @@ soak: $(STAMP) ## Fuzz all readers and the MCP server over HTTP, kill a session'
 	$(BIN)/python -m tests.support.two_actors
 	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
 
+# langchain-tests brings plug-ins of pytest that have options of the same names, and its tests are asynchronous.
+frameworks: $(STAMP) ## Install the large frameworks (450 MB) beside .venv, and run their own suites on the adapters
+	$(PYTHON) -m venv $(VENV)-frameworks
+	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,frameworks]'
+	$(VENV)-frameworks/bin/python -m pytest -p no:syrupy -p no:benchmark -o asyncio_mode=auto \
+		-o asyncio_default_fixture_loop_scope=function tests/contract/test_deepagents.py tests/contract/test_inspect_ai.py \
+		tests/contract/test_fsspec.py::test_pandas_reads_and_writes $(ARGS)
+
 docs: $(STAMP) ## Write docs/reference/cli.md and docs/reference/json.md from the code
 	$(BIN)/python docs/generate.py
 
@@ -92,5 +100,5 @@ sweep: $(STAMP) ## Unmount and remove what aborted test runs left behind
 	$(BIN)/python -m tests.support.sweep
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-frameworks build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

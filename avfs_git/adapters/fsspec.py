@@ -241,6 +241,10 @@ class Reading(tempfile.SpooledTemporaryFile[bytes]):
         self.size = self.tell()
         self.seek(0)
 
+    def __del__(self) -> None:
+        # duckdb drops files without closing them; a file that is only read loses nothing by that.
+        self.close()
+
     def writable(self) -> bool:
         """It is for reading."""
         return False

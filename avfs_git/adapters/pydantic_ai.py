@@ -1,9 +1,7 @@
 """A fork as a workspace of pydantic-ai: its live tree, for an agent's commands and files.
 
-Decided here: when the fork is mounted, and what is saved. The first operation mounts the fork, at its place in the home, unless
-it is mounted; the mount stays for other processes that attach by `ref`, until `ForkBackend.stop` or `avfs stop`. A command runs
-in the live tree as any program of the user does: the vault's policy is not asked. Its changes are a checkpoint when it ends, and
-so is what was written to files before. One event loop uses a backend; several backends may share a fork.
+`adapters.live` decides when the fork is mounted and what is saved. Other processes attach by `ref`. One event loop uses a
+backend; several backends may share a fork.
 """
 
 from __future__ import annotations
@@ -24,9 +22,8 @@ from pydantic_ai.workspaces import (
     WorkspaceUnavailableError,
 )
 
-from avfs_git.cli.environment import open_home
+from avfs_git.adapters.live import LiveFork
 from avfs_git.errors import AvfsError, InvalidInput, quote
-from avfs_git.sdk import Home, Workspace
 
 PROVIDER = "avfs"
 
@@ -52,11 +49,8 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
             env: Variables for every command.
             checkpoints: Save a checkpoint after each command that changed files.
         """
-        self._home = Home(home) if home is not None else open_home()
-        self._named = vault, fork
+        self._fork = LiveFork(vault, fork, home=home, checkpoints=checkpoints)
         self._env = dict(env or {})
-        self._checkpoints = checkpoints
-        self._workspace: Workspace | None = None
         self._live: LocalWorkspaceBackend | None = None
         self._starting = asyncio.Lock()
 
@@ -70,47 +64,32 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
         vault, _, fork = ref.id.partition("@")
         if ref.provider != PROVIDER or not fork:
             raise InvalidInput(f"{quote(ref.id)} is no fork of a vault")
-        backend = cls(vault, fork, home=home, env=env)
-        backend._named = vault, fork
-        return backend
+        return cls(vault, fork, home=home, env=env)
 
     @property
     def ref(self) -> WorkspaceRef | None:
         """`VAULT@FORK`, known from the first operation on."""
-        work = self._workspace
-        return WorkspaceRef(provider=PROVIDER, id=f"{work.vault.name}@{work.fork}") if work is not None else None
+        name = self._fork.name
+        return WorkspaceRef(provider=PROVIDER, id=name) if name is not None else None
 
     async def stop(self) -> None:
         """Save a last checkpoint and unmount the fork. The next operation mounts it again."""
-        work = self._workspace
-        if work is not None:
-            session = await asyncio.to_thread(work.vault.find_session, work.fork)
-            if session is not None:
-                await asyncio.to_thread(session.stop)
+        await asyncio.to_thread(self._fork.stop)
 
     def close(self) -> None:
         """Close the vault; the fork stays mounted. A second call does nothing."""
-        self._workspace = None
-        self._home.close()
+        self._fork.close()
 
     async def _tree(self) -> LocalWorkspaceBackend:
         """Find the live tree; mount it if it is not."""
         async with self._starting:
             try:
-                place = await asyncio.to_thread(self._mount)
+                place = await asyncio.to_thread(self._fork.mount)
             except AvfsError as error:
                 raise WorkspaceUnavailableError(f"{error.code}: {error.message}") from error
             if self._live is None or self._live.ref.id != str(place):
                 self._live = LocalWorkspaceBackend(place, env=self._env)
             return self._live
-
-    def _mount(self) -> Path:
-        work = self._workspace or self._home.open_vault(self._named[0]).workspace(self._named[1])
-        session = work.vault.find_session(work.fork)
-        if session is None or session.info().readonly:
-            session = work.mount()
-        self._workspace = work
-        return session.path
 
     async def working_dir(self) -> str:
         """Say where commands start: the root of the live tree."""
@@ -129,12 +108,8 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
         try:
             return await tree.run(command, shell=shell, env=env, timeout=timeout)
         finally:
-            await asyncio.shield(asyncio.to_thread(self._save, command))
-
-    def _save(self, command: str | Sequence[str]) -> None:
-        if self._checkpoints and self._workspace is not None and not self._workspace.status().clean:
             text = command if isinstance(command, str) else " ".join(command)
-            self._workspace.checkpoint(description=f"run: {text.splitlines()[0][:60] if text.strip() else ''}")
+            await asyncio.shield(asyncio.to_thread(self._fork.save, text))
 
     async def read_bytes(self, path: str) -> bytes:
         """Read a file."""

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import fsspec
 import pytest
 from fsspec.tests import abstract
+from upath import UPath
 
 from avfs_git import Home
 from avfs_git.adapters.fsspec import AvfsFileSystem
@@ -186,3 +188,44 @@ def test_the_address_of_another_fork_is_refused(place: Path) -> None:
 
     assert fs.cat("avfs://shop/team%2Fone/data/a.csv") == b"n\n1\n"
     assert fs.ls("", detail=False) == ["data"]
+
+
+def test_pathlib_by_address(place: Path) -> None:
+    """`UPath` of universal_pathlib reads, writes, lists and walks by our addresses."""
+    root = UPath("avfs://shop/main", home=str(place))
+
+    made = root / "data" / "b.csv"
+    made.write_text("2\n")
+
+    assert made.read_text() == "2\n"
+    assert sorted(path.name for path in (root / "data").iterdir()) == ["a.csv", "b.csv"]
+    assert sorted(path.name for path in root.glob("**/*.csv")) == ["a.csv", "b.csv"]
+    assert (made.parent.is_dir(), made.stat().st_size, made.suffix) == (True, 2, ".csv")
+    made.unlink()
+    assert not made.exists()
+    assert [path.path for path in UPath("avfs://shop/team%2Fone/data", home=str(place)).iterdir()] == ["data/a.csv"]
+
+
+def test_duckdb_reads_and_writes(place: Path) -> None:
+    """A query reads files of a fork, and writes its result as one."""
+    fs = make(place)
+    fs.pipe_file("data/b.csv", b"n\n41\n")
+    with duckdb.connect() as database:
+        database.register_filesystem(fs)
+
+        assert database.sql("SELECT sum(n) FROM read_csv('avfs://shop/main/data/*.csv')").fetchall() == [(42,)]
+        database.sql("COPY (SELECT 7 AS n) TO 'avfs://shop/main/out.parquet' (FORMAT parquet)")
+        assert database.sql("SELECT n FROM 'avfs://shop/main/out.parquet'").fetchall() == [(7,)]
+    assert fs.workspace.read("out.parquet")[:4] == b"PAR1"
+
+
+def test_pandas_reads_and_writes(place: Path) -> None:
+    """By address, with the options of the filesystem."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed; `make frameworks` installs it")
+    options = {"home": str(place)}
+
+    frame = pandas.read_csv("avfs://shop/main/data/a.csv", storage_options=options)
+    frame.to_csv("avfs://shop/main/data/c.csv", index=False, storage_options=options)
+
+    assert frame["n"].tolist() == [1]
+    assert make(place).cat("data/c.csv") == b"n\n1\n"

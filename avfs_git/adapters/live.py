@@ -1,0 +1,79 @@
+"""The live tree of a fork, as adapters for frameworks use it: mounted when it is needed, saved after each command.
+
+Decided here: when the fork is mounted, and what is saved. The first use mounts the fork, at its place in the home, unless it is
+mounted; the mount stays for other processes until `stop` or `avfs stop`. A command runs in the live tree as any program of the
+user does: the vault's policy is not asked. Its changes are a checkpoint when it ends, and so is what was written to files before.
+Several objects may share a fork; one thread at a time uses an object.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avfs_git.cli.environment import open_home
+from avfs_git.sdk import Home, Workspace
+
+
+class LiveFork:
+    """A fork that is mounted when its tree is asked for."""
+
+    def __init__(
+        self, vault: str | None = None, fork: str | None = None, *, home: Path | None = None, checkpoints: bool = True
+    ) -> None:
+        """Name a fork; the first use mounts it.
+
+        Args:
+            vault: The vault's name; the home's current vault by default.
+            fork: The fork, which exists; the vault's default fork by default.
+            home: The directory of the vaults; that of the command line by default.
+            checkpoints: Save a checkpoint after each command that changed files.
+        """
+        self._home = Home(home) if home is not None else open_home()
+        self._named = vault, fork
+        self._checkpoints = checkpoints
+        self._workspace: Workspace | None = None
+
+    @property
+    def name(self) -> str | None:
+        """`VAULT@FORK`, known from the first use on."""
+        work = self._workspace
+        return f"{work.vault.name}@{work.fork}" if work is not None else None
+
+    def open(self) -> Workspace:
+        """Open the workspace.
+
+        Raises:
+            AvfsError: If there is no such vault or fork.
+        """
+        if self._workspace is None:
+            self._workspace = self._home.open_vault(self._named[0]).workspace(self._named[1])
+        return self._workspace
+
+    def mount(self) -> Path:
+        """Find the live tree; mount it if it is not.
+
+        Raises:
+            AvfsError: If it cannot be mounted.
+        """
+        work = self.open()
+        session = work.vault.find_session(work.fork)
+        if session is None or session.info().readonly:
+            session = work.mount()
+        return session.path
+
+    def save(self, command: str) -> None:
+        """Save a checkpoint after a command, if something changed."""
+        if self._checkpoints and self._workspace is not None and not self._workspace.status().clean:
+            self._workspace.checkpoint(description=f"run: {command.splitlines()[0][:60] if command.strip() else ''}")
+
+    def stop(self) -> None:
+        """Save a last checkpoint and unmount the fork. The next use mounts it again."""
+        if self._workspace is not None:
+            session = self._workspace.vault.find_session(self._workspace.fork)
+            if session is not None:
+                session.stop()
+
+    def close(self) -> None:
+        """Close the vault; the fork stays mounted. A second call does nothing."""
+        self._workspace = None
+        self._home.close()
