@@ -156,6 +156,8 @@ def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path
     [
         ("echo x > x; git stash -q -u", "stash@{0}"),
         ("git switch -q -c topic; echo x > x; git add x; git commit -q -m x; git switch -q task", "heads/topic"),
+        ("git switch -q --detach; echo x > x; git add x; git commit -q -m x; git switch -q task", "commit "),
+        ("echo x > x; git add x; git commit -q -m x; git reset -q --hard HEAD~1", "commit "),
     ],
 )
 def test_work_that_git_has_put_elsewhere_keeps_the_fork(clone: Path, script: str, left: str) -> None:

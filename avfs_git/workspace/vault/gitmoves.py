@@ -14,11 +14,12 @@ from itertools import takewhile
 from pathlib import Path
 
 from avfs_git.errors import HeadElsewhere, HostError
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, fork_dir_name, maybe_hex, show_path
+from avfs_git.paths import Oid, fork_dir_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
@@ -37,6 +38,8 @@ _NAMED = 3
 """Paths that a warning names; the others are counted."""
 _GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
 """How git's log begins where HEAD went to a commit that was there already."""
+_LEAVING = compiled(r"(checkout|reset|switch):")
+"""How it begins where that took HEAD from a commit, and put nothing in its place as an amendment or rebase does."""
 
 
 @value_class
@@ -152,7 +155,8 @@ def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
 def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, ...]:
     """Name where git in a fork's live tree has put work that is not on the fork's branch: other branches, tags and the stash.
 
-    The stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it says that it was made on
+    So are commits that HEAD left by a reset or checkout, or is at, and that nothing else leads to: only git's log names them. The
+    stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it says that it was made on
     another fork that has a live tree of its own.
     """
     worktree = open_worktree(vault, fork)
@@ -162,6 +166,15 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
     refs = {**vault.refs.list(HEADS), **vault.refs.list(_TAGS)} if made else {}
     found = [
         ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork
+    ]
+    left = [logged.old for logged in worktree.read_heads() if logged.old in made and _LEAVING.match(logged.message)]
+    at = worktree.find_head()
+    left += [oid_of(at)] if at is not None and not at.startswith("refs/") and oid_of(at) in made else []
+    reached = [*refs.values(), *([head] if head is not None else [])]
+    found += [
+        f"commit {oid.hex()[:12]}"
+        for oid in dict.fromkeys(left)
+        if vault.store.exists(oid) and not any(is_ancestor(vault.store, oid, tip) for tip in reached)
     ]
     for age, logged in enumerate(reversed(worktree.read_moves(_STASH))):
         on = _STASHED_ON.match(logged.message)
