@@ -48,7 +48,13 @@ def _usage_error(err: click.ClickException) -> BadUsage:
     hint = f"See `{ctx.command_path} --help`." if ctx is not None else None
     if isinstance(err, click.NoSuchOption):
         message = f"there is no option {quote(err.option_name)}"
-        if err.possibilities:
+        if (
+            err.option_name in {"--force", "-f"}
+            and ctx is not None
+            and any("--force-with-lease" in p.opts for p in ctx.command.params)
+        ):
+            hint = "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch."
+        elif err.possibilities:
             hint = f"Did you mean `{min(err.possibilities)}`?"
     message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)

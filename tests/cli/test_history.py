@@ -269,3 +269,25 @@ def test_an_operation_by_its_number(cli: Cli, work: str) -> None:
     cli("op", "restore", row[0]).ok()
     assert cli("cat", "notes").ok().text == "one\ntwo\n"
     assert cli("op", "show", "9999").status == 39
+
+
+def test_diff_takes_a_range_and_tells_paths_from_states(cli: Cli, work: str) -> None:
+    """`A..B` is `A B`; a name that is no state and is a file is a path; a label of the same name is the state."""
+    cli("write", "a.txt", stdin=b"one\n").ok()
+    cli("write", "b.txt", stdin=b"one\n").ok()
+    cli("checkpoint", "save", "v1").ok()
+    cli("write", "a.txt", stdin=b"two\n").ok()
+    cli("write", "b.txt", stdin=b"two\n").ok()
+    cli("checkpoint", "save", "v2").ok()
+    assert cli("diff", "v1..v2").ok().text == cli("diff", "v1", "v2").ok().text != ""
+    assert cli("diff", "v1..").ok().text == cli("diff", "v1", "HEAD").ok().text
+    assert cli("diff", "v1..v2", "--name-status", "--", "a.txt").ok().text == "M\ta.txt\n"
+    assert cli("diff", "v1", "v2", "a.txt", "--name-status").ok().text == "M\ta.txt\n"
+    cli("write", "a.txt", stdin=b"three\n").ok()
+    cli("write", "b.txt", stdin=b"three\n").ok()
+    assert cli("diff", "a.txt", "--name-status").ok().text == "M\ta.txt\n"
+    assert cli("diff", "v1", "a.txt", "b.txt", "--name-status").ok().text == "M\ta.txt\nM\tb.txt\n"
+    cli("checkpoint", "save", "a.txt").ok()
+    assert cli("diff", "a.txt", "--name-status").ok().text == ""
+    for wrong in (["nowhere"], ["v1", "v2", "nowhere"], ["v1..nowhere"], ["nowhere", "a.txt"]):
+        assert cli("diff", *wrong).status != 0

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
-from avfs_git.sdk.parts import checkpoint, clones, record, requests, stop
+from avfs_git.sdk.parts import checkpoint, clones, forkinfo, record, requests, stop
 from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
 
@@ -150,6 +150,7 @@ class Mount:
         info = self.info()
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
             return self.unmount(lazy=lazy, force=force)
+        forkinfo.fork_info(self._dispatch.core, self.fork)  # a checkpoint would make a branch anew that git has deleted
         states = WorkspaceStates(ForkHandle(self._dispatch, self.fork))
         saved = states.checkpoint(description=_LAST)
         ended = self.unmount(lazy=lazy, force=force)

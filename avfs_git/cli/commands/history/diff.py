@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import AFTER_DASHES, TREE_PATH, verb
-from avfs_git.errors import BadUsage, CheckpointNotFound
+from avfs_git.errors import AvfsError, BadUsage, CheckpointNotFound
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ def summarize(difference: Diff) -> Diff:
     return replace(difference, files=tuple(replace(file, hunks=(), patch=b"") for file in difference.files))
 
 
-@verb("diff", looks=True, view="history", unrecorded=("states", "paths"), splits_at_dashes=True)
+@verb(
+    "diff", looks=True, view="history", unrecorded=("states", "paths"), splits_at_dashes=True, example="avfs diff v1..v2 -- src"
+)
 @click.argument("states", nargs=-1, metavar="[OLD [NEW]] [-- PATH...]")
 @diff_options
 def command(
@@ -78,19 +81,53 @@ def command(
     """Show how two states differ
 
     As git shows it. Without arguments: what changed in the workspace since the last checkpoint. With OLD: how the
-    workspace differs from it. An argument that starts with a slash is a path, and so is everything behind `--`.
+    workspace differs from it. OLD..NEW means the same as OLD NEW. What is no state and names a file or directory is a path, as is
+    what starts with a slash, and everything behind `--`.
     """
     names = [name for name in states if not name.startswith("/")]
     more = [TREE_PATH(name) for name in states if name.startswith("/")]
-    if len(names) > 2:
-        raise BadUsage("diff compares at most two states", hint="Write paths behind `--`.")
-    old, new = (*names, None, None)[:2]
+    if len(names) == 1 and (both := _split_range(names[0])) is not None:
+        names = both
     try:
+        old, new = (*names, None, None)[:2]
+        if len(names) > 2:
+            raise BadUsage("diff compares at most two states", hint="Write paths behind `--`.")
         return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=[*paths, *more])
-    except CheckpointNotFound as err:
-        first, _, second = str(err.details["checkpoint"]).replace("...", "..").partition("..")
+    except (CheckpointNotFound, BadUsage) as err:
+        known = _read_paths(state, names, err)
+        if known is None:
+            raise
+        old, new = (*known[0], None, None)[:2]
+    return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=[*paths, *more, *known[1]])
+
+
+def _split_range(name: str) -> list[str] | None:
+    """Split `OLD..NEW`, of which either may be left out for the last checkpoint; None of anything else."""
+    old, dots, new = name.partition("..")
+    if not dots or new.startswith((".", "/")) or old.endswith("/") or not (old or new):
+        return None
+    return [old or "HEAD", new or "HEAD"]
+
+
+def _read_paths(state: State, names: Sequence[str], error: AvfsError) -> tuple[list[str], list[TreePath]] | None:
+    """Tell states and paths apart: all names behind the last state are paths, if they exist.
+
+    Else the hint of the error says how to write what is not clear.
+    """
+    if isinstance(error, CheckpointNotFound):
+        first, _, second = str(error.details["checkpoint"]).replace("...", "..").partition("..")
         if second:
-            err.hint = f"Write the states apart: `avfs diff {shlex.quote(first or 'HEAD')} {shlex.quote(second)}`."
-        else:
-            err.hint = f"{err.hint} If it is a path, write it behind `--`."
-        raise
+            error.hint = f"Write the states apart: `avfs diff {shlex.quote(first or 'HEAD')} {shlex.quote(second)}`."
+            return None
+        error.hint = f"{error.hint} If it is a path, write it behind `--`."
+    try:
+        with state.open_workspace() as workspace:
+            count = 0
+            with suppress(CheckpointNotFound):
+                for name in names[:2]:
+                    workspace.diff(name, name, patches=False)  # which costs nothing
+                    count += 1
+            paths = [TREE_PATH(name) for name in names[count:]]
+            return ([*names[:count]], paths) if paths and all(workspace.exists(path) for path in paths) else None
+    except AvfsError:
+        return None
