@@ -439,18 +439,18 @@ def test_four_thousand_nested_directories_are_no_problem(home: Path) -> None:
         assert [change.path for change in work.checkpoint().changed_files] == [b"d/d/new"]
 
 
-def test_two_hundred_thousand_entries_in_one_tree_are_no_problem(home: Path) -> None:
+def test_fifty_thousand_entries_in_one_tree_are_no_problem(home: Path) -> None:
     """A very wide directory is listed and changed."""
     blob = write_loose(_git_dir(home), KIND_BLOB, b"wide\n")
-    commit = _commit(home, [(b"100644", b"f%06d" % number, blob) for number in range(200_000)])
+    commit = _commit(home, [(b"100644", b"f%06d" % number, blob) for number in range(50_000)])
     with Avfs(home) as avfs:
         work = avfs.open_vault("v").fork("wide", at=commit)
 
-        assert work.read("f123456") == b"wide\n"
-        assert len(work.list_dir()) == 200_000
-        work.write("f123456", b"changed\n")
+        assert work.read("f012345") == b"wide\n"
+        assert len(work.list_dir()) == 50_000
+        work.write("f012345", b"changed\n")
 
-        assert [change.path for change in work.checkpoint().changed_files] == [b"f123456"]
+        assert [change.path for change in work.checkpoint().changed_files] == [b"f012345"]
 
 
 def test_ten_thousand_million_files_cost_what_is_looked_at(home: Path) -> None:

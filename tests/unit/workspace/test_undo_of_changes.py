@@ -11,7 +11,7 @@ from avfs_git.errors import NothingToUndo
 from avfs_git.model import Warning
 from avfs_git.sdk import Vault, Workspace
 
-pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
 
 
 @pytest.fixture

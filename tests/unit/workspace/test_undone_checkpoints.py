@@ -11,7 +11,7 @@ from avfs_git.sdk import Vault, Workspace
 from avfs_git.session.control import operations
 from tests.support.servers import git
 
-pytestmark = [pytest.mark.needs("git", "whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
 
 
 def _clone_with_build(directory: Path) -> Path:

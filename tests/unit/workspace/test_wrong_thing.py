@@ -15,7 +15,7 @@ from avfs_git.paths import Oid
 from avfs_git.sdk import Vault, Workspace
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 
-pytestmark = [pytest.mark.needs("whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
 
 
 @pytest.fixture(autouse=True)

@@ -229,11 +229,11 @@ def test_a_file_that_shrinks_while_it_is_deflated_is_taken_back(
 
 @pytest.mark.slow
 def test_a_big_file_needs_little_memory(git_dir: Path, tmp_path: Path) -> None:
-    """Writing and reading a blob of 300 MiB takes less than 64 MiB more than doing neither."""
+    """Writing and reading a blob of 150 MiB takes less than 64 MiB more than doing neither."""
     path = tmp_path / "big"
     with path.open("wb") as file:
-        file.truncate(300 << 20)
-        for position in range(0, 300 << 20, 8 << 20):
+        file.truncate(150 << 20)
+        for position in range(0, 150 << 20, 8 << 20):
             file.seek(position)
             file.write(os.urandom(1 << 20))
     program = textwrap.dedent("""
@@ -251,7 +251,7 @@ def test_a_big_file_needs_little_memory(git_dir: Path, tmp_path: Path) -> None:
         fd = os.open(sys.argv[2], os.O_RDONLY)
         oid = writer.add_file(fd, os.fstat(fd).st_size)
         writer.finish()
-        assert sum(map(len, ObjectStore(store.git_dir).stream_blob(oid))) == 300 << 20
+        assert sum(map(len, ObjectStore(store.git_dir).stream_blob(oid))) == 150 << 20
         print(peak() - before)
     """)
     argv = [sys.executable, "-c", program, str(git_dir), str(path)]

@@ -338,7 +338,7 @@ def test_a_damaged_loose_object_is_reported(store: ObjectStore, content: bytes) 
 
 def test_a_bomb_is_not_unpacked(store: ObjectStore) -> None:
     """Content that goes on after the size that its header claims is not inflated any further."""
-    oid = put_loose(store.git_dir, KIND_BLOB, bytes(400 << 20), oid=NOWHERE, header=b"blob 10\0")
+    oid = put_loose(store.git_dir, KIND_BLOB, bytes(100 << 20), oid=NOWHERE, header=b"blob 10\0")
 
     with pytest.raises(ObjectCorrupt):
         store.read(oid)

@@ -9,7 +9,7 @@ import pytest
 from avfs_git.errors import InvalidInput
 from avfs_git.sdk import Vault, Workspace
 
-pytestmark = [pytest.mark.needs("git", "whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
 _CALLS: dict[str, Callable[..., object]] = {
     "merge": lambda work, **options: work.merge("side", **options),
     "update": lambda work, **options: work.update(**options),

@@ -10,7 +10,7 @@ from avfs_git import Avfs
 from avfs_git.errors import ConflictsLeft, MergeInProgress, NothingToUndo
 from tests.support.faults import check_vault
 
-pytestmark = [pytest.mark.needs("git", "whiteout", "user-xattrs"), pytest.mark.usefixtures("person")]
+pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
 
 
 @pytest.fixture
