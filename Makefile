@@ -9,8 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
-# One more than processors: now and then a test waits for the disk or for a process.
-JOBS ?= $(shell expr $$(nproc) + 1)
+JOBS ?= auto
 PYTEST := $(BIN)/python -m pytest
 # Small pieces: the slow tests come first, and who has many of them would go on alone when the others are done.
 SPREAD := --maxschedchunk=8
@@ -32,7 +31,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-check: lint types imports unit ## What a commit must pass: lint, types, layers, unit tests (under a minute)
+check: $(STAMP) ## What a commit must pass: lint, types, layers, unit tests (under a minute)
+	@$(MAKE) --no-print-directory --output-sync=target --jobs=4 lint types imports unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -50,6 +50,9 @@ unit: $(STAMP)
 fmt: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
+
+# One more than processors: now and then a test waits for the disk or for a process.
+test test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 1)
 
 test: lint types imports ## Everything that this machine can run
 	$(PYTEST) $(SPREAD) -n $(JOBS) tests $(ARGS)
