@@ -47,8 +47,9 @@ class VaultPolicy:
         fork: str = "",
         cwd: PathLike = "",
         env: Mapping[str, str] | None = None,
+        harness: str | None = None,
     ) -> Decision:
-        """Decide about a command without running it, and explain the decision. Nothing is recorded.
+        """Decide about a command without running it, and explain the decision. Nothing is recorded, unless a harness asks.
 
         Args:
             argv: The program and its arguments.
@@ -56,10 +57,12 @@ class VaultPolicy:
             fork: The fork that the command would run in.
             cwd: Its directory in the workspace.
             env: Variables added to its environment.
+            harness: The coding agent's harness that heeds the decision: a refusal or a question is in the audit log.
 
         Raises:
             InvalidInput: Unless exactly one of `argv` and `shell` is given.
             PolicyInvalid: If a policy file is invalid.
+            HostError: If the audit log cannot be written.
         """
         if (shell is None) == (not argv):
             raise InvalidInput("a command is either a program with arguments or a text for a shell")
@@ -71,7 +74,7 @@ class VaultPolicy:
             cwd="/" + show_path(parse_tree_path(cwd)).lstrip("/"),
             env=tuple(sorted((env or {}).items())),
         )
-        return self.gate.look(asked)
+        return self.gate.look(asked) if harness is None else self.gate.consult(asked, harness=harness)
 
     def write_template(self) -> Path:
         """Make a template of the vault's policy file, without rules. Returns its path.

@@ -139,6 +139,27 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
     assert "it is seen by all" in texts[1]
     if harness in {"codex", "gemini"}:
         assert "avfs exec --json -c 'publish --all'" in texts[1]
+    entries = cli("--vault", "shop", "audit", "--json").ok().result["entries"]
+    assert [(entry["event"], entry["fork"], entry["details"]["harness"]) for entry in entries] == [
+        ("hook_asked", "task", harness),
+        ("hook_denied", "task", harness),
+    ]
+    assert entries[1]["details"]["command"] == "cd src && deploy now"
+
+
+@pytest.mark.needs("fuse")
+def test_a_refusal_holds_where_it_cannot_be_recorded(cli: Cli, tree: Path) -> None:
+    """The agent is refused the command, and told of the audit log."""
+    root = tree.parent / "home" / "vaults" / "shop.git" / "avfs"
+    (root / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "x"\n'
+    )
+    (root / "audit.ndjson").mkdir()
+
+    ran = cli("hook", "claude", stdin=_event("claude", "bash_before", tree, command="deploy now")).ok()
+
+    assert json.loads(ran.text)["hookSpecificOutput"]["permissionDecision"] == "deny"
+    assert "audit.ndjson" in ran.stderr
 
 
 @pytest.mark.needs("fuse")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_command, find_home
 from avfs_git.cli.harness.events import Event, Kind, read_event
-from avfs_git.errors import AvfsError, ForkExists, VaultHidden
+from avfs_git.errors import AvfsError, ForkExists, HostError, VaultHidden
 
 if TYPE_CHECKING:
     from avfs_git.cli.place import Place
@@ -91,13 +92,13 @@ def _ask_policy(state: State, event: Event, place: Place) -> bytes | None:
     if is_own_command(event.command):
         return None
     with state.avfs.open_vault(place.vault) as vault:
-        is_text = isinstance(event.command, str)
-        decision = vault.policy.check(
-            () if is_text else event.command,
-            shell=event.command if isinstance(event.command, str) else None,
-            fork=place.fork or "",
-            cwd=place.prefix,
-        )
+        argv, shell = ((), event.command) if isinstance(event.command, str) else (event.command, None)
+        check = partial(vault.policy.check, argv, shell=shell, fork=place.fork or "", cwd=place.prefix)
+        try:
+            decision = check(harness=event.harness)
+        except HostError as error:  # of the audit log: the decision holds without it
+            state.output.note(f"avfs hook: {error.message}")
+            decision = check()
     if decision.action is Action.DENY:
         return answers.deny(event, reason=decision.reason, hint=decision.hint)
     if decision.action is Action.REQUIRE_APPROVAL:

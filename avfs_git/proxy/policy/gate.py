@@ -62,6 +62,19 @@ class Gate:
         """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used."""
         return policies.decide(request, self.policy())
 
+    def consult(self, request: Request, *, harness: str) -> Decision:
+        """Decide about a command that a coding agent's harness runs; a refusal or a question is in the audit log.
+
+        Raises:
+            PolicyInvalid: If a policy file cannot be understood.
+            HostError: If the log cannot be written.
+        """
+        decision = self.look(request)
+        event = {Action.DENY: "hook_denied", Action.REQUIRE_APPROVAL: "hook_asked"}.get(decision.action)
+        if event is not None:
+            self._record(event, request, decision, {"harness": harness})
+        return decision
+
     def admit(self, request: Request, *, token: str | None = None) -> Decision:
         """Let a request in, or refuse it; either is in the audit log when this returns or raises.
 
