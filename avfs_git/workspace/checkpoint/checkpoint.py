@@ -52,7 +52,7 @@ from avfs_git.workspace.vault.gitmoves import (
     warn_of_git,
 )
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
-from avfs_git.workspace.vault.states import Trees, add_sidecar
+from avfs_git.workspace.vault.states import Trees, add_sidecar, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
@@ -65,6 +65,8 @@ class Taken:
     captured: Captured
     head: Oid | None
     commit: Commit | None
+    was: Trees
+    """With what it was compared: the tree of the head, and the sidecar tree of what was recorded there."""
     changed_files: tuple[ChangedFile, ...]
     sidecar_changed: tuple[ChangedFile, ...]
 
@@ -97,13 +99,14 @@ def take(
         known_size = captured.sizes.get(oid)
         return sink.blob_size(oid) if known_size is None else known_size
 
-    changed = diff_trees(sink, commit.tree if commit else None, captured.tree, size_of=size_of)
+    tree = tree_of(commit) if commit else None
+    changed = diff_trees(sink, tree, captured.tree, size_of=size_of)
     recorded = recorded_sidecar(locked, head, commit)
     if recorded == before and not captured.sidecar_touched:
         sidecar_changed = []
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
-    return Taken(captured, head, commit, tuple(changed), tuple(sidecar_changed))
+    return Taken(captured, head, commit, (tree, recorded), tuple(changed), tuple(sidecar_changed))
 
 
 def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
@@ -512,7 +515,9 @@ def _note_edits(
     """
     if record.before is not None or (record.kind != "checkpoint" and not with_files):
         return None, ()
-    changed = list_changed(pack, recorded[1], (taken.captured.tree, taken.captured.sidecar))
+    changed: Sequence[ChangedFile] = (*taken.changed_files, *taken.sidecar_changed)
+    if recorded[1] != taken.was:  # mostly the head recorded the workspace last
+        changed = list_changed(pack, recorded[1], (taken.captured.tree, taken.captured.sidecar))
     if not changed:
         return None, ()
     commit, kept = make_recorded_commit(locked, pack, *recorded)
