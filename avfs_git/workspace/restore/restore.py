@@ -44,6 +44,7 @@ from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
+    recorded_sidecar,
     save_checkpoint,
     save_first,
     saving_first,
@@ -106,7 +107,7 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         if state.lookup(path) is None and not is_there(locked, path):
             raise PathNotFound(path)
     check_not_merging(locked)
-    if not locked.opened.is_recorded_by(vault.read_head(locked.fork)):
+    if not locked.opened.is_recorded_by(vault.read_head(locked.fork)) and (paths or not _is_heads(locked, target, commit)):
         dry = DryWriter(vault.store)
         captured = take(locked, dry).captured
         if _find_steps(locked, dry, target, (captured.tree, captured.sidecar), paths) is None:
@@ -156,6 +157,18 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         checkpoint=result.checkpoint,
         warnings=tuple(dict.fromkeys((*left_out, *result.warnings, *change.warnings, *intent.warnings))),
     )
+
+
+def _is_heads(locked: LockedWorkspace, target: Oid, commit: Commit) -> bool:
+    """Tell whether a state is that of the branch: then saving finds out by itself whether the workspace has it, too.
+
+    Looking before that would take as long as the saving. Times do not count: a restored file has a new one.
+    """
+    head, last = locked.head()
+    if last is None or last.tree != commit.tree:
+        return False
+    beside = recorded_sidecar(locked, head, last)
+    return not diff_sidecars(locked.vault.store, beside, _target_trees(locked, target, commit, (None, beside))[1])
 
 
 def _find_steps(
