@@ -520,7 +520,7 @@ class Home:
 
     def session_at(self, directory: str | Path) -> Session | None:
         """Find the mount that a directory lies in, of any vault, or None. A dead process's mount is detached."""
-        mounted = stop.find_mount_around(point.resolve(directory))
+        mounted = mountsource.find_mount_around(point.resolve(directory))
         if mounted is None:
             return None
         git_dir = mountsource.vault_of_source(mounted.source)

@@ -15,6 +15,7 @@ import pytest
 from avfs_git.cli.harness.events import HARNESSES
 from avfs_git.cli.harness.own import is_own_command
 from avfs_git.sdk import Avfs
+from avfs_git.session.control.step import save_step
 from tests.support.cli import Cli, Ran
 
 EVENTS = Path(__file__).parent / "events"
@@ -89,16 +90,51 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("name", ["bash_before", "bash_after"])
 def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
-    """Agents wait for it at each call: it does without click and without what takes long to import."""
+    """Agents wait for it at each call: it does without click and without what takes long to import, and saves without the SDK."""
     heavy = {"click", "dataclasses", "inspect", "subprocess", "traceback", "rich", "pygit2", "git", "mfusepy"}
+    heavy |= {"bash_before": set(), "bash_after": {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib"}}[name]
     code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude']); print(*sys.modules, file=sys.stderr)"
     event = _event("claude", name, tree, command="ls -l")
 
     done = subprocess.run([sys.executable, "-c", code], input=event, check=True, capture_output=True)
 
     loaded = set(done.stderr.decode().split())
-    assert {"bash_before": "avfs_git.proxy.policy.policy", "bash_after": "avfs_git.session.control.client"}[name] in loaded
+    assert {"bash_before": "avfs_git.proxy.policy.policy", "bash_after": "avfs_git.session.control.step"}[name] in loaded
     assert loaded & heavy == set()
+
+
+@pytest.mark.needs("fuse")
+def test_a_step_is_saved_without_the_vault_where_that_is_enough(tree: Path) -> None:
+    """A session saves it by itself, and only what changed; where hooks may come with it, the vault is opened."""
+    git_dir = tree.parent / "home" / "vaults" / "shop.git"
+    (tree / "made").write_text("1")
+
+    made, again = save_step(git_dir, "task", "a step\n\nAvfs-Call: 7"), save_step(git_dir, "task", "another step")
+
+    assert made is not None
+    assert made.checkpoint is not None
+    assert again is not None
+    assert (made.outcome, made.checkpoint.message) == ("created", "a step\n\nAvfs-Call: 7")
+    assert [change.path for change in made.changed_files] == [b"made"]
+    assert again.outcome == "unchanged"
+    assert save_step(git_dir, "main", "a step of a fork that is not mounted") is None
+    (git_dir / "avfs" / "hooks").mkdir(exist_ok=True)
+    assert save_step(git_dir, "task", "a step") is None
+
+
+@pytest.mark.needs("fuse")
+def test_an_owners_hook_runs_at_a_step(cli: Cli, tree: Path) -> None:
+    """The session runs no hooks: the program that saves does, and names the step."""
+    hooks, said = tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "hooks", tree.parent / "said"
+    hooks.mkdir(exist_ok=True)
+    (hooks / "post-checkpoint").write_text(f"#!/bin/sh\ncat >> {said}\n")
+    (hooks / "post-checkpoint").chmod(0o755)
+    cli("--vault", "shop", "hooks", "enable", "post-checkpoint").ok()
+    (tree / "made").write_text("1")
+
+    cli("hook", "claude", stdin=_event("claude", "bash_after", tree)).ok()
+
+    assert "Run the tests" in said.read_text()
 
 
 @pytest.mark.needs("fuse")
@@ -257,12 +293,12 @@ def test_a_broken_vault_and_a_broken_policy_let_the_agent_go_on(cli: Cli, tree: 
     ran = cli("hook", "claude", stdin=_event("claude", "bash_before", tree, command="ls"))
     assert (ran.status, ran.text, "policy" in ran.stderr) == (1, "", True)
     (tree / "x").write_text("1")
-    os.rename(vault / "HEAD", vault / "HEAD.away")
+    os.rename(vault / "objects", vault / "objects.away")
     try:
         ran = cli("hook", "claude", stdin=_event("claude", "edit_after", tree))
         assert (ran.status, ran.text) == (1, "")
     finally:
-        os.rename(vault / "HEAD.away", vault / "HEAD")
+        os.rename(vault / "objects.away", vault / "objects")
     cli("hook", "claude", stdin=_event("claude", "edit_after", tree)).ok()
     assert _log(cli)[0]["message"].startswith("Edit: main.py\n")
 

@@ -20,6 +20,7 @@ from avfs_git.errors import AvfsError, ForkExists, HostError, VaultHidden
 if TYPE_CHECKING:
     from avfs_git.cli.place import Place
     from avfs_git.cli.results import HookAnswer
+    from avfs_git.model import CheckpointResult
     from avfs_git.sdk.running.runs import Run
     from avfs_git.sdk.vault import Session
 
@@ -112,11 +113,24 @@ def _save(state: State, event: Event, place: Place, subject: str) -> None:
     """Save a checkpoint if something changed; it names the session and the call."""
     facts = (("Harness", event.harness), ("Session", event.session), ("Call", event.call))
     trailers = "\n".join(f"Avfs-{name}: {value}" for name, value in facts if value)
-    with state.avfs.open_vault(place.vault) as vault:
-        workspace = vault.workspace(place.fork)
-        saved = workspace.checkpoint(description=f"{subject.rstrip(': ')}\n\n{trailers}", step=True)
-        workspace.close()
+    description = f"{subject.rstrip(': ')}\n\n{trailers}"
+    saved = _save_beside(place, description)
+    if saved is None:
+        with state.avfs.open_vault(place.vault) as vault:
+            workspace = vault.workspace(place.fork)
+            saved = workspace.checkpoint(description=description, step=True)
+            workspace.close()
     state.output.warn(saved.warnings)
+
+
+def _save_beside(place: Place, description: str) -> CheckpointResult | None:
+    """Have the fork's session save a checkpoint; None where that needs the vault."""
+    from avfs_git.session.control.step import save_step  # noqa: PLC0415 - only in a live tree
+    from avfs_git.workspace.vault.format import ENABLED_HOOKS  # noqa: PLC0415 - the same
+
+    if place.fork is None or (find_home() / ENABLED_HOOKS).exists():  # then the owner has hooks that a checkpoint runs
+        return None
+    return save_step(place.vault, place.fork, description)
 
 
 def _make_tree(state: State, event: Event) -> bytes:

@@ -15,34 +15,24 @@ are, once; so is what it had not read. A checkpoint is found in the vault. Of al
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
+from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import (
     CheckpointExists,
     OutcomeUnknown,
-    RequestNotUnderstood,
     SessionEnding,
     WorkspaceBusy,
 )
 from avfs_git.host.files.durable import host_errors, write_all
-from avfs_git.host.files.flush import flush_file_system
-from avfs_git.host.files.umask import read_umask
-from avfs_git.host.processes.descriptors import receive_descriptors
-from avfs_git.host.processes.peers import is_servers_own
 from avfs_git.model import CheckpointResult
 from avfs_git.paths import Oid
-from avfs_git.session.control import wire
-from avfs_git.session.control.address import socket_address
+from avfs_git.session.control.connection import Connection, Lost, Unread, flusher_of
 from avfs_git.session.control.operations import CONTENT_INLINE, Content, save_checkpoint
 from avfs_git.session.control.table import TABLE
 from avfs_git.session.control.wire import Handle, Served
@@ -59,116 +49,6 @@ _PAUSE_S = 0.02
 _DEATHS_MAX = 5
 """So many servers may die over an operation that can be done again, however long that takes; then it is a matter of time."""
 _PIECE = 1 << 20
-
-
-class Unread(Exception):
-    """A session did not read a request, and has done nothing."""
-
-
-class Lost(Exception):
-    """A session died, and may have done what it was asked for."""
-
-
-class Connection:
-    """One connection to a session."""
-
-    def __init__(self, path: Path, wait_s: float) -> None:
-        """Connect, and ask for the session. Raises OSError if none answers."""
-        self.pid = os.getpid()
-        self.wait_s = wait_s
-        self._number = 0
-        self._rest = b""
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            with socket_address(path) as address:
-                self.socket.connect(address)
-            if not is_servers_own(self.socket, path):
-                raise PermissionError(errno.EPERM, "another user answers there", os.fspath(path))
-            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
-        except (Unread, Lost, SessionEnding) as error:
-            self.close()
-            raise ConnectionError("the session ended") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Close it. A second call does nothing."""
-        self.socket.close()
-
-    def ask(
-        self,
-        name: str,
-        hints: dict[str, Any],
-        arguments: dict[str, Any],
-        result: Any,
-        *,
-        flush: Callable[[], object] | None = None,
-        on_silence: Callable[[], object] | None = None,
-    ) -> Any:
-        """Ask for something and wait for the answer.
-
-        `flush` writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
-        `on_silence` is called once if nothing comes for `TOLD_AFTER_S`.
-
-        Raises:
-            AvfsError: What the operation raised there.
-            RequestNotUnderstood: If the other end speaks something else.
-        """
-        self._number += 1
-        out = wire.Outgoing()
-        head = {"v": wire.VERSION, "id": self._number, "op": name, "wait_s": self.wait_s, "flushes": flush is not None}
-        body = {key: wire.codec_of(hints[key])[0](value, out) for key, value in arguments.items()}
-        line, descriptors = wire.pack_message(head, "args", body, out)
-        try:
-            sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else self.socket.send(line)
-            self.socket.sendall(line[sent:])
-        except OSError as error:
-            raise Unread from error
-        finally:
-            if len(descriptors) > len(out.handles):
-                os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
-        if on_silence is not None and not self._comes_within(TOLD_AFTER_S):
-            on_silence()
-        answer, received = self._receive()
-        while flush is not None and answer == wire.FLUSH:
-            flush()
-            with suppress(OSError):  # then the next answer does not come either
-                self.socket.sendall(wire.FLUSHED + b"\n")
-            answer, received = self._receive()
-        incoming = wire.Incoming(received)
-        try:
-            message = wire.unpack_message(answer, incoming)
-            if message.get("ok") is not True:
-                raise wire.decode_error(wire.body_of(message, "error", incoming))
-            return wire.codec_of(result)[1](wire.body_of(message, "result", incoming), incoming)
-        except wire.NotUnderstood as error:
-            self.close()
-            raise RequestNotUnderstood(str(error)) from error
-        finally:
-            incoming.close()
-
-    def _comes_within(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self.socket, select.POLLIN)
-        return bool(self._rest or poll.poll(seconds * 1000))
-
-    def _receive(self) -> tuple[bytes, list[int]]:
-        received: list[int] = []
-        buffer = bytearray(self._rest)
-        while b"\n" not in buffer:
-            try:
-                data, descriptors, _ = receive_descriptors(self.socket, 1 << 16, wire.DESCRIPTORS_MAX)
-            except ConnectionResetError as error:
-                raise Unread from error  # the kernel says so where something was left unread
-            except OSError as error:
-                raise Lost from error
-            received += descriptors
-            if not data:
-                raise Lost
-            buffer += data
-        line, _, self._rest = bytes(buffer).partition(b"\n")
-        return line, received
 
 
 class Sessions:
@@ -234,14 +114,16 @@ class Sessions:
             operation = TABLE[function.__name__]
             hints, result = operation.signature
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
-            flush = _flusher_of(connection.served) if operation.flushes else None
+            flush = flusher_of(connection.served) if operation.flushes else None
             looks = operation.only_looks((), given)
             if flush is not None and not looks:  # programs may be kept waiting, which is no reason not to look
                 flush()  # so that little is left for when its turn has come
             before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
             try:
                 is_silent = None if self._on_wait is None else partial(self._tell, opened, looks=looks)
-                answer: _T = connection.ask(operation.name, hints, given, result, flush=flush, on_silence=is_silent)
+                answer: _T = connection.ask(
+                    operation.name, hints, given, result, flush=flush, on_silence=is_silent, silent_s=TOLD_AFTER_S
+                )
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
@@ -304,7 +186,7 @@ class Sessions:
         served = self.served_at(opened)
         if served is None:
             return None
-        flush = _flusher_of(served) if checkpoint else None
+        flush = flusher_of(served) if checkpoint else None
         if flush is not None:
             flush()
         connection = self._take(served.session)
@@ -361,11 +243,6 @@ class Sessions:
                 kept.append(connection)
                 return
         connection.close()
-
-
-def _flusher_of(served: Served) -> Callable[[], object] | None:
-    """Make what writes out mapped pages of a mount; None where the kernel does that by itself."""
-    return None if served.device is None else partial(flush_file_system, served.directory, served.device)
 
 
 def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:

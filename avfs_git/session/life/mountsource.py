@@ -1,7 +1,7 @@
 """How a mount table names the mounts of sessions: fork, session and vault in the text of the source.
 
 Decided here: that text. Any process finds the session of a directory by it, without a record. Another vault's session can have
-the same id: `life.record` tells whether a mount is that of a given record. Pure functions.
+the same id: `life.record` tells whether a mount is that of a given record. Keeps nothing, and reads at most the table of mounts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from avfs_git.host.mounts.mounts import Mounted
+from avfs_git.host.mounts.mounts import Mounted, list_mounts
 
 SUBTYPE: Final = "avfs"
 """What a mount table shows as the kind of our mounts, after `fuse.`."""
@@ -42,6 +42,14 @@ def vault_of_source(source: str) -> Path | None:
 def is_ours(mounted: Mounted) -> bool:
     """Whether a mount is one of a session."""
     return mounted.kind == f"fuse.{SUBTYPE}" or (mounted.kind == "overlay" and session_of_source(mounted.source) is not None)
+
+
+def find_mount_around(directory: Path) -> Mounted | None:
+    """Find the mount of ours that a directory is in; None if it is in none."""
+    around = {directory, *directory.parents}
+    found = [mount for mount in list_mounts() if mount.directory in around]
+    inner = max(found, key=lambda mount: len(mount.directory.parts), default=None)
+    return inner if inner is not None and is_ours(inner) else None
 
 
 def _parse(source: str) -> tuple[str, str, str]:

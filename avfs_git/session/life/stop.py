@@ -23,7 +23,7 @@ from pathlib import Path
 from avfs_git.errors import MountBusy, MountError, SessionFailed, quote
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.mounts import mounts
-from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, list_mounts, unmount
+from avfs_git.host.mounts.mounts import Mounted, cut_off, detach, find_mount, hold_conversation, unmount
 from avfs_git.host.processes.copies import describe_copies, find_copy_users, find_users, is_copy, remove_copies
 from avfs_git.host.processes.processes import send_signal
 from avfs_git.model import UnmountOutcome
@@ -204,14 +204,6 @@ def _is_homeless(mounted: Mounted) -> bool:
     """Whether the kernel shows a workspace whose vault was removed."""
     vault = vault_of_source(mounted.source)
     return mounted.kind == "overlay" and vault is not None and not vault.exists()
-
-
-def find_mount_around(directory: Path) -> Mounted | None:
-    """Find the mount of ours that a directory is in; None if it is in none."""
-    around = {directory, *directory.parents}
-    found = [mount for mount in list_mounts() if mount.directory in around]
-    inner = max(found, key=lambda mount: len(mount.directory.parts), default=None)
-    return inner if inner is not None and is_ours(inner) else None
 
 
 def find_sessions(sessions: Path, *, fork: str | None = None, session_id: str | None = None) -> list[FoundSession]:

@@ -17,16 +17,16 @@ from pathlib import Path
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.seal import Seal
+from avfs_git.workspace.vault.format import ENABLED_HOOKS
 
 _VERSION = 1
-_NAME = "hooks.json"
 
 
 class EnabledHooks:
     """The enabled hooks of all vaults that one home is used with."""
 
     def __init__(self, home: Path, seal: Seal) -> None:
-        self._path = home / _NAME
+        self._path = home / ENABLED_HOOKS
         self._seal = seal
 
     def is_empty(self) -> bool:

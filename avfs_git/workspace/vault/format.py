@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
-from avfs_git.gitstore.config.trust import is_shared
-from avfs_git.gitstore.objects.owncommits import make_table
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.paths import TreePath, fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
@@ -26,8 +24,8 @@ FORMAT = 1
 HIDDEN = "hidden from commands"
 """What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
 
-VAULTS, SEAL_KEY = "vaults", "seal.key"
-HOME_NAMES = frozenset({VAULTS, "mounts", "attempts", "current", "trusted", SEAL_KEY, "hooks.json", "hooks.lock"})
+VAULTS, SEAL_KEY, ENABLED_HOOKS = "vaults", "seal.key", "hooks.json"
+HOME_NAMES = frozenset({VAULTS, "mounts", "attempts", "current", "trusted", SEAL_KEY, ENABLED_HOOKS, "hooks.lock"})
 """The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
 HEADS = "refs/heads/"
@@ -237,6 +235,9 @@ class VaultLayout:
         if self.read_format() is not None:
             return
         with host_errors(f"prepare '{self.root}'"):
+            from avfs_git.gitstore.config.trust import is_shared  # noqa: PLC0415 - only for a new vault
+            from avfs_git.gitstore.objects.owncommits import make_table  # noqa: PLC0415 - the same
+
             if not self.root.is_dir():
                 make_dirs_durably(self.root, private=not is_shared(self.git_dir))
             make_dirs_durably(self.workspaces)

@@ -30,7 +30,8 @@ from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
 from avfs_git.session.control import control, operations, wire
 from avfs_git.session.control.address import listen, socket_address
-from avfs_git.session.control.client import Connection, Lost, Sessions, opened_above, opened_source, spooled, spooled_file
+from avfs_git.session.control.client import Sessions, opened_above, opened_source, spooled, spooled_file
+from avfs_git.session.control.connection import Connection, Lost
 from avfs_git.session.control.connections import CLIENTS_MAX
 from avfs_git.session.control.control import ControlServer
 from avfs_git.session.control.operations import CONTENT_INLINE, Content

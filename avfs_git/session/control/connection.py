@@ -1,0 +1,142 @@
+"""A connection to a session: one request at a time, and its answer.
+
+Decided here: which process is believed at the other end, and what the end of a connection says of a request. `client` and
+`step` use it, one thread at a time. It needs no vault, so that `step` loads little with it. Nothing of it survives the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from avfs_git.errors import RequestNotUnderstood, SessionEnding
+from avfs_git.host.files.flush import flush_file_system
+from avfs_git.host.files.umask import read_umask
+from avfs_git.host.processes.descriptors import receive_descriptors
+from avfs_git.host.processes.peers import is_servers_own
+from avfs_git.session.control import wire
+from avfs_git.session.control.address import socket_address
+from avfs_git.session.control.wire import Served
+
+
+class Unread(Exception):
+    """A session did not read a request, and has done nothing."""
+
+
+class Lost(Exception):
+    """A session died, and may have done what it was asked for."""
+
+
+class Connection:
+    """One connection to a session."""
+
+    def __init__(self, path: Path, wait_s: float) -> None:
+        """Connect, and ask for the session. Raises OSError if none answers."""
+        self.pid = os.getpid()
+        self.wait_s = wait_s
+        self._number = 0
+        self._rest = b""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with socket_address(path) as address:
+                self.socket.connect(address)
+            if not is_servers_own(self.socket, path):
+                raise PermissionError(errno.EPERM, "another user answers there", os.fspath(path))
+            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
+        except (Unread, Lost, SessionEnding) as error:
+            self.close()
+            raise ConnectionError("the session ended") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it. A second call does nothing."""
+        self.socket.close()
+
+    def ask(
+        self,
+        name: str,
+        hints: dict[str, Any],
+        arguments: dict[str, Any],
+        result: Any,
+        *,
+        flush: Callable[[], object] | None = None,
+        on_silence: Callable[[], object] | None = None,
+        silent_s: float = 0.0,
+    ) -> Any:
+        """Ask for something and wait for the answer.
+
+        `flush` writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
+        `on_silence` is called once if nothing comes for `silent_s`.
+
+        Raises:
+            AvfsError: What the operation raised there.
+            RequestNotUnderstood: If the other end speaks something else.
+        """
+        self._number += 1
+        out = wire.Outgoing()
+        head = {"v": wire.VERSION, "id": self._number, "op": name, "wait_s": self.wait_s, "flushes": flush is not None}
+        body = {key: wire.codec_of(hints[key])[0](value, out) for key, value in arguments.items()}
+        line, descriptors = wire.pack_message(head, "args", body, out)
+        try:
+            sent = socket.send_fds(self.socket, [line], descriptors) if descriptors else self.socket.send(line)
+            self.socket.sendall(line[sent:])
+        except OSError as error:
+            raise Unread from error
+        finally:
+            if len(descriptors) > len(out.handles):
+                os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
+        if on_silence is not None and not self._comes_within(silent_s):
+            on_silence()
+        answer, received = self._receive()
+        while flush is not None and answer == wire.FLUSH:
+            flush()
+            with suppress(OSError):  # then the next answer does not come either
+                self.socket.sendall(wire.FLUSHED + b"\n")
+            answer, received = self._receive()
+        incoming = wire.Incoming(received)
+        try:
+            message = wire.unpack_message(answer, incoming)
+            if message.get("ok") is not True:
+                raise wire.decode_error(wire.body_of(message, "error", incoming))
+            return wire.codec_of(result)[1](wire.body_of(message, "result", incoming), incoming)
+        except wire.NotUnderstood as error:
+            self.close()
+            raise RequestNotUnderstood(str(error)) from error
+        finally:
+            incoming.close()
+
+    def _comes_within(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return bool(self._rest or poll.poll(seconds * 1000))
+
+    def _receive(self) -> tuple[bytes, list[int]]:
+        received: list[int] = []
+        buffer = bytearray(self._rest)
+        while b"\n" not in buffer:
+            try:
+                data, descriptors, _ = receive_descriptors(self.socket, 1 << 16, wire.DESCRIPTORS_MAX)
+            except ConnectionResetError as error:
+                raise Unread from error  # the kernel says so where something was left unread
+            except OSError as error:
+                raise Lost from error
+            received += descriptors
+            if not data:
+                raise Lost
+            buffer += data
+        line, _, self._rest = bytes(buffer).partition(b"\n")
+        return line, received
+
+
+def flusher_of(served: Served) -> Callable[[], object] | None:
+    """Make what writes out mapped pages of a mount; None where the kernel does that by itself."""
+    return None if served.device is None else partial(flush_file_system, served.directory, served.device)
