@@ -17,7 +17,7 @@ SPREAD := --maxschedchunk=8
 ARGS ?=
 
 .PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
-	demo bench power soak frameworks docs docs-check sweep clean
+	demo dist bench power soak frameworks docs docs-check sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -69,6 +69,16 @@ test-contract test-compat test-property test-faults test-cli:
 
 demo: $(STAMP) ## The main job on real input: vault, forks, checkpoints, restore, undo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" docs/demo.sh
+
+dist: $(STAMP) ## Build the wheel into dist/, install it in a fresh environment, and run avfs from there
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(PYTHON) -m venv dist/check
+	dist/check/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd / && "$(CURDIR)/dist/check/bin/avfs" --help > /dev/null && "$(CURDIR)/dist/check/bin/avfs" --version
+	test "$$(find avfs_git -type f ! -name '*.pyc' | wc -l)" = "$$($(BIN)/python -m zipfile -l dist/*.whl | grep -c '^avfs_git/')"
+	rm -rf dist/check
+	@ls dist/*.whl
 
 bench: $(STAMP) ## Measure the bars and write docs/design/benchmarks.md
 	$(BIN)/python -m tests.bench $(ARGS)
