@@ -54,8 +54,6 @@ from avfs_git.workspace.vault.log.oprecord import (
     BY,
     FORK_CREATE,
     FORK_DELETE,
-    GIT_HEAD,
-    IN_MERGE,
     INTENT,
     OF_FORKS,
     OURS,
@@ -73,13 +71,13 @@ from avfs_git.workspace.vault.log.oprecord import (
     parse_lines,
     parse_places,
 )
+from avfs_git.workspace.vault.log.replay import replay
 
 _LINES = 4096
 """So much at the end of the log holds its last line, as good as always."""
 _TAIL = 1 << 16
 _TURNS = 64
 """So many of the newest operations are looked at first for what undo takes back next."""
-_OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
 
 
 @record_class
@@ -431,31 +429,45 @@ class OpLog:
         for number, record in enumerate(unrecorded, newest.id + 1 if newest is not None else 1):
             if fork in (None, record.fork):
                 records.insert(0, replace(record, id=number))
-        undone = {record.id for record in _replay(records)[1]}  # what takes back one of these is newer, so it is among them
+        undone = {record.id for record in replay(records)[1]}  # what takes back one of these is newer, so it is among them
         return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
 
     def find_undoable(self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
         """Find the operation that `undo` takes back next: on a fork, or where it was at hand when another was made or deleted.
 
         The making of another fork counts until something is done there. `is_as_made` tells of a line that made another fork
-        whether nothing was done there that the log does not say.
+        whether nothing was done there that the log does not say. The deletion of a fork whose name is taken again is passed
+        over, with all that came before it there: that was another fork.
         """
+        remade: set[str] = set()
 
         def is_next(record: OpRecord) -> bool:
+            if remade & {record.fork, fork}:
+                return False
+            if record.kind == FORK_DELETE and self._read_ref(HEADS + record.fork) is not None:
+                remade.add(record.fork)
+                return False
             if fork in (None, record.fork) or record.kind != FORK_CREATE:
                 return True
             return not self._is_used(record) and is_as_made(record)
 
         for done, _ in self._replay_back(fork):
+            remade.clear()
             found = next(filter(is_next, reversed(done)), None)
             if found is not None:
                 return found
         return None
 
     def _is_used(self, made: OpRecord) -> bool:
-        """Tell whether anything was done in a fork since an operation made it: an older one may have had its name."""
-        since = takewhile(partial(_is_after, made.id), self.read_fork(made.fork))
-        return any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in since)
+        """Tell whether anything was done in a fork since an operation made it: an older one may have had its name.
+
+        So it is where that fork was deleted, and another one has its name.
+        """
+        since = list(takewhile(partial(_is_after, made.id), self.read_fork(made.fork)))
+        if any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in since):
+            return True
+        is_deleted = any(record.kind == FORK_DELETE for record in replay(since)[0])
+        return is_deleted and self._read_ref(HEADS + made.fork) is not None
 
     def find_redoable(self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
         """Find the operation that `redo` does again next.
@@ -483,7 +495,7 @@ class OpLog:
             ids = {record.id for record in records}
             is_all = len(more) < _TURNS
             if is_all or all(record.target in ids for record in records if record.kind in (UNDO, REDO)):
-                yield _replay(records)
+                yield replay(records)
             if is_all:
                 return
 
@@ -562,32 +574,3 @@ class _Outcomes:
             if old is not None and happened:
                 return True, old[0]
         return False, None
-
-
-def _replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]]:
-    """Sort operations into those in force and those taken back, each in the order of time."""
-    by_id: dict[int, OpRecord] = {}
-    done: list[OpRecord] = []
-    undone: list[OpRecord] = []
-    for record in reversed(newest_first):
-        by_id[record.id] = record
-        if record.kind in _OF_MERGES:
-            done = [other for other in done if other.fork != record.fork or IN_MERGE not in other.more]
-            undone = [other for other in undone if other.fork != record.fork or IN_MERGE not in other.more]
-        if record.kind == UNDO and record.target in by_id:
-            target = by_id[record.target]
-            done = [other for other in done if other.id != target.id]
-            undone.append(target)
-        elif record.kind == REDO and record.target in by_id:
-            target = by_id[record.target]
-            undone = [other for other in undone if other.id != target.id]
-            done.append(target)
-        elif record.kind not in (UNDO, REDO) and (record.moves or record.before is not None or GIT_HEAD in record.more):
-            done.append(record)
-            undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
-    return done, undone
-
-
-def _at_hand(record: OpRecord) -> str:
-    """Name the fork at hand when an operation was done."""
-    return str(record.more.get(BY, record.fork))

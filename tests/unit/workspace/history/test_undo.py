@@ -280,3 +280,23 @@ def test_log_survives_a_torn_line(vault: Vault, work: Workspace) -> None:
     for _ in range(3):
         work.undo()
     assert work.log() == []
+
+
+@pytest.mark.parametrize("remade_by", ["avfs", "git"])
+def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(vault: Vault, work: Workspace, remade_by: str) -> None:
+    """Undo goes on with what comes before, and leaves the new fork, also where it is as the old one was made."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    head = vault._core.read_head("main")
+    vault.fork("x", source="main")
+    vault.delete_fork("x", by="main")
+    if remade_by == "avfs":
+        vault.fork("x", source="main").write("w", b"own")
+    else:
+        vault._core.refs.update([RefChange("refs/heads/x", None, head)])
+
+    assert "c1" in work.undo().operation.description
+    assert vault.has_fork("x")
+    if remade_by == "git":
+        with pytest.raises(NothingToUndo):
+            vault.workspace("x").undo()

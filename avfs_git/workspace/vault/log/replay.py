@@ -1,0 +1,40 @@
+"""Which operations are in force, and which are taken back.
+
+Decided here: what an undo, a redo or a merge does to the operations before it. Pure functions. `workspace.vault.log.oplog` calls
+this with the lines at hand.
+"""
+
+from __future__ import annotations
+
+from avfs_git.workspace.vault.log.oprecord import BY, GIT_HEAD, IN_MERGE, REDO, UNDO, OpRecord
+
+_OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
+
+
+def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]]:
+    """Sort operations into those in force and those taken back, each in the order of time."""
+    by_id: dict[int, OpRecord] = {}
+    done: list[OpRecord] = []
+    undone: list[OpRecord] = []
+    for record in reversed(newest_first):
+        by_id[record.id] = record
+        if record.kind in _OF_MERGES:
+            done = [other for other in done if other.fork != record.fork or IN_MERGE not in other.more]
+            undone = [other for other in undone if other.fork != record.fork or IN_MERGE not in other.more]
+        if record.kind == UNDO and record.target in by_id:
+            target = by_id[record.target]
+            done = [other for other in done if other.id != target.id]
+            undone.append(target)
+        elif record.kind == REDO and record.target in by_id:
+            target = by_id[record.target]
+            undone = [other for other in undone if other.id != target.id]
+            done.append(target)
+        elif record.kind not in (UNDO, REDO) and (record.moves or record.before is not None or GIT_HEAD in record.more):
+            done.append(record)
+            undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
+    return done, undone
+
+
+def _at_hand(record: OpRecord) -> str:
+    """Name the fork at hand when an operation was done."""
+    return str(record.more.get(BY, record.fork))
