@@ -12,9 +12,8 @@ from pydantic import Field
 
 from avfs_git.errors import InvalidInput
 from avfs_git.mcp.answers import Record
-from avfs_git.mcp.arguments import ForkName, VaultName
 from avfs_git.mcp.scope import Call, Reach
-from avfs_git.mcp.tool import READS, RUNS, Toolbox
+from avfs_git.mcp.tool import READS, RUNS, ForkName, Toolbox, VaultName
 from avfs_git.proxy.exec.envelope import ExecResult
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision

@@ -16,9 +16,8 @@ from pydantic import BaseModel, Field
 
 from avfs_git.errors import AvfsError, InvalidInput
 from avfs_git.mcp.answers import BUDGET, Record
-from avfs_git.mcp.arguments import ForkName, Offset, TreePath, VaultName
 from avfs_git.mcp.scope import Call
-from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Toolbox
+from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Offset, Toolbox, TreePath, VaultName
 from avfs_git.model import EditResult, FileInfo, Kind
 from avfs_git.paths import join, parse_tree_path
 from avfs_git.records import is_utf8

@@ -7,9 +7,8 @@ from typing import Annotated, Literal, TypedDict
 
 from pydantic import Field
 
-from avfs_git.mcp.arguments import ForkName, State, TreePath, VaultName
 from avfs_git.mcp.scope import Call, Reach
-from avfs_git.mcp.tool import ADDS, CHANGES, PUBLISHES, READS, Toolbox
+from avfs_git.mcp.tool import ADDS, CHANGES, PUBLISHES, READS, ForkName, State, Toolbox, TreePath, VaultName
 from avfs_git.model import ForkInfo, MergeProgress, MergeResult, Overlap, PushResult, UndoResult, VaultInfo
 
 tools = Toolbox()

@@ -11,9 +11,8 @@ from typing import Annotated, TypedDict
 from pydantic import Field
 
 from avfs_git.mcp.answers import Record
-from avfs_git.mcp.arguments import ForkName, Paths, State, TreePath, VaultName
 from avfs_git.mcp.scope import Call, Reach
-from avfs_git.mcp.tool import READS, Toolbox
+from avfs_git.mcp.tool import READS, ForkName, Paths, State, Toolbox, TreePath, VaultName
 from avfs_git.model import ChangeKind, CheckpointDetails, Diff, LogEntry, PathVersion, Status
 
 _Context = Annotated[int, Field(ge=0, le=100, description="Unchanged lines around each change.")]

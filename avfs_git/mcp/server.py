@@ -15,10 +15,9 @@ from pydantic import Field
 from avfs_git import __version__
 from avfs_git.mcp import commands, files, forks, git, states
 from avfs_git.mcp.answers import Leftovers, Rest
-from avfs_git.mcp.arguments import Offset
 from avfs_git.mcp.resources import FileServer, add_resources
 from avfs_git.mcp.scope import Call, Reach, Scope
-from avfs_git.mcp.tool import READS, Toolbox, make_tools
+from avfs_git.mcp.tool import READS, Offset, Toolbox, make_tools
 from avfs_git.proxy.policy.approvals import Approval
 
 _INSTRUCTIONS = """avfs gives each agent a fork: a branch of a git repository with files of its own. Work in a fork as in any

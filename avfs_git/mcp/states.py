@@ -7,9 +7,8 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from avfs_git.mcp.arguments import ForkName, Paths, State, VaultName
 from avfs_git.mcp.scope import Call
-from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Toolbox
+from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Paths, State, Toolbox, VaultName
 from avfs_git.model import Checkpoint, CheckpointResult, Operation, RestoreResult, UndoResult
 
 tools = Toolbox()

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import anyio
 import anyio.to_thread
@@ -38,6 +38,16 @@ CHANGES_ONCE = ToolAnnotations(read_only_hint=False, destructive_hint=True, idem
 PUBLISHES = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 RUNS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=True)
 """What clients are told: `destructive` of what replaces or removes files, though all of it can be undone."""
+
+VaultName = Annotated[str | None, Field(description="The vault; the server's own if not given.")]
+ForkName = Annotated[str | None, Field(description="The fork; the server's own, or the vault's default fork, if not given.")]
+TreePath = Annotated[str, Field(description="A path in the workspace, from its root; a leading slash makes no difference.")]
+State = Annotated[
+    str, Field(description="A checkpoint's label, a fork, the id of a commit (four letters or more), or HEAD; `~N` steps back.")
+]
+Paths = Annotated[list[str], Field(description="Only these paths and what is below them; everything if empty.", max_length=1000)]
+Offset = Annotated[int, Field(ge=0, description="Where to begin; `next_offset` of the answer before.")]
+"""Arguments that several tools share, as their schemas describe them."""
 
 _HEARTBEAT_S = 1.0
 _THREADS = anyio.CapacityLimiter(100)
