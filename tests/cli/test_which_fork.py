@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -32,7 +33,8 @@ def hermetic(hermetic: Path, mount_dir: Path, monkeypatch: pytest.MonkeyPatch) -
     os.chdir("/")
     with Avfs(home / "avfs") as avfs:
         for info in avfs.sessions():
-            os.kill(info.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # one that was about to end when it was listed
+                os.kill(info.pid, signal.SIGTERM)
 
 
 @pytest.fixture

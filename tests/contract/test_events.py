@@ -144,4 +144,4 @@ def test_an_event_loop_goes_on(vault: Vault) -> None:
         return await watching
 
     assert asyncio.run(main())[-1] == "checkpoint"
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # one of a test before may have ended
