@@ -4,7 +4,8 @@ Decided here: what is opened for a workspace's state, also where nothing may be 
 the marks of an upper layer are spelled (`vfs.layer.marks`). In a workspace of root's whose upper layer root makes, they are those
 of root's overlayfs, which renames directories of the base; elsewhere those of ordinary users. Two attributes of the workspace's
 directory say so, set before there is an upper layer. The marks decide which files there are, so a process that cannot read them
-must not read the layer at all.
+must not read the layer at all. Nor does any, where a copy has lost them (`cp -r`, `tar`): a file of the workspace tells that it
+had attributes.
 
 A redirect is a name in the base, so it means nothing over another one: the attribute names the base, and redirects count only
 where that is the workspace's. Where `fold` has moved the base, each directory shows what the new base has at its place, and
@@ -31,6 +32,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _SPELLED = b"user.avfs.marks"
 """An attribute of a workspace: there where only root can read the marks of the upper layer."""
+_MARKED = b"user.avfs.marked"
+"""An attribute of a workspace that has a file `marked`: without it, neither are the marks there that its files had."""
 _BASE = b"trusted.avfs.base"
 """An attribute beside it: the base and the sidecar that redirects name directories of. No other user can read it."""
 
@@ -46,6 +49,7 @@ class Layers:
         if is_writable:
             if not layout.upper.exists():
                 self._claim_for_root(state)
+                self._say_marked()
             with contextlib.suppress(FileExistsError):
                 os.mkdir(layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
             with contextlib.suppress(FileExistsError):
@@ -56,7 +60,7 @@ class Layers:
         """Open the layers of a state.
 
         Raises:
-            LayerNotUnderstood: If this user cannot read the marks of the upper layer.
+            LayerNotUnderstood: If this user cannot read the marks of the upper layer, or a copy has lost them.
         """
         self._base = _name_base(state)
         self.upper = self._open_upper()
@@ -106,6 +110,11 @@ class Layers:
             from avfs_git.vfs.tree.readonly import NoUpper  # noqa: PLC0415 - of few workspaces
 
             return NoUpper(self.vault.git_dir)
+        is_marked = not self._layout.marked.exists() or read_xattr(os.fsencode(self._layout.root), _MARKED) is not None
+        if not is_marked and not self._is_empty():
+            refused = LayerNotUnderstood(b"/", "user.avfs.marked", "a copy without extended attributes has lost")
+            refused.hint = "Copy the vault again as `cp -a` does, with its attributes, or delete this fork: commits are whole."
+            raise refused
         self._spelling = marks, follows = self._read_spelling()
         if marks.is_trusted and not follows and self._read_base() is None and not self._is_empty():
             refused = LayerNotUnderstood(b"/", "trusted.overlay.*", "only root can read")
@@ -125,6 +134,12 @@ class Layers:
             write_xattr(place, _SPELLED, b"trusted")
         except OSError:  # not in a container, and not on every file system
             return
+
+    def _say_marked(self) -> None:
+        """Let the workspace say, beside an attribute, that it has attributes: a copy of only the file has lost the marks."""
+        with contextlib.suppress(OSError):  # a file system without them has other marks
+            write_xattr(os.fsencode(self._layout.root), _MARKED, b"1")
+            self._layout.marked.touch(0o600)
 
     def _read_spelling(self) -> tuple[Marks, bool]:
         """Tell how the marks are spelled, and whether redirects count."""

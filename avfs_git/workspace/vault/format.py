@@ -255,6 +255,7 @@ class WorkspaceLayout:
         self.state = root / "state"
         self.upper = root / "upper"
         self.work = root / "work"
+        self.marked = root / "marked"
         self.lock = root / "lock"
         self.statcache = root / "statcache"
         self.copy_note = root / "checkout"
