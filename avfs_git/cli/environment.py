@@ -39,6 +39,11 @@ def find_home() -> Path:
     """Find the directory that holds the vaults."""
     if named := os.environ.get("AVFS_HOME"):
         return Path(named).expanduser().absolute()
+    return find_default_home()
+
+
+def find_default_home() -> Path:
+    """Find the directory that holds the vaults where AVFS_HOME names none."""
     data = os.environ.get("XDG_DATA_HOME", "")
     if data.startswith("/"):  # the XDG base directory specification: a relative path is to be ignored
         return Path(data) / "avfs"
@@ -115,6 +120,12 @@ def read_environment() -> tuple[Target, str]:
     vault, fork = read_target(text, "AVFS_VAULT") if text else Target(None, None)
     named = os.environ.get("AVFS_FORK")
     return Target(vault, named or fork), "AVFS_FORK" if named else "AVFS_VAULT"
+
+
+def find_trace() -> dict[str, str]:
+    """Find the trace that the program which started this one belongs to, as OpenTelemetry hands it on."""
+    named = {name: os.environ.get(name.upper(), "") for name in ("traceparent", "tracestate")}
+    return {name: value for name, value in named.items() if value}
 
 
 def list_naming() -> list[str]:

@@ -28,6 +28,7 @@ from avfs_git.errors import ApprovalNeeded, AvfsError, HostError, InternalError,
 from avfs_git.mcp import approval
 from avfs_git.mcp.answers import Leftovers, Render, answer, answer_schema, fail
 from avfs_git.mcp.scope import Call, Reach, Scope
+from avfs_git.mcp.trace import note_error, note_result
 from avfs_git.schema import Schema
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -109,8 +110,9 @@ class AvfsTool(Tool):
     ) -> CallToolResult | InputRequiredResult:
         """Run the tool with any arguments."""
         try:
-            return await self._run(self._validate(arguments), context)
+            done = await self._run(self._validate(arguments), context)
         except AvfsError as error:
+            note_error(error)
             return fail(error, self.offered)
         except MCPError:
             raise
@@ -119,6 +121,9 @@ class AvfsTool(Tool):
         except Exception as error:  # noqa: BLE001 - the one catch-all of the server: a client gets an answer
             _log.exception("tool %s", self.name)
             return fail(InternalError(f"{type(error).__name__}: {error}"), self.offered)
+        if isinstance(done, CallToolResult) and done.structured_content is not None:
+            note_result(done.structured_content)
+        return done
 
     def _validate(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Check arguments with the schema.

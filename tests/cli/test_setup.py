@@ -86,6 +86,7 @@ def _read(path: Path) -> Any:
 
 def test_what_claude_code_reads(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the whole project, from any directory in it; the plug-in has the same hooks."""
+    monkeypatch.delenv("AVFS_HOME")
     monkeypatch.chdir(project / "src")
     cli("setup", "claude").ok()
     hooks = _read(project / ".claude" / "settings.json")["hooks"]
@@ -215,3 +216,29 @@ def test_the_skill_is_one_that_harnesses_take() -> None:
     }
     assert named
     assert named <= set(VERBS)
+
+
+@pytest.mark.parametrize("harness", plan.NAMES)
+def test_another_home_is_named_to_the_server(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, harness: str) -> None:
+    """Clients pass few variables on: a home that is not the default one is in the entry of the server, and only such a one."""
+    home = project.parent / "a 'home\""
+    for named in (home, None):
+        if named is None:
+            monkeypatch.delenv("AVFS_HOME")
+        else:
+            monkeypatch.setenv("AVFS_HOME", str(named))
+        cli("setup", harness).ok()
+        written = _files(project)
+        if harness == "codex":
+            given = tomllib.loads(written[".codex/config.toml"].decode())["mcp_servers"]["avfs"].get("env")
+        else:
+            entries = (json.loads(text) for name, text in written.items() if name.endswith(".json"))
+            (server,) = [
+                entry[key]["avfs"]
+                for entry in entries
+                for key in ("mcpServers", "servers", "mcp")
+                if "avfs" in entry.get(key, {})
+            ]
+            given = server.get("environment" if harness == "opencode" else "env")
+        assert given == ({"AVFS_HOME": str(named)} if named is not None else None)
+        cli("setup", harness, "--remove").ok()

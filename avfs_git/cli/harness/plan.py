@@ -7,6 +7,8 @@ run `avfs` without any. Pure but for reading the package's own skill; `cli.comma
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
@@ -17,7 +19,7 @@ from avfs_git.cli.harness.edits import Edit, JsonElement, JsonMember, MarkedBloc
 
 NAMES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
 _TIMEOUT_S = 30
-_SERVER = {"command": "avfs", "args": ["mcp"]}
+_COMMAND = {"command": "avfs", "args": ["mcp"]}
 _BODY = """\
 ## avfs
 
@@ -56,15 +58,18 @@ def claude_hooks() -> dict[str, list[dict[str, object]]]:
     }
 
 
-def make_plan(harness: str, root: Path, *, is_user: bool) -> Plan:
+def make_plan(harness: str, root: Path, *, is_user: bool, home: Path | None = None) -> Plan:
     """List what a harness gets.
 
     Args:
         harness: One of `NAMES`.
         root: The project, or the home of the user.
         is_user: Whether it is for all projects of the user.
+        home: The directory of the vaults that the MCP server must use; the default one if None.
     """
-    edits, notes = _PLANS[harness](root, is_user)
+    edits, notes = _PLANS[harness](root, is_user, {} if home is None else {"AVFS_HOME": str(home)})
+    if home is not None and not is_user:
+        notes.append(f"the MCP server uses '{home}', because AVFS_HOME names it: that holds on this machine only")
     if find_spec("mcp") is None:
         notes.append("the MCP server needs more packages: `pip install 'avfs-git[mcp]'`")
     return Plan(edits, notes)
@@ -75,6 +80,10 @@ def _group(harness: str, matcher: str | None = None, *, timeout: int = _TIMEOUT_
     return {**({} if matcher is None else {"matcher": matcher}), "hooks": [hook]}
 
 
+def _server(env: Mapping[str, str]) -> dict[str, object]:
+    return {**_COMMAND, "env": dict(env)} if env else dict(_COMMAND)
+
+
 def _add_hooks(path: Path, hooks: Mapping[str, Sequence[object]]) -> list[Edit]:
     return [JsonElement(path, ("hooks", event), entry) for event, entries in hooks.items() for entry in entries]
 
@@ -83,26 +92,32 @@ def _skill(directory: Path) -> Edit:
     return WholeFile(directory / "skills" / "avfs" / "SKILL.md", read_skill())
 
 
-def _plan_claude(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+def _plan_claude(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".claude"
     notes = []
     edits = _add_hooks(own / "settings.json", claude_hooks())
     if is_user:
-        notes.append("for the MCP server run `claude mcp add --scope user avfs -- avfs mcp`: Claude Code writes that file itself")
+        given = "".join(f"-e {shlex.quote(f'{name}={value}')} " for name, value in env.items())
+        notes.append(
+            f"for the MCP server run `claude mcp add --scope user avfs {given}-- avfs mcp`: Claude Code writes that file itself"
+        )
     else:
-        edits.append(JsonMember(root / ".mcp.json", ("mcpServers", "avfs"), _SERVER))
+        edits.append(JsonMember(root / ".mcp.json", ("mcpServers", "avfs"), _server(env)))
     edits += [_skill(own), MarkedBlock((own if is_user else root) / "CLAUDE.md", _BODY)]
     return edits, notes
 
 
-def _plan_codex(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+def _plan_codex(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".codex"
     hooks = {
         "PreToolUse": [_group("codex", "Bash")],
         "PostToolUse": [_group("codex", "Bash|apply_patch|mcp__.*")],
         **{event: [_group("codex")] for event in ("SessionStart", "Stop")},
     }
-    table = '[mcp_servers.avfs]\ncommand = "avfs"\nargs = ["mcp"]\n'
+    # A text of JSON is one of TOML, too.
+    table = '[mcp_servers.avfs]\ncommand = "avfs"\nargs = ["mcp"]\n' + "".join(
+        f"env = {{ {name} = {json.dumps(value)} }}\n" for name, value in env.items()
+    )
     edits: list[Edit] = [
         *_add_hooks(own / "hooks.json", hooks),
         TomlTable(own / "config.toml", ("mcp_servers", "avfs"), table),
@@ -117,7 +132,7 @@ def _plan_codex(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     return edits, notes
 
 
-def _plan_gemini(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+def _plan_gemini(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".gemini"
     hooks = {
         "BeforeTool": [_group("gemini", "run_shell_command", timeout=_TIMEOUT_S * 1000)],
@@ -126,7 +141,7 @@ def _plan_gemini(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     }
     edits: list[Edit] = [
         *_add_hooks(own / "settings.json", hooks),
-        JsonMember(own / "settings.json", ("mcpServers", "avfs"), _SERVER),
+        JsonMember(own / "settings.json", ("mcpServers", "avfs"), _server(env)),
         _skill(root / ".agents"),
         MarkedBlock((own if is_user else root) / "GEMINI.md", _BODY),
     ]
@@ -137,13 +152,13 @@ def _plan_gemini(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     return edits, notes
 
 
-def _plan_cursor(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+def _plan_cursor(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".cursor"
     events = ("sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop")
     edits: list[Edit] = [
         JsonMember(own / "hooks.json", ("version",), 1, stays=True),
         *_add_hooks(own / "hooks.json", {event: [{"command": "avfs hook cursor"}] for event in events}),
-        JsonMember(own / "mcp.json", ("mcpServers", "avfs"), _SERVER),
+        JsonMember(own / "mcp.json", ("mcpServers", "avfs"), _server(env)),
         _skill(own),
     ]
     notes = ["Cursor makes its own working trees, without ignored files: open the directory of a fork instead"]
@@ -154,9 +169,11 @@ def _plan_cursor(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     return edits, notes
 
 
-def _plan_opencode(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+def _plan_opencode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".config" / "opencode" if is_user else root
-    server = {"type": "local", "command": ["avfs", "mcp"], "enabled": True}
+    server: dict[str, object] = {"type": "local", "command": ["avfs", "mcp"], "enabled": True}
+    if env:
+        server["environment"] = dict(env)
     edits: list[Edit] = [
         JsonMember(own / "opencode.json", ("mcp", "avfs"), server),
         _skill(root / ".agents"),
@@ -167,14 +184,15 @@ def _plan_opencode(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
     ]
 
 
-def _plan_vscode(root: Path, is_user: bool) -> tuple[list[Edit], list[str]]:
+def _plan_vscode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     notes = ["VS Code's hooks are a preview, and avfs writes none: no checkpoint for each tool call, and no policy"]
     if is_user:
+        text = json.dumps({"name": "avfs", **_server(env)}, separators=(",", ":"))
         return [_skill(root / ".agents")], [
             *notes,
-            'for the MCP server run `code --add-mcp \'{"name":"avfs","command":"avfs","args":["mcp"]}\'`',
+            f"for the MCP server run `code --add-mcp {shlex.quote(text)}`",
         ]
-    server = {"type": "stdio", **_SERVER}
+    server = {"type": "stdio", **_server(env)}
     edits: list[Edit] = [
         JsonMember(root / ".vscode" / "mcp.json", ("servers", "avfs"), server),
         _skill(root / ".agents"),

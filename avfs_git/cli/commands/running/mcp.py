@@ -46,6 +46,7 @@ def command(
     token = _read_token(token_file) if http else ""
     scope = _find_scope(state, read_only=read_only)
     server = _make_server(scope)
+    _join_trace()
     if not http:
         server.run("stdio")
         raise click.exceptions.Exit(0)
@@ -95,6 +96,13 @@ def _make_server(scope: Scope) -> MCPServer:
             raise
         raise ExtraMissing("avfs mcp", "mcp", error.name or "mcp") from error
     return make_server(scope, describe)
+
+
+def _join_trace() -> None:
+    from avfs_git.cli.environment import find_trace  # noqa: PLC0415 - not for the help
+    from avfs_git.mcp.trace import join  # noqa: PLC0415 - as above
+
+    join(find_trace())
 
 
 def _read_token(file: Path | None) -> str:

@@ -43,10 +43,12 @@ def command(state: State, harness: str, scope: str, dry_run: bool, remove: bool,
     """
     if check and (remove or dry_run):
         raise BadUsage("--check changes nothing, and goes with no other option but --project and --user")
-    from avfs_git.cli.harness.plan import make_plan  # noqa: PLC0415 - not for the help
+    from avfs_git.cli.environment import find_default_home, find_home  # noqa: PLC0415 - not for the help
+    from avfs_git.cli.harness.plan import make_plan  # noqa: PLC0415 - the same
 
     root = Path.home() if scope == "user" else _find_project()
-    plan = make_plan(harness, root, is_user=scope == "user")
+    home = find_home()
+    plan = make_plan(harness, root, is_user=scope == "user", home=home if home != find_default_home() else None)
     found: SetupResult = {"harness": harness, "scope": scope, "root": root, "changes": (), "checks": (), "notes": plan.notes}
     if check:
         from avfs_git.cli.harness.proof import prove  # noqa: PLC0415 - only here
