@@ -28,8 +28,13 @@ def is_own_command(command: str | tuple[str, ...]) -> bool:
     words = _split(command) if isinstance(command, str) else list(command)
     if words is None or len(words) < 2 or words[0] != "avfs" or words[1] not in _VERBS:
         return False
-    of_avfs = words[: words.index("--")] if "--" in words else words
+    of_avfs = words[: words.index("--")] if words[1] == "exec" and _ends_options(words) else words
     return not any(word.startswith(_ELSEWHERE) for word in of_avfs[2:])
+
+
+def _ends_options(words: list[str]) -> bool:
+    """Tell whether the first `--` of a command ends its options: behind an option it may be the value of that option."""
+    return "--" in words and not words[words.index("--") - 1].startswith("-")
 
 
 def _split(text: str) -> list[str] | None:
