@@ -52,7 +52,7 @@ from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
-from avfs_git.workspace.vault.log.oprecord import GIT_LOG, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, REDO, SINCE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9
@@ -218,7 +218,8 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     records = list(vault.oplog.read())
     chosen = _choose(vault, records, limits)
     plan = _Plan([each for at, each in enumerate(records) if at < chosen.newest or at in chosen.whole])
-    plan.operations = sum(_can_be_undone(each) for each in records) - sum(_can_be_undone(each) for each in plan.records)
+    plan.operations = sum(each.is_lost_without() for each in records) - sum(each.is_lost_without() for each in plan.records)
+    plan.records += [each.expired() for at, each in enumerate(records) if at in chosen.spent]
     plan.records += [each.without_moves() for at, each in enumerate(records) if at >= chosen.newest and at in chosen.facts]
     named = {str(each.more["trash"]) for each in plan.records if "trash" in each.more}
     plan.trash = [place for place in _trash(vault) if place.name not in named and _time_of(place) < limits.before_ns]
@@ -258,7 +259,10 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.head_fork() or ""} - {""})
     seen: dict[str, set[str]] = {}
     whole: set[int] = set()
+    spent: set[int] = set()
     facts: set[int] = set()
+    passed: set[str] = set()
+    """Forks of which an operation goes: an older one must not be undone alone."""
     in_trash = [place.name for place in _trash(vault) if _time_of(place) >= limits.before_ns]
     for at, record in enumerate(records):
         known = seen.setdefault(record.fork, set())
@@ -273,18 +277,20 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         known |= news
         if at < stay:
             continue
-        if record.fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash):
-            continue
+        concerned = {record.fork, str(record.more.get(BY, record.fork))}
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
-        if "move" in news or record.more.get(INTENT) in intents:
+        is_told = "move" in news or record.more.get(INTENT) in intents
+        is_gone = record.fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
+        if is_told and not is_gone and (record.kind in (UNDO, REDO) or not concerned & passed):
             whole.add(at)
-        elif news:
+            continue
+        if record.is_lost_without():
+            passed |= concerned
+        if is_told and not is_gone:
+            spent.add(at)
+        elif news and not is_gone:
             facts.add(at)
-    return Chosen(stay, whole, facts)
-
-
-def _can_be_undone(record: OpRecord) -> bool:
-    return bool(record.moves) or record.before is not None
+    return Chosen(stay, whole, spent, facts)
 
 
 class _Walk:

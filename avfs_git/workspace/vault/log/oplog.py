@@ -88,6 +88,8 @@ class Chosen:
     """So many of the newest, as they are."""
     whole: set[int]
     """Of the others these, by position, the newest being 0, as they are."""
+    spent: set[int]
+    """And these, which cannot be undone: a newer operation of the same fork is gone."""
     facts: set[int]
     """And these for what they say of their fork; they cannot be undone."""
 
@@ -240,8 +242,10 @@ class OpLog:
             if at in chosen.whole:
                 kept.append(format_line(record, HAPPENED))
                 continue
-            gone += bool(record.moves) or record.before is not None
-            if at in chosen.facts:
+            gone += record.is_lost_without()
+            if at in chosen.spent:
+                kept.append(format_line(record.expired(), HAPPENED))
+            elif at in chosen.facts:
                 kept.append(format_line(record.without_moves(), HAPPENED))
         content = b"".join(kept) + b"\n".join(end)
         if content != b"\n".join(lines):

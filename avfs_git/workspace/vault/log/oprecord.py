@@ -29,6 +29,8 @@ SIDECAR = "sidecar_after"
 """The name, in `more`, of the sidecar commit of the state after, where the commit names another."""
 SIDECAR_BEFORE = "sidecar_before"
 """Likewise of the state before."""
+EXPIRED = "expired"
+"""The name, in `more`, of whether the operation can no longer be undone, though its line is still there."""
 EXACT = "exact"
 """The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
 LEFT_AT = "left_at"
@@ -83,7 +85,15 @@ class OpRecord:
 
     def without_moves(self) -> OpRecord:
         """Make a record that says of the fork what this one says, and that cannot be undone."""
-        return replace(self, moves=[], before=None)
+        return replace(self.expired(), moves=[], before=None)
+
+    def expired(self) -> OpRecord:
+        """Make a record that says what this one says, and that cannot be undone."""
+        return replace(self, more={**self.more, EXPIRED: True})
+
+    def is_lost_without(self) -> bool:
+        """Tell whether something can no longer be undone when the record is gone or expired."""
+        return (bool(self.moves) or self.before is not None) and EXPIRED not in self.more
 
     def whole_moves(self) -> list[RefMoveRecord]:
         """List what the operation did to refs, with what git did to the branch in it."""

@@ -6,7 +6,7 @@ this with the lines at hand.
 
 from __future__ import annotations
 
-from avfs_git.workspace.vault.log.oprecord import BY, GIT_HEAD, IN_MERGE, REDO, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import BY, EXPIRED, GIT_HEAD, IN_MERGE, REDO, UNDO, OpRecord
 
 _OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
 
@@ -17,7 +17,8 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
     done: list[OpRecord] = []
     undone: list[OpRecord] = []
     for record in reversed(newest_first):
-        by_id[record.id] = record
+        if EXPIRED not in record.more:
+            by_id[record.id] = record
         if record.kind in _OF_MERGES:
             done = [other for other in done if other.fork != record.fork or IN_MERGE not in other.more]
             undone = [other for other in undone if other.fork != record.fork or IN_MERGE not in other.more]
@@ -29,7 +30,7 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
             target = by_id[record.target]
             undone = [other for other in undone if other.id != target.id]
             done.append(target)
-        elif record.kind not in (UNDO, REDO) and (record.moves or record.before is not None or GIT_HEAD in record.more):
+        elif record.kind not in (UNDO, REDO) and record.id in by_id and (record.moves or record.before is not None or GIT_HEAD in record.more):
             done.append(record)
             undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
     return done, undone

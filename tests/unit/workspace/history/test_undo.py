@@ -300,3 +300,20 @@ def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(vault: Vaul
     if remade_by == "git":
         with pytest.raises(NothingToUndo):
             vault.workspace("x").undo()
+
+
+def test_nothing_older_than_an_expired_operation_is_undone(vault: Vault, work: Workspace) -> None:
+    """The last move of a branch stays in the log for what it says, and is not undone beyond newer operations that are gone."""
+    task = vault.fork("task", source="main")
+    task.write("a", b"1")
+    task.checkpoint("one")
+    task.write("a", b"2")
+    task.checkpoint("two")
+    task.restore("one")
+    task.write("b", b"newer")
+    work.write("x", b"y")
+    assert vault.gc(keep_days=0, keep_operations=1).operations > 1
+    with pytest.raises(NothingToUndo):
+        task.undo()
+    assert task.read("b") == b"newer"
+    assert vault.gc(keep_days=0, keep_operations=1).operations <= 1
