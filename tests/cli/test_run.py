@@ -20,6 +20,7 @@ from avfs_git.sdk import Avfs
 from avfs_git.sdk.running import runs
 from avfs_git.sdk.vault import Session
 from tests.support.cli import spawn
+from tests.support.servers import git
 from tests.support.terminal import Terminal
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")]
@@ -336,6 +337,16 @@ def test_a_fork_that_was_made_anew_is_no_attempt(clone: Path) -> None:
     picked = spawn("--vault", "shop", "attempts", "pick", "1", "--json").ok()
     assert (picked.result["deleted"], _forks(clone)) == ([], {"try-1", "try-2"})
     assert [warning["code"] for warning in picked.document["warnings"]] == ["attempts.remade"]
+
+
+def test_a_branch_that_git_made_is_no_attempt(clone: Path) -> None:
+    """Nor is a branch of git's under the name of an attempt that was deleted."""
+    _try("try")
+    spawn("--vault", "shop", "fork", "delete", "try-2").ok()
+    with Avfs(clone.parent / "home") as avfs, avfs.open_vault("shop") as vault:
+        git("--git-dir", str(vault.path), "branch", "try-2", "try-1", cwd=clone)
+    picked = spawn("--vault", "shop", "attempts", "pick", "1", "--json").ok()
+    assert (picked.result["deleted"], _forks(clone)) == ([], {"try-1", "try-2"})
 
 
 def test_attempts_end_with_their_vault(clone: Path) -> None:

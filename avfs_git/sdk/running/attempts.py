@@ -21,7 +21,6 @@ from avfs_git.paths import fork_dir_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Vault
 from avfs_git.values import replace
-from avfs_git.workspace.vault.log.oprecord import FORK_CREATE
 
 
 class Attempt(NamedTuple):
@@ -90,9 +89,9 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
 
 
 def find_made(vault: Vault, fork: str) -> int | None:
-    """Tell when the newest fork of a name was made, in nanoseconds since the epoch; None if the log does not say."""
-    records = vault._core.oplog.read_fork(fork)  # noqa: SLF001 - the two are one interface
-    return next((record.created_at_ns for record in records if record.kind == FORK_CREATE), None)
+    """Tell when a fork was made, in nanoseconds since the epoch; None if the log does not say, as of a branch that git made."""
+    made = vault._core.oplog.find_making(fork)  # noqa: SLF001 - the two are one interface
+    return made.created_at_ns if made is not None else None
 
 
 def has_fork(vault: Vault, attempt: Attempt) -> bool:

@@ -35,7 +35,6 @@ from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_p
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
-from avfs_git.workspace.vault.log.oprecord import FORK_CREATE
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -111,10 +110,10 @@ def apply_fork(
 
 def _beginning(vault: OpenVault, fork: str) -> Oid:
     """Find the commit whose files a fork began with."""
-    for record in vault.oplog.read_fork(fork):
-        base = record.more.get("base")
-        if record.kind in {FORK_CREATE, "vault_create"} and base is not None:
-            return oid_of(base)
+    made = vault.oplog.find_making(fork)
+    base = made.more.get("base") if made is not None else None
+    if base is not None:
+        return oid_of(base)
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
 
 
@@ -212,8 +211,12 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> boo
             os.symlink(read_target(vault.store, oid), temporary, dir_fd=place.fd)
         else:
             mode = 0o777 if change.new_mode == MODE_EXEC else 0o666  # less what the user's umask takes away
-            fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            kept = _read_permissions(place.fd, name, is_exec=change.new_mode == MODE_EXEC)
+            created = mode if kept is None else kept & 0o700
+            fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)
             try:
+                if kept is not None and stat.S_IMODE(os.fstat(fd).st_mode) != kept:
+                    os.fchmod(fd, kept)
                 for piece in vault.store.stream_blob(oid):
                     write_all(fd, piece)
             finally:
@@ -223,6 +226,23 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> boo
     finally:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=place.fd)
+
+
+def _read_permissions(directory: int, name: bytes, *, is_exec: bool) -> int | None:
+    """Tell which permissions the file that replaces another one gets: the same; None if there is no file.
+
+    All readers may execute an executable one.
+    """
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    mode = status.st_mode & 0o777
+    if bool(mode & stat.S_IXUSR) == is_exec:
+        return mode
+    return mode | (mode & 0o444) >> 2 if is_exec else mode & ~0o111
 
 
 def _put_in(directory: int, name: bytes, temporary: bytes) -> bool:

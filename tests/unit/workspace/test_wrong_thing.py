@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import ApplyConflict
+from avfs_git.errors import ApplyConflict, InvalidInput
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Vault, Workspace
@@ -142,6 +142,39 @@ def test_an_apply_that_is_stopped_puts_back_what_it_took_out(
 
     assert (directory / path).read_bytes() == b"edited\n"
     assert not list(directory.rglob(".avfs-*"))
+
+
+@pytest.mark.parametrize("executable", [False, True])
+def test_apply_keeps_permissions(executable: bool, vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """A file that only its owner may read stays so, also where it becomes executable."""
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    _fork_for_apply(vault, work, directory)
+    (directory / "changed").chmod(0o600)
+    if executable:
+        task = vault.workspace("task")
+        task.chmod("changed", 0o755)
+        task.checkpoint()
+
+    vault.apply("task", directory)
+
+    assert (directory / "changed").stat().st_mode & 0o777 == (0o700 if executable else 0o600)
+
+
+def test_apply_does_not_count_from_an_older_fork_of_that_name(vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """What a deleted fork began with says nothing of the branch that git makes under its name."""
+    work.write("a", b"1")
+    work.checkpoint()
+    older = vault._core.read_head("main")
+    work.write("a", b"2")
+    work.checkpoint()
+    (tmp_path / "a").write_bytes(b"2")
+    vault.fork("x", source="main")
+    vault.delete_fork("x")
+    vault._core.refs.update([RefChange("refs/heads/x", None, older)])
+    with pytest.raises(InvalidInput):
+        vault.apply("x", tmp_path)
+    assert (tmp_path / "a").read_bytes() == b"2"
 
 
 def test_a_resolution_by_content_keeps_the_executable_bit(vault: Vault, work: Workspace) -> None:

@@ -353,6 +353,15 @@ class OpLog:
             if concerns(record) and outcomes.happened(at, record, mark):
                 yield record
 
+    def find_making(self, fork: str) -> OpRecord | None:
+        """Find the operation that made a fork, or the vault with it; None if the log does not say it of today's fork."""
+        records = list(self.read_fork(fork))
+        undone = {record.id for record in replay(records)[1]}
+        for record in records:
+            if record.kind in (FORK_CREATE, FORK_DELETE, "vault_create") and record.id not in undone:
+                return record if record.kind != FORK_DELETE else None
+        return None
+
     def find_last_state(self, fork: str) -> OpRecord | None:
         """Find the last operation that recorded what the workspace of a fork holds, in its `after`.
 

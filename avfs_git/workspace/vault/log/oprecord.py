@@ -88,7 +88,7 @@ class OpRecord:
         return replace(self.expired(), moves=[], before=None)
 
     def expired(self) -> OpRecord:
-        """Make a record that says what this one says, and that cannot be undone."""
+        """Make the same record, with a mark that it cannot be undone."""
         return replace(self, more={**self.more, EXPIRED: True})
 
     def is_lost_without(self) -> bool:

@@ -30,10 +30,14 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
             target = by_id[record.target]
             undone = [other for other in undone if other.id != target.id]
             done.append(target)
-        elif record.kind not in (UNDO, REDO) and record.id in by_id and (record.moves or record.before is not None or GIT_HEAD in record.more):
+        elif record.kind not in (UNDO, REDO) and record.id in by_id and _has_effect(record):
             done.append(record)
             undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
     return done, undone
+
+
+def _has_effect(record: OpRecord) -> bool:
+    return bool(record.moves) or record.before is not None or GIT_HEAD in record.more
 
 
 def _at_hand(record: OpRecord) -> str:

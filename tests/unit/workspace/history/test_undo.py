@@ -311,7 +311,10 @@ def test_nothing_older_than_an_expired_operation_is_undone(vault: Vault, work: W
     task.checkpoint("two")
     task.restore("one")
     task.write("b", b"newer")
+    task.undo()
+    task.redo()
     work.write("x", b"y")
+    work.checkpoint()
     assert vault.gc(keep_days=0, keep_operations=1).operations > 1
     with pytest.raises(NothingToUndo):
         task.undo()

@@ -277,7 +277,7 @@ def test_numbers_go_on_after_a_line_of_any_length(refs: Refs, size: int) -> None
 
 
 def _keep(newest: int, *, whole: set[int] | None = None, facts: set[int] | None = None) -> Callable[[list[OpRecord]], Chosen]:
-    return lambda records: Chosen(newest, whole or set(), facts or set())
+    return lambda records: Chosen(newest, whole or set(), set(), facts or set())
 
 
 def test_what_is_forgotten_is_gone_and_the_rest_is_what_it_was(refs: Refs) -> None:
@@ -307,7 +307,7 @@ def test_an_append_that_waited_for_a_log_that_was_shortened_is_in_the_new_one(re
     def choose(records: list[OpRecord]) -> Chosen:
         waiting.start()  # while the log is locked
         time.sleep(0.2)
-        return Chosen(1, set(), set())
+        return Chosen(1, set(), set(), set())
 
     waiting = threading.Thread(target=lambda: refs.log.append(_record("waited")))
     refs.log.expire(choose)
