@@ -967,16 +967,19 @@ class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
 class ApplyConflict(RemoteError, code="remote.apply_conflict", exit_code=99):
     """A directory holds changes of its own where those of a fork were to be laid; nothing was written there."""
 
-    def __init__(self, directory: str, paths: Sequence[str], *, written: int = 0) -> None:
+    def __init__(self, directory: str, paths: Sequence[str], *, written: int = 0, left: Sequence[str] = ()) -> None:
         shown = ", ".join(quote(path) for path in paths[:5])
         more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
         others = f"; {written} other files were written before that was seen" if written else ""
+        edits = ", ".join(quote(path) for path in left[:5])
+        others += f"; an `apply` was killed and left {edits}, which may hold an edit of yours" if left else ""
         self._say(
             f"{quote(directory)} has changes of its own in {shown}{more}{others}",
             "Save them there, or leave these paths out by naming others.",
             directory=directory,
             paths=list(paths),
             written=written,
+            left=list(left),
         )
 
 

@@ -219,6 +219,11 @@ def test_what_a_killed_apply_has_taken_out_is_named(project: Path, vault: Vault)
     assert (left.read_bytes(), mine.read_bytes()) == (edit, b"changed\n")
     for result in (completed, again):
         assert [(told.code, told.path) for told in result.warnings] == [("apply.left", os.fsencode(left.relative_to(project)))]
+    mine.write_bytes(b"mine again\n")
+    with pytest.raises(ApplyConflict) as refused:
+        vault.apply("topic", project)
+    assert refused.value.details["left"] == [os.fspath(left.relative_to(project))]
+    mine.write_bytes(b"changed\n")
     left.unlink()
     assert vault.apply("topic", project).warnings == ()
 

@@ -92,9 +92,10 @@ def apply_fork(
                 if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
                     read_target(vault.store, oid_of(change.new_oid))  # before anything is written
                 todo.append((change, held))
-            warnings += _warn_of_left(root, [TreePath(change.path) for change in wanted])
+            found = _list_left(root, [TreePath(change.path) for change in wanted])
+            left = [show_path(path) for path in found]
             if own:
-                raise ApplyConflict(os.fspath(directory), own)
+                raise ApplyConflict(os.fspath(directory), own, left=left)
             if not dry_run:
                 # What goes first: a directory may stand where a file was, and the reverse.
                 for change, held in sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED):
@@ -102,9 +103,12 @@ def apply_fork(
                     if not _write(vault, root, change, held):
                         own.append(show_path(change.path))
             if own:
-                raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own))
+                raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own), left=left)
         finally:
             os.close(root)
+    for path in found:
+        text = f"'{show_path(path)}' may hold an edit of yours: an `apply` was killed and left it there"
+        warnings.append(Warning("apply.left", text, path))
     return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), tuple(warnings))
 
 
@@ -117,8 +121,8 @@ def _beginning(vault: OpenVault, fork: str) -> Oid:
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
 
 
-def _warn_of_left(root: int, paths: Sequence[TreePath]) -> list[Warning]:
-    """Name what an `apply` that was killed has left beside the files that it was to write."""
+def _list_left(root: int, paths: Sequence[TreePath]) -> list[TreePath]:
+    """List what an `apply` that was killed has left beside the files that it was to write."""
     found: list[TreePath] = []
     for directory in sorted({split(path)[0] for path in paths}):
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # a link is not followed
@@ -129,10 +133,7 @@ def _warn_of_left(root: int, paths: Sequence[TreePath]) -> list[Warning]:
             finally:
                 os.close(listed)
             found += [join(directory, name) for name in names if _TEMPORARY.fullmatch(name)]
-    return [
-        Warning("apply.left", f"'{show_path(path)}' may hold an edit of yours: an `apply` was killed and left it there", path)
-        for path in found
-    ]
+    return found
 
 
 def _held(mode: int | None, oid: str | None) -> _Held:
