@@ -298,7 +298,7 @@ def test_paths_from_the_wire_stay_inside(live: Served) -> None:
             with pytest.raises(AvfsError) as caught:
                 live.ask(op, path=TreePath(path), **more)
             assert caught.value.code != "internal"
-    assert sorted(os.listdir(live.opened.layout.root)) == ["lock", "state", "upper", "work"]
+    assert sorted(os.listdir(live.opened.layout.root)) == ["lock", "marked", "state", "upper", "work"]
 
 
 def test_many_requests_in_one_piece(live: Served) -> None:
