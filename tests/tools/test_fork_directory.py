@@ -455,3 +455,5 @@ def test_only_a_deletion_that_happens_moves_the_default_fork(clone: Path, mount_
         assert head.read_text() == "ref: refs/heads/alpha\n"
         vault.undo(fork="zeta")
         assert (vault.has_fork("zeta"), head.read_text()) == (True, "ref: refs/heads/zeta\n")
+        vault.redo(fork="zeta")
+        assert (vault.has_fork("zeta"), head.read_text()) == (False, "ref: refs/heads/alpha\n")

@@ -263,6 +263,7 @@ def end_fork(
             raise
 
     with vault.fork_locked(fork):
+        is_default = vault.head_fork() == fork
         opened = open_workspace(fork)
         with opened.locked() as locked:
             if only_if is not None and not only_if(locked):
@@ -271,6 +272,8 @@ def end_fork(
             record.moves = [(move.name, move.old.hex() if move.old else None, None) for move in moves]
             record.more = {**record.more, "trash": trashed}
             vault.move_refs([*vault.hold(*(move.old for move in moves)), *moves], record, then=put_away)
+        if is_default and vault.layout.read_origin() is not None:
+            _leave_default(vault, fork)
     opened.close()
     return True
 
@@ -312,8 +315,6 @@ def delete_fork(
     reach("fork.ending")
     if not end_fork(vault, fork, open_workspace, record, only_if=only_if):
         return None
-    if is_default:
-        _leave_default(vault, fork)
     return info
 
 
