@@ -100,7 +100,8 @@ def apply(text: TextOutput, result: ApplyResult) -> None:
     """List what was written."""
     verb = "Would write" if text.request.get("dry_run") else "Wrote"
     if not result.changed_files:
-        text.line(f"{quote_path(bytes(result.directory))} has all of ", (result.fork, "bold"))
+        where = quote_path(bytes(result.directory))
+        text.line(f"{where} has what ", (result.fork, "bold"), f" changed since {result.since[:12]}; nothing was written")
         return
     count = len(result.changed_files)
     text.line(f"{verb} {count} {'path' if count == 1 else 'paths'} into {quote_path(bytes(result.directory))}")
