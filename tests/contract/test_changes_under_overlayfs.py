@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,3 +284,34 @@ def test_rules_that_were_there_for_a_moment_place_nothing(place: tuple[Path, Pat
         names = subprocess.check_output(["git", "-C", os.fspath(work.vault.path), "ls-tree", "-r", "--name-only", "work"])
         assert b"A-private" not in names.split()
         assert b"A-private" in read_files(work)
+
+
+def _access_list(user: int) -> bytes:
+    """Spell a list that lets one more user write: linux/posix_acl_xattr.h has the format."""
+    everybody = 0xFFFFFFFF
+    entries = [(0x01, 6, everybody), (0x02, 6, user), (0x04, 4, everybody), (0x10, 6, everybody), (0x20, 4, everybody)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+def test_what_no_checkpoint_holds_is_named(place: tuple[Path, Path]) -> None:
+    """The kernel takes access control lists and a repository in place of `.git`; FUSE refuses both. A checkpoint names them."""
+    home, tree = place
+    try:
+        os.setxattr(tree / "a", "system.posix_acl_access", _access_list(12345))
+        os.setxattr(tree / "many", "system.posix_acl_default", _access_list(12345))
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+    (tree / ".git").mkdir()
+    with serving(home, tree) as work:
+        told = work.checkpoint("listed").warnings
+        assert [warning.path for warning in told if warning.code == "capture.access_list"] == [b"a", b"many"]
+        [own] = [warning.message for warning in told if warning.code == "git.own_repository"]
+        assert own.endswith("workspaces/work/upper/.git'")
+        assert os.path.isdir(own.split("'")[-2])
+        assert "git.own_repository" in {warning.code for warning in work.status().warnings}
+        (tree / ".git").rmdir()
+        (tree / "a").write_text("again")
+        os.removexattr(tree / "a", "system.posix_acl_access")
+        os.removexattr(tree / "many", "system.posix_acl_default")
+        codes = {warning.code for warning in work.checkpoint("plain").warnings}
+        assert not codes & {"git.own_repository", "capture.access_list"}

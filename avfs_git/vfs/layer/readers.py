@@ -28,6 +28,8 @@ _OPEN_DIRECTORIES = 64
 _KEPT_ON_THE_WAY = 32
 _OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put in a file's place must not hang the reader
 
+_ACCESS_LIST = b"system.posix_acl_"
+
 Xattrs = tuple[tuple[bytes, bytes], ...]
 
 
@@ -88,7 +90,11 @@ class _Reader:
 
 
 class UpperReader(_Reader):
-    """An upper layer, for a capture."""
+    """An upper layer, for a capture.
+
+    Attributes:
+        with_lists: The entries whose attributes were read and that have an access control list.
+    """
 
     def __init__(self, upper: UpperLayer, *, watch: UpperWatch | None = None) -> None:
         """Read an upper layer.
@@ -98,6 +104,7 @@ class UpperReader(_Reader):
         super().__init__(upper.root)
         self._upper = upper
         self._watch = watch
+        self.with_lists: set[TreePath] = set()
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory."""
@@ -178,13 +185,18 @@ class UpperReader(_Reader):
 
     def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:
         """Read the user's own attributes of an open file, after a look at its marks."""
-        found = self._upper.read_user_xattrs(fd, path)
-        return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
+        return self._pick_users(self._upper.read_user_xattrs(fd, path), path)
 
     def dir_xattrs(self, path: TreePath) -> Xattrs:
         """Read the user's own attributes of a directory."""
-        found = self._upper.read_user_xattrs(entry_of(self._directories.get(path), b"."), path)
-        return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user."))) if found else ()
+        return self._pick_users(self._upper.read_user_xattrs(entry_of(self._directories.get(path), b"."), path), path)
+
+    def _pick_users(self, found: dict[bytes, bytes], path: TreePath) -> Xattrs:
+        if not found:
+            return ()
+        if any(name.startswith(_ACCESS_LIST) for name in found):
+            self.with_lists.add(path)
+        return tuple(sorted((name, value) for name, value in found.items() if name.startswith(b"user.")))
 
 
 class PlainDirectory(_Reader):

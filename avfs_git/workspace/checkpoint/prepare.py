@@ -7,22 +7,27 @@ for the workspace's mode (`opened.mode`).
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
+from collections.abc import Sequence
 
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
-from avfs_git.paths import TreePath, join
-from avfs_git.vfs.scan.scan import DirtySet
+from avfs_git.paths import TreePath, join, show_path
+from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.vfs.scan.statcache import Fingerprints
 from avfs_git.workspace.capture.capture import Capture, Captured, SidecarLimits
-from avfs_git.workspace.capture.placing import Standing
+from avfs_git.workspace.capture.placing import GIT, Standing
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.checkpoint.staged import StagedPaths
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
+
+_NAMED_MAX = 20
+"""Of paths with access control lists, so many are named."""
 
 
 def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest = CHANGED) -> Captured:
@@ -41,10 +46,12 @@ def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: Captur
         StagedPaths(locked.vault, locked.fork).holds,
     )
     limits = _read_limits(locked.vault)
+    layers: list[Layer] = []
 
     def make(compared: Fingerprints | None, postponed: DirtySet | None) -> Capture:
+        layers.append(opened.mode.read_upper())
         return Capture(
-            opened.mode.read_upper(),
+            layers[-1],
             sink,
             read_rules(locked),
             lower=opened.lower,
@@ -60,8 +67,22 @@ def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: Captur
 
     lasts = not isinstance(sink, DryWriter)
     captured = opened.mode.capture(make, opened.cache, lasts=lasts, afresh=request.afresh, flush=opened.flush_pages)
+    captured.warnings += _warn_of_lists(layers)
     captured.warnings += warn_of_state(opened)
     return captured
+
+
+def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
+    """Name entries with access control lists, which programs can make only where the kernel writes to the upper layer."""
+    from avfs_git.vfs.layer.readers import UpperReader  # noqa: PLC0415 - imported by then; starting a session does not need it
+
+    found = sorted({path for layer in layers if isinstance(layer, UpperReader) for path in layer.with_lists})
+    what = "has an access control list, which no checkpoint holds; its group bits are the mask of the list"
+    warnings = [Warning("capture.access_list", f"'{show_path(path)}' {what}", path) for path in found[:_NAMED_MAX]]
+    if len(found) > _NAMED_MAX:
+        text = f"{len(found) - _NAMED_MAX} more paths have access control lists, which no checkpoint holds"
+        warnings.append(Warning("capture.access_list", text))
+    return warnings
 
 
 def _read_limits(vault: OpenVault) -> SidecarLimits:
@@ -80,6 +101,10 @@ def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
         holder = opened.lock.holder()
         who = holder.describe() if holder is not None else "another process"
         warnings.append(Warning("workspace.in_use", f"fork '{opened.fork}' is in use by {who}; this is what is there now"))
+    own = opened.layout.upper / os.fsdecode(GIT)
+    if own.is_dir() and not own.is_symlink():  # only where the kernel shows the tree is the name a program's to take
+        text = f"'.git' in the tree is a repository that a program made, not the vault's; it is in no checkpoint, only in '{own}'"
+        warnings.append(Warning("git.own_repository", text))
     if opened.is_unfinished:
         text = "an operation was cut short, and cannot be put back here: nothing may be written"
         warnings.append(Warning("workspace.unfinished", text))
