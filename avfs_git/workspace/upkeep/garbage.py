@@ -264,6 +264,8 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     passed: set[str] = set()
     """Forks of which an operation goes: an older one must not be undone alone."""
     in_trash = [place.name for place in _trash(vault) if _time_of(place) >= limits.before_ns]
+    turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
+    """What these have taken back or done again can be done again or taken back."""
     for at, record in enumerate(records):
         known = seen.setdefault(record.fork, set())
         says = {
@@ -281,7 +283,8 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
         is_told = "move" in news or record.more.get(INTENT) in intents
         is_gone = record.fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
-        if is_told and not is_gone and (record.kind in (UNDO, REDO) or not concerned & passed):
+        can_turn = record.id in turned or (is_told and (record.kind in (UNDO, REDO) or not concerned & passed))
+        if can_turn and not is_gone:
             whole.add(at)
             continue
         if record.is_lost_without():
