@@ -331,7 +331,10 @@ class PackSet:
                     break
 
     def _list(self) -> bool:
-        """Read the directory; False if it changed meanwhile."""
+        """Read the directory; False if what it holds may not be all: a pack has gone.
+
+        A listing that goes on while others join packs can lack both: the new pack came behind it, the old one went ahead of it.
+        """
         try:
             listed = set(os.listdir(self.directory))
         except FileNotFoundError:
@@ -343,7 +346,7 @@ class PackSet:
             return True
         self.unreadable &= names
         packs = {name: pack for name, pack in self._packs.items() if name in names}
-        is_complete = True
+        is_complete = self._packs.keys() <= names
         for name in sorted(names - packs.keys() - self.unreadable):
             try:
                 packs[name] = Pack(self.directory / f"{name}.pack", self)

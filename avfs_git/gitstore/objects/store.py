@@ -141,7 +141,8 @@ class ObjectStore:
     def _read_first(self, oid: Oid) -> tuple[int, bytes]:
         generation = self.packs.generation
         found = self._read_packed(oid) or self._read_loose(oid)
-        if found is None and self.packs.changed_since(generation):
+        while found is None and self.packs.changed_since(generation):  # others may join packs again and again
+            generation = self.packs.generation
             found = self._read_packed(oid)
         if found is None:
             if oid == EMPTY_TREE:
@@ -318,7 +319,8 @@ class ObjectStore:
     def _header_first(self, oid: Oid) -> tuple[int, int]:
         generation = self.packs.generation
         header = self._header_packed(oid) or self._header_loose(oid)
-        if header is None and self.packs.changed_since(generation):
+        while header is None and self.packs.changed_since(generation):
+            generation = self.packs.generation
             header = self._header_packed(oid)
         if header is not None:
             return header
@@ -336,8 +338,10 @@ class ObjectStore:
         with _read_errors(oid):
             if self.packs.find(oid) is not None or os.path.exists(self._loose_path(oid)):
                 return True
-            if self.packs.changed_since(generation) and self.packs.find(oid) is not None:
-                return True
+            while self.packs.changed_since(generation):
+                generation = self.packs.generation
+                if self.packs.find(oid) is not None:
+                    return True
         return self._has_alternates() and bool(self._libgit2().exists(_pygit2_oid(oid)))
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:

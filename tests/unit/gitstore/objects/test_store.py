@@ -398,6 +398,32 @@ def test_a_pack_that_went_away_is_no_loss(git_dir: Path) -> None:
         assert store.read_blob(oid) == b"moves"
 
 
+def test_a_listing_that_goes_on_while_packs_are_joined(git_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can lack the new pack, which came behind it, and the old one, which went ahead of it: the object is still found."""
+    with ObjectStore(git_dir) as other:
+        oid = put_packed(other, KIND_BLOB, b"moves")
+    with ObjectStore(git_dir) as store, ObjectStore(git_dir) as other:
+        assert store.packs.find(oid) is not None  # known, not opened
+        old = pack_of(git_dir)
+        writer = PackWriter(other)
+        writer.add(KIND_BLOB, b"moves")
+        writer.add(KIND_BLOB, b"another")
+        writer.finish()
+        old.with_suffix(".idx").unlink()
+        old.unlink()
+        listings = []
+        list_dir = os.listdir
+
+        def list_torn(path: Path) -> list[str]:
+            listings.append(path)
+            return [] if len(listings) == 1 else list_dir(path)
+
+        monkeypatch.setattr(os, "listdir", list_torn)
+
+        assert store.read(oid) == (KIND_BLOB, b"moves")
+        assert len(listings) == 2
+
+
 def test_a_pack_that_went_away_for_good_is_reported(git_dir: Path) -> None:
     """An object whose only pack is gone is missing."""
     with ObjectStore(git_dir) as other:
