@@ -31,6 +31,10 @@ PROGRAMS = ("read", "build", "clone")
 """Those of `tests.support.killing` that the claim is made with."""
 
 
+MOST_STEPS = 400
+"""After so many a client ends without a checkpoint, which a test then tells."""
+
+
 class Client:
     """Somebody who writes, reads and saves through the session, in a thread.
 
@@ -54,7 +58,8 @@ class Client:
         try:
             with self._vault.workspace(self._fork) as work:
                 number = 0
-                while not self._stop.wait(0.02):
+                # A slow machine gets little done in the time there is: it goes on until there is something to look at.
+                while not self._stop.wait(0.02) or (not self.saved and number < MOST_STEPS):
                     number += 1
                     self._step(work, b"client/%d" % (number % 50), b"%d\n" % number, number)
         except BaseException as error:  # noqa: BLE001 - told by `at_work`, in the thread that waits
