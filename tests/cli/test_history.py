@@ -271,6 +271,22 @@ def test_an_operation_by_its_number(cli: Cli, work: str) -> None:
     assert cli("op", "show", "9999").status == 39
 
 
+def test_three_dots_are_what_one_side_changed_since_they_parted(cli: Cli, work: str) -> None:
+    """`A...B` is their merge base, so what A has got since then is not in it; without a common commit there is none."""
+    cli("write", "a.txt", stdin=b"one\n").ok()
+    cli("checkpoint", "save", "parted").ok()
+    cli("fork", "create", "side").ok()
+    cli("--fork", "side", "write", "b.txt", stdin=b"two\n").ok()
+    cli("--fork", "side", "checkpoint", "save").ok()
+    cli("write", "a.txt", stdin=b"three\n").ok()
+    cli("checkpoint", "save").ok()
+    assert cli("diff", "HEAD..side", "--name-status").ok().text == "M\ta.txt\nA\tb.txt\n"
+    assert cli("diff", "HEAD...side", "--name-status").ok().text == "A\tb.txt\n"
+    assert cli("diff", "...side", "--stat").ok().text == cli("diff", "parted", "side", "--stat").ok().text
+    assert cli("diff", "side...", "--name-status").ok().text == "M\ta.txt\n"
+    assert cli("diff", "side...nowhere").status != 0
+
+
 def test_diff_takes_a_range_and_tells_paths_from_states(cli: Cli, work: str) -> None:
     """`A..B` is `A B`; a name that is no state and is a file is a path; a label of the same name is the state."""
     cli("write", "a.txt", stdin=b"one\n").ok()

@@ -128,7 +128,6 @@ WAYS_OUT = [
     ("rm empty/../src", "with `-r`"),
     ("merge", "`avfs fork list`"),
     ("rebase", "`avfs rebase --onto main`"),
-    ("diff main...task", "`avfs diff main task`"),
     ("diff nosuch", "write it behind `--`"),
     ("push origin", "`--remote origin`"),
     ("checkout task", "`--fork NAME`"),

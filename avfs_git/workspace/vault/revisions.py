@@ -2,8 +2,8 @@
 
 Decided here: the grammar of revision names and what wins where a name could mean two states: a label of the
 fork at hand, then a whole commit id, a fork, a branch of a remote, a tag, the start of a commit id; where forks are asked for, a
-fork before a label. Others choose the names of tags, which therefore hide nothing else. Called without the workspace lock: a
-label is a ref, compared and swapped like any.
+fork before a label. `A...B` is where their histories parted, as `git diff` reads it. Others choose the names of tags,
+which therefore hide nothing else. Called without the workspace lock: a label is a ref, compared and swapped like any.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
+from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import Oid, check_label, label_ref_name, oid_of
@@ -31,16 +32,20 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
     Args:
         vault: Where to look.
         name: `HEAD`, a label, `FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or more) of a commit's id; `~N`
-            or `^` behind it steps to parents.
+            or `^` behind it steps to parents. `A...B` is the merge base of two names, `HEAD` where one is left out.
         fork: The fork whose labels and head are meant.
 
     Raises:
         CheckpointNotFound: If nothing has that name.
         AmbiguousName: If a shortened id fits several commits.
+        InvalidInput: If two names have several merge bases.
     """
     labelled = _find_label(vault, name, fork)
     if labelled is not None:
         return labelled
+    first, dots, second = name.partition("...")
+    if dots and (first or second):
+        return _find_merge_base(vault, name, [resolve_revision(vault, one or "HEAD", fork=fork) for one in (first, second)])
     steps = 0
     match = _ANCESTOR.fullmatch(name)
     base = name
@@ -59,6 +64,15 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
             raise CheckpointNotFound(name)
         oid = parents[0]
     return oid
+
+
+def _find_merge_base(vault: OpenVault, name: str, ends: list[Oid]) -> Oid:
+    bases = find_merge_bases(vault.store, *ends)
+    if not bases:
+        raise CheckpointNotFound(name)
+    if len(bases) > 1:
+        raise InvalidInput(f"{quote(name)} has {len(bases)} merge bases: {', '.join(base.hex()[:12] for base in bases)}")
+    return bases[0]
 
 
 def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:

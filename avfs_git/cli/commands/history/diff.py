@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -81,8 +80,8 @@ def command(
     """Show how two states differ
 
     As git shows it. Without arguments: what changed in the workspace since the last checkpoint. With OLD: how the
-    workspace differs from it. OLD..NEW means the same as OLD NEW. What is no state and names a file or directory is a path, as is
-    what starts with a slash, and everything behind `--`.
+    workspace differs from it. OLD..NEW means the same as OLD NEW, and OLD...NEW what NEW changed since the two parted. What is no
+    state and names a file or directory is a path, as is what starts with a slash, and everything behind `--`.
     """
     names = [name for name in states if not name.startswith("/")]
     more = [TREE_PATH(name) for name in states if name.startswith("/")]
@@ -102,7 +101,10 @@ def command(
 
 
 def _split_range(name: str) -> list[str] | None:
-    """Split `OLD..NEW`, of which either may be left out for the last checkpoint; None of anything else."""
+    """Split `OLD..NEW` and `OLD...NEW`, of which either may be left out for the last checkpoint; None of anything else."""
+    old, dots, new = name.partition("...")
+    if dots and (old or new) and not new.startswith((".", "/")):
+        return [name, new or "HEAD"]
     old, dots, new = name.partition("..")
     if not dots or new.startswith((".", "/")) or old.endswith("/") or not (old or new):
         return None
@@ -115,10 +117,6 @@ def _read_paths(state: State, names: Sequence[str], error: AvfsError) -> tuple[l
     Else the hint of the error says how to write what is not clear.
     """
     if isinstance(error, CheckpointNotFound):
-        first, _, second = str(error.details["checkpoint"]).replace("...", "..").partition("..")
-        if second:
-            error.hint = f"Write the states apart: `avfs diff {shlex.quote(first or 'HEAD')} {shlex.quote(second)}`."
-            return None
         error.hint = f"{error.hint} If it is a path, write it behind `--`."
     try:
         with state.open_workspace() as workspace:
