@@ -47,7 +47,9 @@ class VaultPolicy:
         fork: str = "",
         cwd: PathLike = "",
         env: Mapping[str, str] | None = None,
+        mountpoint: Path | None = None,
         harness: str | None = None,
+        asks_itself: bool = True,
     ) -> Decision:
         """Decide about a command without running it, and explain the decision. Nothing is recorded, unless a harness asks.
 
@@ -57,12 +59,15 @@ class VaultPolicy:
             fork: The fork that the command would run in.
             cwd: Its directory in the workspace.
             env: Variables added to its environment.
+            mountpoint: The host directory at which it sees the workspace.
             harness: The coding agent's harness that heeds the decision: a refusal or a question is in the audit log.
+            asks_itself: Whether that harness can ask a person; else what needs approval waits in `approvals`, and the same
+                command is let in once when a person has granted it.
 
         Raises:
             InvalidInput: Unless exactly one of `argv` and `shell` is given.
             PolicyInvalid: If a policy file is invalid.
-            HostError: If the audit log cannot be written.
+            HostError: If the audit log or a request cannot be written.
         """
         if (shell is None) == (not argv):
             raise InvalidInput("a command is either a program with arguments or a text for a shell")
@@ -73,8 +78,9 @@ class VaultPolicy:
             shell=shell,
             cwd="/" + show_path(parse_tree_path(cwd)).lstrip("/"),
             env=tuple(sorted((env or {}).items())),
+            mountpoint=os.fspath(mountpoint) if mountpoint is not None else None,
         )
-        return self.gate.look(asked) if harness is None else self.gate.consult(asked, harness=harness)
+        return self.gate.look(asked) if harness is None else self.gate.consult(asked, harness=harness, asks_itself=asks_itself)
 
     def write_template(self) -> Path:
         """Make a template of the vault's policy file, without rules. Returns its path.

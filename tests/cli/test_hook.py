@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -174,13 +175,48 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
     assert "deploys are made by hand" in texts[0]
     assert "it is seen by all" in texts[1]
     if harness in {"codex", "gemini"}:
-        assert "avfs exec --json -c 'publish --all'" in texts[1]
+        assert re.search(r"`avfs --vault shop approvals grant [0-9a-f]{12}`", texts[1])
     entries = cli("--vault", "shop", "audit", "--json").ok().result["entries"]
     assert [(entry["event"], entry["fork"], entry["details"]["harness"]) for entry in entries] == [
         ("hook_asked", "task", harness),
         ("hook_denied", "task", harness),
     ]
     assert entries[1]["details"]["command"] == "cd src && deploy now"
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("harness", ["codex", "gemini"])
+def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness: str) -> None:
+    """One request waits however often the agent tries; when a person grants it, the same command is let in once."""
+    (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+    )
+
+    def is_let_in(command: str) -> bool:
+        return not cli("hook", harness, stdin=_event(harness, "bash_before", tree, command=command)).ok().text
+
+    def waiting() -> list[str]:
+        return [one["id"] for one in cli("--vault", "shop", "approvals", "list", "--json").ok().result["approvals"]]
+
+    assert not is_let_in("publish --all")
+    assert not is_let_in("publish --all")
+    (asked,) = waiting()
+    with Avfs(tree.parent / "home") as avfs, avfs.open_vault("shop") as vault:
+        vault.policy.grant(asked)
+    assert not is_let_in("publish --some")
+    assert is_let_in("publish --all")
+    assert not is_let_in("publish --all")
+    assert asked not in waiting()
+    assert len(waiting()) == 2
+    assert not is_let_in("publish " + "x" * (1 << 17))
+    assert len(waiting()) == 2
+    entries = cli("--vault", "shop", "audit", "--json").ok().result["entries"]
+    assert [entry["event"] for entry in entries if entry["details"]["approval"] == asked] == [
+        "hook_admitted",
+        "approval_granted",
+        "hook_asked",
+        "hook_asked",
+    ]
 
 
 @pytest.mark.needs("fuse")

@@ -15,12 +15,19 @@ _CAN_ASK = frozenset({"claude", "cursor"})
 """The harnesses that can ask a person in answer to a hook."""
 
 
-def ask_or_deny(event: Event, *, reason: str, hint: str | None) -> bytes:
-    """Let a person decide about a command; where the harness cannot ask, refuse it and say how a person can."""
-    if event.harness in _CAN_ASK:
+def can_ask(harness: str) -> bool:
+    """Tell whether a harness asks a person in answer to a hook."""
+    return harness in _CAN_ASK
+
+
+def ask_or_deny(event: Event, *, vault: str, approval: str | None, reason: str, hint: str | None) -> bytes:
+    """Let a person decide about a command; where the harness cannot ask, refuse it and name the request that waits for one."""
+    if can_ask(event.harness):
         return _spell(event, "ask", f"The policy of avfs wants a person to decide: {reason}.")
-    text = shlex.quote(event.command if isinstance(event.command, str) else shlex.join(event.command))
-    way = f"Run it as `avfs exec --json -c {text}`, which asks for an approval; a person gives it with `avfs approvals grant`."
+    way = "The command is too long for an approval, or the request could not be written."
+    if approval is not None:
+        grant = shlex.join(("avfs", "--vault", vault, "approvals", "grant", approval))
+        way = f"A person allows it once with `{grant}`; then run the same command again."
     return _spell(event, "deny", f"The policy of avfs wants a person to decide: {reason}. {way}{f' {hint}' if hint else ''}")
 
 

@@ -94,16 +94,18 @@ def _ask_policy(state: State, event: Event, place: Place) -> bytes | None:
         return None
     with state.avfs.open_vault(place.vault) as vault:
         argv, shell = ((), event.command) if isinstance(event.command, str) else (event.command, None)
-        check = partial(vault.policy.check, argv, shell=shell, fork=place.fork or "", cwd=place.prefix)
+        check = partial(vault.policy.check, argv, shell=shell, fork=place.fork or "", cwd=place.prefix, mountpoint=place.top)
         try:
-            decision = check(harness=event.harness)
+            decision = check(harness=event.harness, asks_itself=answers.can_ask(event.harness))
         except HostError as error:  # of the audit log: the decision holds without it
             state.output.note(f"avfs hook: {error.message}")
             decision = check()
     if decision.action is Action.DENY:
         return answers.deny(event, reason=decision.reason, hint=decision.hint)
     if decision.action is Action.REQUIRE_APPROVAL:
-        return answers.ask_or_deny(event, reason=decision.reason, hint=decision.hint)
+        return answers.ask_or_deny(
+            event, vault=vault.name, approval=decision.approval, reason=decision.reason, hint=decision.hint
+        )
     if decision.action is Action.ALLOW_WITH_CHECKPOINT:
         _save(state, event, place, f"before {event.tool}: {event.subject}")
     return None

@@ -131,6 +131,25 @@ class Approvals:
             self._write(approval, _hash(secret))
         return approval, f"{approval.id}.{secret}"
 
+    def find(self, request: Request) -> Approval | None:
+        """Find the granted or pending approval of a request; None without one.
+
+        A granted one comes first.
+        """
+        wanted, states = request.fingerprint(), (ApprovalState.GRANTED, ApprovalState.PENDING)
+        found = [one for one in self.entries() if one.fingerprint == wanted]
+        return min(found, key=lambda one: states.index(one.state), default=None)
+
+    def use_granted(self, id_: str) -> Approval:
+        """Use a granted approval without its token; it cannot be used again.
+
+        Raises:
+            ApprovalNotFound: If no request has the id.
+            ApprovalRefused: If it is not granted, or used meanwhile.
+        """
+        with self._locked():
+            return self._use(*self._read(id_))
+
     def use(self, token: str, request: Request) -> Approval:
         """Use a token for a request; it cannot be used again.
 
@@ -149,15 +168,17 @@ class Approvals:
                 raise ApprovalRefused(id_, "the token is not the one that was given out")
             if approval.fingerprint != request.fingerprint():
                 raise ApprovalRefused(id_, "it is for another command, directory, environment, fork or set of options")
-            if approval.state is not ApprovalState.GRANTED:
-                hint = (
-                    f"A person grants it with `avfs approvals grant {id_}`." if approval.state is ApprovalState.PENDING else None
-                )
-                raise ApprovalRefused(id_, _WHY_NOT[approval.state], hint=hint)
-            used = replace(approval, state=ApprovalState.USED)
-            reach("approvals.use")
-            self._write(used, hashed)
-            return used
+            return self._use(approval, hashed)
+
+    def _use(self, approval: Approval, hashed: str) -> Approval:
+        if approval.state is not ApprovalState.GRANTED:
+            pending = approval.state is ApprovalState.PENDING
+            hint = f"A person grants it with `avfs approvals grant {approval.id}`." if pending else None
+            raise ApprovalRefused(approval.id, _WHY_NOT[approval.state], hint=hint)
+        used = replace(approval, state=ApprovalState.USED)
+        reach("approvals.use")
+        self._write(used, hashed)
+        return used
 
     def grant(self, id_: str) -> Approval:
         """Say yes to a request that waits.

@@ -62,17 +62,35 @@ class Gate:
         """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used."""
         return policies.decide(request, self.policy())
 
-    def consult(self, request: Request, *, harness: str) -> Decision:
-        """Decide about a command that a coding agent's harness runs; a refusal or a question is in the audit log.
+    def consult(self, request: Request, *, harness: str, asks_itself: bool = True) -> Decision:
+        """Decide about a command that a coding agent's harness runs; a refusal, a question or a used yes is in the audit log.
+
+        Args:
+            request: The command.
+            harness: The harness, which runs the command by itself.
+            asks_itself: Whether it can ask a person. Else a request waits for a person's word, as one of `admit` does, and the
+                same command is let in once when it was granted, as by `allow_with_checkpoint`.
+
+        Returns:
+            The decision, with the id of the approval that waits or was used.
 
         Raises:
             PolicyInvalid: If a policy file cannot be understood.
-            HostError: If the log cannot be written.
+            HostError: If the log or an approval cannot be written.
         """
+        request = replace(request, options=(*request.options, ("harness", harness)))  # grants for `avfs exec` do not count
         decision = self.look(request)
         event = {Action.DENY: "hook_denied", Action.REQUIRE_APPROVAL: "hook_asked"}.get(decision.action)
-        if event is not None:
-            self._record(event, request, decision, {"harness": harness})
+        if event is None:
+            return decision
+        if event == "hook_asked" and not asks_itself and len(request.command()) <= self._longest():
+            found = self.approvals.find(request)
+            if found is None:
+                found, _ = self.approvals.ask(request, decision, is_secret=self.secrets.redactor().is_secret)
+            elif self._use_granted(found):
+                decision, event = replace(decision, action=Action.ALLOW_WITH_CHECKPOINT), "hook_admitted"
+            decision = replace(decision, approval=found.id)
+        self._record(event, request, decision, {"harness": harness})
         return decision
 
     def admit(self, request: Request, *, token: str | None = None) -> Decision:
@@ -146,12 +164,25 @@ class Gate:
         """Say no to a request that waits, as `Approvals.deny`, and record it."""
         return self._decide("approval_denied", self.approvals.deny, approval)
 
-    def _check_length(self, request: Request, decision: Decision) -> None:
+    @staticmethod
+    def _longest() -> int:
         from avfs_git.proxy.policy.approvals import MAX_TEXT  # noqa: PLC0415 - few commands need any
 
-        if len(request.command()) > MAX_TEXT:
+        return MAX_TEXT
+
+    def _use_granted(self, found: Approval) -> bool:
+        """Use the grant of a person; False without one, or if another call used it."""
+        try:
+            used = self.approvals.use_granted(found.id)
+            self._check_granted(used)
+        except PolicyError:
+            return False
+        return True
+
+    def _check_length(self, request: Request, decision: Decision) -> None:
+        if len(request.command()) > self._longest():
             self._record("proxy_exec_denied", request, decision)
-            reason = f"it needs approval, and nobody can read a command of more than {MAX_TEXT} characters"
+            reason = f"it needs approval, and nobody can read a command of more than {self._longest()} characters"
             raise CommandDenied(_shown(request), reason, details=_facts(decision))
 
     def _check_granted(self, used: Approval) -> None:
@@ -164,7 +195,7 @@ class Gate:
             if entry.details.get("approval") == used.id:
                 if entry.event == "approval_granted" and entry.details.get("fingerprint") == used.fingerprint:
                     return
-                if entry.event == "proxy_exec_requested":
+                if entry.event in ("proxy_exec_requested", "hook_admitted"):
                     raise ApprovalRefused(used.id, "the audit log says that it was used already")
         raise ApprovalRefused(used.id, "the audit log has no grant of it")
 
