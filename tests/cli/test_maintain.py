@@ -13,8 +13,10 @@ import pytest
 
 from avfs_git import Home, faults
 from avfs_git.errors import HostError
+from avfs_git.gitstore.formats.packfile import KIND_BLOB
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.sdk.background import start
-from avfs_git.workspace.upkeep.due import is_worth_asking, read_last
+from avfs_git.workspace.upkeep.due import is_worth_asking, maintenance_held, measure, read_last
 from tests.support.faults import git
 from tests.support.grown import Size, grow
 
@@ -168,6 +170,48 @@ def test_a_vault_that_is_removed_meanwhile_does_not_come_back(tmp_path: Path) ->
 
     assert points
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(("automatic", "packs", "merged"), [("1", 40, False), ("0", 40, True), ("1", 140, True)])
+def test_a_checkpoint_waits_for_packs_only_if_maintenance_does_not_join_them(
+    tmp_path: Path, automatic: str, packs: int, merged: bool
+) -> None:
+    """Maintenance joins them in the background; a checkpoint joins them where there is no maintenance, or it is far behind."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        vault.set_config("maintenance.auto", automatic)
+        core = vault._core
+        for number in range(packs):
+            pack = PackWriter(core.store)
+            pack.add(KIND_BLOB, b"%d" % number)
+            pack.finish()
+        with maintenance_held(core.layout) as is_held:  # no process in the background joins them meanwhile
+            assert is_held
+            vault.workspace().write("f", b"1")
+            vault.workspace().checkpoint()
+
+            assert (measure(core.layout)[1] < packs) is merged
+
+
+def test_many_more_packs_are_not_left_until_later(home: Path) -> None:
+    """Some packs more wait until the last run began ten seconds ago; twice as many do not."""
+    with Home(home) as opened:
+        vault = opened.open_vault("v")
+        vault.maintain()
+        core = vault._core
+        _age(core.layout.maintenance_lock)
+
+        assert not is_worth_asking(core.layout)
+        now_s = time.time()
+        os.utime(core.layout.maintenance_lock, (now_s - 5, now_s - 5))
+        asked = []
+        for number in range(40):
+            pack = PackWriter(core.store)
+            pack.add(KIND_BLOB, b"%d" % number)
+            pack.finish()
+            asked.append(is_worth_asking(core.layout))
+
+        assert asked == [False] * 31 + [True] * 9
 
 
 @pytest.mark.parametrize("name", ["maintenance.json", "maintenance.lock", "kept-times", "oplog.index"])

@@ -29,7 +29,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid
 
-_MANY = 32
+MANY_SMALL = 32
 _BIG_PACK = 4 << 20
 """Bytes above which a pack is left alone: a checkpoint waits for this. Maintenance joins larger ones
 (`gitstore.objects.repack`)."""
@@ -38,7 +38,7 @@ _WHOLE_PACK = 16 << 20
 _PIECE = 1 << 20
 
 
-def consolidate_packs(store: ObjectStore, *, more_than: int = _MANY) -> int:
+def consolidate_packs(store: ObjectStore, *, more_than: int = MANY_SMALL) -> int:
     """Merge small packs if there are more than so many; return how many became one.
 
     Packs are merged from the smallest on, as long as each is at most as big as those before it together: so an

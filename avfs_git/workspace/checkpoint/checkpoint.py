@@ -18,9 +18,10 @@ from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
+from avfs_git.gitstore.objects.packs import MANY_SMALL, consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.repository import is_partial
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
@@ -56,6 +57,8 @@ from avfs_git.workspace.vault.states import Trees, add_sidecar, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
+_FAR_TOO_MANY = 4 * MANY_SMALL
+"""So many small packs, and maintenance does not keep up, or cannot run."""
 
 
 @value_class
@@ -293,10 +296,16 @@ def saving_first() -> Iterator[None]:
 
 
 def merge_small_packs(vault: OpenVault) -> list[Warning]:
-    """Merge small packs. What was acknowledged does not depend on it: a full disk is no reason to fail."""
+    """Merge small packs, unless maintenance is about to do it in the background.
+
+    What was acknowledged does not depend on it: a full disk is no reason to fail.
+    """
     warnings: list[Warning] = []
     with aftermath(warnings, "small packs are merged another time"):
-        if consolidate_packs(vault.store):
+        if len(vault.store.packs.packs()) <= MANY_SMALL:
+            return warnings
+        is_maintained = vault.config.read()["maintenance.auto"] != "0" and not is_partial(vault.git_dir)
+        if consolidate_packs(vault.store, more_than=_FAR_TOO_MANY if is_maintained else MANY_SMALL):
             remove_leftovers(vault.store, now_s=time.time())
     return warnings
 

@@ -30,6 +30,8 @@ _MORE_PACKS = 16
 _NUMBERS = ("at_ns", "log_bytes", "packs", "looked_ns")
 _PAUSE_S = 10.0
 """Between the starts of two runs, at least."""
+_SHORT_PAUSE_S = 1.0
+"""The same where packs become twice as many as are worth asking: every look-up of an object takes longer."""
 
 
 @record_class
@@ -112,8 +114,11 @@ def is_worth_asking(layout: VaultLayout) -> bool:
     log_bytes, packs = measure(layout)
     if log_bytes < _LOG_GROWTH and packs < _MORE_PACKS:
         return False
-    with suppress(OSError):
-        if 0 <= time.time() - os.stat(layout.maintenance_lock).st_mtime < _PAUSE_S:
-            return False
     last = read_last(layout)
-    return log_bytes - last.log_bytes >= _LOG_GROWTH or packs - last.packs >= _MORE_PACKS
+    more_packs = packs - last.packs
+    if log_bytes - last.log_bytes < _LOG_GROWTH and more_packs < _MORE_PACKS:
+        return False
+    with suppress(OSError):
+        since_s = time.time() - os.stat(layout.maintenance_lock).st_mtime
+        return not 0 <= since_s < (_PAUSE_S if more_packs < 2 * _MORE_PACKS else _SHORT_PAUSE_S)
+    return True
