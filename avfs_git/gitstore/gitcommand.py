@@ -27,11 +27,8 @@ from avfs_git.gitstore.repofile import find_no_file
 from avfs_git.host.files.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
-    "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress", "--no-reflogs", "--connectivity-only"}),
-    "gc": frozenset({"--quiet", "--no-prune", "--prune=2.weeks.ago"}),
+    "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress"}),
     "commit-graph": frozenset({"write", "--reachable", "--no-progress"}),
-    "pack-refs": frozenset({"--all", "--prune"}),
-    "count-objects": frozenset({"-v"}),
     "pack-objects": frozenset(
         {
             *(
@@ -83,7 +80,6 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
     "index-pack": frozenset(),
     "merge-base": frozenset({"--all"}),
     "merge-tree": frozenset({"--write-tree", "-z"}),
-    "version": frozenset(),
 }
 """The commands that may be run, and their options."""
 _CONTEXT = re.compile(r"-[AB]\d{1,9}")
@@ -148,7 +144,8 @@ def run(
     plain = [option for option in options if numbered is None or not numbered.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
-    _check_config(git_dir, verb)
+    if (reason := find_harmful_setting(git_dir)) is not None:
+        raise GitFailed(verb, reason)
     for place in (git_dir, *([borrowed.parent] if borrowed is not None else [])):
         with host_errors(f"look at '{place}'"):
             if (odd := find_no_file(place)) is not None:
@@ -189,14 +186,8 @@ def find_git(verb: str) -> tuple[str, dict[str, str]]:
     return program, {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
 
 
-def _check_config(git_dir: Path, verb: str) -> None:
-    reason = find_harmful_setting(git_dir)
-    if reason is not None:
-        raise GitFailed(verb, reason)
-
-
-def fsck(git_dir: Path, *, limit: int = 1000) -> list[str]:
-    """Have git check every object and ref; return what it finds fault with, at most `limit` lines."""
+def fsck(git_dir: Path) -> list[str]:
+    """Have git check every object and ref; return what it finds fault with, at most 1000 lines."""
     result = run(git_dir, "fsck", ["--strict", "--full", "--no-dangling", "--no-progress"])
     lines = [*result.output.decode("utf-8", "replace").splitlines(), *result.messages.splitlines()]
     # Under --strict git's warnings are errors; what it still calls a warning is information, as on a `.gitignore` that is a
@@ -204,16 +195,4 @@ def fsck(git_dir: Path, *, limit: int = 1000) -> list[str]:
     found = [line for line in lines if line and not line.startswith(("notice: ", "dangling ", "warning in "))]
     if result.status and not found:
         found = [f"git fsck ended with status {result.status}"]
-    return found[:limit]
-
-
-def collect_garbage(git_dir: Path) -> None:
-    """Have git repack everything into one pack, and prune what was unreachable for two weeks."""
-    _run_or_fail(git_dir, "gc", ["--quiet", "--prune=2.weeks.ago"])
-
-
-def _run_or_fail(git_dir: Path, verb: str, options: Sequence[str]) -> None:
-    result = run(git_dir, verb, options)
-    if result.status:
-        lines = result.messages.strip().splitlines()
-        raise GitFailed(verb, lines[-1][:300] if lines else f"status {result.status}")
+    return found[:1000]

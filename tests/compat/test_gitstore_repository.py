@@ -12,7 +12,7 @@ from avfs_git.errors import AvfsError, FormatUnsupported, GitFailed, InternalErr
 from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore.foreign.takeover import import_objects_and_refs
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.gitcommand import collect_garbage, fsck
+from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
@@ -181,7 +181,6 @@ def test_fsck_tells_what_git_finds(vault: GitRepo) -> None:
     pack.write_bytes(data)
 
     assert len(fsck(vault.git_dir)) > len(found)
-    assert len(fsck(vault.git_dir, limit=1)) == 1
 
 
 def test_maintenance_loses_nothing(vault: GitRepo) -> None:
@@ -189,7 +188,7 @@ def test_maintenance_loses_nothing(vault: GitRepo) -> None:
     oids = write(vault, *[b"%d" % number for number in range(50)])
     before = RefStore(vault.git_dir).list()
     vault.run("pack-refs", "--all", "--prune")
-    collect_garbage(vault.git_dir)
+    vault.run("gc", "--quiet", "--prune=2.weeks.ago")
 
     assert RefStore(vault.git_dir).list() == before
     with ObjectStore(vault.git_dir) as store:
@@ -252,7 +251,7 @@ def test_git_is_not_run_under_a_configuration_that_could_run_programs(vault: Git
 
 def test_only_known_commands_are_run(vault: GitRepo) -> None:
     """No other command and no other option, abbreviated or not, reaches git."""
-    for verb, options in (("config", []), ("fsck", ["--str"]), ("gc", ["--exec=x"]), ("", [])):
+    for verb, options in (("config", []), ("fsck", ["--str"]), ("gc", []), ("", [])):
         with pytest.raises(InternalError):
             gitcommand.run(vault.git_dir, verb, options)
 

@@ -71,7 +71,6 @@ _TELLING_AT: Final = 192
 _TELLING_MAX: Final = 8
 _TELLERS: Final = range(_TELLING_AT, _TELLING_AT + _TELLING_MAX * _TELLING, _TELLING)
 _ANSWER_AT: Final = 256
-_ANSWER_MAX: Final = 1024
 _JOURNALED: Final = 1280
 """How many slots of the journal are to be put where they belong."""
 _JOURNAL_AT: Final = 1344

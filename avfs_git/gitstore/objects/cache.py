@@ -10,41 +10,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from avfs_git.paths import Oid
-
+K = TypeVar("K")
 V = TypeVar("V")
 
 
-class GenerationCache(Generic[V]):
-    """Values by object id, up to a weight."""
+class GenerationCache(Generic[K, V]):
+    """Values by key, up to a weight."""
 
     __slots__ = ("_limit", "_old", "_weigh", "_weight", "young")
 
     def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
-        self.young: dict[Oid, V] = {}
+        self.young: dict[K, V] = {}
         """What was used lately; callers in a hurry look here themselves first."""
-        self._old: dict[Oid, V] = {}
+        self._old: dict[K, V] = {}
         self._limit = limit // 2
         self._weigh = weigh
         self._weight = 0
 
-    def get(self, oid: Oid) -> V | None:
-        """Return what is kept under an id, or None."""
-        value = self.young.get(oid)
+    def get(self, key: K) -> V | None:
+        """Return what is kept under a key, or None."""
+        value = self.young.get(key)
         if value is None:
-            value = self._old.get(oid)
+            value = self._old.get(key)
             if value is not None:
-                self.put(oid, value)
+                self.put(key, value)
         return value
 
-    def put(self, oid: Oid, value: V) -> None:
+    def put(self, key: K, value: V) -> None:
         """Keep a value, and drop others above the limit; a value above the limit is kept alone."""
         weight = self._weigh(value)
         if self._weight + weight > self._limit:
             self._old = self.young
             self.young = {}
             self._weight = 0
-        self.young[oid] = value
+        self.young[key] = value
         self._weight += weight
 
     def clear(self) -> None:

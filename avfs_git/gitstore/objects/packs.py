@@ -27,15 +27,11 @@ from avfs_git.gitstore.objects.packwriter import HOLD_MARK, PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.plainfile import read_plain
-from avfs_git.paths import Oid
 
 MANY_SMALL = 32
 _BIG_PACK = 4 << 20
-"""Bytes above which a pack is left alone: a checkpoint waits for this. Maintenance joins larger ones
+"""Bytes above which a pack is left alone: a checkpoint waits for this, and each is read whole. Maintenance joins larger ones
 (`gitstore.objects.repack`)."""
-_WHOLE_PACK = 16 << 20
-"""Bytes up to which a pack is read in one piece, as those of most checkpoints are."""
-_PIECE = 1 << 20
 
 
 def consolidate_packs(store: ObjectStore, *, more_than: int = MANY_SMALL) -> int:
@@ -122,9 +118,6 @@ def _copy(pack: Pack, writer: PackWriter) -> None:
     order = sorted(zip(index.offsets(), index.oids(), index.crcs(), strict=True))
     ends = [offset for offset, _, _ in order[1:]] + [size - 20]
     entries = [(offset, stop, oid, crc) for (offset, oid, crc), stop in zip(order, ends, strict=True)]
-    if size > _WHOLE_PACK:
-        _copy_in_pieces(held.fd, entries, writer)
-        return
     data = memoryview(os.pread(held.fd, size, 0))
     for offset, stop, _, crc in entries:
         if zlib.crc32(data[offset:stop]) != crc:
@@ -132,23 +125,7 @@ def _copy(pack: Pack, writer: PackWriter) -> None:
         if parse_entry_header(data[offset:stop])[0] not in KIND_NAMES:
             raise BadPack("the pack holds deltas")
     for offset, stop, oid, crc in entries:
-        writer.add_entry(oid, (data[offset:stop],), crc)
-
-
-def _copy_in_pieces(fd: int, entries: list[tuple[int, int, Oid, int]], writer: PackWriter) -> None:
-    """Copy the entries of a large pack: from an offset to an end, an object's id and checksum."""
-    for offset, stop, _, crc in entries:
-        head = os.pread(fd, 32, offset)
-        if parse_entry_header(head)[0] not in KIND_NAMES:
-            raise BadPack("the pack holds deltas")
-        found = 0
-        for start in range(offset, stop, _PIECE):
-            found = zlib.crc32(os.pread(fd, min(_PIECE, stop - start), start), found)
-        if found != crc:
-            raise BadPack("an entry of the pack is damaged")
-    for offset, stop, oid, crc in entries:
-        pieces = (os.pread(fd, min(_PIECE, stop - start), start) for start in range(offset, stop, _PIECE))
-        writer.add_entry(oid, pieces, crc)
+        writer.add_entry(oid, data[offset:stop], crc)
 
 
 def is_left_hold(path: Path) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from avfs_git.gitstore.formats.packfile import (
     parse_entry_header,
 )
 from avfs_git.gitstore.formats.packindex import PackIndex
+from avfs_git.gitstore.objects.cache import GenerationCache
 from avfs_git.paths import Oid
 
 _SMALL_PACK = 250
@@ -44,7 +44,9 @@ _CHAIN_MAX = 4_096
 _MADE_MAX = 512 << 20
 """Bytes of a blob that a delta makes: git makes none of larger ones (`core.bigFileThreshold`)."""
 _MADE_KEPT = 16 << 20
-"""Bytes of objects that were made by deltas and are kept, because the next one often applies to them."""
+"""Bytes of objects that were made by deltas and are kept, because the next one often applies to them: none above a quarter."""
+_ENTRY = 400
+"""Bytes that an object takes beside its content."""
 _OPEN_PACKS = 64
 _WINDOW, _HEAD_MAX, _DENSE = 1 << 16, 96, 16
 """How much of a pack is read at once where many sizes are asked for, the bytes that tell one at most, and how many are many."""
@@ -126,7 +128,8 @@ class Pack:
                 )
             except ValueError as error:
                 raise BadPack(str(error)) from error
-            made.keep((self.path, here), (kind, content))
+            if len(content) <= _MADE_KEPT // 4:
+                made.put((self.path, here), (kind, content))
         return kind, content
 
     def _entry(self, offset: int) -> tuple[int, int, int, int | None]:
@@ -205,42 +208,6 @@ class Pack:
         yield from inflate_stream(held.fd, offset + start, size)
 
 
-class _Made:
-    """The objects that were made by deltas last, by pack and offset, up to a number of bytes."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Path, int], tuple[int, bytes]] = OrderedDict()
-        self._size = 0
-        self._lock = threading.Lock()
-
-    def get(self, place: tuple[Path, int]) -> tuple[int, bytes] | None:
-        """Find one."""
-        with self._lock:
-            found = self._kept.get(place)
-            if found is not None:
-                self._kept.move_to_end(place)
-            return found
-
-    def keep(self, place: tuple[Path, int], made: tuple[int, bytes]) -> None:
-        """Keep an object, and forget the least recently used ones."""
-        with self._lock:
-            if place not in self._kept and len(made[1]) <= _MADE_KEPT // 4:
-                self._kept[place] = made
-                self._size += len(made[1]) + _ENTRY
-            while self._size > _MADE_KEPT:
-                self._size -= len(self._kept.popitem(last=False)[1][1]) + _ENTRY
-
-    def clear(self) -> None:
-        """Forget all."""
-        with self._lock:
-            self._kept.clear()
-            self._size = 0
-
-
-_ENTRY = 400
-"""Bytes that an object takes beside its content."""
-
-
 class PackSet:
     """All packs of one `objects/pack` directory."""
 
@@ -248,7 +215,9 @@ class PackSet:
         self.directory = directory
         self.unreadable: set[str] = set()
         """Names of packs whose index is broken: they hold nothing."""
-        self.made = _Made()
+        self.made: GenerationCache[tuple[Path, int], tuple[int, bytes]] = GenerationCache(
+            _MADE_KEPT, lambda made: len(made[1]) + _ENTRY
+        )
         self._packs: dict[str, Pack] = {}
         self._small: dict[Oid, tuple[Pack, int]] = {}
         self._large: list[Pack] = []

@@ -55,6 +55,8 @@ HOLD_MARK = b"avfs: until a ref names what is in this pack\n"
 _TREES_KEPT = 1_000
 _BLOBS_KEPT = 256
 _UNPLACED = -1
+_LEVEL = 1
+"""zlib's, 0 to 9."""
 _TREE_LEVEL = STORED
 """Trees are mostly ids, which do not get smaller: deflating one saves a quarter of it and takes ten times as long."""
 
@@ -81,11 +83,10 @@ def release_pack(keep: Path) -> None:
 class PackWriter:
     """Collects objects and writes them as one pack; reads them back, and everything else from the store."""
 
-    def __init__(self, store: ObjectStore, *, level: int = 1) -> None:
-        """Start a pack; nothing is written yet. The level is zlib's, 0 to 9."""
+    def __init__(self, store: ObjectStore) -> None:
+        """Start a pack; nothing is written yet."""
         self.store = store
         self._objects: int | None = hold_objects(store.git_dir)
-        self._level = level
         self._offsets: dict[Oid, int] = {}  # in the order of adding, as `_crcs` is
         self._crcs = array("I")
         self._held = bytearray()
@@ -125,7 +126,7 @@ class PackWriter:
         if oid in self._offsets:
             return oid
         if size < WORTH_A_THREAD and not self._waiting:
-            entry, crc = deflate_entry(kind, data, self._level if kind != KIND_TREE else _TREE_LEVEL)
+            entry, crc = deflate_entry(kind, data, _TREE_LEVEL if kind == KIND_TREE else _LEVEL)
             held = self._held
             self._offsets[oid] = self._held_from + len(held)
             self._crcs.append(crc)
@@ -135,7 +136,7 @@ class PackWriter:
             return oid
         if size > SMALL_BLOB and self._store_has(oid):
             return oid
-        level = _TREE_LEVEL if kind == KIND_TREE else self._level if size <= SMALL_BLOB else self._level_for(data[:_PROBE])
+        level = _TREE_LEVEL if kind == KIND_TREE else _LEVEL if size <= SMALL_BLOB else _level_for(data[:_PROBE])
         self._offsets[oid] = _UNPLACED
         self._waiting.append(oid)
         self._place(self._deflater.add(kind, data, level))
@@ -204,17 +205,16 @@ class PackWriter:
             return oid
         return self._deflate_file(fd, size, goes_on=goes_on)
 
-    def add_entry(self, oid: Oid, pieces: Iterable[bytes | memoryview], crc: int) -> None:
+    def add_entry(self, oid: Oid, entry: memoryview, crc: int) -> None:
         """Take an object as another pack holds it, deflated and with its header, and no delta."""
         if oid in self._offsets:
             return
         self._place_all()
         self._offsets[oid] = self._held_from + len(self._held)
         self._crcs.append(crc)
-        for piece in pieces:
-            self._held += piece
-            if len(self._held) > _HELD_BYTES:
-                self._spill()
+        self._held += entry
+        if len(self._held) > _HELD_BYTES:
+            self._spill()
 
     def _store_has(self, oid: Oid) -> bool:
         # The order matters: only what is there *after* its time was renewed is safe from a `git prune` under way.
@@ -229,10 +229,6 @@ class PackWriter:
             return False
         return True
 
-    def _level_for(self, probe: bytes) -> int:
-        """Choose a level for big content: none if its start shows that it is compressed already."""
-        return STORED if len(deflate(probe, 1)) > len(probe) * 0.97 else self._level
-
     def _deflate_file(self, fd: int, size: int, *, goes_on: bool) -> Oid:
         """Write a file to the pack piece by piece."""
         self._place_all()
@@ -241,7 +237,7 @@ class PackWriter:
         out = self._file[0]
         start = self._held_from
         hasher = start_blob_hash(size)
-        deflater = start_stream(self._level_for(os.pread(fd, _PROBE, 0)))
+        deflater = start_stream(_level_for(os.pread(fd, _PROBE, 0)))
         piece = packfile.entry_header(KIND_BLOB, size)
         crc = zlib.crc32(piece)
         end = start + len(piece)
@@ -514,6 +510,11 @@ class PackWriter:
         data = self.read_blob(oid)
         for position in range(0, len(data), CHUNK):
             yield data[position : position + CHUNK]
+
+
+def _level_for(probe: bytes) -> int:
+    """Choose a level for big content: none if its start shows that it is compressed already."""
+    return STORED if len(deflate(probe, _LEVEL)) > len(probe) * 0.97 else _LEVEL
 
 
 def _deflated_at_most(size: int) -> int:

@@ -99,11 +99,11 @@ class ObjectStore:
         self._shallow: frozenset[Oid] = frozenset()
         self._odb: pygit2.Odb | None = None
         self._odb_lock = threading.Lock()
-        self._trees: GenerationCache[Tree] = GenerationCache(_TREE_BYTES_KEPT, _weigh_tree)
-        self._blobs: GenerationCache[bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
-        self._commits: GenerationCache[Commit] = GenerationCache(_COMMIT_BYTES_KEPT, _weigh_commit)
-        self._sizes: GenerationCache[int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
-        self._links: GenerationCache[Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
+        self._trees: GenerationCache[Oid, Tree] = GenerationCache(_TREE_BYTES_KEPT, _weigh_tree)
+        self._blobs: GenerationCache[Oid, bytes] = GenerationCache(_BLOB_BYTES_KEPT, lambda blob: len(blob) + 100)
+        self._commits: GenerationCache[Oid, Commit] = GenerationCache(_COMMIT_BYTES_KEPT, _weigh_commit)
+        self._sizes: GenerationCache[Oid, int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
+        self._links: GenerationCache[Oid, Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
         self.own_commits = OwnCommits(git_dir, self.read)
 
     def __enter__(self) -> Self:

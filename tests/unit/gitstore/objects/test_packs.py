@@ -13,19 +13,11 @@ import pytest
 from avfs_git import faults
 from avfs_git.errors import HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.objects import packs
 from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 from tests.support.failing import FailAt
-
-
-@pytest.fixture(params=["whole", "in pieces"])
-def reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read packs as small ones are read, and as large ones are."""
-    if request.param != "whole":
-        monkeypatch.setattr(packs, "_WHOLE_PACK", 0)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +51,6 @@ def test_few_packs_are_left_alone(store: ObjectStore) -> None:
     assert len(packs_in(store.git_dir)) == 5
 
 
-@pytest.mark.usefixtures("reading")
 def test_many_packs_become_one(store: ObjectStore) -> None:
     """Above the bound the small packs become one that holds each of their objects once."""
     contents = fill(store, 6)
@@ -97,7 +88,6 @@ def test_packs_that_git_marked_are_left_alone(store: ObjectStore) -> None:
     assert consolidate_packs(store, more_than=4) == 0
 
 
-@pytest.mark.usefixtures("reading")
 def test_a_damaged_pack_is_left_alone(store: ObjectStore) -> None:
     """Damage is neither copied nor removed: what can still be read stays where it is."""
     contents = fill(store, 6)
