@@ -121,7 +121,7 @@ def time_forks(scratch: Path, rounds: int, *, quick: bool) -> Iterator[LiveRow]:
                 native.run(*avfs, "fork", clone, point, env=env)
                 taken.append(time.perf_counter() - start)
             for point in points:
-                native.run(*avfs, "rm", point, env=env)
+                native.run(*avfs, "end", point, env=env)
             shutil.rmtree(home)  # the vault is made anew in the next round
         theirs = Sample(tuple(looks))
         for which, sample in zip(("the first", "another"), map(Sample, map(tuple, times)), strict=True):
