@@ -23,9 +23,13 @@ class GenerationCache(Generic[K, V]):
         self.young: dict[K, V] = {}
         """What was used lately; callers in a hurry look here themselves first."""
         self._old: dict[K, V] = {}
-        self._limit = limit // 2
+        self.limit(limit)
         self._weigh = weigh
         self._weight = 0
+
+    def limit(self, weight: int) -> None:
+        """Keep up to another weight from the next value on."""
+        self._limit = weight // 2
 
     def get(self, key: K) -> V | None:
         """Return what is kept under a key, or None."""

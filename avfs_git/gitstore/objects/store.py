@@ -43,8 +43,11 @@ _SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
 
 SMALL_BLOB = 64 << 10
-_TREE_BYTES_KEPT = 12 << 20
-"""Bytes of trees as they take memory, by an estimate: some 40,000 entries of ordinary names."""
+_TREE_BYTES_KEPT, _FEW_TREE_BYTES = 40 << 20, 12 << 20
+"""Bytes of trees as they take memory, by an estimate: some 140,000 entries of ordinary names, or 40,000. An operation reads the
+same trees several times, and what does not fit into half of this is read from disk each time: a restore of 300 files spread over
+500,000 needs 18 MiB."""
+_LARGE_TREE = 50_000
 _BLOB_BYTES_KEPT = 32 << 20
 _SIZES_KEPT = 64_000
 _COMMIT_BYTES_KEPT = 8 << 20
@@ -76,7 +79,7 @@ def list_loose(objects_dir: Path) -> Iterator[Oid]:
 
 def _weigh_tree(tree: Tree) -> int:
     """Estimate the memory of a tree: the names cost what they are long, beside some 250 bytes an entry."""
-    names = sum(map(len, tree)) if len(tree) < _TREE_BYTES_KEPT >> 8 else _TREE_BYTES_KEPT
+    names = sum(map(len, tree)) if len(tree) < _LARGE_TREE else 40 * len(tree)
     return 300 + 250 * len(tree) + names
 
 
@@ -119,6 +122,10 @@ class ObjectStore:
         self._odb = None
         for cache in (self._trees, self._blobs, self._commits, self._sizes, self._links):
             cache.clear()
+
+    def keep_fewer_trees(self) -> None:
+        """Keep fewer trees in memory from now on: for a process of which there are many."""
+        self._trees.limit(_FEW_TREE_BYTES)
 
     def wait_elsewhere(self) -> None:
         """Have this thread never wait for another machine. Everything is here: there is nothing to do."""

@@ -120,6 +120,7 @@ def _start(request: Request) -> Shown | None:
         is_trusted=True,
     )
     vault.prepare()
+    vault.store.keep_fewer_trees()  # each mount has a process, and the kernel keeps what that has looked up
     if request.adopted is not None:
         shown: Shown | None = overlay.adopt(request, vault, request.adopted)
     else:

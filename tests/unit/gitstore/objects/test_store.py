@@ -520,7 +520,7 @@ def test_what_is_kept_of_commits_and_trees_is_bounded_in_bytes(store: ObjectStor
         for number in range(300)
     ]
     blob = writer.add(KIND_BLOB, b"")
-    names = [{b"%d-%03d" % (number, entry) + b"n" * 240: (MODE_FILE, blob) for entry in range(200)} for number in range(300)]
+    names = [{b"%d-%03d" % (number, entry) + b"n" * 240: (MODE_FILE, blob) for entry in range(200)} for number in range(500)]
     trees = [writer.add(KIND_TREE, serialize_tree(entries)) for entries in names]
     writer.finish()
     for oid in commits:
@@ -531,4 +531,23 @@ def test_what_is_kept_of_commits_and_trees_is_bounded_in_bytes(store: ObjectStor
     kept = {**store._trees.young, **store._trees._old}
 
     assert 4 * sum(len(commit.message) for commit in held.values()) <= 8 << 20
-    assert 500 * sum(map(len, kept.values())) <= 12 << 20
+    assert 500 * sum(map(len, kept.values())) <= 40 << 20
+
+
+@pytest.mark.parametrize("fewer", [False, True])
+def test_trees_that_an_operation_reads_again_are_in_memory(store: ObjectStore, fewer: bool) -> None:
+    """Some 60,000 entries are read from disk once; a process that keeps fewer trees reads them again."""
+    if fewer:
+        store.keep_fewer_trees()
+    writer = PackWriter(store)
+    blob = writer.add(KIND_BLOB, b"1")
+    trees = [
+        writer.add(KIND_TREE, serialize_tree({b"file %d %d" % (turn, number): (MODE_FILE, blob) for number in range(2000)}))
+        for turn in range(30)
+    ]
+    writer.finish()
+    first = [store.read_tree(oid) for oid in trees]
+    again = [store.read_tree(oid) for oid in trees]
+
+    assert again == first
+    assert all(one is other for one, other in zip(first, again, strict=True)) is not fewer
