@@ -95,12 +95,12 @@ soak: $(STAMP) ## Fuzz all readers and the MCP server over HTTP, kill a session'
 	$(BIN)/python -m tests.support.two_actors
 	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
 
-# langchain-tests brings plug-ins of pytest that have options of the same names, and its tests are asynchronous.
+# langchain-tests brings plug-ins of pytest that have options of the same names, its tests are asynchronous, and frameworks leave streams open.
 frameworks: $(STAMP) ## Install the large frameworks (450 MB) beside .venv, and run their own suites on the adapters
 	$(PYTHON) -m venv $(VENV)-frameworks
 	$(VENV)-frameworks/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev,frameworks]'
 	$(VENV)-frameworks/bin/python -m pytest -p no:syrupy -p no:benchmark -o asyncio_mode=auto \
-		-o asyncio_default_fixture_loop_scope=function tests/contract/test_deepagents.py tests/contract/test_inspect_ai.py \
+		-o asyncio_default_fixture_loop_scope=function -W ignore::pytest.PytestUnraisableExceptionWarning tests/contract/test_deepagents.py tests/contract/test_inspect_ai.py \
 		tests/contract/test_fsspec.py::test_pandas_reads_and_writes $(ARGS)
 
 docs: $(STAMP) ## Write docs/reference/cli.md and docs/reference/json.md from the code
