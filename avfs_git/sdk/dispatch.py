@@ -371,13 +371,12 @@ class Dispatch:
         locked is left out: what is done there belongs to that process. Changes that cannot be recorded now, because a file keeps
         changing, do not hold the operation up: the next one records them.
         """
+        if fork is not None and self.core.layout.workspace(fork).state.exists() and self.core.has_fork(fork):
+            opened = self.open_workspace(fork)
+            if self._may_record(opened):
+                with contextlib.suppress(AvfsError):
+                    self.tell(self.record_changes(fork))
         self.record_git_moves(fork)
-        if fork is None or not self.core.layout.workspace(fork).state.exists() or not self.core.has_fork(fork):
-            return
-        opened = self.open_workspace(fork)
-        if self._may_record(opened):
-            with contextlib.suppress(AvfsError):
-                self.tell(self.record_changes(fork))
 
     def record_git_moves(self, fork: str | None) -> None:
         """Record what git has done in the live tree of a fork, as `record_work` does."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -107,6 +109,59 @@ def test_what_a_person_undoes_meanwhile_is_not_the_commands(work: Workspace, mou
         assert work.read("file") == b"content\n"
     finally:
         session.unmount()
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("own", [False, True], ids=["without git", "with git"])
+@pytest.mark.parametrize("commit", [True, False], ids=["commit", "no commit"])
+def test_what_a_person_commits_meanwhile_is_not_the_commands(work: Workspace, mount_dir: Path, own: bool, commit: bool) -> None:
+    """Undo of the command leaves the person's commit and its files, whether or not git ran in the command, too."""
+    start = head_of(work)
+    session = work.mount(mount_dir / "tree")
+    try:
+        go, ran = mount_dir / "go", mount_dir / "ran"
+        text = f"touch {ran}; until test -e {go}; do sleep 0.05; done; echo 1 > one"
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(work.exec, shell=text + ("; sleep 2; git status" if own else ""), commit=commit)
+            while not ran.exists() and not done.done():
+                time.sleep(0.02)
+            tree = session.path
+            (tree / "person").write_bytes(b"mine\n")
+            subprocess.run(f'git add person; {_COMMIT} -m "the person"', shell=True, cwd=tree, check=False)
+            theirs = head_of(work)
+            go.touch()
+            result = done.result()
+        assert [change.path for change in result.changed_files] == [b"one"]
+        assert "exec.git_beside" in [warning.code for warning in result.warnings]
+        assert "git commit" not in work.undo().operation.description
+        assert (head_of(work), {path.name for path in tree.iterdir()}) == (theirs, {".git", "file", "person"})
+        assert not work.status().changed_files
+        assert work.undo().operation.description == "git commit: the person"
+        assert head_of(work) == start
+        assert work.undo().operation.description == "change 'person'"
+        assert not (tree / "person").exists()
+    finally:
+        session.unmount()
+
+
+@pytest.mark.needs("fuse")
+def test_git_that_a_script_runs_is_the_commands(work: Workspace, mount_dir: Path) -> None:
+    """Also where the command does not name git: git says that it ran, and no trace of that stays."""
+    start = head_of(work)
+    session = work.mount(mount_dir / "tree")
+    before = {path.name for path in Path(tempfile.gettempdir()).glob("avfs-git-trace-*")}
+    try:
+        work.write("script", f"echo 1 > one; git add one; {_COMMIT} -m first\n".encode())
+        work.checkpoint("script")
+        start = head_of(work)
+        result = work.exec("sh", "script")
+        assert not result.warnings
+        assert work.undo().operation.description == "exec: sh script (git commit: first)"
+        assert head_of(work) == start
+        assert not (session.path / "one").exists()
+    finally:
+        session.unmount()
+    assert {path.name for path in Path(tempfile.gettempdir()).glob("avfs-git-trace-*")} <= before
 
 
 def test_no_commit_leaves_the_branch_to_git(work: Workspace) -> None:

@@ -40,7 +40,7 @@ def mounted(mount_dir: Path) -> Iterator[tuple[Workspace, Path]]:
 
 
 def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) -> None:
-    """It has the number that it keeps."""
+    """Before it is recorded, which the next operation does."""
     work, tree = mounted
     before = work.operations()
     (tree / "new").write_bytes(b"")
@@ -135,21 +135,62 @@ def test_undo_of_a_checkout_takes_head_back(mounted: tuple[Workspace, Path], awa
 
 
 def test_undo_of_a_reset_moves_the_branch_only(mounted: tuple[Workspace, Path]) -> None:
-    """The files of the commit come back with a restore; what was not saved is in a commit then."""
+    """The files of the commit come back with a restore, or another undo; what was written after the reset goes first."""
     work, tree = mounted
     head = work.vault.fork_info("main").head
     git_in(tree, "reset", "-q", "--hard", "HEAD~1")
     (tree / "new").write_bytes(b"new")
-    done = work.undo()
 
-    assert done.operation.description == "git reset: moving to HEAD~1"
+    assert work.undo().operation.description == "change 'new'"
+    assert (tree / "file").read_bytes() == b"1\n"
+    assert work.undo().operation.description == "git reset: moving to HEAD~1"
     assert work.vault.fork_info("main").head == head
     assert (tree / "file").read_bytes() == b"1\n"
-    assert done.saved is not None
     work.restore("HEAD")
     assert (tree / "file").read_bytes() == b"2\n"
     assert (tree / "more").exists()
-    assert b"".join(work.open_read("new", at=done.saved)) == b"new"
+    assert [work.undo().operation.kind for _ in range(2)] == ["restore", "checkpoint"]
+    assert work.undo().operation.description == "change 'file', 'more'"
+    assert (tree / "file").read_bytes() == b"2\n"
+    assert (tree / "more").exists()
+
+
+def test_the_log_has_what_git_committed_before_what_was_changed_after_it(mounted: tuple[Workspace, Path]) -> None:
+    """Undo takes back the later change first, and then the commit; the committed files are an operation before it."""
+    work, tree = mounted
+    (tree / "file").write_bytes(b"committed\n")
+    git_in(tree, "commit", "-q", "-a", "-m", "by git")
+    (tree / "file").write_bytes(b"later\n")
+    (tree / "new").write_bytes(b"new\n")
+
+    assert work.undo().operation.description == "change 'file', 'new'"
+    assert (tree / "file").read_bytes() == b"committed\n"
+    assert git_in(tree, "status", "--short") == ""
+    assert work.undo().operation.kind == "git"
+    assert work.undo().operation.description == "change 'file'"
+    assert (tree / "file").read_bytes() == b"2\n"
+    assert git_in(tree, "status", "--short") == ""
+    for content in (b"committed\n", b"committed\n", b"later\n"):
+        work.redo()
+        assert (tree / "file").read_bytes() == content
+    assert git_in(tree, "status", "--short") == " M file\n?? new\n"
+    assert [one.description for one in work.operations(limit=20) if one.kind not in ("undo", "redo")][:3] == [
+        "change 'file', 'new'",
+        "git commit: by git",
+        "change 'file'",
+    ]
+
+
+def test_a_reset_that_leaves_files_alone_makes_no_change_of_files(mounted: tuple[Workspace, Path]) -> None:
+    """After `git reset --soft` the log says nothing of the files that the branch had."""
+    work, tree = mounted
+    git_in(tree, "reset", "-q", "--soft", "HEAD~1")
+    (tree / "new").write_bytes(b"new\n")
+
+    assert work.undo().operation.description == "change 'new'"
+    assert work.undo().operation.description == "git reset: moving to HEAD~1"
+    assert work.undo().operation.kind == "checkpoint"
+    assert (tree / "file").read_bytes() == b"2\n"
 
 
 def test_undo_of_a_detached_head_alone(mounted: tuple[Workspace, Path]) -> None:
@@ -356,9 +397,11 @@ def test_undo_leaves_a_branch_that_git_is_rebasing(mounted: tuple[Workspace, Pat
     git_in(tree, "commit", "-q", "-a", "-m", "by git")
     begin_rebase(tree)
     head = git(work.vault.path, "rev-parse", "main")
+    assert work.undo().operation.kind == "files"  # what the rebase has put into the tree
     with pytest.raises(CannotUndo) as refused:
         work.undo()
     assert "git rebase --abort" in str(refused.value.hint)
+    work.redo()
     assert git(work.vault.path, "rev-parse", "main") == head
     (tree / "file").write_bytes(b"resolved\n")
     git_in(tree, "add", "file")

@@ -18,6 +18,7 @@ from avfs_git.paths import Oid, oid_of
 from avfs_git.proxy.exec.delta import subtract
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.environment import Inherited
+from avfs_git.proxy.exec.gittrace import Seconds
 from avfs_git.proxy.exec.run import Finished, Stop
 from avfs_git.proxy.exec.view import saves_before
 from avfs_git.proxy.policy.decision import Decision, Request
@@ -29,7 +30,7 @@ from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.gitmoves import CommandStart, has_moved_inside
+from avfs_git.workspace.vault.gitmoves import CommandStart, list_moves_inside
 
 if TYPE_CHECKING:
     from avfs_git.gitstore.compare import renames
@@ -64,6 +65,8 @@ class Run:
     before: Status | None = None
     """What was uncommitted before; None if nothing was."""
     head: Oid | None = None
+    ran: Seconds | None = None
+    """When the command ran git, where another program's git may have run in the tree, too, and that is known."""
     changed: tuple[ChangedFile, ...] | None = None
     """What the command's commit changes, where that is known before it is made."""
 
@@ -104,7 +107,7 @@ class Commits:
         """Commit what the command changed, and tell what that is."""
         command, opened = run.command, self._opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
-        began, subject = CommandStart(run.head), _make_subject(run, finished)
+        began, subject = CommandStart(run.head, run.ran), _make_subject(run, finished)
         status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
         message = f"{command.message or subject}{status}\n"
         if run.before is not None or not wants_commit:
@@ -147,7 +150,12 @@ class Commits:
         if head is not None and commit is not None and head.hex() == commit:
             parents = vault.store.read_commit(head).parents
             head = parents[0] if parents else run.head
-        return head if head is not None and has_moved_inside(vault, self._opened.fork, run.head, head) else None
+        moves = list_moves_inside(vault, self._opened.fork, run.head, head) if head is not None else []
+        if not CommandStart(run.head, run.ran).made(moves):
+            what = "another program's git moved the branch while the command ran, which is an operation of its own in the log"
+            run.warnings.append(Warning("exec.git_beside", f"{what}; what that program did not commit counts as the command's"))
+            return None
+        return head if moves else None
 
     def _with_renames(
         self, changed: tuple[ChangedFile, ...], source: ObjectSource | None = None, *, stored: bool = True

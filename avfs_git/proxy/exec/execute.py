@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +41,7 @@ from avfs_git.paths import oid_of
 from avfs_git.proxy.exec.commits import Commits, Run, describe
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
 from avfs_git.proxy.exec.environment import divide
+from avfs_git.proxy.exec.gittrace import GitTrace
 from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.proxy.exec.run import NOT_FOUND, Finished, Late, Output, Stop, run_command
@@ -269,12 +270,14 @@ class Executor:
         argv = make_argv(command)
         sandbox = self._isolate(command, argv, backend.root, cwd) if command.isolate else None
         stdin, is_ours = open_stdin(command.stdin)
+        named = (*map(os.fsdecode, run.inherited.kept), *dict(command.env))
+        trace = GitTrace(is_shared=not held, may_commit=sandbox is None and not run.readonly, named=named)
         steps = run_command(
             backend.runner,
             argv if sandbox is None else sandbox.argv,
             cwd=os.fsencode(cwd),
             root=os.fsencode(backend.root),
-            env=self._environment(run, backend.root),
+            env=self._environment(run, backend.root, trace.environment),
             keep=run.inherited.kept,
             umask=read_umask(),
             stdin=stdin,
@@ -296,6 +299,7 @@ class Executor:
                 finished = yield from steps
             finally:
                 steps.close()
+                run.ran = trace.end()
                 if writes:
                     run.warnings += clear_planted(opened, parts)
                 if locked is not None and not run.readonly:
@@ -373,7 +377,7 @@ class Executor:
             raise BackendUnavailable(command.backend, (f"the workspace is mounted at '{served.root}', and is used there",))
         return root
 
-    def _environment(self, run: Run, root: Path) -> dict[bytes, bytes]:
+    def _environment(self, run: Run, root: Path, traced: Mapping[str, str]) -> dict[bytes, bytes]:
         opened = self._place.opened
         own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
         if opened.state.author is not None:  # the fork's own, for the commits that git makes
@@ -381,7 +385,7 @@ class Executor:
                 own[f"GIT_{who}_NAME"], own[f"GIT_{who}_EMAIL"] = opened.state.author
         if run.readonly:
             own["GIT_OPTIONAL_LOCKS"] = "0"  # `git status` does not try to write the index then
-        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env)}.items()}
+        return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env), **traced}.items()}
 
     # --- after --------------------------------------------------------------------------------------------------
 

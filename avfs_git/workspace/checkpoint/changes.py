@@ -15,17 +15,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
+from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import Oid, oid_of, show_path
+from avfs_git.gitstore.worktree import Logged
+from avfs_git.model import ChangedFile, ChangeKind, Warning
+from avfs_git.paths import Oid, TreePath, oid_of, show_path
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.checkpoint.mark import mark_captured
+from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import CommandStart, adopt_git_moves, describe_with_git, tell_head_move
+from avfs_git.workspace.vault.gitmoves import (
+    CommandStart,
+    adopt_git_moves,
+    describe_with_git,
+    find_git_moves,
+    is_commit,
+    tell_head_move,
+)
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
@@ -56,10 +65,13 @@ def record_changes(
         changed = list_changed(pack, was, now)
         if not changed:
             return tuple(captured.warnings)
+        (recorded, was), moved = record_git_moves(locked, pack, (recorded, was), now, command)
+        changed = list_changed(pack, was, now)
+        if not changed and recorded is not None:
+            return (*captured.warnings, *mark_recorded(locked, captured, recorded, was[1]))
         before, kept = make_recorded_commit(locked, pack, recorded, was)
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
         pack.finish(hold=True)
-        moved = adopt_git_moves(vault, locked.fork, command=command) if command is not None else []
         head_move = tell_head_move(vault, locked.fork)
         facts = {IN_MERGE: True} if opened.state.merging is not None else {}
         began = moved[0].old if moved else None
@@ -77,6 +89,64 @@ def record_changes(
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))
+
+
+def record_git_moves(
+    locked: LockedWorkspace, pack: PackWriter, recorded: tuple[Oid | None, Trees], now: Trees, command: CommandStart | None
+) -> tuple[tuple[Oid | None, Trees], list[Logged]]:
+    """Record what git has done to the branch in the live tree, and before it the changes of files that it has committed.
+
+    What else has changed since the workspace was `recorded` last comes after that: git does not tell when. `pack` has the state
+    that the workspace holds `now`.
+
+    Returns:
+        The commit that records the workspace last, then, with what it holds; and the moves of git's that belong to `command`.
+    """
+    vault = locked.vault
+    others, own = find_git_moves(vault, locked.fork, command)
+    edits = _find_committed(pack, recorded[1], now, others)
+    if edits:
+        with PackWriter(vault.store) as beside:
+            before, kept = make_recorded_commit(locked, beside, *recorded)
+            trees = edit_tree(pack, beside, recorded[1][0], edits), recorded[1][1]
+            text = describe_changes(list_changed(beside, recorded[1], trees))
+            after, sidecar = _make_commit(locked, beside, trees, before, text)
+            beside.finish(hold=True)
+            vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar))))
+            at_ns = others[0].when_s * 1_000_000_000
+            vault.oplog.append(
+                OpRecord(0, locked.fork, FILES, text, at_ns, before=before.hex(), after=after.hex(), more={EXACT: True})
+            )
+            recorded = after, trees
+    adopt_git_moves(vault, locked.fork, others)
+    return recorded, own
+
+
+def _find_committed(source: PackWriter, was: Trees, now: Trees, moves: Sequence[Logged]) -> dict[TreePath, Entry | None]:
+    """Find what git's moves of the branch brought to paths whose files have changed since they were recorded.
+
+    A path counts if it is as in the last commit now, or if git committed it: it was so, at least in git's index. A file that has
+    been beside history is left out.
+    """
+    if not moves:
+        return {}
+    first, last = (source.read_commit(oid).tree if oid is not None else None for oid in (moves[0].old, moves[-1].new))
+    changed = find_differences(source, was[0], now[0])
+    beside = [change.path for change in diff_sidecars(source, was[1], now[1]) if change.kind is not ChangeKind.MODE]
+    found: dict[TreePath, Entry | None] = {}
+    for path, (_, there) in find_differences(source, first, last).items():
+        held = changed.get(path)
+        if held is None or held[0] == there or not (held[1] == there or is_commit(moves[-1])):
+            continue
+        if not any(path == other or path.startswith(other + b"/") for other in beside):
+            found[path] = there
+    left = changed.keys() - found.keys()
+    return {path: there for path, there in found.items() if left.isdisjoint(_list_above(path))}
+
+
+def _list_above(path: TreePath) -> list[TreePath]:
+    """List the directories above a path, without the root."""
+    return [TreePath(path[:at]) for at, byte in enumerate(path) if byte == ord("/")]
 
 
 def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:

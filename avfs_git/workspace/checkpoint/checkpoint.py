@@ -37,6 +37,7 @@ from avfs_git.workspace.checkpoint.changes import (
     find_sidecar,
     list_changed,
     make_recorded_commit,
+    record_git_moves,
 )
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
@@ -44,7 +45,6 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
-    adopt_git_moves,
     describe_with_git,
     facts_of_moves,
     is_made_inside,
@@ -210,7 +210,6 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         check_not_merging(locked)
     vault.prepare()
     complete_moves(locked)
-    moved = adopt_git_moves(vault, locked.fork, command=request.command)
     if label is not None:
         check_new_label(label)
         if vault.refs.read(label_ref(locked.fork, label)) is not None:
@@ -218,6 +217,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
     with PackWriter(vault.store) as pack:
         recorded = find_recorded(locked)
         taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
+        now = (taken.captured.tree, taken.captured.sidecar) if applied.before is None else recorded[1]
+        recorded, moved = record_git_moves(locked, pack, recorded, now, request.command)
         if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label

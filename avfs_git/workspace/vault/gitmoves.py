@@ -44,9 +44,17 @@ _LEAVING = compiled(r"(checkout|reset|switch):")
 
 @value_class
 class CommandStart:
-    """Where the branch of a fork was when a command began in it."""
+    """Where the branch of a fork was when a command began in it, and when the command ran git."""
 
     head: Oid | None
+    ran: tuple[tuple[int, int], ...] | None = None
+    """The first and the last second of each of its gits, since the epoch; None where no other program's git can have moved the
+    branch, or it is not known."""
+
+    def made(self, moves: Sequence[Logged]) -> bool:
+        """Tell whether each of some moves may be of its own git: one of its gits ran in the second that git's log has."""
+        ran = self.ran
+        return ran is None or all(any(first <= move.when_s <= last for first, last in ran) for move in moves)
 
 
 def open_worktree(vault: OpenVault, fork: str) -> Worktree:
@@ -129,19 +137,24 @@ def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
     return worktree.is_there and any(logged.new == commit for logged in worktree.read_heads())
 
 
-def has_moved_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> bool:
-    """Tell whether git in the fork's own live tree has brought its branch from one commit to another, by git's own log."""
+def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
+    """List the moves by which git in the fork's own live tree has brought its branch from one commit to another, newest first.
+
+    Empty if it was not git there, by git's own log.
+    """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there or old == new:
-        return False
+        return []
     inside, at = {logged.new for logged in worktree.read_heads()}, maybe_hex(new)
+    found: list[Logged] = []
     for logged in reversed(worktree.read_moves(HEADS + fork)):
         if maybe_hex(logged.new) != at or logged.new not in inside:
-            return False
+            return []
+        found.append(logged)
         at = maybe_hex(logged.old)
         if logged.old == old:
-            return True
-    return False
+            return found
+    return []
 
 
 def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
@@ -184,21 +197,37 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
     return tuple(found)
 
 
-def adopt_git_moves(vault: OpenVault, fork: str, *, command: CommandStart | None = None) -> list[Logged]:
-    """Record in the operation log what git has done to a fork's branch in its live tree, so that it can be undone.
+def find_git_moves(vault: OpenVault, fork: str, command: CommandStart | None = None) -> tuple[list[Logged], list[Logged]]:
+    """List what git has done to a fork's branch in its live tree and the operation log does not have, the oldest first.
 
-    Undoing such an operation moves the branch and leaves files as they are. What others have done to the branch, and what came
-    after that, is left alone, whether or not git's own log has it. What git has done since `command` began
-    belongs to that command: it is returned, the oldest first, and not recorded.
+    What others have done to the branch, and what came after that, is left alone, whether or not git's own log has it.
+
+    Returns:
+        The moves that are operations of their own, and those since `command` began that belong to it: none of them where another
+        program's git made one.
     """
     chain = _list_moves(vault, fork)
-    for at, logged in enumerate(chain):
-        if command is not None and logged.old == command.head:
-            return chain[at:]
+    if command is not None:
+        for at, logged in enumerate(chain):
+            if logged.old == command.head and command.made(chain[at:]):
+                return chain[:at], chain[at:]
+    return chain, []
+
+
+def adopt_git_moves(vault: OpenVault, fork: str, moves: Sequence[Logged] | None = None) -> None:
+    """Record in the operation log what git has done to a fork's branch in its live tree, so that it can be undone.
+
+    Undoing such an operation moves the branch and leaves files as they are.
+    """
+    for logged in find_git_moves(vault, fork)[0] if moves is None else moves:
         if logged.old != logged.new:
             _hold_left(vault, logged)
             vault.oplog.append(_make_record(fork, logged))
-    return []
+
+
+def is_commit(logged: Logged) -> bool:
+    """Tell whether git made the commit to which it moved the branch, from the files that were staged."""
+    return _GOING.match(logged.message) is None
 
 
 def _hold_left(vault: OpenVault, logged: Logged) -> None:
