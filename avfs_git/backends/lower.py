@@ -12,7 +12,6 @@ FuseUnavailable if this machine, or its administrator, does not allow it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -25,6 +24,7 @@ from avfs_git.errors import MountPointUnusable
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
+from avfs_git.host.locks.flocks import take
 from avfs_git.model import BASES, SessionState
 from avfs_git.session.life import point
 from avfs_git.session.life.places import make_sessions
@@ -158,12 +158,7 @@ class LowerMounts:
             make_sessions(sessions)
             fd = open_file(sessions / "bases.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            while time.monotonic() < end:
-                try:
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    time.sleep(_PAUSE_S / 4)
+            take(fd, wait_s=end - time.monotonic())
             yield
         finally:
             os.close(fd)

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.modes import open_file
+from avfs_git.host.locks.flocks import take
 
 _NAME = "avfs/prune.lock"
 _PACKS_NAME = "avfs/consolidate.lock"
@@ -68,7 +68,7 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
     with host_errors("lock the objects of the vault"):
         fd = open_file(git_dir / _NAME, _FLAGS)
     try:
-        yield _lock(fd, time.monotonic() + wait_s)
+        yield take(fd, wait_s=wait_s)
     finally:
         os.close(fd)
 
@@ -80,23 +80,6 @@ def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
         make_dirs_durably(git_dir / "avfs", parents=False)
         fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield take(fd)
     finally:
         os.close(fd)
-
-
-def _lock(fd: int, deadline: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.02)
-        else:
-            return True

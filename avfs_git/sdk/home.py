@@ -32,7 +32,8 @@ from avfs_git.gitstore.config import trust
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.files.seal import Seal
-from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder, directory_held
+from avfs_git.host.locks.flocks import directory_held
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.mounts.mounts import find_cover
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name

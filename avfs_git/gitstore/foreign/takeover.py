@@ -12,8 +12,8 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import stat
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -292,32 +292,12 @@ def _take_file(source: str, target: str) -> None:
                 raise
         else:
             return
-    fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        _copy(fd, Path(target))
-    finally:
-        os.close(fd)
-
-
-def _copy(fd: int, target: Path) -> None:
-    """Copy an open file, by sharing its extents where the file system can."""
-    out = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444)
-    try:
-        try:
-            fcntl.ioctl(out, _FICLONE, fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with (
+        os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file,
+        os.fdopen(os.open(target, flags, 0o444), "wb") as copy,
+    ):
+        try:  # by sharing its extents, where the file system can
+            fcntl.ioctl(copy, _FICLONE, file.fileno())
         except OSError:
-            for start in _offsets(fd):
-                _copy_piece(fd, out, start)
-    finally:
-        os.close(out)
-
-
-def _offsets(fd: int) -> Iterator[int]:
-    yield from range(0, os.fstat(fd).st_size, 1 << 20)
-
-
-def _copy_piece(fd: int, out: int, start: int) -> None:
-    data = os.pread(fd, 1 << 20, start)
-    written = 0
-    while written < len(data):
-        written += os.pwrite(out, memoryview(data)[written:], start + written)
+            shutil.copyfileobj(file, copy, 1 << 20)

@@ -14,7 +14,6 @@ new commit.
 
 from __future__ import annotations
 
-import fcntl
 import heapq
 import os
 import threading
@@ -30,6 +29,7 @@ from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.files.durable import host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain
+from avfs_git.host.locks.flocks import held
 from avfs_git.paths import Oid
 
 NAME = "avfs/commits"
@@ -150,11 +150,8 @@ def _locked(git_dir: Path) -> Iterator[bool]:
     except FileNotFoundError:
         yield False
         return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+    with held(fd):
         yield True
-    finally:
-        os.close(fd)
 
 
 def _check_header(path: bytes, header: bytes) -> None:

@@ -1,1 +1,1 @@
-"""Locks between processes: lock files that name their holder, and locks of names. The kernel frees them when a holder dies."""
+"""Locks between processes: of workspaces, which name their holder, of names, of open files. The kernel frees them at a death."""

@@ -65,17 +65,6 @@ class Holder(NamedTuple):
         )
 
 
-@contextmanager
-def directory_held(path: Path) -> Iterator[None]:
-    """Hold a directory for a block, against everybody else who holds it so: for changes that are rare and short."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 class LockFile:
     """An exclusive lock between processes, with change counters.
 

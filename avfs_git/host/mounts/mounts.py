@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from avfs_git.errors import FuseUnavailable, MountCovered, MountError
 from avfs_git.faults import reach
-from avfs_git.host.locks.locks import directory_held
+from avfs_git.host.locks.flocks import directory_held
 from avfs_git.patterns import compiled
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4  # linux/mount.h

@@ -18,7 +18,6 @@ isolated, can write these files.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -36,6 +35,7 @@ from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, open_file
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.seal import Seal
+from avfs_git.host.locks.flocks import held
 from avfs_git.proxy.policy.decision import Category, Decision, Request
 from avfs_git.proxy.policy.redaction import HIDDEN
 from avfs_git.values import replace, value_class
@@ -250,11 +250,8 @@ class Approvals:
             make_private_dirs(self._root.parent)
             make_dir(self._root, exist_ok=True)
             fd = open_file(self._root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+            with held(fd):
                 yield
-            finally:
-                os.close(fd)
 
     def _place(self, id_: str) -> Path:
         return self._root / f"{id_}.json"

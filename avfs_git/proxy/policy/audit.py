@@ -13,13 +13,12 @@ removed. `gate` writes, the SDK reads; any thread and process may.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from avfs_git.errors import AuditDamaged
@@ -27,6 +26,7 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.modes import make_private_dirs, open_file
 from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.locks.flocks import held
 from avfs_git.values import value_class
 
 MAX_FILE_BYTES = 8 << 20
@@ -131,16 +131,10 @@ class AuditLog:
     def _aside(self, number: int) -> Path:
         return self._path.with_name(f"audit.{number}.ndjson")
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
         make_private_dirs(self._path.parent)
-        fd = open_file(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        return held(open_file(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

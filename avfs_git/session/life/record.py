@@ -22,8 +22,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed
@@ -31,6 +30,7 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, open_file
 from avfs_git.host.files.plainfile import open_plain
+from avfs_git.host.locks.flocks import directory_held, held
 from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import start_time
@@ -496,14 +496,7 @@ def _keep_log(place: SessionPlace) -> None:
                 old.unlink()
 
 
-@contextmanager
-def _guarded(sessions: Path) -> Iterator[None]:
+def _guarded(sessions: Path) -> AbstractContextManager[None]:
     if is_elsewhere(sessions):  # where nothing is to stay
-        fd = os.open(sessions.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    else:
-        fd = open_file(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
+        return directory_held(sessions.parent)
+    return held(open_file(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))

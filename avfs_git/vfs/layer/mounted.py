@@ -25,7 +25,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ from avfs_git.host.files.beneath import (
 )
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.removal import remove_entry
-from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, write_xattr
+from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattrs
 from avfs_git.paths import TreePath
 from avfs_git.patterns import compiled
 from avfs_git.vfs.errnos import fail
@@ -324,21 +324,11 @@ class MountedLayer(UpperLayer):
     def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:
         """Read the attributes of an entry."""
         del path
-        found = {name: read_xattr(target, name) for name in list_xattrs(target)}
-        return {name: value for name, value in found.items() if value is not None}
+        return read_xattrs(target)
 
     def store_xattr_name(self, name: bytes) -> bytes:
         """Give the name of an attribute as it is."""
         return name
-
-    def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
-        """Give an entry that is being made attributes; such as may not be set are left out."""
-        for name, value in attributes.items() if isinstance(attributes, Mapping) else attributes:
-            try:
-                write_xattr(target, name, value)
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
-                    raise
 
     def _taken(self) -> int:
         if self._taken_dir is None:

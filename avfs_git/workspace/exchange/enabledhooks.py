@@ -7,7 +7,6 @@ runs a hook; any process may, and changes exclude each other. A crash leaves the
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.seal import Seal
+from avfs_git.host.locks.flocks import held
 from avfs_git.workspace.vault.format import ENABLED_HOOKS
 
 _VERSION = 1
@@ -71,11 +71,8 @@ class EnabledHooks:
         with host_errors(f"write '{self._path}'"):
             make_dirs_durably(self._path.parent)
             fd = os.open(self._path.with_name("hooks.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
+            with held(fd):
                 yield
-            finally:
-                os.close(fd)
 
 
 def _sealed(vaults: object) -> bytes:

@@ -7,7 +7,6 @@ fails where they cannot be read.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Any
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.locks.flocks import take
 from avfs_git.model import MaintenanceStep
 from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import VaultLayout
@@ -89,9 +89,7 @@ def maintenance_held(layout: VaultLayout, *, wait_s: float = 0.0) -> Iterator[bo
     with host_errors("lock maintenance"):
         fd = open_file(layout.maintenance_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        deadline = time.monotonic() + wait_s
-        while not (is_held := _try_lock(fd)) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        is_held = take(fd, wait_s=wait_s)
         try:
             is_same = os.path.samestat(os.fstat(fd), os.stat(layout.maintenance_lock))
         except FileNotFoundError:  # the vault was deleted meanwhile
@@ -99,14 +97,6 @@ def maintenance_held(layout: VaultLayout, *, wait_s: float = 0.0) -> Iterator[bo
         yield is_held and is_same
     finally:
         os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def is_worth_asking(layout: VaultLayout) -> bool:

@@ -24,7 +24,7 @@ from avfs_git.errors import InvalidInput, NotAVault, quote
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.seal import Seal
-from avfs_git.host.locks.locks import directory_held
+from avfs_git.host.locks.flocks import directory_held
 from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import VaultLayout
 

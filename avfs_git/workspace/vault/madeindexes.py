@@ -12,10 +12,8 @@ here is needed: where nothing can be kept, each makes its own. From any thread a
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -24,6 +22,7 @@ from avfs_git.errors import HostError
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.locks.flocks import take
 
 _CHECKSUM: Final = 20
 _KEPT: Final = 4
@@ -31,7 +30,6 @@ _KEPT: Final = 4
 _WORTH_BYTES: Final = 64 << 10
 """A smaller one, of some 700 files, is made as soon as it is found."""
 _PATIENCE_S: Final = 10.0
-_PAUSE_S: Final = 0.005
 
 
 class MadeIndexes:
@@ -61,12 +59,7 @@ class MadeIndexes:
             for directory in (self._directory.parent, self._directory):
                 make_dir(directory, exist_ok=True)
             fd = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            end = time.monotonic() + _PATIENCE_S
-            while time.monotonic() < end:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(_PAUSE_S)
+            take(fd, wait_s=_PATIENCE_S)
         except OSError:  # a vault that may only be read, or a full disk
             pass
         try:

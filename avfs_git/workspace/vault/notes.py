@@ -11,7 +11,6 @@ between the two leaves a commit without a note.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
+from avfs_git.host.locks.flocks import held
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath
 from avfs_git.values import record_class
@@ -49,11 +49,8 @@ def _holding(vault: OpenVault) -> Iterator[None]:
     """Keep others from adding notes."""
     with host_errors("add a note"):
         lock = open_file(vault.layout.root / "notes.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held(lock):
         yield
-    finally:
-        os.close(lock)
 
 
 def _put(vault: OpenVault, pack: PackWriter, commit: Oid, text: str) -> RefChange:
