@@ -170,7 +170,7 @@ class ProgramRun(TypedDict):
     """128 + N if signal N killed it; 126 or 127 if it cannot be executed."""
     duration_ms: int
     outcome: str
-    """`kept`; `unchanged` or `discarded`, and then the fork is deleted."""
+    """`kept`; `unchanged` or `discarded`, and then the fork is deleted; `gone` if another process deleted it during the run."""
     mounted: bool
     """Whether the fork is still mounted: other programs use it, or it was mounted before."""
     diff: Diff

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.restore import recovery
     from avfs_git.workspace.upkeep import doctor, garbage, maintenance
     from avfs_git.workspace.upkeep import due as upkeepdue
-    from avfs_git.workspace.vault import forkinfo, gitmoves, revisions
+    from avfs_git.workspace.vault import forkinfo, gitmoves, identity, revisions
     from avfs_git.workspace.vault.log import oprecord
 else:
     _FOLDERS = {
@@ -56,7 +56,7 @@ else:
         "avfs_git.workspace.opened": "beside workspace",
         "avfs_git.workspace.restore": "recovery",
         "avfs_git.workspace.upkeep": "doctor due garbage maintenance",
-        "avfs_git.workspace.vault": "forkinfo gitmoves revisions",
+        "avfs_git.workspace.vault": "forkinfo gitmoves identity revisions",
         "avfs_git.workspace.vault.log": "oprecord",
     }
     _NAMES = {"due": "upkeepdue", "runner": "remotegit", "workspace": "workspaces"}

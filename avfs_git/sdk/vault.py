@@ -37,6 +37,7 @@ from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
     clones,
     forkinfo,
+    identity,
     nursery_client,
     opdetails,
     overlap,
@@ -401,6 +402,7 @@ class Workspace(WorkspaceFiles, WorkspaceStates, WorkspaceMerging):
         self.vault = vault
         self.fork = fork
         self.ephemeral = ephemeral
+        self._entered = identity.identify(vault._core, fork) if ephemeral else None  # noqa: SLF001 - as above
 
     def __repr__(self) -> str:
         return f"<Workspace {f'{self.vault.name}@{self.fork}'!r}>"
@@ -409,8 +411,9 @@ class Workspace(WorkspaceFiles, WorkspaceStates, WorkspaceMerging):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.ephemeral:
-            self.vault.delete_fork(self.fork)
+        if self.ephemeral:  # and no fork that another process has made anew under its name
+            dispatch, core = self.vault._dispatch, self.vault._core  # noqa: SLF001 - the classes of this package are one interface
+            dispatch.delete_fork(self.fork, lambda _: identity.identify(core, self.fork) == self._entered)
         self.close()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ import pytest
 from avfs_git.model import RemoveResult
 from avfs_git.paths import show_path
 from avfs_git.sdk import Avfs
+from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.running import runs
 from avfs_git.sdk.vault import Session
 from tests.support.cli import spawn
@@ -150,6 +152,88 @@ def test_what_is_written_while_an_unchanged_fork_is_deleted_keeps_it(clone: Path
     assert (ended.outcome, [show_path(file.change.path) for file in ended.diff.files]) == ("kept", ["precious"])
     assert not ended.pushed
     assert spawn("--vault", "shop", "--fork", "shared", "cat", "/precious").ok().text == "my work\n"
+
+
+def _make_anew(run: runs.Run) -> str | None:
+    """Do what another process may do: delete the fork of a run, and begin other work under its name; give its head."""
+    run.session.unmount()
+    run.vault.delete_fork(run.fork)
+    with run.vault.fork(run.fork, at=run.start) as other:
+        other.write("mine", b"my own\n")
+    return run.vault.fork_info(run.fork).head
+
+
+@pytest.mark.parametrize("discard", [True, False])
+@pytest.mark.parametrize("after", [None, "remove", "delete_fork"])
+def test_a_fork_that_was_made_anew_during_a_run_stays(
+    clone: Path, monkeypatch: pytest.MonkeyPatch, discard: bool, after: str | None
+) -> None:
+    """Whenever that is: nothing is deleted, and nothing saved in it."""
+    heads = []
+    with Avfs(clone.parent / "home") as avfs:
+        run = runs.begin_in_directory(avfs, clone, name="task", program="true")
+        if after is None:
+            heads.append(_make_anew(run))
+        else:
+            of = Session if after == "remove" else Dispatch
+            original = getattr(of, after)
+
+            def make_anew_first(self: object, *arguments: object, **options: object) -> object:
+                monkeypatch.setattr(of, after, original)
+                heads.append(_make_anew(run))
+                return original(self, *arguments, **options)
+
+            monkeypatch.setattr(of, after, make_anew_first)
+        ended = run.end(discard=discard)
+
+        assert (ended.outcome, ended.mounted, [warning.code for warning in ended.warnings]) == ("gone", False, ["run.gone"])
+        assert [run.vault.fork_info("task").head] == heads
+        assert run.vault.workspace("task").read("mine") == b"my own\n"
+
+
+def test_a_fork_that_was_deleted_during_a_run_is_named(clone: Path) -> None:
+    """With the command that restores it, which works; the status is the program's."""
+    avfs = f"{shlex.quote(sys.executable)} -m avfs_git --vault shop"
+    script = f'echo x > x; cd /; {avfs} stop "$AVFS_MOUNTPOINT"; {avfs} fork delete task; exit 3'
+    ran = spawn("run", "--name", "task", "--json", "--", "sh", "-c", script)
+    assert (ran.status, ran.result["outcome"]) == (3, "gone")
+    assert [warning["code"] for warning in ran.document["warnings"]] == ["run.gone"]
+    spawn(*shlex.split(ran.result["next"]["restore"])[1:]).ok()
+    assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/x").ok().text == "x\n"
+
+
+@pytest.mark.parametrize("discard", [True, False])
+def test_a_fork_that_was_mounted_elsewhere_during_a_run_is_kept(clone: Path, discard: bool) -> None:
+    """The end of the run says so, and where."""
+    with Avfs(clone.parent / "home") as avfs:
+        run = runs.begin_in_directory(avfs, clone, name="task", program="true")
+        run.session.unmount()
+        elsewhere = run.vault.workspace("task").mount(clone.parent / "elsewhere")
+        ended = run.end(discard=discard)
+        assert (ended.outcome, ended.mounted, [warning.code for warning in ended.warnings]) == ("kept", True, ["run.in_use"])
+        assert run.spell_unmount() == f"stop {elsewhere.path}"
+        elsewhere.unmount()
+
+
+def test_a_program_in_a_mount_namespace_of_its_own_keeps_the_fork_mounted(clone: Path) -> None:
+    """Such as a container that was left behind: nothing is deleted under it, and the command that ends the mount works."""
+    with Avfs(clone.parent / "home") as avfs:
+        run = runs.begin_in_directory(avfs, clone, name="task", program="true")
+        with subprocess.Popen(
+            ["unshare", "-rm", "sh", "-c", "echo ready; exec sleep 60"], cwd=run.session.path, stdout=subprocess.PIPE
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"ready\n"
+            ended = run.end(discard=True)
+            words = run.spell_unmount()
+            try:
+                assert (ended.outcome, ended.mounted) == ("kept", True)
+                assert [warning.code for warning in ended.warnings] == ["run.in_use"]
+                assert words == "--vault shop unmount --force task"
+                spawn(*shlex.split(words)).ok()
+                run.session.wait()
+            finally:
+                other.kill()
 
 
 @pytest.mark.parametrize(
@@ -347,6 +431,41 @@ def test_a_branch_that_git_made_is_no_attempt(clone: Path) -> None:
         git("--git-dir", str(vault.path), "branch", "try-2", "try-1", cwd=clone)
     picked = spawn("--vault", "shop", "attempts", "pick", "1", "--json").ok()
     assert (picked.result["deleted"], _forks(clone)) == ([], {"try-1", "try-2"})
+
+
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_a_branch_that_git_deleted_and_made_is_no_attempt(clone: Path, is_logged: bool) -> None:
+    """By git's log of the branch, also where it is at the commit of the attempt; without a log by its commit."""
+    _try("try")
+    with Avfs(clone.parent / "home") as avfs, avfs.open_vault("shop") as vault:
+        configured = ("-c", f"core.logAllRefUpdates={str(is_logged).lower()}")
+        at = vault.fork_info("try-2" if is_logged else "try-1").head
+        git("--git-dir", str(vault.path), "branch", "-D", "try-2", cwd=clone)
+        git("--git-dir", str(vault.path), *configured, "branch", "try-2", at or "", cwd=clone)
+    picked = spawn("--vault", "shop", "attempts", "pick", "1", "--json").ok()
+    assert (picked.result["deleted"], _forks(clone)) == ([], {"try-1", "try-2"})
+    assert [warning["code"] for warning in picked.document["warnings"]] == ["attempts.remade"]
+
+
+def test_attempts_that_stay_mounted_are_named(clone: Path) -> None:
+    """Programs were left behind in them: `pick` would refuse to delete them."""
+    script = "echo $AVFS_ATTEMPT > made; (trap '' HUP; exec sleep 600) >/dev/null 2>&1 & echo $!"
+    ran = spawn("run", "--attempts", "2", "--name", "try", "--json", "--", "sh", "-c", script).ok()
+    for attempt in ran.result["attempts"]:
+        os.kill(int(Path(attempt["output"]).read_text()), signal.SIGKILL)
+    assert [warning["code"] for warning in ran.document["warnings"]] == ["run.still_mounted"] * 2
+    assert "then `avfs stop " in ran.document["warnings"][0]["message"]
+
+
+def test_a_record_that_does_not_tell_which_forks_it_means_is_refused(clone: Path) -> None:
+    """No fork is deleted because of its name alone."""
+    _try("try")
+    place = clone.parent / "home" / "attempts" / "shop" / "try.json"
+    record = json.loads(place.read_bytes())
+    record["attempts"][1]["made_ns"] = None
+    place.write_text(json.dumps(record))
+    refused = spawn("--vault", "shop", "attempts", "pick", "1")
+    assert (refused.status, "is no record of attempts" in refused.stderr, len(_forks(clone))) == (2, True, 2)
 
 
 def test_attempts_end_with_their_vault(clone: Path) -> None:

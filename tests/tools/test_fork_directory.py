@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import AvfsError, ForkExists, MountPointUnusable
+from avfs_git.errors import AvfsError, ForkExists, InvalidName, MountPointUnusable
 from avfs_git.sdk import Avfs, Session
 from avfs_git.sdk.running.runs import begin_in_directory
 from tests.support.live_tree import ADA
@@ -415,7 +415,12 @@ def test_refusals(avfs: Avfs, clone: Path, mount_dir: Path, tmp_path: Path) -> N
     with pytest.raises(MountPointUnusable):
         avfs.fork_directory(clone, mount_dir / "full")
     with avfs.fork_directory(clone, mount_dir / "good") as session:
-        assert [fork.name for fork in session.vault.list_forks()] == ["good"]
+        for name in ("good/below", "a/b"):
+            if name == "a/b":
+                session.vault.fork("a", source="good")
+            with pytest.raises(InvalidName, match="git has no branch both at a name and below it"):
+                avfs.fork_directory(clone, mount_dir / "other", branch=name)
+        assert [fork.name for fork in session.vault.list_forks()] == ["a", "good"]
     session.wait()
 
 

@@ -2,7 +2,8 @@
 
 Decided here: the record is `attempts/VAULT/NAME.json` in the home, beside a directory with the output of each attempt. It is
 replaced as a whole, and goes with the vault. `cli.commands.running` calls this. The forks are forks like any other: the record
-only says which belong together, and may be deleted. A fork that was made anew under the name of an attempt is none.
+only says which belong together, and may be deleted. A fork that was made anew under the name of an attempt is none, nor is a
+branch that git has put elsewhere since: whose that is, is not known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from avfs_git.paths import fork_dir_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Vault
 from avfs_git.values import replace
+from avfs_git.workspace.vault import identity
 
 
 class Attempt(NamedTuple):
@@ -34,7 +36,7 @@ class Attempt(NamedTuple):
     duration_ms: int
     output: str
     """The file with what the program wrote."""
-    made_ns: int | None
+    made_ns: int
     """When the fork was made, in nanoseconds since the epoch, as `find_made` tells it."""
 
 
@@ -81,6 +83,8 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
     try:
         document = json.loads(paths[-1].read_bytes())
         attempts = [Attempt(**attempt) for attempt in document["attempts"]]
+        if not all(isinstance(attempt.made_ns, int) for attempt in attempts):
+            raise TypeError(attempts)
         return Attempts(document["name"], document["vault"], document["command"], attempts)
     except OSError as error:
         raise HostError(f"read '{paths[-1]}'", error) from error
@@ -89,14 +93,14 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
 
 
 def find_made(vault: Vault, fork: str) -> int | None:
-    """Tell when a fork was made, in nanoseconds since the epoch; None if the log does not say, as of a branch that git made."""
-    made = vault._core.oplog.find_making(fork)  # noqa: SLF001 - the two are one interface
+    """Tell when a fork was made, in nanoseconds since the epoch; None if that is not known, as of a branch that git made."""
+    made = identity.find_making(vault._core, fork)  # noqa: SLF001 - the two are one interface
     return made.created_at_ns if made is not None else None
 
 
 def has_fork(vault: Vault, attempt: Attempt) -> bool:
     """Tell whether the fork of an attempt is there: a fork of its name that was made later is another one."""
-    return vault.has_fork(attempt.fork) and attempt.made_ns is not None and find_made(vault, attempt.fork) == attempt.made_ns
+    return vault.has_fork(attempt.fork) and find_made(vault, attempt.fork) == attempt.made_ns
 
 
 def compare(vault: Vault, attempt: Attempt) -> Diff | None:
@@ -117,7 +121,7 @@ class Picked(NamedTuple):
     deleted: Sequence[str]
     """The forks of the others."""
     remade: Sequence[str]
-    """Forks that have the name of another attempt's, and stay: that one was deleted, and somebody made them since."""
+    """Forks that have the name of another attempt's, and stay: they were made anew since, or git has moved their branch."""
 
 
 def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) -> Picked:

@@ -1,7 +1,8 @@
 """A fork for the time of one program: how it begins, and what becomes of it at the end.
 
 Decided here: where a fork that is made for a program is mounted (`mounts/VAULT/FORK` in the home), how it is called if the caller
-gives no name, and that a fork that was made for a program and in which nothing changed is deleted again.
+gives no name, that a fork that was made for a program and in which nothing changed is deleted again, and that the end of a run
+touches no fork but that of the run: where that was deleted meanwhile, another one may have its name.
 `cli.commands.running.run` calls it. After a crash the fork is one like any other:
 mounted or not, with everything that was written.
 """
@@ -9,19 +10,30 @@ mounted or not, with everything that was written.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from avfs_git.errors import AvfsError, ForkExists, MountBusy, MountPointUnusable
-from avfs_git.model import Checkpoint, Diff, Warning
+from avfs_git.errors import (
+    AvfsError,
+    ForkExists,
+    ForkNotFound,
+    MountBusy,
+    MountError,
+    MountPointUnusable,
+    WorkspaceBusy,
+    WorkspaceMounted,
+)
+from avfs_git.model import Checkpoint, Diff, SessionState, Warning
 from avfs_git.paths import is_fork_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Session, Vault
 from avfs_git.values import replace
 from avfs_git.workspace.forks import clones
 
-RunOutcome = Literal["kept", "unchanged", "discarded"]
+RunOutcome = Literal["kept", "unchanged", "discarded", "gone"]
 _TRIES = 20
 _MOST_LISTED = 1000
 _LAST = "save at the end of a run"
@@ -73,6 +85,13 @@ class Run:
                 found[f"GIT_{role}_NAME"], found[f"GIT_{role}_EMAIL"] = author.name, author.email
         return found
 
+    def spell_unmount(self) -> str:
+        """Spell the words behind `avfs` that unmount the fork wherever it is still mounted."""
+        found = self.vault.find_session(self.fork) or self.session
+        if found.info().state == SessionState.UNMOUNTING:  # a program has it in a mount namespace of its own
+            return f"--vault {shlex.quote(self.vault.name)} unmount --force {shlex.quote(self.fork)}"
+        return f"stop {shlex.quote(os.fspath(found.path))}"
+
     def directory(self) -> Path:
         """Find where the program starts: `below`, or the nearest directory above it that exists."""
         place = self.session.path / self.below
@@ -90,42 +109,69 @@ class Run:
         Raises:
             HostError, FileChanging: If the checkpoint fails; the mount stays.
         """
+        try:
+            ended = self._end(keep=keep, discard=discard)
+            is_gone = ended.outcome == "kept" and not self.session.is_of_fork()
+        except ForkNotFound:
+            is_gone = not self.session.is_of_fork()
+            if not is_gone:
+                raise
+        return self._describe_gone() if is_gone else ended
+
+    def _describe_gone(self) -> RunEnd:
+        """Say that the fork was deleted while the program ran."""
+        text = f"the fork '{self.fork}' was deleted during the run"
+        if self.vault.has_fork(self.fork):
+            text += "; the fork that has its name now was made since, and stays as it is"
+        is_mounted = self.session.info().state != SessionState.ENDED
+        return RunEnd(
+            "gone", Diff(self.start, "", ()), (), pushed=False, mounted=is_mounted, warnings=(Warning("run.gone", text),)
+        )
+
+    def _end(self, *, keep: bool, discard: bool) -> RunEnd:
         mounted, warnings = self._save()
         head = self.vault.fork_info(self.fork).head
         diff = self._compare(head)
         made = self._list_made(head)
         pushed = self.session.is_pushed()
         if discard and mounted:
-            warnings += (Warning("run.in_use", f"the fork '{self.fork}' is kept: '{self.session.path}' is in use"),)
+            warnings += (self._warn_kept(f"'{self.session.path}' is in use"),)
         gone = not mounted and (discard or (self._is_new and not keep and self.session.is_untouched()))
         if gone:
-            removed = self.session.remove(discard=discard)  # it looks again: somebody may have written meanwhile
-            if not removed.deleted:
-                gone, head, pushed = False, self.vault.fork_info(self.fork).head, removed.pushed
+            try:
+                removed = self.session.remove(discard=discard)  # it looks again: another process may have written meanwhile
+            except WorkspaceBusy as error:  # another process works in it, or has mounted it elsewhere
+                removed, mounted = None, isinstance(error, WorkspaceMounted)
+                warnings += (self._warn_kept(error.message),)
+            if removed is None or not removed.deleted:
+                gone, head, pushed = False, self.vault.fork_info(self.fork).head, self.session.is_pushed()
                 diff, made = self._compare(head), self._list_made(head)
-            if removed.left_in_git:
-                text = f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}"
-                warnings += (Warning("run.left_in_git", text),)
+            if removed is not None and removed.left_in_git:
+                warnings += (
+                    Warning(
+                        "run.left_in_git",
+                        f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}",
+                    ),
+                )
         outcome: RunOutcome = "kept" if not gone else "discarded" if discard else "unchanged"
         return RunEnd(outcome, diff, made, pushed, mounted, warnings)
 
+    def _warn_kept(self, reason: str) -> Warning:
+        return Warning("run.in_use", f"the fork '{self.fork}' is kept: {reason}")
+
     def _save(self) -> tuple[bool, tuple[Warning, ...]]:
         """Save what is not saved, and unmount; tell whether the fork is mounted still."""
-        warnings = self._checkpoint()
+        warnings = self.session.checkpoint(_LAST, step=True).warnings
         if self._stays_mounted:
             return True, warnings
         try:
-            self.session.unmount()
+            if self.session.unmount().outcome == "detached":  # a program has the tree in a mount namespace of its own
+                return True, warnings
         except MountBusy:
             return True, warnings
-        return False, warnings + self._checkpoint()  # what a program wrote between the two
-
-    def _checkpoint(self) -> tuple[Warning, ...]:
-        workspace = self.vault.workspace(self.fork)
-        try:
-            return workspace.checkpoint(description=_LAST, step=True).warnings
-        finally:
-            workspace.close()
+        except MountError as error:  # another mount is in it, or the same tree is mounted elsewhere, too
+            return True, (*warnings, Warning("run.still_mounted", error.message))
+        return False, warnings + self.session.checkpoint(_LAST, step=True).warnings  # what a program wrote between the two
 
     def _compare(self, head: str | None) -> Diff:
         if head is None or not self.start:
@@ -191,7 +237,8 @@ def begin_in_vault(vault: Vault, source: str | None, *, name: str | None, progra
     try:
         return Run(vault, workspace.mount(), below=below, is_new=True)
     except AvfsError:
-        vault.delete_fork(chosen, by=source)
+        with suppress(AvfsError):  # unless another process works there already
+            vault._dispatch.delete_fork(chosen, lambda locked: locked.opened.is_unused(), by=source)  # noqa: SLF001 - the two are one interface
         raise
     finally:
         workspace.close()

@@ -1,17 +1,19 @@
 """A mount as its user sees it: what it is, and how it ends.
 
-Decided here: that `stop` saves first, and unmounts only what is saved. The next process that lists the vault's sessions cleans up
-what a crash leaves of one (`avfs_git.session.life.record`).
+Decided here: that `stop` saves first, and unmounts only what is saved, and that the end of a mount touches the fork that was
+mounted, and no other that has its name since. The next process that lists the vault's sessions cleans up what a crash leaves of
+one (`avfs_git.session.life.record`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.model import RemoveResult, SessionInfo, SessionState, UnmountResult
+from avfs_git.errors import ForkNotFound
+from avfs_git.model import CheckpointResult, RemoveResult, SessionInfo, SessionState, UnmountResult
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
-from avfs_git.sdk.parts import checkpoint, clones, forkinfo, record, requests, stop
+from avfs_git.sdk.parts import checkpoint, clones, forkinfo, identity, record, requests, stop
 from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
 
@@ -37,6 +39,7 @@ class Mount:
         self.fork = found.record.fork
         self.path = found.directory
         self._found = found
+        self._mounted = identity.identify(dispatch.core, self.fork) if found.is_workspace else None
 
     def __repr__(self) -> str:
         return f"<Session {self.id!r} of {f'{self._dispatch.core.name}@{self.fork}'!r} at {str(self.path)!r}>"
@@ -61,6 +64,26 @@ class Mount:
         """Tell whether `Avfs.fork_directory` made its fork."""
         return clones.is_of_directory(self._dispatch.core, self.fork)
 
+    def is_of_fork(self) -> bool:
+        """Tell whether the fork of this name is the one that was mounted, and not another one that was made since."""
+        core = self._dispatch.core
+        return core.has_fork(self.fork) and self._mounted in (None, identity.identify(core, self.fork))
+
+    def checkpoint(self, description: str, *, step: bool = False) -> CheckpointResult:
+        """Save a checkpoint of the fork that was mounted, whether or not it is still mounted.
+
+        Args:
+            description: As for `Workspace.checkpoint`.
+            step: As for `Workspace.checkpoint`.
+
+        Raises:
+            ForkNotFound: If the fork was deleted, also where another one has its name now.
+        """
+        with self._dispatch.core.fork_locked(self.fork):  # so that it stays the fork that is looked at here
+            if not self.is_of_fork():
+                raise ForkNotFound(self.fork, vault=self._dispatch.core.name)
+            return WorkspaceStates(ForkHandle(self._dispatch, self.fork)).checkpoint(description=description, step=step)
+
     def is_untouched(self) -> bool:
         """Tell whether its fork, which the caller saved just now, holds what it held when it was made, and nothing else."""
         return clones.is_untouched(self._dispatch.core, self.fork)
@@ -83,9 +106,12 @@ class Mount:
 
         Raises:
             MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
+            ForkNotFound: If the fork was deleted, also where another one has its name now.
         """
         core = self._dispatch.core
         ended = self.stop(lazy=lazy, force=force)
+        if not self.is_of_fork():
+            raise ForkNotFound(self.fork, vault=core.name)
         in_use = ended.outcome == "detached"
         pushed = clones.is_pushed(core, self.fork)
         deleted = False
@@ -95,6 +121,8 @@ class Mount:
 
             def may_go(locked: LockedWorkspace) -> bool:
                 nonlocal pushed, left
+                if not self.is_of_fork():
+                    raise ForkNotFound(self.fork, vault=core.name)
                 if discard:
                     return True
                 checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))  # of changes since it ended
@@ -151,10 +179,12 @@ class Mount:
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
             return self.unmount(lazy=lazy, force=force)
         forkinfo.fork_info(self._dispatch.core, self.fork)  # a checkpoint would make a branch anew that git has deleted
-        states = WorkspaceStates(ForkHandle(self._dispatch, self.fork))
-        saved = states.checkpoint(description=_LAST)
+        saved = self.checkpoint(_LAST)
         ended = self.unmount(lazy=lazy, force=force)
         if ended.outcome == "detached":
             return replace(ended, checkpoint=saved)
-        later = states.checkpoint(description=_LAST)
+        try:
+            later = self.checkpoint(_LAST)
+        except ForkNotFound:  # another process has deleted it, with what was saved
+            return replace(ended, checkpoint=saved)
         return replace(ended, checkpoint=saved if later.outcome == "unchanged" else later)

@@ -35,6 +35,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_p
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
+from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -114,7 +115,7 @@ def apply_fork(
 
 def _beginning(vault: OpenVault, fork: str) -> Oid:
     """Find the commit whose files a fork began with."""
-    made = vault.oplog.find_making(fork)
+    made = find_making(vault, fork, allow_newer=True)
     base = made.more.get("base") if made is not None else None
     if base is not None:
         return oid_of(base)

@@ -37,10 +37,11 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_fil
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
-from avfs_git.workspace.forks.forks import find_kept_sidecar
+from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
 from avfs_git.workspace.vault import gitmoves
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
+from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OF_FORKS, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.states import add_sidecar, add_state
@@ -112,6 +113,7 @@ def fork_present(
 
     Raises:
         ForkExists: If the name is taken.
+        InvalidName: If git has no branch of that name beside those of other forks.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
     """
     check_fork_name(name)
@@ -215,20 +217,22 @@ def _check_free(vault: OpenVault, name: str) -> None:
     if vault.read_head(name) is not None:
         hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
         raise ForkExists(name, hint=hint)
+    check_room(vault, name)
 
 
 def is_of_directory(vault: OpenVault, fork: str) -> bool:
     """Tell whether a fork was made of what a directory showed."""
     if vault.layout.read_origin() is not None:
         return True
-    made = next((record for record in vault.oplog.read_fork(fork) if record.kind == FORK_CREATE), None)
+    made = find_making(vault, fork, allow_newer=True)
     return made is not None and made.more.get(_OF_DIRECTORY) is True
 
 
 def find_maker(vault: OpenVault, fork: str) -> str | None:
     """Tell which program a fork was made for; None if that is not known, or if the fork was deleted since."""
+    made = find_making(vault, fork)
     last = next((record for record in vault.oplog.read_fork(fork) if record.kind in OF_FORKS), None)
-    found = last.more.get(_MADE_FOR) if last is not None and last.kind == FORK_CREATE else None
+    found = made.more.get(_MADE_FOR) if made is not None and last is not None and last.id == made.id else None
     return found if isinstance(found, str) else None
 
 
@@ -255,7 +259,7 @@ def list_left_in_git(vault: OpenVault, fork: str) -> tuple[str, ...]:
 
 def _read_first_base(vault: OpenVault, fork: str) -> Commit | None:
     """Read the commit on which a fork was made: a fold moves that of its state. None if it is not known any more."""
-    made = next((record for record in vault.oplog.read_fork(fork) if record.kind == FORK_CREATE), None)
+    made = find_making(vault, fork, allow_newer=True)
     base = maybe_oid(made.more.get("base")) if made is not None else None
     return vault.store.read_commit(base) if base is not None and vault.store.exists(base) else None
 

@@ -105,6 +105,15 @@ def _check_free(vault: OpenVault, name: str) -> None:
     """Refuse a name that a branch cannot get, before anything is saved."""
     if vault.has_fork(name):
         raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
+    check_room(vault, name)
+
+
+def check_room(vault: OpenVault, name: str) -> None:
+    """Refuse a name above or below that of a fork: git has no branch there.
+
+    Raises:
+        InvalidName: If there is such a fork.
+    """
     other = _find_in_the_way(vault, name)
     if other is not None:
         reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"

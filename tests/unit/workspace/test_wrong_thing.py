@@ -206,3 +206,16 @@ def test_a_merge_of_a_fork_merges_the_fork(vault: Vault, work: Workspace) -> Non
     assert merged.outcome == "fast_forward"
     assert work.read("c") == b"3"
     assert work.merge("main@fix").outcome == "up_to_date"
+
+
+def test_a_fork_that_was_made_anew_is_not_the_one_to_throw_away(vault: Vault, work: Workspace) -> None:
+    """An ephemeral fork was deleted, and another process works in one of its name."""
+    work.write("a", b"1")
+    work.checkpoint()
+    with vault.fork("side", ephemeral=True):
+        vault.delete_fork("side")
+        vault.fork("side").write("own", b"work")
+    assert vault.workspace("side").read("own") == b"work"
+    with vault.fork("gone", ephemeral=True) as gone:
+        gone.write("b", b"2")
+    assert not vault.has_fork("gone")

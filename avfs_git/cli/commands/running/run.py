@@ -155,6 +155,7 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
                 run.end()
             raise
     vault = begun[0].vault
+    made_ns = [attempts.find_made(vault, run.fork) or 0 for run in begun]  # without one, the fork is gone already
     output = attempts.output_directory(state.avfs, vault, chosen)
     state.output.note(f"(attempts {chosen}-1 to {chosen}-{count} of vault {vault.name}; their output is in {output})")
     programs = []
@@ -168,17 +169,33 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
         took_ms = (time.monotonic_ns() - began) // 1_000_000
         run = begun[at]
         file = os.fspath(programs[at].output)
-        since = attempts.find_made(vault, run.fork)
-        made[at] = attempts.Attempt(at + 1, run.fork, run.start, finished.exit_code, took_ms, file, since)
+        made[at] = attempts.Attempt(at + 1, run.fork, run.start, finished.exit_code, took_ms, file, made_ns[at])
         state.output.note(f"(attempt {at + 1} ended with {finished.exit_code} after {took_ms / 1000:.1f} s)")
         if finished.problem is not None:
             state.output.warn([Warning("run.not_started", finished.problem)])
-    for run in begun:
-        state.output.warn(run.end(keep=keep).warnings)
+    failed = _end_attempts(state, begun, keep=keep)
     record = attempts.Attempts(chosen, os.fspath(vault.path), argv, [made[at] for at in sorted(made)])
     attempts.write_record(state.avfs, vault, record)
+    if failed is not None:
+        raise failed
     state.status = min(attempt.exit_code for attempt in record.attempts)
     return describe_attempts(vault, record)
+
+
+def _end_attempts(state: State, begun: Sequence[Run], *, keep: bool) -> AvfsError | None:
+    """End all runs, and tell which forks stay mounted; give the first error, which holds no other one up."""
+    failed = None
+    for run in begun:
+        try:
+            ended = run.end(keep=keep)
+        except AvfsError as error:
+            failed = failed or error
+            continue
+        state.output.warn(ended.warnings)
+        if ended.mounted:
+            text = f"fork '{run.fork}' is still mounted, because programs use it: end them, then `avfs {run.spell_unmount()}`"
+            state.output.warn([Warning("run.still_mounted", text)])
+    return failed
 
 
 def describe_attempts(vault: Vault, record: Attempts) -> AttemptsResult:
@@ -215,13 +232,15 @@ def spell_resume(fork: str, argv: Sequence[str]) -> str:
 def _list_next(run: Run, ended: RunEnd, again: str) -> dict[str, str]:
     """Spell the commands that continue from here; each works from any directory."""
     avfs, fork = f"avfs --vault {shlex.quote(run.vault.name)}", shlex.quote(run.fork)
-    if ended.outcome == "unchanged":
+    if ended.outcome == "unchanged" or (ended.outcome == "gone" and run.vault.has_fork(run.fork)):
         return {}
+    if ended.outcome == "gone":
+        return ({"unmount": f"avfs {run.spell_unmount()}"} if ended.mounted else {}) | {"restore": f"{avfs} --fork {fork} undo"}
     if ended.outcome == "discarded":
         return {"restore": f"{avfs} --fork {fork} undo"}
     found = list_uses(run.vault, run.fork, again, start=run.start, pushed=ended.pushed)
     if ended.mounted:
-        found["unmount"] = f"avfs stop {shlex.quote(os.fspath(run.session.path))}"
+        found["unmount"] = f"avfs {run.spell_unmount()}"
     return {**found, "discard": f"{avfs} fork delete {fork}"}
 
 

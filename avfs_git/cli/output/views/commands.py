@@ -87,6 +87,9 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
     if result["outcome"] == "unchanged":
         text.note(f"(nothing changed: fork {fork} is deleted again)")
         return
+    if result["outcome"] == "gone":  # a warning says so
+        _list_next(text, result["next"])
+        return
     plus, minus = sum(file.additions for file in files), sum(file.deletions for file in files)
     made = result["checkpoints"]
     beside = len(result["diff"].sidecar)
