@@ -466,7 +466,7 @@ class ContentChanged(WorkspaceError, code="path.content_changed", exit_code=27):
     def __init__(self, path: bytes | str, expected: str, actual: str | None) -> None:
         self._say(
             f"{quote(path)} is not what was expected",
-            "Read it again, then write with its new id.",
+            "Read it again, then repeat the change.",
             expected=expected,
             actual=actual,
         )

@@ -424,11 +424,14 @@ def grep(
     path: TreePath = "/",
     include: Annotated[list[str], Field(description="Only files of these names, as in `*.py`.", max_length=100)] = [],  # noqa: B006
     ignore_case: bool = False,
+    fixed: Annotated[bool, Field(description="The pattern is plain text.")] = False,
     vault: VaultName = None,
     fork: ForkName = None,
 ) -> Matches:
     """Find the lines that match a pattern in the text files below a directory; at most 1,000, each cut at 300 bytes."""
-    found = call.workspace(vault, fork).grep(pattern, [path], perl=True, include=include, ignore_case=ignore_case)
+    found = call.workspace(vault, fork).grep(
+        pattern, [path], perl=not fixed, fixed=fixed, include=include, ignore_case=ignore_case
+    )
     lines = [(file.path, line) for file in found.files for line in file.lines]
     matches: list[Match] = [{"path": at, "line": line.number, "text": line.text[:_TEXT]} for at, line in lines[:_FOUND]]
     return {"matches": matches, "complete": len(lines) <= _FOUND}

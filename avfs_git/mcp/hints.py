@@ -27,7 +27,7 @@ TOOLS = {
     "status": "git_status",
     "diff": "diff",
     "tree": "directory_tree",
-    "grep -F": "grep",
+    "grep": "grep",
     "exec": "exec",
     "policy check": "policy_check",
     "approvals list": "approvals",
@@ -50,6 +50,7 @@ OPTIONS = {
     "--theirs": "side='theirs'",
     "--union": "side='union'",
     "--at": "at",
+    "-F": "fixed=true",
     "--json": '_meta["avfs/error"]',
 }
 """Options, and the arguments that say the same."""
@@ -84,7 +85,8 @@ def in_words_of_tools(hint: str, offered: Collection[str]) -> str:
 def _name_call(tool: str, words: list[str]) -> str:
     """Name a tool, with the options of a command that it has as arguments."""
     pairs = pairwise([*words, ""])
-    given = [f"{OPTIONS[word]}={value!r}" for word, value in pairs if word in OPTIONS and value and "=" not in OPTIONS[word]]
+    known = [(OPTIONS[word], value) for word, value in pairs if word in OPTIONS]
+    given = [name if "=" in name else f"{name}={value!r}" for name, value in known if value or "=" in name]
     return f"`{tool}`" + (f" with {', '.join(given)}" if given else "")
 
 

@@ -457,9 +457,9 @@ class Home:
             NotAVault, FormatUnsupported: If the clone cannot be read safely.
             FuseUnavailable, SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
+        if not Path(source).is_dir():  # else the clone around it would be forked
+            raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2)))
         top = clones.find_top(Path(source))
-        if not top.is_dir():
-            raise HostError(f"read '{top}'", NotADirectoryError(20, os.strerror(20 if top.exists() else 2)))
         place = point.resolve(self.home / "mounts" if directory is None else directory)
         shown = self._find_shown(top)
         if shown is not None:

@@ -76,7 +76,9 @@ def test_a_program_works_in_a_fork_of_the_current_directory(clone: Path) -> None
     assert not (clone / "src" / "made").exists()
     assert not tree.exists()
     assert "2 files changed (+2 -1), in 1 commit\n" in ran.stderr
-    assert "Kept fork task" in ran.stderr
+    assert "Kept fork task: everything is saved, not all of it is pushed.\n" in ran.stderr
+    ran = spawn("run", "--name", "ignored", "--", "sh", "-c", "echo KEY=2 > ../.env")
+    assert "Kept fork ignored: everything is saved, not all of it is pushed.\n" in ran.stderr
 
 
 def test_the_commands_of_the_banner_work_as_they_stand(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ GOOD: list[tuple[str, dict[str, Any], str]] = [
     ("search_files", {"pattern": "**/*.py"}, "src/main.py"),
     ("grep", {"pattern": r"\S", "path": "/src", "include": ["*.py"]}, "src/main.py:1:"),
     ("grep", {"pattern": "no such text"}, "nothing matches"),
+    ("grep", {"pattern": "no such (", "fixed": True}, "nothing matches"),
     ("search_files", {"pattern": "**/*", "excludePatterns": ["src", "*.log"]}, ".gitignore\nREADME"),
     ("get_file_info", {"path": "README"}, '"oid":"ce013625030ba8dba906f756967f9e9ca394464a"'),
     ("write_file", {"path": "new/deep.txt", "content": "text\n"}, '"size":5'),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import AvfsError, ForkExists, InvalidName, MountPointUnusable
+from avfs_git.errors import AvfsError, ForkExists, HostError, InvalidName, MountPointUnusable
 from avfs_git.sdk import Avfs, Session
 from avfs_git.sdk.running.runs import begin_in_directory
 from tests.support.live_tree import ADA
@@ -166,6 +166,20 @@ def test_what_was_not_pushed_is_kept(avfs: Avfs, clone: Path, mount_dir: Path) -
     session = avfs.fork_directory(clone, mount_dir / "discarded")
     (session.path / "work").write_text("work\n")
     assert session.remove(discard=True).deleted
+    (clone / ".git" / "info" / "exclude").write_text(".secret\n")
+    session = avfs.fork_directory(clone, mount_dir / "ignored")
+    (session.path / ".secret").write_text("its only work\n")
+    removed = session.remove()
+    assert (removed.deleted, removed.pushed) == (False, False)
+
+
+@pytest.mark.parametrize("source", ["missing", "missing/deeper", "a"])
+def test_a_source_that_is_no_directory_is_refused(avfs: Avfs, clone: Path, mount_dir: Path, source: str) -> None:
+    """Also inside a clone, which is not what was named."""
+    with pytest.raises(HostError):
+        avfs.fork_directory(clone / source, mount_dir / "task")
+    assert not (mount_dir / "task").exists()
+    assert avfs.list_vaults() == []
 
 
 def test_the_next_fork_has_the_state_of_then(avfs: Avfs, clone: Path, mount_dir: Path) -> None:

@@ -268,7 +268,8 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     """Tell whether the clone a vault belongs to has a fork's commits: one of its refs holds the fork's head.
 
     A checkpoint that adds nothing to the tree of the commit before it does not count: what it has is in its sidecar, which is
-    never pushed. But where a repository in the fork is new or has moved on, it is not known where its commits are.
+    never pushed. But it is the only work of a fork that has no other commit, and where a repository in the fork is new or has
+    moved on, it is not known where its commits are.
     """
     source = vault.layout.read_origin()
     git_dir = find_git_dir(source) if source is not None else None
@@ -276,11 +277,14 @@ def is_pushed(vault: OpenVault, fork: str) -> bool:
     if git_dir is None or head is None:
         return False
     pushed = set(RefStore(common_dir(git_dir), recover=False).list("refs/").values())
+    state, last = peek_state(vault, fork), head
     while head not in pushed:
         commit = vault.store.read_commit(head)
         if commit.sidecar is None or len(commit.parents) != 1 or vault.store.read_commit(commit.parents[0]).tree != commit.tree:
             return False
         head = commit.parents[0]
+    if head != last and state is not None and head.hex() == state.forked_at:
+        return False
     return not list_moved_inside(vault, fork)
 
 

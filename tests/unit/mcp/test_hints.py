@@ -29,6 +29,7 @@ ALL = frozenset(TOOLS.values())
         ("A person grants it with `avfs approvals grant x`.", "A person grants it with `avfs approvals grant x`."),
         ("Run `git rebase --continue` in the tree.", "Run `git rebase --continue` in the tree."),
         ("`cut` of the result names the fields.", "`cut` of the result names the fields."),
+        ("For a text, use `avfs grep -F`.", "For a text, use `grep` with fixed=true."),
         ("A word: `avfs undone`.", f"A word: `avfs undone`. {PERSON}"),
     ],
 )

@@ -105,7 +105,8 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
         text.note(f"Deleted fork {fork}.")
     else:
         state = "mounted still; " if result["mounted"] else ""
-        text.note(f"Kept fork {fork}: {state}{'pushed' if result['pushed'] else 'everything is saved, nothing is pushed'}.")
+        pushed = "" if result["pushed"] and not made else " and pushed" if result["pushed"] else ", not all of it is pushed"
+        text.note(f"Kept fork {fork}: {state}everything is saved{pushed}.")
     _list_next(text, result["next"])
 
 

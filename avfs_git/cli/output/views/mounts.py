@@ -115,7 +115,7 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
         text.line("Deleted fork ", (ended.fork, "bold"))
         text.hint(f"Bring it back with `avfs --vault {shlex.quote(f'{ended.vault}@{ended.fork}')} undo`.")
         return
-    why = "programs still use it" if ended.in_use else "it holds what was not pushed"
+    why = "programs still use it" if ended.in_use else "it holds work that was not pushed"
     if ended.repositories:
         named = ", ".join(quote_path(path) for path in ended.repositories[:_NAMED])
         more = f" and {len(ended.repositories) - _NAMED} more" if len(ended.repositories) > _NAMED else ""
