@@ -54,6 +54,10 @@ class KnownContent(NamedTuple):
         """Note what a file was made from, given its stat right after."""
         return cls(oid, found.st_ino, found.st_mtime_ns)
 
+    def is_of(self, found: os.stat_result) -> bool:
+        """Whether a file is this one, and nothing was written to it."""
+        return (self.ino, self.mtime_ns) == (found.st_ino, found.st_mtime_ns)
+
 
 class Reading(NamedTuple):
     """A file as it was at one moment."""
@@ -89,7 +93,7 @@ def read_steadily(
         for turn in range(1, tries + 1):
             oid: Oid | None = None
             held: bytes | None = None
-            if known is not None and (known.ino, known.mtime_ns) == (now.st_ino, now.st_mtime_ns):
+            if known is not None and known.is_of(now):
                 oid = known.oid
             elif now.st_size <= (WHOLE_READ_MAX if turn == 1 else _HELD_MAX):
                 held = _hold(fd, now)

@@ -7,8 +7,8 @@ restored state begins with the times that its sources and its build output had t
 After a merge the tree is the merged one, and the sidecar the one before with the attributes of what was made. What is
 looked at is that each file is still the very one that was made, and what the stat cache has to know of it.
 
-Called with the workspace lock held, while nothing else can write to the files. Anything unusual gives None, and is
-captured as after any other change. Reads the disk and changes nothing there.
+Called with the workspace lock held, while nothing else can write to the files: programs in a served tree are at a standstill.
+Anything unusual gives None, and is captured as after any other change. Reads the disk and changes nothing there.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from avfs_git.vfs.layer.lower import DIRECTORY_MODE
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_record
-from avfs_git.vfs.scan.scan import FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
+from avfs_git.vfs.scan.scan import DIRECTORY, FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
 from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint, with_marks_of
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.opened.served import Served
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 _DECIDING = (b".git", b".gitignore")
@@ -45,10 +46,14 @@ class _Look(NamedTuple):
     directories: dict[TreePath, os.stat_result]
     """Of directories that were copied up, or in which something changed."""
     gone: dict[TreePath, list[bytes]]
+    emptied: list[TreePath]
+    """Where directories were removed."""
 
     def update(self) -> StatCacheUpdate:
         """Make what the stat cache has to know."""
         update = StatCacheUpdate()
+        for path in self.emptied:
+            update.drop_subtree(path)
         for directory, entries in self.prints.items():
             update.set_directory(directory, entries, self.gone.get(directory, ()))
         return update
@@ -115,14 +120,18 @@ def _look(
 ) -> _Look | None:
     """Look at what the steps have left; None if it is anything else than what they made."""
     opened = locked.opened
-    if opened.is_served or opened.dirty is None or opened.cache is None or opened.state.recovered:
+    mode = opened.mode
+    if opened.shown_at is not None or (opened.is_served and not opened.standstill.is_held):
+        return None
+    if opened.dirty is None or opened.cache is None or opened.state.recovered:
         return None
     if not all(_is_simple(step, known) for step in steps):
         return None
     racy_after_ns = time.time_ns() - RACY_NS
-    look = _Look({}, {}, {}, {})
+    look = _Look({}, {}, {}, {}, [])
     prints = look.prints
     stats: dict[TreePath, os.stat_result] = {}
+    made_dirs: set[TreePath] = set()
     for step in steps:
         directory, name = split(step.path)
         if directory not in prints:
@@ -130,6 +139,8 @@ def _look(
             stats[directory] = reader.dir_stat(directory)
         here = prints[directory]
         found = reader.find(directory, name)
+        if step.before is not None and step.before.is_dir:
+            look.emptied.append(step.path)
         if step.after is None:
             if found is None:
                 look.gone.setdefault(directory, []).append(name)
@@ -138,23 +149,31 @@ def _look(
             else:
                 return None
             continue
-        made = known[step.path]
-        if found is None or found.kind != FILE or (found.stat.st_ino, found.stat.st_mtime_ns) != (made.ino, made.mtime_ns):
+        if found is None or stat.S_IMODE(found.stat.st_mode) != stat.S_IMODE(step.after.mode):
             return None
-        if stat.S_IMODE(found.stat.st_mode) != stat.S_IMODE(step.after.mode):
+        if step.after.is_dir:
+            if found.kind != DIRECTORY or found.redirect is not None:
+                return None
+            made_dirs.add(step.path)
+        elif found.kind != FILE or not known[step.path].is_of(found.stat):
             return None
-        here[name] = take_fingerprint(found.stat, racy_after_ns=racy_after_ns)
-        look.files[step.path] = found.stat
-    _note_directories(opened.cache.directories, reader, look, stats, racy_after_ns)
+        else:
+            look.files[step.path] = found.stat
+        here[name] = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy_after_ns)
+    _note_directories(opened.cache.directories, reader, look, stats, made_dirs, racy_after_ns)
+    if isinstance(mode, Served):
+        mode.begin_capture(lasts=True)  # what is noted so far is what the steps did
     return look
 
 
 def _is_simple(step: Step, known: Mapping[TreePath, KnownContent]) -> bool:
-    """Whether a step made or removed one file, with nothing that a file system may have refused to keep."""
+    """Whether a step made or removed a file or a directory, with nothing that a file system may have refused to keep."""
     before, after = step.before, step.after
-    if step.path == ROOT or (before is not None and before.is_dir):
+    if step.path == ROOT or "gitlink" in (before and before.kind, after and after.kind):
         return False
-    return after is None or (step.path in known and not after.xattrs)
+    if after is None or not after.is_dir:
+        return after is None or (step.path in known and not after.xattrs)
+    return before is None and not after.xattrs
 
 
 def _keeps_sidecar(step: Step) -> bool:
@@ -162,7 +181,9 @@ def _keeps_sidecar(step: Step) -> bool:
     before, after = step.before, step.after
     if before is None or after is None:
         there = before or after
-        return there is not None and there.tracked and not there.xattrs and there.mode & 0o7777 in (0o644, 0o755)
+        if there is None or there.is_dir:
+            return False  # of what was in a directory, files beside history too
+        return there.tracked and not there.xattrs and there.mode & 0o7777 in (0o644, 0o755)
     return before.tracked and after.tracked and (before.mode, before.xattrs) == (after.mode, after.xattrs)
 
 
@@ -187,9 +208,13 @@ def _note_directories(
     reader: UpperReader,
     look: _Look,
     stats: Mapping[TreePath, os.stat_result],
+    made: AbstractSet[TreePath],
     racy_after_ns: int,
 ) -> None:
-    """Add the fingerprints of the directories in which something changed, and of directories that were copied up for it."""
+    """Add the fingerprints of the directories in which something changed, and of directories that were copied up for it.
+
+    A directory in `made` has its own already.
+    """
     waiting = list(look.prints)
     seen: set[TreePath] = set()
     while waiting:
@@ -198,6 +223,9 @@ def _note_directories(
             continue
         seen.add(path)
         above, name = split(path) if path != ROOT else (ROOT, SELF)
+        if path in made:
+            waiting.append(above)
+            continue
         before = cached.get(above, {}).get(name)
         found = stats.get(path) or reader.dir_stat(path)
         now = with_marks_of(before, take_fingerprint(found, racy_after_ns=racy_after_ns))

@@ -1,4 +1,4 @@
-"""What a merge records without capturing the workspace is what a capture of all of it finds."""
+"""What a merge or a restore records without capturing the workspace is what a capture of all of it finds."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from collections.abc import Callable
 import pytest
 
 from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.model import RestoreResult
+from avfs_git.paths import TreePath, oid_of
 from avfs_git.sdk import Vault, Workspace
+from avfs_git.session.control import operations
+from avfs_git.vfs.scan.statcache import DirCache, StatCache, StatCacheAhead
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.checkpoint.confirm import confirm_advanced
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.checkpoint.confirm import confirm_advanced, confirm_restored
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
-from avfs_git.workspace.restore import advance
+from avfs_git.workspace.restore import advance, restore
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
 
@@ -153,3 +158,135 @@ def test_files_in_directories_that_come_and_go(vault: Vault, work: Workspace, co
 
         assert_recorded(work)
     assert confirmations == [expected for _, expected in plans]
+
+
+def assert_restored(work: Workspace) -> None:
+    """Compare what a restore recorded with what a look at everything finds: all but times, and every fingerprint."""
+    with work._opened.locked() as locked:
+        cache = locked.opened.cache
+        assert cache is not None
+        store = locked.vault.store
+        writer = DryWriter(store)
+        found = capture_workspace(locked, writer, CaptureRequest(afresh=True))
+        assert found.tree == cache.tree
+        assert diff_sidecars(writer, cache.sidecar, found.sidecar) == []
+        ahead = StatCacheAhead(None, found.update, tree=found.tree, sidecar=found.sidecar)
+        for path in {path for path, _, _ in found.update.changed} | cache.directories.keys():
+            assert known_of(cache, path) == known_of(ahead, path), path
+
+
+def known_of(cache: StatCache | StatCacheAhead, path: TreePath) -> DirCache:
+    """List the fingerprints of a directory without times of change, which are left out where they are too young."""
+    return {name: print_[:20] + print_[28:] for name, print_ in (cache.directory(path) or {}).items()}
+
+
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each restore was confirmed, in their order."""
+    told: list[bool] = []
+
+    def note(*args: object) -> Captured | None:
+        confirm: Callable[..., Captured | None] = confirm_restored
+        found = confirm(*args)
+        told.append(found is not None)
+        return found
+
+    monkeypatch.setattr(restore, "confirm_restored", note)
+    return told
+
+
+def test_a_restore_records_what_a_capture_finds(vault: Vault, restored: list[bool]) -> None:
+    """Restores to and fro between made-up states: directories come and go, of the base and not, tracked and ignored."""
+    rng = random.Random(7)
+    base = vault.fork("base")
+    base.write(".gitignore", b"*.log\nout/\n")
+    for path in PATHS:
+        base.write(path, path.encode())
+    base.write("out/deep/built", b"1")
+    base.checkpoint()
+    work = vault.fork("onto", source="base")
+    states = [checkpoint_id(work)]
+    for number in range(4):
+        for name in rng.sample(["a", "a/b", "c d", "e%", "out", "made", "more"], 2):
+            if work.exists(name):
+                work.remove(name, recursive=True)
+        for name in rng.sample(["a/b", "made/in/side", "made", "more", "out/deep"], 2):
+            work.make_dir(name, parents=True) if not work.exists(name) else None
+            work.write(f"{name}/file{number}", b"%d" % number)
+            work.write(f"{name}/noise{number}.log", b"log")
+        states.append(checkpoint_id(work))
+    for target in rng.sample(states * 3, len(states) * 3):
+        if rng.random() < 0.5:
+            work.make_dir("scratch/empty", parents=True)
+            work.write("scratch/new", b"new")
+        work.restore(target)
+        assert_restored(work)
+        assert work.status().clean
+    assert restored.count(True) >= 10
+    assert False not in restored
+
+
+def test_what_takes_another_kinds_place_is_captured(vault: Vault, work: Workspace, restored: list[bool]) -> None:
+    """A file in the place of a directory is confirmed; a directory in the place of a file, a link and odd modes are captured."""
+    work.write("place/file", b"1")
+    first = checkpoint_id(work)
+    work.remove("place", recursive=True)
+    work.write("place", b"2")
+    second = checkpoint_id(work)
+    work.symlink("link", b"place")
+    work.make_dir("closed")
+    work.chmod("closed", 0o700)
+    third = checkpoint_id(work)
+
+    for target in (first, second, first, third, second):
+        work.restore(target)
+        assert_restored(work)
+    assert restored == [False, True, False, False, True]
+
+
+def test_a_served_tree_is_confirmed_at_a_standstill_only(vault: Vault, restored: list[bool]) -> None:
+    """What programs change before a restore is saved, what they change after it is noted; without a standstill it is captured."""
+    base = vault.fork("base")
+    for name in ("file", "gone/one", "gone/two", "stays"):
+        base.write(name, b"1")
+    base.checkpoint()
+    work = vault.fork("onto", source="base")
+    target = oid_of(checkpoint_id(work))
+    opened = work._opened
+
+    def standing() -> RestoreResult:
+        return operations.restore_state(opened, target, (), False, "target", "restore")
+
+    def running() -> RestoreResult:
+        with opened.locked() as locked:
+            return restore.restore_state(locked, target)
+
+    opened.serve("session")
+    try:
+        for bring_back, expected in ((standing, True), (running, False), (standing, True)):
+            merged = opened.merged
+            with merged.guard:  # as the server does it for a program
+                merged.write_file(TreePath(b"file"), b"2")
+                merged.namespace.remove_tree(merged.root, b"gone")
+                merged.making.mkdir(merged.root, b"made")
+                merged.write_file(TreePath(b"made/new"), b"new")
+
+            saved = bring_back().saved
+
+            assert restored.pop() == expected
+            assert saved is not None
+            changed = vault.diff(target.hex(), saved, patches=False).files
+            assert sorted(each.change.path for each in changed) == [b"file", b"gone/one", b"gone/two", b"made/new"]
+            assert_restored(work)
+            assert not opened.dirty
+            merged.write_file(TreePath(b"file"), b"3")
+            assert [each.path for each in operations.read_status(opened).changed_files] == [b"file"]
+    finally:
+        opened.stop_serving()
+
+
+def checkpoint_id(work: Workspace) -> str:
+    """Save a checkpoint."""
+    saved = work.checkpoint().checkpoint
+    assert saved is not None
+    return saved.id
