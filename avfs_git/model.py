@@ -783,8 +783,6 @@ class SessionBackend(StrEnum):
     """On the kernel's overlayfs, for root; only where it is asked for."""
 
 
-WHOLE_VAULT = "*"
-"""What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 BASES = ".lower"
 """The directory, among the mounts of a vault, of the commits that commands stand on: no fork can have that name."""
 

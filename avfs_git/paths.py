@@ -30,6 +30,8 @@ ROOT = TreePath(b"")
 _PLAIN = compiled(rb"(?:[^./\0][^/\0]*/)*[^./\0][^/\0]*", re.DOTALL)
 """A path in which nothing needs a second look: no slash at either end, no component that begins with a dot."""
 NAME_MAX = 255  # linux/limits.h
+WHOLE_VAULT = "*"
+"""What stands for a fork where a mount shows all of a vault: no branch can have that name."""
 
 
 def parse_tree_path(text: PathLike) -> TreePath:

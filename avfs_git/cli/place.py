@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import DirectoryGone, InvalidName
-from avfs_git.paths import TreePath
+from avfs_git.paths import WHOLE_VAULT, TreePath
 
 
 class Place(NamedTuple):
@@ -59,7 +59,6 @@ def _find_mount(here: Path) -> Iterator[Place]:
     except OSError:  # its server is gone
         pass
     from avfs_git.host.mounts.mounts import find_cover  # noqa: PLC0415 - only where something is mounted
-    from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - only where something is mounted
     from avfs_git.session.life.mountsource import find_mount_around, fork_of_source, vault_of_source  # noqa: PLC0415 - the same
 
     try:

@@ -18,7 +18,6 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     BASES,
-    WHOLE_VAULT,
     FindResult,
     ForkInfo,
     GrepResult,
@@ -31,7 +30,7 @@ from avfs_git.model import (
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import PathLike
+from avfs_git.paths import WHOLE_VAULT, PathLike
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (

@@ -91,9 +91,9 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("name", ["bash_before", "bash_after"])
 def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
-    """Agents wait for it at each call: it does without click and without what takes long to import, and saves without the SDK."""
+    """Agents wait for it at each call: it does without click, without what takes long to import, and without the SDK."""
     heavy = {"click", "dataclasses", "inspect", "subprocess", "traceback", "rich", "pygit2", "git", "mfusepy"}
-    heavy |= {"bash_before": set(), "bash_after": {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib"}}[name]
+    heavy |= {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib"}
     code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude']); print(*sys.modules, file=sys.stderr)"
     event = _event("claude", name, tree, command="ls -l")
 

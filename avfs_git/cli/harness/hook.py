@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.context import State
-from avfs_git.cli.environment import find_command, find_home
+from avfs_git.cli.environment import find_command, find_home, find_user_policy
 from avfs_git.cli.harness.events import Event, Kind, read_event
 from avfs_git.errors import AvfsError, ForkExists, HostError, VaultHidden
+from avfs_git.paths import show_path
 
 if TYPE_CHECKING:
     from avfs_git.cli.place import Place
@@ -86,26 +86,40 @@ def _handle(state: State, event: Event) -> bytes | None:
 
 
 def _ask_policy(state: State, event: Event, place: Place) -> bytes | None:
+    """Ask the vault's policy, for which the vault need not be opened."""
     from avfs_git.cli.harness import answers  # noqa: PLC0415 - only here
     from avfs_git.cli.harness.own import is_own_command  # noqa: PLC0415 - the same
-    from avfs_git.proxy.policy.decision import Action  # noqa: PLC0415 - the same
+    from avfs_git.host.files.seal import Seal  # noqa: PLC0415 - the same
+    from avfs_git.proxy.policy.decision import Action, Request  # noqa: PLC0415 - the same
+    from avfs_git.proxy.policy.gate import Gate  # noqa: PLC0415 - the same
+    from avfs_git.workspace.vault.format import SEAL_KEY, VaultLayout  # noqa: PLC0415 - the same
 
     if is_own_command(event.command):
         return None
-    with state.avfs.open_vault(place.vault) as vault:
-        argv, shell = ((), event.command) if isinstance(event.command, str) else (event.command, None)
-        check = partial(vault.policy.check, argv, shell=shell, fork=place.fork or "", cwd=place.prefix, mountpoint=place.top)
-        try:
-            decision = check(harness=event.harness, asks_itself=answers.can_ask(event.harness))
-        except HostError as error:  # of the audit log: the decision holds without it
-            state.output.note(f"avfs hook: {error.message}")
-            decision = check()
+    if place.vault.stat().st_uid != os.geteuid():
+        state.avfs.open_vault(place.vault).close()  # refused, unless the user trusts it
+    VaultLayout(place.vault).read_format()
+    gate = Gate(place.vault, seal=Seal(find_home() / SEAL_KEY), user_policy=find_user_policy())
+    request = Request(
+        vault=str(place.vault),
+        fork=place.fork or "",
+        argv=None if isinstance(event.command, str) else tuple(event.command),
+        shell=event.command if isinstance(event.command, str) else None,
+        cwd="/" + show_path(place.prefix),
+        mountpoint=os.fspath(place.top),
+    )
+    try:
+        decision = gate.consult(request, harness=event.harness, asks_itself=answers.can_ask(event.harness))
+    except HostError as error:  # of the audit log: the decision holds without it
+        state.output.note(f"avfs hook: {error.message}")
+        decision = gate.look(request)
     if decision.action is Action.DENY:
         return answers.deny(event, reason=decision.reason, hint=decision.hint)
     if decision.action is Action.REQUIRE_APPROVAL:
-        return answers.ask_or_deny(
-            event, vault=vault.name, approval=decision.approval, reason=decision.reason, hint=decision.hint
-        )
+        with state.avfs.open_vault(place.vault) as vault:
+            return answers.ask_or_deny(
+                event, vault=vault.name, approval=decision.approval, reason=decision.reason, hint=decision.hint
+            )
     if decision.action is Action.ALLOW_WITH_CHECKPOINT:
         _save(state, event, place, f"before {event.tool}: {event.subject}")
     return None

@@ -37,8 +37,8 @@ def divide(redactor: Redactor, *, isolate: bool, isolated: Sequence[str] = (), l
     kept, left_out = [], []
     for key in os.environb:  # names only
         name = os.fsdecode(key)
-        is_listed = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-        if name in let_in or (is_listed if isolate else not redactor.is_secret(name)):
+        is_usual = any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) if isolate else not redactor.is_secret(name)
+        if is_usual or name in let_in:
             kept.append(key)
         else:
             left_out.append(name)

@@ -13,7 +13,6 @@ removed. `gate` writes, the SDK reads; any thread and process may.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -179,6 +178,8 @@ def _bound(value: object) -> object:
 
 
 def _hash(line: bytes) -> str:
+    import hashlib  # noqa: PLC0415 - loads OpenSSL, and few commands need it
+
     return hashlib.sha256(line).hexdigest()
 
 

@@ -6,7 +6,6 @@ without behaviour of their own; `policy.decide` makes decisions, `gate.admit` en
 
 from __future__ import annotations
 
-import hashlib
 import json
 from enum import StrEnum
 from typing import Literal
@@ -74,6 +73,8 @@ class Request:
 
     def fingerprint(self) -> str:
         """Hash all that decides what the command does, as 64 hexadecimal digits."""
+        import hashlib  # noqa: PLC0415 - loads OpenSSL, and few commands need it
+
         parts = {
             "vault": self.vault,
             "fork": self.fork,

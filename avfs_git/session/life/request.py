@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from avfs_git.model import WHOLE_VAULT
+from avfs_git.paths import WHOLE_VAULT
 from avfs_git.values import value_class
 
 REFUSED: Final = "refused"
@@ -22,7 +22,7 @@ class Request:
     Attributes:
         git_dir: The vault.
         vault: Its name in messages.
-        fork: The fork, or `model.WHOLE_VAULT`.
+        fork: The fork, or `paths.WHOLE_VAULT`.
         directory: Where to mount, resolved (`life.point.resolve`).
         lock_timeout_s: How long to wait for other processes.
         at: The commit to show; None for the workspace.

@@ -24,7 +24,7 @@ from avfs_git.host.files.durable import find_refusal
 from avfs_git.host.mounts.mounts import find_mount, mount_fuse, set_read_ahead
 from avfs_git.host.processes.descriptors import make_room
 from avfs_git.lazy import LazyLogger
-from avfs_git.model import WHOLE_VAULT
+from avfs_git.paths import WHOLE_VAULT
 from avfs_git.session.life.ending import Ending
 from avfs_git.session.life.mountsource import SUBTYPE, mount_source
 from avfs_git.session.life.users import await_unused

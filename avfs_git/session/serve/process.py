@@ -25,8 +25,8 @@ from avfs_git.errors import AvfsError, HostError, InternalError
 from avfs_git.faults import reach
 from avfs_git.fuse.handover.supervisor import supervise
 from avfs_git.lazy import LazyLogger, LazyModule
-from avfs_git.model import WHOLE_VAULT, Identity, SessionBackend, SessionState
-from avfs_git.paths import oid_of
+from avfs_git.model import Identity, SessionBackend, SessionState
+from avfs_git.paths import WHOLE_VAULT, oid_of
 from avfs_git.session.life import point
 from avfs_git.session.life.ending import ENDING
 from avfs_git.session.life.log import format_log, open_log

@@ -14,6 +14,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.targets import looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, InvalidInput, NoVaultChosen, SessionNotFound, VaultNotFound, quote
+from avfs_git.paths import WHOLE_VAULT
 
 if TYPE_CHECKING:
     from avfs_git.model import UnmountResult
@@ -60,8 +61,6 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
         SessionNotFound: If there is no fork and no directory of that name.
         InvalidInput: If it may be one of several.
     """
-    from avfs_git.model import WHOLE_VAULT  # noqa: PLC0415 - not needed to show help
-
     with ExitStack() as stack:
         found = _find(state, stack) if name is None else _find_named(state, stack, name)
         if found is not None:

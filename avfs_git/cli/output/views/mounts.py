@@ -7,7 +7,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
-from avfs_git.model import BASES, WHOLE_VAULT
+from avfs_git.model import BASES
+from avfs_git.paths import WHOLE_VAULT
 
 if TYPE_CHECKING:
     from pathlib import Path
