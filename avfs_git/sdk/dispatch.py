@@ -224,22 +224,26 @@ class Dispatch:
                     is_told = True
                     self._on_wait(opened.fork, opened.lock.holder())
 
-    def note_file_call(self, fork: str, text: str) -> None:
-        """Note that a file call is about to change a fork: all of them are one operation, which `record_changes` ends.
+    def begin_file_call(self, fork: str) -> None:
+        """Prepare for a file call that changes a fork: all of them are one operation, which `record_changes` ends.
 
         Earlier changes by other programs, if not recorded, are an operation of their own.
         """
-        calls = self._file_calls.get(fork)
-        if calls is None:
-            opened = self.open_workspace(fork)
-            if opened.refused is None and not opened.is_clean():
-                try:
-                    self.tell(self.run(opened, operations.record_changes))
-                except WorkspaceBusy:
-                    raise
-                except AvfsError:  # then it is a part of this one
-                    pass
-            calls = self._file_calls.setdefault(fork, [])
+        if fork in self._file_calls:
+            return
+        opened = self.open_workspace(fork)
+        if opened.refused is None and not opened.is_clean():
+            try:
+                self.tell(self.run(opened, operations.record_changes))
+            except WorkspaceBusy:
+                raise
+            except AvfsError:  # then it is a part of this one
+                pass
+        self._file_calls.setdefault(fork, [])
+
+    def note_file_call(self, fork: str, text: str) -> None:
+        """Note what a file call has done: the log names it."""
+        calls = self._file_calls.setdefault(fork, [])
         calls.append(text if len(calls) < _CALLS_NAMED else "")
 
     def record_changes(self, fork: str) -> tuple[Warning, ...]:

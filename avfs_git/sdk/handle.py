@@ -63,9 +63,20 @@ class ForkHandle:
         """Do an operation on the workspace, as `Dispatch.run` does."""
         return self.dispatch.run(self.opened, operation, *args, **kwargs)
 
-    def note_file_call(self, verb: str, path: PathLike) -> None:
-        """Note that a file call is about to change the workspace, as `Dispatch.note_file_call` does."""
+    def change(self, call: Callable[[], _T], verb: str, path: PathLike, *, in_steps: bool = False) -> _T:
+        """Make a file call that changes the workspace, and note it for the log once it has been done.
+
+        A call that fails has changed nothing and is not noted, unless it is done `in_steps`: then the log says that it failed.
+        """
+        self.dispatch.begin_file_call(self.fork)
+        try:
+            done = call()
+        except BaseException:
+            if in_steps:
+                self.dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))} (failed)")
+            raise
         self.dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))}")
+        return done
 
     def mount(
         self,

@@ -122,7 +122,7 @@ def test_what_a_person_commits_meanwhile_is_not_the_commands(work: Workspace, mo
         go, ran = mount_dir / "go", mount_dir / "ran"
         text = f"touch {ran}; until test -e {go}; do sleep 0.05; done; echo 1 > one"
         with ThreadPoolExecutor(1) as pool:
-            done = pool.submit(work.exec, shell=text + ("; sleep 2; git status" if own else ""), commit=commit)
+            done = pool.submit(work.exec, shell=text + ("; sleep 1.1; git status" if own else ""), commit=commit)
             while not ran.exists() and not done.done():
                 time.sleep(0.02)
             tree = session.path

@@ -108,24 +108,33 @@ class WorkspaceFiles:
             ContentChanged: If `expect` does not hold; nothing is written.
             PathUnsuitable: If the path is no file.
         """
-        self._at.note_file_call("write", path)
         tree_path = parse_tree_path(path)
-        if self._at.opened.lock.session is None:
-            try:
-                return self._at.files.write(tree_path, data, append=append, expect=expect, parents=parents, executable=executable)
-            except WorkspaceBusy:
-                if self._at.opened.lock.session is None:
-                    raise
-        with client.spooled(self._at.opened, data) as content:
-            return self._at.run(operations.write, tree_path, content, append, expect, parents, executable)
+
+        def put() -> FileInfo:
+            if self._at.opened.lock.session is None:
+                try:
+                    return self._at.files.write(
+                        tree_path, data, append=append, expect=expect, parents=parents, executable=executable
+                    )
+                except WorkspaceBusy:
+                    if self._at.opened.lock.session is None:
+                        raise
+            with client.spooled(self._at.opened, data) as content:
+                return self._at.run(operations.write, tree_path, content, append, expect, parents, executable)
+
+        return self._at.change(put, "write", path)
 
     def write_from(self, path: PathLike, chunks: Iterable[bytes], *, append: bool = False, expect: str | None = None) -> FileInfo:
-        """Write what an iterable yields to a file, in bounded memory; otherwise as `write`."""
-        self._at.note_file_call("write", path)
-        if self._at.opened.lock.session is None:
-            return self._at.files.write(parse_tree_path(path), chunks, append=append, expect=expect)
+        """Write what an iterable yields to a file, in bounded memory; otherwise as `write`.
+
+        All of it is taken first: other processes use the workspace for as long as it takes to arrive.
+        """
+        tree_path = parse_tree_path(path)
+        self._at.dispatch.begin_file_call(self.fork)
         with client.spooled(self._at.opened, chunks) as content:
-            return self._at.run(operations.write, parse_tree_path(path), content, append, expect, True, None)
+            return self._at.change(
+                lambda: self._at.run(operations.write, tree_path, content, append, expect, True, None), "write", path
+            )
 
     def read_text(self, path: PathLike) -> str:
         """Read a whole file as text.
@@ -299,63 +308,73 @@ class WorkspaceFiles:
 
     def make_dir(self, path: PathLike, *, parents: bool = False) -> None:
         """Make a directory; with `parents`, also missing parents, and an existing directory is no error."""
-        self._at.note_file_call("make directory", path)
-        self._at.run(operations.make_dir, parse_tree_path(path), parents=parents)
+        self._at.change(lambda: self._at.run(operations.make_dir, parse_tree_path(path), parents=parents), "make directory", path)
 
     def remove(self, path: PathLike, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
         """Remove a file, a symbolic link, an empty directory or, with `recursive`, any directory."""
-        self._at.note_file_call("remove", path)
-        self._at.run(operations.remove, parse_tree_path(path), recursive=recursive, missing_ok=missing_ok, expect=expect)
+        tree_path = parse_tree_path(path)
+        self._at.change(
+            lambda: self._at.run(operations.remove, tree_path, recursive=recursive, missing_ok=missing_ok, expect=expect),
+            "remove",
+            path,
+            in_steps=recursive,
+        )
 
     def copy(self, source: PathLike, destination: PathLike, *, recursive: bool = False) -> FileInfo:
         """Copy a file or, with `recursive`, a directory; into the destination if that is a directory. Nothing is overwritten."""
-        self._at.note_file_call("copy", source)
-        return self._at.run(operations.copy, parse_tree_path(source), parse_tree_path(destination), recursive)
+        origin, target = parse_tree_path(source), parse_tree_path(destination)
+        return self._at.change(
+            lambda: self._at.run(operations.copy, origin, target, recursive), "copy", source, in_steps=recursive
+        )
 
     def move(self, source: PathLike, destination: PathLike) -> FileInfo:
         """Rename a file or directory; into the destination if that is a directory. Nothing is overwritten."""
-        self._at.note_file_call("move", source)
-        return self._at.run(operations.move, parse_tree_path(source), parse_tree_path(destination))
+        origin, target = parse_tree_path(source), parse_tree_path(destination)
+        return self._at.change(lambda: self._at.run(operations.move, origin, target), "move", source)
 
     def touch(self, path: PathLike, *, mtime_ns: int | None = None) -> FileInfo:
         """Set the modification time of a file, now by default; make a missing file."""
-        self._at.note_file_call("touch", path)
-        return self._at.run(operations.touch, parse_tree_path(path), mtime_ns)
+        return self._at.change(lambda: self._at.run(operations.touch, parse_tree_path(path), mtime_ns), "touch", path)
 
     def chmod(self, path: PathLike, mode: int) -> None:
         """Set permission bits."""
-        self._at.note_file_call("chmod", path)
-        self._at.run(operations.chmod, parse_tree_path(path), mode)
+        self._at.change(lambda: self._at.run(operations.chmod, parse_tree_path(path), mode), "chmod", path)
 
     def symlink(self, path: PathLike, target: bytes) -> None:
         """Make a symbolic link."""
-        self._at.note_file_call("make link", path)
-        self._at.run(operations.symlink, parse_tree_path(path), target)
+        self._at.change(lambda: self._at.run(operations.symlink, parse_tree_path(path), target), "make link", path)
 
     def link(self, source: PathLike, destination: PathLike) -> None:
         """Make a hard link to a file."""
-        self._at.note_file_call("link", destination)
-        self._at.run(operations.link, parse_tree_path(source), parse_tree_path(destination))
+        self._at.change(
+            lambda: self._at.run(operations.link, parse_tree_path(source), parse_tree_path(destination)), "link", destination
+        )
 
     def import_path(
         self, source: Path, path: PathLike = "/", *, recursive: bool = True, max_depth: int | None = None
     ) -> TransferResult:
         """Copy a file or directory of the host into the workspace. Symbolic links that lead out of the source are skipped."""
-        self._at.note_file_call("import", source)
         source, tree_path = Path(source), parse_tree_path(path)
-        if self._at.opened.lock.session is None:
-            return operations.import_path(self._at.opened, source, tree_path, recursive, max_depth)
-        with client.opened_source(source) as handle:
-            return self._at.run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
+
+        def bring() -> TransferResult:
+            if self._at.opened.lock.session is None:
+                return operations.import_path(self._at.opened, source, tree_path, recursive, max_depth)
+            with client.opened_source(source) as handle:
+                return self._at.run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
+
+        return self._at.change(bring, "import", source, in_steps=True)
 
     def import_tar(self, file: BinaryIO, path: PathLike = "/") -> TransferResult:
         """Unpack a tar archive, compressed or not, into the workspace."""
-        self._at.note_file_call("unpack into", path)
         tree_path = parse_tree_path(path)
-        if self._at.opened.lock.session is None:
-            return operations.unpack_tar(self._at.opened, file, tree_path)
-        with client.spooled_file(self._at.opened, file) as handle:
-            return self._at.run(operations.import_tar, handle, tree_path)
+
+        def unpack() -> TransferResult:
+            if self._at.opened.lock.session is None:
+                return operations.unpack_tar(self._at.opened, file, tree_path)
+            with client.spooled_file(self._at.opened, file) as handle:
+                return self._at.run(operations.import_tar, handle, tree_path)
+
+        return self._at.change(unpack, "unpack into", path, in_steps=True)
 
     def export_path(
         self, path: PathLike, destination: Path, *, recursive: bool = True, max_depth: int | None = None, overwrite: bool = False

@@ -21,6 +21,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.worktree import list_worktrees
 from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
+from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import record_changes
@@ -111,22 +112,24 @@ def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
     for record in vault.oplog.read_fork(fork):
         if record.kind == UNDO and record.target == deleted.id:
             left_at, now = record.more.get(LEFT_AT) or [], _read_counters(vault, fork)
-            return any(then == value != "" for then, value in zip(left_at, now, strict=False))
+            is_same_boot = left_at[2:] == now[2:]  # after a power cut the counters may be older than the files
+            return is_same_boot and any(then == value != "" for then, value in zip(left_at[:2], now[:2], strict=False))
         if record.kind not in (UNDO, REDO, FILES):  # files count by the counters: what was there before may be recorded later
             break
     return False
 
 
 def _read_counters(vault: OpenVault, fork: str) -> list[str]:
-    """Tell with which epoch the files of a fork are unchanged, and which commit holds them all; empty while it is mounted.
+    """Tell with which epoch the files of a fork are unchanged, which commit holds them all, and in which boot of the machine.
 
+    Empty while the fork is mounted.
     A mount in which nothing was changed moves the epoch, and not that commit. Where no commit is known to hold them, it is "".
     """
     try:
         with closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
             if lock.session is not None:
                 return []
-            return [str(lock.epoch), lock.clean_commit.hex() if lock.epoch == lock.clean_epoch else ""]
+            return [str(lock.epoch), lock.clean_commit.hex() if lock.epoch == lock.clean_epoch else "", read_boot_id()]
     except OSError:
         return []
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import NothingToUndo
+from avfs_git.errors import AvfsError, ContentChanged, NothingToUndo
 from avfs_git.model import Warning
 from avfs_git.sdk import Vault, Workspace
 
@@ -91,6 +92,45 @@ def test_calls_of_one_program_are_joined(place: Path) -> None:
         work.undo()
         assert not work.exists("f0")
         assert not work.exists("f9")
+
+
+def test_the_log_names_only_calls_that_were_done(place: Path, tmp_path: Path) -> None:
+    """What is refused is not in it; what was done in part is said to have failed."""
+    (tmp_path / "plain").write_bytes(b"")
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        work.write("one", b"")
+        for refused in (
+            lambda: work.remove("nothing"),
+            lambda: work.write("one/below", b""),
+            lambda: work.write("one", b"2", expect="0" * 40),
+            lambda: work.move("nothing", "else"),
+        ):
+            with pytest.raises(AvfsError):
+                refused()
+        with pytest.raises(AvfsError):
+            work.import_path(tmp_path / "missing", "two")
+    with Avfs(place) as avfs:
+        work = avfs.open_vault("v").workspace()
+        assert work.operations(limit=1)[0].description == f"write 'one', import '{tmp_path / 'missing'}' (failed)"
+
+
+def test_what_is_written_arrives_before_the_workspace_is_taken(place: Path) -> None:
+    """Others change it while a source is slow; what they did is not overlooked then."""
+    with Avfs(place) as avfs, Avfs(place) as beside:
+        work, other = avfs.open_vault("v").workspace(), beside.open_vault("v").workspace()
+        work.write("log", b"1")
+
+        def pieces() -> Iterator[bytes]:
+            yield b"2"
+            other.write("log", b"other")
+            yield b"3"
+
+        work.write_from("log", pieces(), append=True)
+        assert work.read("log") == b"other23"
+        with pytest.raises(ContentChanged):
+            work.write_from("log", pieces(), expect=work.stat("log", with_oid=True).oid)
+        assert work.read("log") == b"other"
 
 
 def test_what_nobody_recorded_is_taken_back_first(place: Path) -> None:

@@ -9,6 +9,7 @@ from avfs_git.errors import CannotUndo, NothingToUndo
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
+from avfs_git.workspace.history import undo
 from tests.support.trees import describe_tree
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
@@ -242,6 +243,22 @@ def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(home: Avfs
     assert other.read("kept") == b"acknowledged"
     other.undo()
     assert vault.undo(fork="other").operation.kind == "fork_create"
+
+
+def test_redo_deletes_no_fork_after_another_boot(vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut may have taken the counters that tell whether anything was written there since."""
+    work.write("file", b"1")
+    work.checkpoint()
+    vault.fork("task")
+    vault.delete_fork("task", by="main")
+    vault.undo(fork="main")
+    with monkeypatch.context() as patched:
+        patched.setattr(undo, "read_boot_id", lambda: "another")
+        with pytest.raises(NothingToUndo):
+            vault.redo(fork="main")
+    assert vault.has_fork("task")
+    vault.redo(fork="main")
+    assert not vault.has_fork("task")
 
 
 def test_deleted_label_comes_back(work: Workspace) -> None:
