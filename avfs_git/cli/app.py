@@ -43,11 +43,20 @@ def _make_output(arguments: list[str], *, document: bool) -> Output:
     return TextOutput(color=wants_color())
 
 
+def _join_trace() -> None:
+    from avfs_git.cli.environment import find_trace  # noqa: PLC0415 - only in a trace
+    from avfs_git.sdk.spans import join  # noqa: PLC0415 - the same
+
+    join(find_trace())
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C."""
     state = State(_make_output(arguments, document=wants_document(arguments)))
     error: AvfsError | None = None
     trace: str | None = None
+    if "opentelemetry.trace" in sys.modules:  # by `opentelemetry-instrument avfs`: spans belong to the caller's trace
+        _join_trace()
     try:
         try:
             status = _perform(state, arguments)

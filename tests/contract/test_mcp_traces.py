@@ -66,3 +66,49 @@ def test_calls_are_spans_of_the_trace_of_their_caller(hermetic: Path) -> None:
     assert (found["checkpoint"][1]["avfs.outcome"], len(found["checkpoint"][1]["avfs.checkpoint"])) == ("created", 40)
     assert found["read_text_file"][1]["avfs.error"] == "path.not_found"
     assert "no-such-file" not in told
+
+
+LIBRARY = (
+    TRACER.rpartition("from avfs_git")[0]
+    + """
+from pathlib import Path
+from avfs_git import Home
+from avfs_git.errors import AvfsError
+with Home(Path(sys.argv[1])) as home:
+    work = home.open_vault("work").workspace()
+    work.write("secret-name", b"x")
+    work.checkpoint("one")
+    work.exec("sh", "-c", "exit 3", backend="checkout")
+    try:
+        work.merge("nowhere")
+    except AvfsError:
+        pass
+"""
+)
+
+
+def test_a_program_that_has_opentelemetry_gets_spans(hermetic: Path) -> None:
+    """Each command, checkpoint and merge is one, with its outcome, or the code of its error."""
+    Place(hermetic / "avfs")
+
+    done = subprocess.run([sys.executable, "-c", LIBRARY, hermetic / "avfs"], text=True, capture_output=True, check=True)
+
+    spans = [json.loads(line)[1] for line in done.stderr.splitlines() if line.startswith("[")]
+    assert {(span["avfs.vault"], span["avfs.fork"]) for span in spans} == {("work", "main")}
+    first, second, third = spans
+    assert (first["avfs.outcome"], len(first["avfs.checkpoint"]), first["avfs.changed_files"]) == ("created", 40, 1)
+    assert second["avfs.exit_code"] == 3
+    assert third["avfs.error"] == "checkpoint.not_found"
+    assert "secret-name" not in done.stderr
+
+
+def test_the_command_line_joins_the_trace_of_its_caller(hermetic: Path) -> None:
+    """As under `opentelemetry-instrument`: its spans belong to the trace that the environment names."""
+    Place(hermetic / "avfs")
+    code = TRACER.replace('["mcp", "--vault", "work"]', '["--vault", "work", "checkpoint", "save", "one"]')
+
+    variables = {**os.environ, "TRACEPARENT": f"00-{TRACE}-b7ad6b7169203331-01"}
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True, env=variables)
+
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert json.loads(line)[0] == TRACE

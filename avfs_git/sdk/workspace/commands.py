@@ -20,6 +20,7 @@ from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
 from avfs_git.proxy.exec.run import Output, Stop
 from avfs_git.proxy.exec.steplog import StepLog, Steps
+from avfs_git.sdk.spans import span
 from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.session.life import point
 from avfs_git.session.life.record import find_workspace_session
@@ -215,7 +216,9 @@ def run_command(
     at: ForkHandle, command: Command, stop: Stop | None = None, *, executor: Executor | None = None
 ) -> Generator[Output, None, ExecResult]:
     """Run a command, then the owner's hook."""
-    result = yield from (executor or make_executor(at)).run(command, stop)
+    with span("exec", at) as note:
+        result = yield from (executor or make_executor(at)).run(command, stop)
+        note(result)
     facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
     heard = at.dispatch.run_hook("post-exec", at.fork, facts)
     return replace(result, warnings=(*result.warnings, *heard)) if heard else result

@@ -15,6 +15,7 @@ from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, 
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions
+from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 
@@ -35,6 +36,7 @@ class WorkspaceMerging:
         self._at = at
         self.fork: str = at.fork
 
+    @traced
     @holding_objects
     def merge(
         self,

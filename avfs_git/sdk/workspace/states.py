@@ -26,6 +26,7 @@ from avfs_git.model import (
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, undo
+from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class WorkspaceStates:
         """List uncommitted changes. Writes nothing; costs what changed."""
         return self._at.run(operations.read_status)
 
+    @traced
     def checkpoint(self, label: str | None = None, *, description: str | None = None, step: bool = False) -> CheckpointResult:
         """Commit all changes. Durable when it returns; costs what changed.
 

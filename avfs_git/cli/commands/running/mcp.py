@@ -100,7 +100,7 @@ def _make_server(scope: Scope) -> MCPServer:
 
 def _join_trace() -> None:
     from avfs_git.cli.environment import find_trace  # noqa: PLC0415 - not for the help
-    from avfs_git.mcp.trace import join  # noqa: PLC0415 - as above
+    from avfs_git.sdk.spans import join  # noqa: PLC0415 - as above
 
     join(find_trace())
 
