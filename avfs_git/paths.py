@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NewType
 from urllib.parse import unquote
 
@@ -93,6 +93,27 @@ def split(path: TreePath) -> tuple[TreePath, bytes]:
     """Split a path other than the root into its directory and its name."""
     directory, _, name = path.rpartition(b"/")
     return TreePath(directory), name
+
+
+def climb(path: bytes) -> Iterator[TreePath]:
+    """List a path and the directories that it is in, from the nearest up; without the root."""
+    here = TreePath(path)
+    while here:
+        yield here
+        here = split(here)[0]
+
+
+def list_above(paths: Iterable[bytes]) -> set[TreePath]:
+    """List the directories that lead to some paths, the root among them; none for no path."""
+    found: set[TreePath] = set()
+    for path in paths:
+        here = TreePath(path)
+        while here:
+            here = split(here)[0]
+            if here in found:
+                break
+            found.add(here)
+    return found
 
 
 def components(path: TreePath) -> list[bytes]:

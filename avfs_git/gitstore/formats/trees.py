@@ -14,7 +14,7 @@ from itertools import accumulate, compress
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
-from avfs_git.paths import Oid, TreePath, components, join, oid_of, split
+from avfs_git.paths import Oid, TreePath, components, join, list_above, oid_of, split
 from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
@@ -449,13 +449,8 @@ def _plan_edits(edits: Mapping[TreePath, tuple[int, Oid] | None]) -> dict[TreePa
             raise InternalError("the root of a tree cannot be replaced by an edit")
         directory, name = split(path)
         plan.setdefault(directory, {})[name] = edit
-    for directory in list(plan):
-        above = directory
-        while above:
-            above, _ = split(above)
-            if above in plan:
-                break  # and then so is everything above it, in this pass or a later one
-            plan[above] = {}
+    for directory in list_above(plan):
+        plan.setdefault(directory, {})
     return plan
 
 

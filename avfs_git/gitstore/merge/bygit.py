@@ -34,7 +34,7 @@ from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.rules.attributes import ATTRIBUTES_NAME, TreeAttributes
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.model import ConflictKind, MergeStrategy
-from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
+from avfs_git.paths import ROOT, Oid, TreePath, list_above, oid_of
 
 _SINCE = (2, 38)
 _KINDS = {
@@ -267,13 +267,7 @@ class _Question:
     def write_attributes(self, attributes: TreeAttributes, more: bytes, paths: Iterable[TreePath]) -> None:
         """Write the attributes of our side as far as they are about some paths."""
         (self._git_dir / "info" / "attributes").write_bytes(more)
-        directories = {ROOT}
-        for path in paths:
-            above = split(path)[0]
-            while above not in directories:
-                directories.add(above)
-                above = split(above)[0]
-        for directory in directories:
+        for directory in {ROOT} | list_above(paths):
             content = attributes.read_file(directory)
             if content:
                 place = self._files / os.fsdecode(directory)

@@ -12,7 +12,7 @@ left where the other side removed it, and under a name with the side's label wha
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from avfs_git.gitstore.compare.renames import detect_renames, is_binary
@@ -25,7 +25,7 @@ from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ChangedFile, ChangeKind, ConflictKind, MergeStrategy
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid, TreePath, list_above
 
 BASE, OURS, THEIRS = 0, 1, 2
 _SIDES = (OURS, THEIRS)
@@ -260,8 +260,7 @@ class TreeMerge:
     def _part_files_from_directories(self) -> None:
         """Give each file a name of its own that has that of a directory in which something is left."""
         left = {path for path, found in self._paths.items() if found.result is not None}
-        directories = {above for path in left for above in _above(path)}
-        for path in sorted(left & directories):
+        for path in sorted(left & list_above(left)):
             found = self._paths[path]
             aside = self._free_name(path, OURS if found.result == found.stages[OURS] else THEIRS)
             self._paths[aside] = replace(found, conflict=found.conflict or ConflictKind.DIRECTORY_FILE)
@@ -297,9 +296,3 @@ def _describe(path: bytes, found: _Path) -> TreeConflict:
     assert found.conflict is not None  # noqa: S101 - only paths in conflict are described
     stages = [None if entry is None else Stage(name, *entry) for name, entry in zip(found.names, found.stages, strict=True)]
     return TreeConflict(found.conflict, path, *stages)
-
-
-def _above(path: bytes) -> Iterator[bytes]:
-    """List the directories that a path is in."""
-    while path := path.rpartition(b"/")[0]:
-        yield path

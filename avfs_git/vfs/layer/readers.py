@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.host.files.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, open_judged_at
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
@@ -267,6 +268,15 @@ class PlainDirectory(_Reader):
             os.close(fd)
             raise FileNotFoundError(2, "no longer a file", name)
         return fd
+
+    def read_ignore(self, path: TreePath) -> bytes | None:
+        """Read the `.gitignore` of a directory, for an `Ignorer`."""
+        try:
+            fd = self.open_file(path, b".gitignore")
+        except OSError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            return file.read(IGNORE_FILE_READ)
 
     def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:  # noqa: ARG002 - a plain directory has no marks to name
         """Read the user's attributes of an open file."""

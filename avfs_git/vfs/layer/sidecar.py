@@ -29,7 +29,7 @@ from avfs_git.errors import InternalError, ObjectCorrupt
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, differing_names
 from avfs_git.gitstore.source import ObjectSink, Tree
-from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.paths import ROOT, Oid, TreePath, list_above, split
 from avfs_git.patterns import compiled
 
 META_NAME = b"meta"
@@ -248,11 +248,7 @@ def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath,
 
     `edits` has records by directory and name, None for one that goes; the directories are such as the git tree has.
     """
-    order: set[TreePath] = {ROOT}
-    for directory in edits:
-        while directory not in order:
-            order.add(directory)
-            directory = split(directory)[0]  # noqa: PLW2901 - climbs to one that is known
+    order = {ROOT, *edits, *list_above(edits)}
     before: dict[TreePath, Tree] = {}
     after: dict[TreePath, dict[bytes, tuple[int, Oid]]] = {}
     for directory in sorted(order):  # those above come first

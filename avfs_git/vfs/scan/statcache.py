@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from avfs_git import faults
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid, TreePath, climb
 
 RACY_NS: Final = 20_000_000
 """What changed in the last so many nanoseconds may change again and keep its times: twice the coarsest clock tick of Linux file
@@ -199,7 +199,7 @@ class StatCache:
         if not gone:
             return
         for path in list(self.directories):
-            if _is_below_any(path, gone):
+            if not gone.isdisjoint(climb(path)):
                 del self.directories[path]
 
     def commit_update(
@@ -250,13 +250,6 @@ class StatCache:
         self._size = len(data)
 
 
-def _is_below_any(path: bytes, gone: set[bytes]) -> bool:
-    here = path
-    while here and here not in gone:
-        here = here.rpartition(b"/")[0]
-    return bool(here)
-
-
 class Fingerprints(Protocol):
     """Fingerprints by directory, and the tree and sidecar at which they hold: what a capture compares a layer with."""
 
@@ -293,7 +286,7 @@ class StatCacheAhead:
 
     def _join(self, path: TreePath) -> DirCache | None:
         before = None
-        if self._cache is not None and not _is_below_any(path, self._gone):
+        if self._cache is not None and self._gone.isdisjoint(climb(path)):
             before = self._cache.directory(path)
         if path not in self._changed:
             return before
@@ -355,7 +348,7 @@ class StatCacheUpdate:
         gone = later.gone
         there: dict[TreePath, tuple[DirCache, set[bytes]]] = {}
         for path, entries, dropped in self.changed:
-            if not _is_below_any(path, gone):
+            if gone.isdisjoint(climb(path)):
                 there[path] = dict(entries), set(dropped)
         for path, entries, dropped in later.changed:
             mine, mine_dropped = there.setdefault(path, ({}, set()))

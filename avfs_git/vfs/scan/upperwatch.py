@@ -28,7 +28,7 @@ from typing import Final
 
 from avfs_git.host.files.flush import show_later_writes
 from avfs_git.host.processes.watches import Watches, read_room
-from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.paths import ROOT, TreePath, climb, join, split
 from avfs_git.vfs.scan.scan import FILE, SYMLINK, DirtySet, Found, is_staging
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, is_same_entry, take_fingerprint
 
@@ -357,7 +357,7 @@ class UpperWatch:
 
     def _forget_below(self, moved: set[TreePath]) -> None:
         """Forget everything below directories that came or went: they are scanned whole."""
-        for path in [path for path in {*self._known, *self._unknown} if _is_in(path, moved)]:
+        for path in [path for path in {*self._known, *self._unknown} if not moved.isdisjoint(climb(path))]:
             for name in list(self._known.get(path, ())):
                 self._forget(path, name)
             self._unknown.pop(path, None)
@@ -366,12 +366,3 @@ class UpperWatch:
 def _is_single(fd: int) -> bool:
     found = os.fstat(fd)
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-
-
-def _is_in(path: TreePath, tops: set[TreePath]) -> bool:
-    here = path
-    while here:
-        if here in tops:
-            return True
-        here, _ = split(here)
-    return False

@@ -41,7 +41,7 @@ MakeCapture = Callable[[Fingerprints | None, DirtySet | None], Capture]
 class ChangeSets(Protocol):
     """Knows which paths change, round by round. Called with the guard."""
 
-    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+    def begin_capture(self) -> DirtySet | None:
         """Take the paths that have changed since the last capture was recorded; None if only a scan tells."""
 
     def extend_capture(self) -> DirtySet | None:
@@ -54,12 +54,11 @@ def capture_live(
     cache: StatCache | None,
     make: MakeCapture,
     *,
-    lasts: bool,
     flush: Callable[[], object] | None = None,
 ) -> Captured:
     """Capture a tree that is served.
 
-    With `guard` held, no program changes the tree. `make` makes the capture of a round; `lasts` says that the result is recorded.
+    With `guard` held, no program changes the tree. `make` makes the capture of a round.
     `flush` writes out pages that programs have mapped and changed. It is called once, right before the last round: what programs
     change in mapped memory after that is in the next checkpoint.
 
@@ -67,7 +66,7 @@ def capture_live(
         FileChanging, LayerNotUnderstood, HostError: See `Capture.run`.
     """
     with guard:
-        dirty = changes.begin_capture(lasts=lasts)
+        dirty = changes.begin_capture()
     found: Captured | None = None
     is_flushed = False
     for _ in range(ROUNDS_MAX):
@@ -96,7 +95,7 @@ def capture_live(
         if found is not None:
             dirty = _unite(changes.extend_capture(), dirty)
         if found is None or dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
-            return make(cache, None).run(changes.begin_capture(lasts=lasts))
+            return make(cache, None).run(changes.begin_capture())
         write = make(ahead, None).look(dirty)
     return _follow(found, write(), dirty)
 

@@ -20,7 +20,7 @@ from typing import Protocol
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.paths import ROOT, Oid, TreePath, split
+from avfs_git.paths import ROOT, Oid, TreePath, list_above
 from avfs_git.values import value_class
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.layer.records import Children, Records
@@ -157,7 +157,7 @@ class Placing:
         self._ignore = ignore
         self._standing = standing
         self.added = standing.added
-        self._above_added = frozenset(_directories_above(standing.added))
+        self._above_added = list_above(standing.added)
         self.sidecar_touched = False
 
     # --- the state of a directory ----------------------------------------------------------------
@@ -370,19 +370,6 @@ class Placing:
     def _holds_untracked(self, child: Frame, sidecar: Oid) -> bool:
         side = child.side if child.tree is not None else Children(self._sink.read_tree(sidecar), sidecar)
         return side.hold_untracked()
-
-
-def _directories_above(paths: AbstractSet[TreePath]) -> set[TreePath]:
-    """List the directories that hold some paths, and their parents."""
-    found: set[TreePath] = set()
-    for path in paths:
-        here = path
-        while here != ROOT:
-            here = split(here)[0]
-            if here in found:
-                break
-            found.add(here)
-    return found
 
 
 def _undecided(frame: Frame, known: Callable[[Frame], object]) -> list[Frame]:

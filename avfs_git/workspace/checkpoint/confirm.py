@@ -162,7 +162,7 @@ def _look(
         here[name] = take_fingerprint(found.stat, opaque=found.opaque, racy_after_ns=racy_after_ns)
     _note_directories(opened.cache.directories, reader, look, stats, made_dirs, racy_after_ns)
     if isinstance(mode, Served):
-        mode.begin_capture(lasts=True)  # what is noted so far is what the steps did
+        mode.begin_capture()  # what is noted so far is what the steps did
     return look
 
 

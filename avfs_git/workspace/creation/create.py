@@ -25,7 +25,7 @@ from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, TreePath, check_fork_name, join, show_path, split
+from avfs_git.paths import Oid, check_fork_name, show_path
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
@@ -275,16 +275,7 @@ def _capture(
     own = find_own(source, place)
     layer.left_out = own | find_own(source, vault.git_dir)  # a vault in the making has another name
 
-    def read_ignore_file(directory: TreePath) -> bytes | None:
-        path = join(directory, b".gitignore")
-        try:
-            fd = layer.open_file(*split(path))
-        except OSError:
-            return None
-        with os.fdopen(fd, "rb") as file:
-            return file.read(IGNORE_FILE_READ)
-
-    rules = Ignorer(read_ignore_file, vault.read_exclude())
+    rules = Ignorer(layer.read_ignore, vault.read_exclude())
 
     def capture(shown: Layer) -> Captured:
         learn = lookback is not None

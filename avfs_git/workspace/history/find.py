@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 
 from avfs_git.errors import InvalidInput, PathNotFound
 from avfs_git.gitstore.compare.grep import check_glob
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind
-from avfs_git.paths import Oid, TreePath, join
+from avfs_git.paths import Oid, TreePath, climb, join
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.history.compare import WORKSPACE
@@ -72,7 +73,7 @@ def _check(query: FindQuery) -> None:
 
 def _list_changed(
     vault: OpenVault, fork: str, source: DryWriter, trees: tuple[Oid | None, Oid | None], query: FindQuery
-) -> Collection[bytes] | None:
+) -> AbstractSet[bytes] | None:
     """List what is there and was not, or not so, in the state of `changed_since`; None if none is named."""
     if query.changed_since is None:
         return None
@@ -84,7 +85,7 @@ def _list_changed(
     return {change.path for change in changes if change.kind is not ChangeKind.DELETED}
 
 
-def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: Collection[bytes] | None) -> Iterator[FoundEntry]:
+def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: AbstractSet[bytes] | None) -> Iterator[FoundEntry]:
     matches = _make_matcher(query)
     for path, entry in _walk(lower, query):
         kind = _KINDS[entry.kind]
@@ -95,7 +96,7 @@ def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: Collec
             or (query.min_depth is not None and depth < query.min_depth)
             or (query.newer_ns is not None and entry.mtime_ns < query.newer_ns)
             or (query.older_ns is not None and entry.mtime_ns > query.older_ns)
-            or (changed is not None and not _is_within(path, changed))
+            or (changed is not None and changed.isdisjoint(climb(path)))
         ):
             continue
         size = None
@@ -133,15 +134,6 @@ def _walk(lower: LowerTree, query: FindQuery) -> Iterator[tuple[TreePath, LowerE
             children = lower.children(entry)
             bound.meet(len(children))
             pending += [(join(path, name), children[name]) for name in sorted(children, reverse=True)]
-
-
-def _is_within(path: bytes, changed: Collection[bytes]) -> bool:
-    """Whether a path changed, or a directory above it came as a whole."""
-    while path:
-        if path in changed:
-            return True
-        path = path.rpartition(b"/")[0]
-    return False
 
 
 def _make_matcher(query: FindQuery) -> Callable[[bytes], bool]:

@@ -27,7 +27,7 @@ from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, oid_of, split
+from avfs_git.paths import Oid, TreePath, climb, oid_of, split
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
@@ -238,10 +238,8 @@ def _remove(locked: LockedWorkspace, path: TreePath) -> None:
     """Remove what is at a path, and the directories that are empty then, as a merge does."""
     with locked.changing() as merged, suppress(OSError):
         merged.remove(path, recursive=True)
-        above = split(path)[0]
-        while above != ROOT:
+        for above in climb(split(path)[0]):
             merged.remove(above)  # one that is not empty ends it
-            above = split(above)[0]
 
 
 def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> None:

@@ -34,7 +34,7 @@ from avfs_git.model import (
     SharedPath,
     Warning,
 )
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid, TreePath, list_above
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import add_merge, choose_engine, describe_merge, merge_in_memory
 from avfs_git.workspace.vault.vault import OpenVault
@@ -50,7 +50,7 @@ class _Side:
         self.adds = any(before is None for before, _ in changes.values())
         self.moves = self.adds and any(after is None for _, after in changes.values())
         """Whether it may have renamed something."""
-        self.directories = {directory for path in changes for directory in _above(path)}
+        self.directories = list_above(changes)
 
 
 class Comparison:
@@ -125,13 +125,6 @@ class Comparison:
     def _read_attributes(self, commit: Oid) -> TreeAttributes:
         more = read_info_attributes(self._writer.store.git_dir)
         return TreeAttributes(self._writer, self._writer.read_commit(commit).tree, more)
-
-
-def _above(path: bytes) -> list[bytes]:
-    found = []
-    while path := path.rpartition(b"/")[0]:
-        found.append(path)
-    return found
 
 
 def compare_forks(vault: OpenVault, forks: Sequence[tuple[str, Oid]], *, named: bool) -> Overlap:

@@ -108,9 +108,8 @@ class Following:
             else:
                 self._changed.add(path, deep=deep)
 
-    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+    def begin_capture(self) -> DirtySet | None:
         """Begin with a look at all that the fork has changed: which of it is recorded, only the operation knows."""
-        del lasts
         self.extend_capture()
         return None
 
@@ -149,7 +148,7 @@ class Beside(Plain):
             return make(compared, postponed)
 
         compared = None if afresh else cache
-        return capture_live(self._following, self._following, compared, make_anew, lasts=False, flush=flush)
+        return capture_live(self._following, self._following, compared, make_anew, flush=flush)
 
 
 def look_beside(

@@ -60,18 +60,18 @@ class Served(Plain):
 
     def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
         """Capture one moment of the tree, most of it while programs go on."""
+        del lasts
         guard = self.view.guard
         if not afresh:
             from avfs_git.workspace.capture.livecapture import capture_live  # noqa: PLC0415 - as `read_upper`
 
-            return capture_live(self, guard, cache, make, lasts=lasts, flush=flush)
+            return capture_live(self, guard, cache, make, flush=flush)
         with guard:
-            self.begin_capture(lasts=lasts)
+            self.begin_capture()
             return make(None, None).run(None)
 
-    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+    def begin_capture(self) -> DirtySet | None:
         """Take the set of changes for a capture; what changes now is in another set."""
-        del lasts
         self.give_up_capture()
         self._in_capture, self._is_captured = self.dirty, True
         self.restart(DirtySet())

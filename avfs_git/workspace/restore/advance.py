@@ -18,7 +18,7 @@ Called with the workspace lock held and nothing uncommitted, by `merge` and `rew
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from avfs_git.errors import InternalError, LeftInForce, PathUnsuitable
@@ -28,7 +28,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, join, maybe_oid, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.layer.sidecar import Meta
@@ -88,8 +88,8 @@ class AdvancePlan:
         dropped = {step.path for step in self.brought}
         if found:
             # Directories that led to them alone go, too; one that was empty stays.
-            emptied = _directories_above(found) & dropped
-            dropped = found | (emptied - _directories_above(dropped - found - emptied))
+            emptied = list_above(found) & dropped
+            dropped = found | (emptied - list_above(dropped - found - emptied))
         else:
             found = files
         self.steps = [step for step in self.steps if step.path not in dropped or step.before is not None]
@@ -289,16 +289,6 @@ def _show(source: ObjectSource, oid: Oid) -> LowerTree:
     return LowerTree(source, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
 
-def _directories_above(paths: Iterable[TreePath]) -> set[TreePath]:
-    found: set[TreePath] = set()
-    for path in paths:
-        above = split(path)[0]
-        while above != ROOT and above not in found:
-            found.add(above)
-            above = split(above)[0]
-    return found
-
-
 def _with_attributes(step: Step, theirs: LowerTree) -> Step:
     """Give what the other side made its permissions and attributes, which git's tree does not tell."""
     before, after = step.before, step.after
@@ -352,8 +342,7 @@ def _bring(
     steps = {path: Step(path, None, entry)}
     if wanted.lookup(path) is not None:
         return
-    above = split(path)[0]
-    while above != ROOT:
+    for above in climb(split(path)[0]):
         there = wanted.lookup(above)
         if there is not None:
             if not there.is_dir:
@@ -364,5 +353,4 @@ def _bring(
             return
         if above not in planned:
             steps[above] = Step(above, None, directory)
-        above = split(above)[0]
     found.update(steps)

@@ -25,7 +25,7 @@ from functools import partial
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import Warning
-from avfs_git.paths import ROOT, TreePath, join, show_path, split
+from avfs_git.paths import ROOT, TreePath, climb, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.scan.steady import KnownContent
@@ -237,7 +237,7 @@ class Application:
             self._set_attributes(merged.root, entry)
             return
         directory, name = split(path)
-        if self.in_the_way and self._is_below_what_stays(path):
+        if self.in_the_way and not self.in_the_way.isdisjoint(climb(path)):
             return
         parent = self._node(directory)
         if (step.before is None or step.is_removal) and self._stays(parent, name, path, entry):
@@ -275,14 +275,6 @@ class Application:
         if not there.is_dir:  # of a directory that stays, what keeps it is named already
             self._keep(path)
         return True
-
-    def _is_below_what_stays(self, path: TreePath) -> bool:
-        here = path
-        while here:
-            here, _ = split(here)
-            if here in self.in_the_way:
-                return True
-        return False
 
     def _keep(self, path: TreePath) -> None:
         self.warnings.append(Warning(KEPT_IN_PLACE, f"'{show_path(path)}' is in no checkpoint and stays", path))

@@ -19,13 +19,12 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, quote
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
+from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Warning
-from avfs_git.paths import TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import plan_steps
 from avfs_git.vfs.layer.readers import PlainDirectory
@@ -64,17 +63,8 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
     with PackWriter(vault.store) as pack:
         before = take(locked, pack).captured
         layer = PlainDirectory(place, is_own=True)
-
-        def read_ignore_file(directory: TreePath) -> bytes | None:
-            try:
-                fd = layer.open_file(*split(join(directory, b".gitignore")))
-            except OSError:
-                return None
-            with os.fdopen(fd, "rb") as file:
-                return file.read(IGNORE_FILE_READ)
-
         standing = Standing((before.sidecar,) if before.sidecar is not None else ())
-        rules = Ignorer(read_ignore_file, vault.read_exclude())
+        rules = Ignorer(layer.read_ignore, vault.read_exclude())
         after = Capture(layer, pack, rules, index=before.tree, standing=standing, learn=False).run()
         pack.finish(hold=True)
         now = LowerTree(vault.store, before.tree, before.sidecar, default_mtime_ns=0)

@@ -33,7 +33,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, maybe_hex, maybe_oid, show_path, split
+from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, show_path
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS
@@ -397,15 +397,9 @@ def _plan_putting_back(
     steps = plan_steps(now, LowerTree(source, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0))
     if planned is None:
         return steps
-    chosen = {step.path for step in steps if step.path in planned or any(planned.get(path) for path in _above(step.path))}
-    above = {path for one in chosen for path in _above(one)}  # a program may have removed the directories that lead to them
+    chosen = {step.path for step in steps if step.path in planned or any(map(planned.get, climb(step.path)))}
+    above = list_above(chosen)  # a program may have removed the directories that lead to them
     return [step for step in steps if step.path in chosen or (step.path in above and (step.before is None or step.is_removal))]
-
-
-def _above(path: TreePath) -> Iterator[TreePath]:
-    while path != ROOT:
-        path = split(path)[0]
-        yield path
 
 
 @dataclass(slots=True)

@@ -57,9 +57,8 @@ class Program:
         self._chance = chance
         self._changed = DirtySet()
 
-    def begin_capture(self, *, lasts: bool) -> DirtySet | None:
+    def begin_capture(self) -> DirtySet | None:
         """Take what changed; nothing is known of the time before."""
-        del lasts
         self.change()
         self._changed = DirtySet()
         return None
@@ -127,7 +126,7 @@ def test_rounds_find_what_one_capture_at_the_end_finds(home: Avfs, tmp_path: Pat
         rules = Ignorer(lambda directory: b"*.log\n" if not directory else None, b"")
         return Capture(PlainDirectory(root), sink, rules, cache=cache, index=EMPTY_TREE, postponed=postponed)
 
-    found = capture_live(program, guard, None, make, lasts=True, flush=program.change)
+    found = capture_live(program, guard, None, make, flush=program.change)
     afresh = make(None, None).run()
 
     assert (found.tree, found.sidecar) == (afresh.tree, afresh.sidecar)
