@@ -185,7 +185,7 @@ def verb(
 
     Args:
         words: As in `checkpoint save`.
-        view: The module of `output.views` that shows the result.
+        view: The module of `output.views` that shows the result; with a dot, the function in it where that shows others, too.
         looks: Whether it changes nothing in a vault, or with which arguments: such a verb only warns where the directory and
             the environment contradict each other.
         unrecorded: Parameters that the request does not repeat.

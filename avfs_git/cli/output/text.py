@@ -82,8 +82,9 @@ class TextOutput:
             raise InternalError(f"nothing shows a {self._kind}")
         from avfs_git.model import find_warnings  # noqa: PLC0415 - `--help` has no result
 
-        module = import_module(f"avfs_git.cli.output.views.{self._view}")
-        name = self._kind.removesuffix("_result")
+        place, _, name = self._view.partition(".")
+        module = import_module(f"avfs_git.cli.output.views.{place}")
+        name = name or self._kind.removesuffix("_result")
         show = getattr(module, f"{name}_" if iskeyword(name) else name)
         show(self, value)
         self.flush()
@@ -295,6 +296,11 @@ class TextOutput:
             return "just now" if ago_s < 10 else f"{ago_s} s ago" if ago_s < 60 else f"{ago_s // 60} min ago"
         day, _, time = self.time(ns).rpartition(" ")[0].partition(" ")
         return time if day == self.time(time_ns()).partition(" ")[0] else f"{day} {time[:5]}"
+
+    @staticmethod
+    def count(number: int, one: str, many: str | None = None) -> str:
+        """Show how many there are of something."""
+        return f"{number} {one if number == 1 else many or one + 's'}"
 
     def size(self, size: int | None) -> str:
         """Show a size: in bytes, or rounded on a terminal."""

@@ -48,7 +48,7 @@ def info(state: State, name: str) -> CheckpointDetails:
         return workspace.checkpoint_details(name)
 
 
-@verb("checkpoint diff", looks=True, view="history", unrecorded=("paths",), splits_at_dashes=True)
+@verb("checkpoint diff", looks=True, view="history.diff", unrecorded=("paths",), splits_at_dashes=True)
 @click.argument("old")
 @click.argument("new", required=False)
 @diff_options

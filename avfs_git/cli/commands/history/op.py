@@ -56,7 +56,7 @@ def show(state: State, number: int, patch: bool) -> OperationDetails:  # noqa: A
         return found
 
 
-@verb("op restore", looks=is_dry_run, view="history", example="avfs op restore 12 --dry-run")
+@verb("op restore", looks=is_dry_run, view="history.checkpoint_restore", example="avfs op restore 12 --dry-run")
 @_NUMBER
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 def restore(state: State, number: int, dry_run: bool) -> RestoreResult:

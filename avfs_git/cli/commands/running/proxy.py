@@ -31,7 +31,7 @@ def prepare(state: State, idle: float) -> CommandSession:
         return {"fork": workspace.fork, "start": prepared.steps().start, "steps": prepared.steps().steps, "discarded": False}
 
 
-@verb("proxy rollback", view="commands")
+@verb("proxy rollback", view="history.checkpoint_restore")
 @click.argument("count", type=LIMIT, default=1, metavar="[COMMANDS]")
 def rollback(state: State, count: int) -> RestoreResult:
     """Bring back the state before the last command of the session, or before as many as are named
@@ -42,7 +42,7 @@ def rollback(state: State, count: int) -> RestoreResult:
         return workspace.prepared().rollback(count)
 
 
-@verb("proxy inspect", looks=True, view="commands", unrecorded=("paths",))
+@verb("proxy inspect", looks=True, view="history.diff", unrecorded=("paths",))
 @diff_options
 def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> Diff:
     """Show what the commands of the session have changed"""

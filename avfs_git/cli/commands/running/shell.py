@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import ProgramRun
 
 
-@verb("shell", view="commands", failure_status=NOT_RUN, example="avfs shell task")
+@verb("shell", view="commands.run", failure_status=NOT_RUN, example="avfs shell task")
 @click.argument("fork_name", required=False, metavar="[FORK]")
 @click.option("--discard", is_flag=True, help="Delete the fork at the end; `avfs undo` restores it.")
 def command(state: State, fork_name: str | None, discard: bool) -> ProgramRun:

@@ -33,7 +33,7 @@ def list_(state: State) -> HookList:
         return {"hooks": vault.list_hooks()}
 
 
-@verb("hooks enable", view="vaults")
+@verb("hooks enable", view="vaults.hooks_list")
 @click.argument("name", metavar="NAME")
 def enable(state: State, name: str) -> HookList:
     """Let a hook run, with the content that its program has at this time
@@ -44,7 +44,7 @@ def enable(state: State, name: str) -> HookList:
         return {"hooks": vault.enable_hook(name)}
 
 
-@verb("hooks disable", view="vaults")
+@verb("hooks disable", view="vaults.hooks_list")
 @click.argument("name", metavar="NAME")
 def disable(state: State, name: str) -> HookList:
     """Let a hook run no more; its program stays"""

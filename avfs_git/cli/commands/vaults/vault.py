@@ -128,7 +128,7 @@ def trust(state: State, path: Path | None, revoke: bool) -> TrustedList:
     return {"trusted": state.avfs.distrust_vault(path) if revoke else state.avfs.trust_vault(path)}
 
 
-@verb("vault fork", view="vaults")
+@verb("vault fork", view="vaults.fork_create")
 @click.argument("source", metavar="VAULT[@FORK]")
 @click.argument("name")
 @click.option("--use", is_flag=True, help="Make the vault the current one.")

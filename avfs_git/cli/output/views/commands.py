@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import AttemptsResult, CommandSession, PickedAttempt, ProgramRun, Served, SetupResult
-    from avfs_git.model import Diff, RestoreResult
     from avfs_git.proxy.exec.envelope import ExecResult
 
 
@@ -94,8 +93,7 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
     made = result["checkpoints"]
     beside = len(result["diff"].sidecar)
     ignored = f", {beside} ignored or not known to git" if beside else ""
-    commits = f"{len(made)} commit{'' if len(made) == 1 else 's'}"
-    text.note(f"{len(files)} file{'' if len(files) == 1 else 's'} changed (+{plus} -{minus}){ignored}, in {commits}")
+    text.note(f"{text.count(len(files), 'file')} changed (+{plus} -{minus}){ignored}, in {text.count(len(made), 'commit')}")
     for file in files[:_MOST_LISTED]:
         counts = "binary" if file.binary else f"+{file.additions} -{file.deletions}"
         text.note(f"  {status_letter(file.change)} {quote_path(file.change.path)} | {counts}")
@@ -108,11 +106,6 @@ def run(text: TextOutput, result: ProgramRun | AttemptsResult) -> None:
         pushed = "" if result["pushed"] and not made else " and pushed" if result["pushed"] else ", not all of it is pushed"
         text.note(f"Kept fork {fork}: {state}everything is saved{pushed}.")
     _list_next(text, result["next"])
-
-
-def shell(text: TextOutput, result: ProgramRun) -> None:
-    """Say the same of a shell."""
-    run(text, result)
 
 
 def _list_next(text: TextOutput, commands: Mapping[str, str]) -> None:
@@ -168,32 +161,18 @@ def _plan(text: TextOutput, plan: ExecPlan) -> None:
 
 def proxy_prepare(text: TextOutput, session: CommandSession) -> None:
     """Say what can be done in a session."""
-    text.line("Prepared ", (session["fork"], "bold"), f", {_count(session)} so far")
+    text.line("Prepared ", (session["fork"], "bold"), f", {text.count(len(session['steps']), 'command')} so far")
     text.hint("Run commands with `avfs exec -- COMMAND`; go back with `avfs proxy rollback`; end with `avfs proxy finish`.")
-
-
-def proxy_rollback(text: TextOutput, result: RestoreResult) -> None:
-    """Show it as any other restore."""
-    from avfs_git.cli.output.views.history import checkpoint_restore  # noqa: PLC0415 - `exec` itself does without
-
-    checkpoint_restore(text, result)
-
-
-def proxy_inspect(text: TextOutput, difference: Diff) -> None:
-    """Show it as any other difference."""
-    from avfs_git.cli.output.views.history import diff  # noqa: PLC0415 - as above
-
-    diff(text, difference)
 
 
 def proxy_finish(text: TextOutput, session: CommandSession) -> None:
     """Say what became of a session's changes."""
-    text.line("Finished ", (session["fork"], "bold"), f", {_count(session)}", ": discarded" if session["discarded"] else ": kept")
-
-
-def _count(session: CommandSession) -> str:
-    count = len(session["steps"])
-    return "1 command" if count == 1 else f"{count} commands"
+    text.line(
+        "Finished ",
+        (session["fork"], "bold"),
+        f", {text.count(len(session['steps']), 'command')}",
+        ": discarded" if session["discarded"] else ": kept",
+    )
 
 
 def mcp(text: TextOutput, result: Served) -> None:

@@ -59,7 +59,7 @@ def write(text: TextOutput, result: Written) -> None:
     text.line(
         "Appended to " if result["appended"] else "Wrote ",
         (quote_path(file.path), "bold"),
-        f" ({_count(file.size, 'byte', 'bytes')})",
+        f" ({text.count(file.size, 'byte')})",
     )
 
 
@@ -176,16 +176,12 @@ def _paint_matches(line: GrepLine) -> list[tuple[str, str]]:
     return [(piece.decode("utf-8", "surrogateescape"), style) for piece, style in pieces]
 
 
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
-
-
 def _transfer(text: TextOutput, word: str, result: TransferResult) -> None:
     text.line(
         f"{word} ",
         result.source,
         " to ",
         (result.destination, "bold"),
-        f": {_count(result.files, 'file', 'files')}, {_count(result.directories, 'directory', 'directories')}, ",
-        _count(result.total_bytes, "byte", "bytes"),
+        f": {text.count(result.files, 'file')}, {text.count(result.directories, 'directory', 'directories')}, ",
+        text.count(result.total_bytes, "byte"),
     )

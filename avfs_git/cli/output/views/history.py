@@ -54,10 +54,6 @@ def list_changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: st
         text.line(indent, (letter, style), "\t", "\t".join(map(quote_path, names)))
 
 
-def _count(changes: Sequence[object], word: str = "path") -> str:
-    return f"{len(changes)} {word}{'' if len(changes) == 1 else 's'}"
-
-
 def _subject(message: str) -> str:
     return message.split("\n", 1)[0]
 
@@ -72,10 +68,10 @@ def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
             text.line("Labelled it ", (str(label), "bold"))
         return
     label = f"{saved.labels[0]} " if saved.labels else ""
-    text.line("Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({_count(result.changed_files)})")
+    text.line("Saved ", (label, "bold"), (text.id(saved.id), "yellow"), f" ({text.count(len(result.changed_files), 'path')})")
     list_changes(text, result.changed_files)
     if result.sidecar_changed:
-        text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
+        text.line(f"Beside it: {text.count(len(result.sidecar_changed), 'path')} ignored or not known to git")
 
 
 def add(text: TextOutput, result: CheckpointResult) -> None:
@@ -83,7 +79,7 @@ def add(text: TextOutput, result: CheckpointResult) -> None:
     if result.outcome == "unchanged" or result.checkpoint is None:
         text.line("Nothing to add: git tracks or ignores every file there")
         return
-    text.line("Added in ", (text.id(result.checkpoint.id), "yellow"), f" ({_count(result.changed_files)})")
+    text.line("Added in ", (text.id(result.checkpoint.id), "yellow"), f" ({text.count(len(result.changed_files), 'path')})")
     list_changes(text, result.changed_files)
 
 
@@ -127,11 +123,6 @@ def _message(text: TextOutput, message: str) -> None:
     text.line()
 
 
-def checkpoint_diff(text: TextOutput, difference: Diff) -> None:
-    """Show a difference as git does."""
-    diff(text, difference)
-
-
 def diff(text: TextOutput, difference: Diff) -> None:
     """Show a difference as git does: a patch, or a list with `--name-status` or `--stat`."""
     if text.request.get("name_status"):
@@ -143,7 +134,8 @@ def diff(text: TextOutput, difference: Diff) -> None:
             text.patch(file.patch)
     if difference.sidecar:
         text.flush()
-        text.note(f"Also different, ignored or not known to git: {_count(difference.sidecar)}; `--json` lists what it is.")
+        paths = text.count(len(difference.sidecar), "path")
+        text.note(f"Also different, ignored or not known to git: {paths}; `--json` lists what it is.")
 
 
 def _stat(text: TextOutput, difference: Diff) -> None:
@@ -167,9 +159,8 @@ def _stat(text: TextOutput, difference: Diff) -> None:
         bar = (" ", ("+" * plus, "green"), ("-" * minus, "red")) if plus or minus else ()
         text.line(f" {name.ljust(name_width)} | {count}", *bar)
     insertions, deletions = sum(file.additions for file in files), sum(file.deletions for file in files)
-    changed = _count([file.change for file in files], "file")
-    plural = ("" if insertions == 1 else "s", "" if deletions == 1 else "s")
-    text.line(f" {changed} changed, {insertions} insertion{plural[0]}(+), {deletions} deletion{plural[1]}(-)")
+    changed = text.count(len(files), "file")
+    text.line(f" {changed} changed, {text.count(insertions, 'insertion')}(+), {text.count(deletions, 'deletion')}(-)")
 
 
 def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
@@ -177,16 +168,16 @@ def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
     name = str(text.request.get("name", ""))
     target = f"{name} ({text.id(result.target)})" if name and name != result.target else text.id(result.target)
     if result.outcome == "planned":
-        text.line(f"Would change {_count(result.changed_files)} to restore ", target)
+        text.line(f"Would change {text.count(len(result.changed_files), 'path')} to restore ", target)
     elif result.outcome == "unchanged":
         text.line("Nothing differs from ", target)
     elif result.fork:
         text.line("Restored ", (target, "bold"), " into fork ", (result.fork, "bold"))
     else:
-        text.line("Restored ", (target, "bold"), f", {_count(result.changed_files)}")
+        text.line("Restored ", (target, "bold"), f", {text.count(len(result.changed_files), 'path')}")
     list_changes(text, result.changed_files)
     if result.sidecar_changed:
-        text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
+        text.line(f"Beside it: {text.count(len(result.sidecar_changed), 'path')} ignored or not known to git")
     if result.saved:
         text.line("Saved uncommitted changes as ", text.id(result.saved))
     if result.outcome == "restored" and not result.fork:
@@ -196,16 +187,6 @@ def checkpoint_restore(text: TextOutput, result: RestoreResult) -> None:
 def checkpoint_delete(text: TextOutput, result: DeletedCheckpoint) -> None:
     """Say which label is gone."""
     text.line("Deleted label ", (result["label"], "bold"), " of ", text.id(result["checkpoint"].id))
-
-
-def checkout(text: TextOutput, result: RestoreResult) -> None:
-    """Say what was brought back."""
-    checkpoint_restore(text, result)
-
-
-def revert(text: TextOutput, result: RestoreResult) -> None:
-    """Say what was brought back."""
-    checkpoint_restore(text, result)
 
 
 def status(text: TextOutput, state: Status) -> None:
@@ -220,7 +201,7 @@ def status(text: TextOutput, state: Status) -> None:
     if state.merging is not None:
         verb = state.merging.operation.replace("_", "-")
         doing = "merging " if verb == "merge" else f"a {verb}, at "
-        unresolved = _count(state.merging.unresolved)
+        unresolved = text.count(len(state.merging.unresolved), "path")
         text.line(f"In the middle of {doing}", (state.merging.source, "bold"), f", {unresolved} in conflict")
         for conflict in state.merging.unresolved:
             text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}")
@@ -294,7 +275,7 @@ def _say_what_came_back(text: TextOutput, result: UndoResult) -> None:
         text.line("Beside it, ignored or not known to git:")
         list_changes(text, result.sidecar_changed, indent="  ")
     elif result.sidecar_changed:
-        text.line(f"Beside it: {_count(result.sidecar_changed)} ignored or not known to git")
+        text.line(f"Beside it: {text.count(len(result.sidecar_changed), 'path')} ignored or not known to git")
     if result.saved:
         text.line("Unsaved changes are kept in ", text.id(result.saved))
 
@@ -355,11 +336,6 @@ def op_show(text: TextOutput, result: OperationDetails) -> None:
         if result.diff.sidecar:
             text.line("Beside it, ignored or not known to git:")
             list_changes(text, result.diff.sidecar, indent="  ")
-
-
-def op_restore(text: TextOutput, result: RestoreResult) -> None:
-    """Say what was restored, or would be."""
-    checkpoint_restore(text, result)
 
 
 _SOURCE_WIDTH = 40

@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from avfs_git.model import Conflict, MergeProgress, Overlap
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 def list_conflicts(text: TextOutput, conflicts: Sequence[Conflict]) -> None:
     """List paths in conflict, with the lines of our version where they begin."""
     for conflict in conflicts:
@@ -43,7 +39,7 @@ def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted) -> None
 
 def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
     done = result["aborted"]
-    text.line(f"Gave the {what} up, ", _count(len(done.changed_files), "path"))
+    text.line(f"Gave the {what} up, ", text.count(len(done.changed_files), "path"))
     list_changes(text, done.changed_files)
     if done.saved:
         text.line("Saved the changes made since it began as ", text.id(done.saved))
@@ -57,13 +53,13 @@ def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:
 def _merge(text: TextOutput, result: MergeResult) -> None:
     source, target = (result.source, "bold"), (result.target, "bold")
     planned = bool(text.request.get("dry_run"))
-    paths = _count(len(result.changed_files), "path")
+    paths = text.count(len(result.changed_files), "path")
     if result.outcome == "up_to_date":
         text.line(target, " has all of ", source, " already")
         return
     if result.outcome == "conflicted":
         verb = "would conflict" if planned else "stopped in the files" if result.in_workspace else "conflicts"
-        text.line("Merging ", source, " into ", target, f" {verb}, {_count(len(result.conflicts), 'path')}")
+        text.line("Merging ", source, " into ", target, f" {verb}, {text.count(len(result.conflicts), 'path')}")
         list_conflicts(text, result.conflicts)
         if result.in_workspace:
             text.hint("Resolve them by editing or with `avfs resolve PATH`, then run `avfs merge --continue`.")
@@ -83,7 +79,7 @@ def _merge(text: TextOutput, result: MergeResult) -> None:
         text.line("Merged ", source, " into ", target, " as ", (text.id(result.commit or ""), "yellow"), f", {paths}")
     list_changes(text, result.changed_files)
     if result.sidecar_changed:
-        text.line(f"Beside it: {_count(len(result.sidecar_changed), 'path')} ignored or not known to git")
+        text.line(f"Beside it: {text.count(len(result.sidecar_changed), 'path')} ignored or not known to git")
     _say_saved(text, result)
     if not planned:
         text.hint("Take it back with `avfs undo`.")
@@ -103,7 +99,7 @@ def resolve(text: TextOutput, progress: MergeProgress) -> None:
         end = "Commit the merge" if verb == "merge" else "Go on"
         text.hint(f"{end} with `avfs {verb} --continue`.")
         return
-    text.line(f"Still in conflict: {_count(len(progress.unresolved), 'path')}")
+    text.line(f"Still in conflict: {text.count(len(progress.unresolved), 'path')}")
     list_conflicts(text, progress.unresolved)
 
 
@@ -116,7 +112,8 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
         text.line(
             "Stopped at ",
             (stopped, "yellow"),
-            f", {_count(len(result.conflicts), 'path')} in conflict; put on by then: {_count(len(result.commits), 'commit')}",
+            f", {text.count(len(result.conflicts), 'path')} in conflict",
+            f"; put on by then: {text.count(len(result.commits), 'commit')}",
         )
         list_conflicts(text, result.conflicts)
         text.hint(
@@ -129,7 +126,7 @@ def _rewrite(text: TextOutput, result: RewriteResult | MergeAborted, verb: str, 
         text.line((result.fork, "bold"), " is as it should be already")
     else:
         text.line(
-            words, (result.fork, "bold"), f", {_count(len(result.commits), 'commit')}, at ", (text.id(result.head), "yellow")
+            words, (result.fork, "bold"), f", {text.count(len(result.commits), 'commit')}, at ", (text.id(result.head), "yellow")
         )
         list_changes(text, result.changed_files)
     _say_saved(text, result)
@@ -155,7 +152,7 @@ def squash(text: TextOutput, result: RewriteResult) -> None:
 def overlap(text: TextOutput, result: Overlap) -> None:
     """List paths that several forks changed, and forks that would conflict."""
     if not result.pairs:
-        text.line(f"No two of {_count(len(result.forks), 'fork')} touch the same files")
+        text.line(f"No two of {text.count(len(result.forks), 'fork')} touch the same files")
         return
     for shared in result.shared:
         text.line(quote_path(shared.path), "\t", ", ".join(shared.forks))

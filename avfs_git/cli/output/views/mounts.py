@@ -100,11 +100,6 @@ def unmount(text: TextOutput, result: UnmountResult) -> None:
         text.line("Unmounted ", (_fork(session), "bold"), f" from {where}")
 
 
-def stop(text: TextOutput, result: UnmountResult) -> None:
-    """Say what was saved and what became of the mount."""
-    unmount(text, result)
-
-
 def _list(result: UnmountResult) -> str:
     return ", ".join(result.users) or "a program"
 

@@ -103,8 +103,7 @@ def apply(text: TextOutput, result: ApplyResult) -> None:
         where = quote_path(bytes(result.directory))
         text.line(f"{where} has what ", (result.fork, "bold"), f" changed since {result.since[:12]}; nothing was written")
         return
-    count = len(result.changed_files)
-    text.line(f"{verb} {count} {'path' if count == 1 else 'paths'} into {quote_path(bytes(result.directory))}")
+    text.line(f"{verb} {text.count(len(result.changed_files), 'path')} into {quote_path(bytes(result.directory))}")
     for change in result.changed_files:
         text.line(f"  {change.kind.value} ", quote_path(change.path))
 

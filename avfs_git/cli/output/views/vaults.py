@@ -91,11 +91,6 @@ def vault_trust(text: TextOutput, result: TrustedList) -> None:
         text.line(quote_path(os.fsencode(path)))
 
 
-def vault_fork(text: TextOutput, result: ForkResult) -> None:
-    """Say which fork was made."""
-    fork_create(text, result)
-
-
 def fork_dir(text: TextOutput, result: DirectoryFork) -> None:
     """Say where the fork is, and what to do with it."""
     session = result["session"]
@@ -177,16 +172,6 @@ def hooks_install(text: TextOutput, result: HookList) -> None:
     """Say where hooks are put."""
     hooks_list(text, result)
     text.hint("Put a program of such a name at such a place, and let it run with `avfs hooks enable NAME`.")
-
-
-def hooks_enable(text: TextOutput, result: HookList) -> None:
-    """Show what holds then."""
-    hooks_list(text, result)
-
-
-def hooks_disable(text: TextOutput, result: HookList) -> None:
-    """Show what holds then."""
-    hooks_list(text, result)
 
 
 def hooks_list(text: TextOutput, result: HookList) -> None:
