@@ -1,9 +1,11 @@
 """Laying what a fork has changed on a directory of the user's own, as unstaged edits.
 
-Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory holds
-there what the fork began with; one that holds what the fork has now is done already; anything else is a change of the
-user's own, and then no path is written. Only files are touched: the index, the hooks and the branches of a repository that the
-directory belongs to are not even looked at, and no git runs.
+Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory
+holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds what the fork has
+now is done already; anything else is a change of the user's own, and then no path is written. What an earlier `apply` wrote and
+the fork has taken back since, is taken back in the directory, too.
+Only files are touched: the index, the hooks and the branches of a repository that the directory belongs to are not even
+looked at, and no git runs.
 
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
 whole by a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it
@@ -16,16 +18,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, quote
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import changed_file, diff_trees
+from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.objects.blobfile import hash_file
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
@@ -35,13 +40,12 @@ from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_p
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
+from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
-_Held = tuple[int, str] | None
-"""What is at a path: git's mode and the id that it has as a blob; None if nothing is."""
-_OTHER: _Held = (0, "")
+_OTHER: Held = (0, "")
 """What git has no word for, a directory among them."""
 _TEMPORARY = compiled(rb"\.avfs-[0-9a-f]{12}\.tmp")
 _NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
@@ -65,52 +69,145 @@ def apply_fork(
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
         ApplyConflict: If the directory has changes of its own there; nothing was written.
         ObjectCorrupt: If no link can have the target that the fork has for one; nothing was written.
+        InvalidInput: If the directory lies inside the source of the vault, or it is not known what the fork began with.
         HostError: If the directory cannot be read or written.
     """
+    _check_top(vault, directory)
     head = vault.read_head(fork)
     if head is None:
         raise CheckpointNotFound(fork)
     start = resolve_revision(vault, since, fork=fork) if since is not None else _beginning(vault, fork)
+    applied = read_applied(vault, fork, directory)
+    known = applied if since is None else {}
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
     wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=vault.store.blob_size)
-    warnings: list[Warning] = []
-    todo: list[tuple[ChangedFile, _Held]] = []
-    own: list[str] = []
+    back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
+    left: dict[TreePath, tuple[Held, ...]] = dict(applied)
     with host_errors(f"write into '{directory}'"):
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            going = frozenset(change.path for change in wanted if change.new_oid is None)
-            for change in wanted:
-                if MODE_GITLINK in (change.old_mode, change.new_mode):
-                    text = f"'{show_path(change.path)}' is a submodule; it was left as it is"
-                    warnings.append(Warning("apply.submodule", text, change.path))
-                    continue
-                held = _look(root, TreePath(change.path), going)
-                if held == _held(change.new_mode, change.new_oid):
-                    continue
-                if held != _held(change.old_mode, change.old_oid):
-                    own.append(show_path(change.path))
-                if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
-                    read_target(vault.store, oid_of(change.new_oid))  # before anything is written
-                todo.append((change, held))
-            found = _list_left(root, [TreePath(change.path) for change in wanted])
-            left = [show_path(path) for path in found]
-            if own:
-                raise ApplyConflict(os.fspath(directory), own, left=left)
+            todo, warnings = _plan(vault, root, directory, [*wanted, *back], known, left)
             if not dry_run:
-                # What goes first: a directory may stand where a file was, and the reverse.
-                for change, held in sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED):
-                    reach("apply.next")
-                    if not _write(vault, root, change, held):
-                        own.append(show_path(change.path))
-            if own:
-                raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own), left=left)
+                try:
+                    if todo:
+                        left |= {TreePath(change.path): (_held(change.new_mode, change.new_oid), held) for change, held in todo}
+                        note_applied(vault, fork, directory, left)
+                    _write_all(vault, root, directory, todo, applied, left)
+                finally:
+                    for change in back:  # there the directory has what the fork began with
+                        if left.get(TreePath(change.path)) == (_held(change.new_mode, change.new_oid),):
+                            del left[TreePath(change.path)]
+                    if left != applied or todo:
+                        note_applied(vault, fork, directory, left)
         finally:
             os.close(root)
+    return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), tuple(warnings))
+
+
+def _plan(
+    vault: OpenVault,
+    root: int,
+    directory: Path,
+    wanted: Sequence[ChangedFile],
+    known: Written,
+    left: dict[TreePath, tuple[Held, ...]],
+) -> tuple[list[tuple[ChangedFile, Held]], list[Warning]]:
+    """List what has to be written, with what is there; take out of `left` what the user has brought to that state.
+
+    Raises:
+        ApplyConflict: If the directory has changes of its own there.
+    """
+    todo: list[tuple[ChangedFile, Held]] = []
+    own: list[str] = []
+    warnings: list[Warning] = []
+    going = frozenset(change.path for change in wanted if change.new_oid is None)
+    for change in wanted:
+        path = TreePath(change.path)
+        if MODE_GITLINK in (change.old_mode, change.new_mode):
+            text = f"'{show_path(path)}' is a submodule; it was left as it is"
+            warnings.append(Warning("apply.submodule", text, path))
+            continue
+        held, after = _look(root, path, going), _held(change.new_mode, change.new_oid)
+        if held == after:
+            if path in left:
+                left[path] = (after,)
+            continue
+        if held != _held(change.old_mode, change.old_oid) and held not in known.get(path, ()):
+            own.append(show_path(path))
+        if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
+            read_target(vault.store, oid_of(change.new_oid))  # before anything is written
+        todo.append((change, held))
+    found = _list_left(root, [TreePath(change.path) for change in wanted])
+    if own:
+        raise ApplyConflict(os.fspath(directory), own, left=[show_path(path) for path in found])
     for path in found:
         text = f"'{show_path(path)}' may hold an edit of yours: an `apply` was killed and left it there"
         warnings.append(Warning("apply.left", text, path))
-    return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), tuple(warnings))
+    return todo, warnings
+
+
+def _write_all(
+    vault: OpenVault,
+    root: int,
+    directory: Path,
+    todo: Sequence[tuple[ChangedFile, Held]],
+    applied: Written,
+    left: dict[TreePath, tuple[Held, ...]],
+) -> None:
+    """Write what `_plan` lists, and note each path in `left`.
+
+    Raises:
+        ApplyConflict: If the user saved a file meanwhile; the others were written.
+    """
+    own: list[str] = []
+    # What goes first: a directory may stand where a file was, and the reverse.
+    for change, held in sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED):
+        reach("apply.next")
+        path = TreePath(change.path)
+        if _write(vault, root, change, held):
+            left[path] = (_held(change.new_mode, change.new_oid),)
+            continue
+        own.append(show_path(path))
+        left.pop(path)
+        if path in applied:
+            left[path] = applied[path]
+    if own:
+        found = [show_path(path) for path in _list_left(root, [TreePath(change.path) for change, _ in todo])]
+        raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own), left=found)
+
+
+def _list_taken_back(
+    vault: OpenVault, tree: Oid, known: Written, changed: AbstractSet[bytes], paths: Sequence[TreePath]
+) -> list[ChangedFile]:
+    """List what an earlier `apply` wrote and the fork, whose tree is given, has as it began with it again."""
+    found: list[ChangedFile] = []
+    for path, states in sorted(known.items()):
+        if path in changed or (paths and not any(one in (ROOT, path) or path.startswith(one + b"/") for one in paths)):
+            continue
+        entry = find_entry(vault.store, tree, path)
+        if entry is not None and entry[0] == MODE_TREE:
+            entry = None
+        now = None if entry is None else (entry[0], entry[1].hex())
+        for state in states:
+            if state != now:
+                old = None if state is None else (state[0], oid_of(state[1]))
+                found.append(changed_file(path, old, entry, vault.store.blob_size))
+                break
+    return found
+
+
+def _check_top(vault: OpenVault, directory: Path) -> None:
+    """Refuse a directory inside the source of the vault: the paths of a fork begin at its top."""
+    url = read_config(vault.git_dir).get("remote.origin.url", [""])[-1]
+    origin = vault.layout.read_origin() or (Path(url) if os.path.isabs(url) else None)
+    if origin is None or (directory / ".git").exists():
+        return
+    top, place = Path(os.path.realpath(origin)), Path(os.path.realpath(directory))
+    if top in place.parents:
+        hint = f"Name its top: `--to {shlex.quote(os.fspath(top))}`."
+        raise InvalidInput(
+            f"{quote(os.fspath(directory))} is inside {quote(os.fspath(top))}, which the vault was made of", hint=hint
+        )
 
 
 def _beginning(vault: OpenVault, fork: str) -> Oid:
@@ -137,11 +234,11 @@ def _list_left(root: int, paths: Sequence[TreePath]) -> list[TreePath]:
     return found
 
 
-def _held(mode: int | None, oid: str | None) -> _Held:
+def _held(mode: int | None, oid: str | None) -> Held:
     return (mode, oid) if mode is not None and oid is not None else None
 
 
-def _look(root: int, path: TreePath, going: frozenset[bytes]) -> _Held:
+def _look(root: int, path: TreePath, going: frozenset[bytes]) -> Held:
     """Tell what a directory holds at a path, in git's words, without the entries that go."""
     directory, name = split(path)
     try:
@@ -156,7 +253,7 @@ def _look(root: int, path: TreePath, going: frozenset[bytes]) -> _Held:
         return None if any(b"/".join(parts[:end]) in going for end in range(1, len(parts) + 1)) else _OTHER
 
 
-def _look_at(directory: int, name: bytes) -> _Held:
+def _look_at(directory: int, name: bytes) -> Held:
     """Tell what a name of a directory is, in git's words."""
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
@@ -190,7 +287,7 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
     return True
 
 
-def _write(vault: OpenVault, root: int, change: ChangedFile, held: _Held) -> bool:
+def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held) -> bool:
     """Bring one path to what the fork has; False, and nothing done, if it no longer is what it was when it was looked at."""
     path = TreePath(change.path)
     directory, name = split(path)
@@ -263,7 +360,7 @@ def _put_in(directory: int, name: bytes, temporary: bytes) -> bool:
     return True
 
 
-def _exchange(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
+def _exchange(directory: int, name: bytes, temporary: bytes, held: Held) -> bool:
     """Put a file in the place of another one, if that is what it was; `temporary` is removed by the caller."""
     made = os.stat(temporary, dir_fd=directory, follow_symlinks=False).st_ino
     try:
@@ -289,7 +386,7 @@ def _exchange(directory: int, name: bytes, temporary: bytes, held: _Held) -> boo
     return is_same
 
 
-def _take_out(directory: int, name: bytes, temporary: bytes, held: _Held) -> bool:
+def _take_out(directory: int, name: bytes, temporary: bytes, held: Held) -> bool:
     """Remove a file, if it is what it was."""
     os.rename(name, temporary, src_dir_fd=directory, dst_dir_fd=directory)
     is_same = False

@@ -259,6 +259,7 @@ class WorkspaceLayout:
         self.lock = root / "lock"
         self.statcache = root / "statcache"
         self.copy_note = root / "checkout"
+        self.applied = root / "applied"
 
     def read_state(self) -> WorkspaceState | None:
         """Read the state; None if the workspace has no file of it.

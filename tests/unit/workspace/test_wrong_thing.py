@@ -12,8 +12,9 @@ from avfs_git import faults
 from avfs_git.errors import ApplyConflict, InvalidInput
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
-from avfs_git.sdk import Vault, Workspace
+from avfs_git.sdk import Avfs, Vault, Workspace
 from avfs_git.workspace.vault.log.oprecord import OpRecord
+from tests.support.servers import git
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
 
@@ -159,6 +160,76 @@ def test_apply_keeps_permissions(executable: bool, vault: Vault, work: Workspace
     vault.apply("task", directory)
 
     assert (directory / "changed").stat().st_mode & 0o777 == (0o700 if executable else 0o600)
+
+
+def test_apply_follows_what_the_fork_takes_back(vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """The second time the directory has what the fork has; a crash in between changes nothing about that, nor does `--path`."""
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    _fork_for_apply(vault, work, directory)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    task = vault.workspace("task")
+    task.write("changed", b"second\n")
+    task.checkpoint("second")
+
+    def stop(reached: str) -> None:
+        if reached == "apply.made":
+            raise KeyboardInterrupt
+
+    faults.arm(stop)
+    with pytest.raises(KeyboardInterrupt):
+        vault.apply("task", directory)
+    faults.arm(None)
+    vault.apply("task", directory)
+    task.write("changed", b"third\n")
+    task.checkpoint("third")
+    assert [change.path for change in vault.apply("task", directory).changed_files] == [b"changed"]
+    task.restore(vault.fork_info("task").forked_at or "")
+    task.checkpoint("as before")
+    assert vault.apply("task", directory, dry_run=True, paths=["changed"]).changed_files[0].path == b"changed"
+    vault.apply("task", directory, paths=["changed"])
+    assert (directory / "changed").read_bytes() == before[directory / "changed"]
+    vault.apply("task", directory)
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+    assert vault.apply("task", directory).changed_files == ()
+
+
+def test_apply_takes_back_nothing_that_the_user_wrote(vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """An edit of what was applied is refused, also where the fork has taken that back; what the user wrote alone stays."""
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    _fork_for_apply(vault, work, directory)
+    task = vault.workspace("task")
+    task.write("same", b"same\n")
+    task.checkpoint()
+    (directory / "same").write_bytes(b"same\n")
+    vault.apply("task", directory)
+    (directory / "changed").write_bytes(b"my own\n")
+    task.restore(vault.fork_info("task").forked_at or "")
+    task.checkpoint()
+    with pytest.raises(ApplyConflict) as refused:
+        vault.apply("task", directory)
+    assert refused.value.details["paths"] == ["changed"]
+    (directory / "changed").write_bytes(work.read("changed"))
+    vault.apply("task", directory)
+    assert (directory / "same").read_bytes() == b"same\n"
+
+
+def test_apply_writes_nothing_inside_what_the_vault_was_made_of(home: Avfs, tmp_path: Path) -> None:
+    """The paths of a fork begin at the top: those of a subdirectory would be written once more below it."""
+    source = tmp_path / "project"
+    (source / "src").mkdir(parents=True)
+    (source / "src" / "a").write_bytes(b"1")
+    for place in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        git(*place, cwd=source)
+    vault = home.create_vault("p", source=source)
+    side = vault.fork("side")
+    side.write("src/a", b"2")
+    side.checkpoint()
+    with pytest.raises(InvalidInput) as refused:
+        vault.apply("side", source / "src")
+    assert f"--to {source}" in (refused.value.hint or "")
+    assert [change.path for change in vault.apply("side", source).changed_files] == [b"src/a"]
 
 
 def test_apply_does_not_count_from_an_older_fork_of_that_name(vault: Vault, work: Workspace, tmp_path: Path) -> None:
