@@ -114,8 +114,15 @@ class ForkSandboxSession(UnixLocalSandboxSession):
     def _should_compute_snapshot_fingerprint_on_persist(self) -> bool:
         return False  # a restore of what is there costs nothing
 
+    async def _after_start_failed(self) -> None:
+        await super()._after_start_failed()
+        await self._unmount()
+
     async def _after_shutdown(self) -> None:
         await super()._after_shutdown()
+        await self._unmount()
+
+    async def _unmount(self) -> None:
         await asyncio.to_thread(self._live.stop)
         self._live.close()
 

@@ -125,6 +125,8 @@ def test_a_snapshot_is_a_commit(place: Path, tmp_path: Path, is_deleted: bool) -
     saved.write_bytes(b"avfs commit " + b"1" * 40)
     with pytest.raises(CheckpointNotFound):
         asyncio.run(resume(payload))
+    with Home(place) as home:
+        assert home.sessions() == []
 
 
 def test_a_root_cannot_be_chosen(place: Path) -> None:
