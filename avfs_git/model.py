@@ -659,6 +659,7 @@ class MergeProgress:
     """How many conflicts are resolved already."""
     operation: str = "merge"
     """`merge`, or the `rebase` or `cherry_pick` of which it is a part."""
+    warnings: tuple[Warning, ...] = ()
 
 
 MergeOutcome = Literal["up_to_date", "fast_forward", "clean", "conflicted"]

@@ -341,10 +341,8 @@ class Dispatch:
     def save_and_resolve(self, name: str, fork: str | None, *, save: bool) -> tuple[Oid, tuple[Warning, ...]]:
         """Find the commit of a name; if it is a fork, save its uncommitted changes first, or warn of them."""
         oid = revisions.resolve_source(self.core, name, fork=fork)
-        if name == fork or not self.has_fork(name) or self.core.read_head(name) != oid:
-            return oid, ()
-        opened = self.open_workspace(name)
-        if opened.lock.session is None and opened.is_recorded_by(oid):
+        opened = self._open_source(name, fork, oid)
+        if opened is None:
             return oid, ()
         if save:
             text = f"save before {name} is merged"
@@ -353,6 +351,19 @@ class Dispatch:
         if self.run(opened, operations.read_status).clean:
             return oid, ()
         return oid, (Warning("merge.uncommitted", f"'{name}' has changes that are not committed; they are not looked at"),)
+
+    def resolve_with_changes(self, name: str, fork: str | None) -> Oid | None:
+        """Find the commit of what a fork holds with its uncommitted changes, which no branch has; None if it has none."""
+        oid = revisions.resolve_source(self.core, name, fork=fork)
+        opened = self._open_source(name, fork, oid)
+        return self.run(opened, operations.save_aside) if opened is not None else None
+
+    def _open_source(self, name: str, fork: str | None, oid: Oid) -> workspaces.OpenWorkspace | None:
+        """Open the workspace of a name's commit, where that is the head of another fork that may have uncommitted changes."""
+        if name == fork or not self.has_fork(name) or self.core.read_head(name) != oid:
+            return None
+        opened = self.open_workspace(name)
+        return None if opened.lock.session is None and opened.is_recorded_by(oid) else opened
 
     def warn_uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
         """Warn of forks with uncommitted changes: those are not handed over."""

@@ -145,3 +145,25 @@ def test_what_programs_did_is_not_said_to_be_of_file_calls_before_it(mounted: tu
     (tree / "by a program").write_bytes(b"\n")
 
     assert work.undo().operation.description == "change 'by a program'"
+
+
+def test_an_update_tells_what_the_work_before_it_leaves_out(tmp_path: Path, mount_dir: Path) -> None:
+    """Also where there is nothing to merge: the log has that work as an operation, without what is left out."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.set_config("sidecar.max_file_bytes", "10")
+        work = vault.workspace()
+        work.write(".gitignore", b"*.o\n")
+        work.checkpoint("start")
+        fork = vault.fork("task")
+        work.write("more", b"")
+        work.checkpoint("more")
+        session = fork.mount(mount_dir / "tree")
+        try:
+            for name, outcome in (("a.o", "clean"), ("b.o", "up_to_date")):
+                (session.path / name).write_bytes(b"too long to be kept\n")
+                (session.path / "next").write_bytes(name.encode())
+                (done,) = fork.update()
+                assert (done.outcome, {warning.path for warning in done.warnings}) == (outcome, {name.encode()})
+        finally:
+            session.unmount()

@@ -74,6 +74,10 @@ class WorkspaceMerging:
         )
         if not dry_run:  # before anything is saved, or a hook is run
             self._at.run(operations.check_merge, revisions.resolve_source(self._at.core, source, fork=self.fork), options)
+            if options.mode is MergeMode.FF_ONLY:
+                changed = self._at.dispatch.resolve_with_changes(source, self.fork)
+                if changed is not None:
+                    self._at.run(operations.check_merge, changed, options)
         oid, warnings = self._at.dispatch.save_and_resolve(source, self.fork, save=not dry_run)
         if not dry_run:
             warnings += self._at.dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
@@ -146,6 +150,8 @@ class WorkspaceMerging:
             AvfsError: As `merge`; earlier merges stay.
         """
         in_workspace = _in_workspace(on_conflict)
+        if len(sources) == 1 and not dry_run:
+            return [self.merge(sources[0], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)]
         strategy, mode = _choose(MergeStrategy, strategy), _choose(MergeMode, mode)
         # Refuses, before anything is saved.
         heads = [revisions.resolve_source(self._at.core, name, fork=self.fork) for name in sources]
@@ -222,6 +228,9 @@ class WorkspaceMerging:
         chosen, in_workspace = _choose(MergeStrategy, strategy), _in_workspace(on_conflict)
         revisions.resolve_source(self._at.core, onto, fork=self.fork)
         self._at.run(operations.check_rebase)  # before the other side is saved
+        changed = self._at.dispatch.resolve_with_changes(onto, self.fork) if not in_workspace else None
+        if changed is not None:
+            self._at.run(operations.check_rebase, changed, chosen)
         oid, warnings = self._at.dispatch.save_and_resolve(onto, self.fork, save=True)
         result = self._at.run(operations.rebase, oid, onto, chosen, in_workspace)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result

@@ -43,7 +43,7 @@ from avfs_git.model import (
     UndoResult,
     Warning,
 )
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import Oid, TreePath, maybe_oid
 from avfs_git.session.control.table import operation
 from avfs_git.session.control.wire import Handle
 from avfs_git.values import replace, value_class
@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     from avfs_git.workspace.files import adding, transfer
     from avfs_git.workspace.history import compare, find, grep, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
-    from avfs_git.workspace.restore import restore
+    from avfs_git.workspace.restore import aside, restore
     from avfs_git.workspace.vault import gitmoves
 else:
     adding = LazyModule("avfs_git.workspace.files.adding")
+    aside = LazyModule("avfs_git.workspace.restore.aside")
     catchup = LazyModule("avfs_git.workspace.merge.catchup")
     changes = LazyModule("avfs_git.workspace.checkpoint.changes")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
@@ -387,6 +388,13 @@ def adopt_git_moves(opened: OpenWorkspace) -> None:
 # --- merging ----------------------------------------------------------------------------------------------------------
 
 
+@operation(repeatable=True, flushes=True)
+def save_aside(opened: OpenWorkspace) -> Oid | None:
+    """Save what is uncommitted as a commit that no branch holds, to try something with it; None if nothing is uncommitted."""
+    with opened.locked() as locked:
+        return maybe_oid(aside.save_aside(locked, "what was uncommitted").commit)
+
+
 @_repeatable
 def check_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> None:
     """Refuse a merge that cannot be made, before its source is saved. It waits for its turn, as the merge does."""
@@ -403,6 +411,9 @@ def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> M
 @operation(flushes=True)
 def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on the fork's branch."""
+    with opened.locked() as locked:
+        if not catchup.is_behind(locked):
+            return None  # nothing is recorded: what that leaves out is told by the operation that follows
     with _standstill(opened) as (locked, told):
         result = catchup.catch_up(locked, options)
     return replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
@@ -420,11 +431,15 @@ def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeSt
     return _replace(opened, lambda locked: rewrite.pick_commits(locked, picked, strategy, in_workspace=in_workspace))
 
 
-@_repeatable
-def check_rebase(opened: OpenWorkspace) -> None:
-    """Refuse a rebase that cannot be made, before the other side is saved. It waits for its turn, as the rebase does."""
-    with opened.locked() as locked:
-        rewrite.check_rebase(locked)
+@operation(repeatable=True, flushes=True)
+def check_rebase(opened: OpenWorkspace, onto: Oid | None = None, strategy: MergeStrategy = MergeStrategy.NORMAL) -> None:
+    """Refuse a rebase that cannot be made, at all or onto a state, before the other side is saved. It waits for its turn."""
+    if onto is None:
+        with opened.locked() as locked:
+            rewrite.check_rebase(locked)
+        return
+    with _standstill(opened) as (locked, _):
+        rewrite.check_rebase(locked, onto, strategy)
 
 
 @operation(flushes=True)
@@ -452,14 +467,14 @@ def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, c
     data = content.data if content is not None else None
     if content is not None and content.handle is not None:
         data = b"".join(_read_pieces(_check_given(opened, content.handle)))
-    with _standstill(opened) as (locked, _):
-        changes.record_changes(locked)
+    with _standstill(opened) as (locked, before):
+        told = [*before, *changes.record_changes(locked)]
         with file_errors(path, "write to the workspace"):
             mergestate.resolve_path(locked, path, take_side, data)
-        changes.record_changes(locked, f"resolve {quote(os.fsdecode(path))}")
+        told += changes.record_changes(locked, f"resolve {quote(os.fsdecode(path))}")
         progress = mergestate.read_progress(locked)
         assert progress is not None  # noqa: S101 - the merge ends elsewhere
-        return progress
+        return replace(progress, warnings=tuple(dict.fromkeys(told)))
 
 
 @operation(flushes=True)

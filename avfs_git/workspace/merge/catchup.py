@@ -29,6 +29,16 @@ from avfs_git.workspace.vault.states import tree_of
 _TRIES = 5
 
 
+def is_behind(locked: LockedWorkspace) -> bool:
+    """Tell whether others have put something on a fork's branch that its workspace does not have.
+
+    Raises:
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
+    """
+    check_head(locked.vault, locked.fork)
+    return find_unseen_head(locked) is not None
+
+
 def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on a fork's branch with what its workspace holds; None if there is nothing of the kind.
 

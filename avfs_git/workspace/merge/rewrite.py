@@ -122,15 +122,17 @@ def rebase(
     return _put_on(locked, start, onto, _own_commits(locked.vault.store, start.head, onto), plan)
 
 
-def check_rebase(locked: LockedWorkspace) -> None:
-    """Refuse a rebase that no state of the other side allows, before that side is saved.
+def check_rebase(locked: LockedWorkspace, onto: Oid | None = None, strategy: MergeStrategy = MergeStrategy.NORMAL) -> None:
+    """Refuse a rebase that no state of the other side allows, or that the state `onto` does not, before that side is saved.
 
     Raises:
-        HeadElsewhere, MergeInProgress, RefConflict: As `rebase`.
+        CommitConflicts, HeadElsewhere, MergeInProgress, RefConflict: As `rebase`.
     """
     check_not_merging(locked)
     check_head(locked.vault, locked.fork)
     check_seen(locked)
+    if onto is not None:
+        _foresee(locked, onto, None, _Plan(REBASE, "", strategy, in_workspace=False), also_saved=True)
 
 
 def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
@@ -166,12 +168,17 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else oid_of(merging.theirs))
 
 
-def _foresee(locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | None, plan: _Plan) -> RewriteResult | None:
-    """Try it with what is uncommitted before that is saved: give the result if nothing would change; raise what refuses it."""
+def _foresee(
+    locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | None, plan: _Plan, *, also_saved: bool = False
+) -> RewriteResult | None:
+    """Try it with what is uncommitted before that is saved: give the result if nothing would change; raise what refuses it.
+
+    Where nothing is uncommitted, there is nothing to try, unless it is `also_saved`.
+    """
     check_not_merging(locked)
     check_head(locked.vault, locked.fork)
     head = locked.vault.read_head(locked.fork)
-    if head is None or locked.opened.is_recorded_by(head):
+    if head is None or (not also_saved and locked.opened.is_recorded_by(head)):
         return None
     sink = Preview(locked)
     ours = sink.add_uncommitted()

@@ -137,6 +137,29 @@ def test_what_the_target_refuses_saves_nothing_of_the_source(why: str, vault: Va
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["committed", "uncommitted"])
+def test_what_changes_of_the_source_refuse_saves_nothing(vault: Vault, side: Workspace, own: bool) -> None:
+    """The uncommitted changes of the other fork are asked, too, before they are saved there."""
+    main, ahead = vault.workspace("main"), vault.fork("ahead", source="main")
+    ahead.write("more", b"")
+    ahead.checkpoint("ahead")
+    side.write("a", b"1\n")  # as main had it: what main has committed fits
+    if own:
+        side.checkpoint("all")
+    main.write("b", b"uncommitted in the source\n")
+    heads, before = git(vault.path, "for-each-ref", "refs/heads"), side.status().changed_files
+    with pytest.raises(CommitConflicts):
+        side.rebase("main")
+    with pytest.raises(NotFastForward):
+        ahead.merge("main", mode="ff_only")
+    with pytest.raises(NotFastForward):
+        side.merge_many(["main"], mode="ff_only")
+
+    assert git(vault.path, "for-each-ref", "refs/heads") == heads
+    assert side.status().changed_files == before
+    assert [change.path for change in main.status().changed_files] == [b"b"]
+
+
 def test_uncommitted_work_is_named_where_it_is_in_conflict(side: Workspace) -> None:
     """It has no commit that could be named, because it is not saved."""
     with pytest.raises(CommitConflicts, match=r"^what is not committed is in conflict with what is there: 'a'") as caught:

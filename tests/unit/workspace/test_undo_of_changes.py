@@ -344,6 +344,22 @@ def test_what_a_record_leaves_out_is_told(place: Path) -> None:
         assert b"c.o" in {warning.path for warning in told}
 
 
+def test_what_resolving_leaves_out_is_told(place: Path) -> None:
+    """The result of `resolve` says what its operation in the log does not have."""
+    with Avfs(place) as avfs:
+        vault = avfs.open_vault("v")
+        vault.set_config("sidecar.max_file_bytes", "10")
+        work = vault.workspace()
+        with vault.fork("side") as side:
+            side.write("src/a", b"side\n")
+            side.checkpoint("side")
+        work.write("src/a", b"main\n")
+        work.checkpoint("main")
+        assert work.merge("side", on_conflict="workspace").in_workspace
+        work.write("a.o", b"too long to be kept\n")
+        assert {warning.path for warning in work.resolve("src/a", "ours").warnings} == {b"a.o"}
+
+
 def test_what_a_restart_put_back_is_told_once_it_is_recorded(place: Path) -> None:
     """The next capture tells it, also where that only records what a file call did."""
     told: list[Warning] = []
