@@ -182,6 +182,7 @@ WARNINGS = {
     "restore.changed_meanwhile": "Programs changed files during the restore; the checkpoint has their changes.",
     "restore.kept": "A path was not removed: it is in no checkpoint, or something is mounted at it.",
     "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit with it.",
+    "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the last writes.",
     "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
     "transfer.left_out": "A path was not imported or exported. The message says why.",
     "workspace.in_use": "Another process uses the fork; the result shows its current state.",

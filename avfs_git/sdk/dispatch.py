@@ -182,7 +182,11 @@ class Dispatch:
         with self._lock:
             if self._mounted is None:
                 self._mounted = client.Sessions(
-                    self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend, on_wait=self._on_wait
+                    self.core.layout.sessions,
+                    wait_s=self.lock_timeout_s,
+                    attend=self.attend,
+                    on_wait=self._on_wait,
+                    on_warnings=self.tell,
                 )
         return self._mounted.run(opened, operation, *args, **kwargs)
 

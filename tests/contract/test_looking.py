@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -21,7 +22,8 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.tree import on_base
 from avfs_git.errors import WorkspaceBusy
 from avfs_git.host.mounts.mounts import list_mounts
-from avfs_git.model import FileDiff, SessionBackend
+from avfs_git.host.processes.processes import list_family
+from avfs_git.model import FileDiff, SessionBackend, Warning
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.session.life.request import Request
@@ -254,6 +256,37 @@ def test_what_is_shown_was_one_moment(vault: Vault, start: Start, mount_dir: Pat
 
 def _added(file: FileDiff) -> bytes:
     return next(line[1:] for line in file.patch.splitlines() if line.startswith(b"+") and not line.startswith(b"+++"))
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
+def test_a_stopped_session_is_not_waited_for(vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend) -> None:
+    """What only looks shows what is on disk, and names the fork; a change is told for whom it waits, and refused in time."""
+    start(backend, "never.reached")
+    (mount_dir / "tree" / "new").write_text("by a program\n")
+    (session,) = [info for info in vault.sessions() if info.at is None]
+    stopped = list_family(session.pid)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        warned: list[Warning] = []
+        with Avfs(mount_dir / "h", lock_timeout_s=0.1, on_warnings=warned.extend) as home:
+            other = home.open_vault("v")
+            work = other.workspace("work")
+            assert {each.path for each in work.status().changed_files} == {b"file", b"new"}
+            assert {each.change.path for each in work.diff().files} == {b"file", b"new"}
+            assert {info.path for info in work.list_dir("/")} == {b"dir", b"file", b"new"}
+            assert work.read("file") == b"changed\n"
+            assert {each.code for each in warned} == {"session.silent"}
+            assert "fork 'work'" in warned[0].message
+            assert [info.name for info in other.list_forks()]
+            with pytest.raises(WorkspaceBusy, match="does not answer"):
+                work.write("other", b"")
+        assert avfs("cat", "file") == "changed\n"
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert vault.workspace("work").checkpoint("then").outcome == "created"
 
 
 @pytest.mark.parametrize("point", ["restore.announced", "restore.step", "restore.applied"])

@@ -80,6 +80,18 @@ def list_family(pid: int) -> list[int]:
     return found
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process or a descendant of it is stopped, by a signal or a debugger; False also where that is not told."""
+    for each in list_family(pid):
+        try:
+            state = Path(f"/proc/{each}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        except OSError:
+            continue
+        if state in (b"T", b"t"):
+            return True
+    return False
+
+
 def measure_work(pid: int) -> tuple[bytes, int, int] | None:
     """Tell what a process is called, how many bytes it has read and written, and its processor time in ticks of the clock.
 

@@ -8,6 +8,10 @@ the lock can be had, the session died, and the id is removed.
 A `Sessions` belongs to one vault and may be used from any thread; a connection serves one call at a time and is kept for the
 next. It holds no state worth keeping. A child of fork(2) opens its own connections.
 
+A session that is stopped or hangs is not waited for by what only looks: that is done here, on the state that is on disk, and a
+warning names the fork. It counts as such a one when the kernel says that it is stopped, or when it does not even say hello for
+`_SILENT_S`; a session that is only slow says hello. A change waits as for any other holder, and is told for whom.
+
 When the process of a session dies in a call, the next one answers at the same socket: operations that may be repeated
 are, once; so is what it had not read. A checkpoint is found in the vault. Of all others the outcome is not known.
 """
@@ -15,10 +19,11 @@ are, once; so is what it had not read. A checkpoint is found in the vault. Of al
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
@@ -28,17 +33,18 @@ from avfs_git.errors import (
     OutcomeUnknown,
     SessionEnding,
     WorkspaceBusy,
+    quote,
 )
 from avfs_git.host.files.durable import host_errors, write_all
-from avfs_git.model import CheckpointResult
+from avfs_git.model import CheckpointResult, Warning
 from avfs_git.paths import Oid
-from avfs_git.session.control.connection import Connection, Lost, Unread, flusher_of
+from avfs_git.session.control.connection import SILENCE_S, Connection, Lost, Silent, Unread, flusher_of
 from avfs_git.session.control.operations import CONTENT_INLINE, Content, save_checkpoint
-from avfs_git.session.control.table import TABLE
+from avfs_git.session.control.table import TABLE, Operation
 from avfs_git.session.control.wire import Handle, Served
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import is_unattended
-from avfs_git.workspace.opened.workspace import TOLD_AFTER_S, OnWait, OpenWorkspace
+from avfs_git.workspace.opened.workspace import OnWait, OpenWorkspace
 from avfs_git.workspace.vault.format import label_ref
 
 _P = ParamSpec("_P")
@@ -46,6 +52,10 @@ _T = TypeVar("_T")
 _KEPT = 4
 """Connections to one session that are kept."""
 _PAUSE_S = 0.02
+_SILENT_S = 2.0
+"""A session that does not say hello for so long hangs: a thread that does nothing else says it."""
+_SILENT_FOR_S = 5.0
+"""For so long it is not asked again by looks."""
 _DEATHS_MAX = 5
 """So many servers may die over an operation that can be done again, however long that takes; then it is a matter of time."""
 _PIECE = 1 << 20
@@ -61,12 +71,17 @@ class Sessions:
         wait_s: float,
         attend: Callable[[str], object] | None = None,
         on_wait: OnWait | None = None,
+        on_warnings: Callable[[Sequence[Warning]], object] | None = None,
     ) -> None:
         """Know where sessions are.
 
         `wait_s` is how long to wait for a session that does something else. `attend` starts another process for the session of
-        that id, which died and whose mount goes on. `on_wait` is called when another client's operation has to be waited for.
+        that id, which died and whose mount goes on. `on_wait` is called when another client's operation, or a session that does
+        not answer, has to be waited for. `on_warnings` is told of a session that was not waited for.
         """
+        self._on_warnings = on_warnings
+        self._silent_until: dict[str, float] = {}
+        """Until when a session that did not answer is not asked what only looks, so that many looks do not wait many times."""
         self._attend = attend
         self._on_wait = on_wait
         self._directory = directory
@@ -96,6 +111,28 @@ class Sessions:
             WorkspaceBusy: If it is not had in time.
             OutcomeUnknown: If the session died in the middle of it.
         """
+        operation = TABLE[function.__name__]
+        looks = operation.only_looks(args, kwargs)
+        try:
+            if looks and time.monotonic() < self._silent_until.get(opened.lock.session or "", 0.0):
+                raise Silent
+            return self._run(operation, looks, opened, function, *args, **kwargs)
+        except Silent:
+            session = opened.lock.session or ""
+            if not looks:
+                raise _busy(opened, session) from None
+            return self._look_past(opened, session, lambda looking: function(looking, *args, **kwargs), operation)
+
+    def _run(
+        self,
+        operation: Operation,
+        looks: bool,
+        opened: OpenWorkspace,
+        function: Callable[Concatenate[OpenWorkspace, _P], _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        """Do an operation where the workspace is. Raises `Silent` if its session does not answer."""
         end = time.monotonic() + opened.lock_timeout_s
         deaths = 0
         before: _Before | None = None
@@ -108,22 +145,25 @@ class Sessions:
                     if opened.lock.session is None:
                         raise
                     continue  # it was mounted meanwhile
-            connection = self._connect(opened, session, end)
+            connection = self._connect(opened, session, end, looks=looks)
             if connection is None:
                 continue
-            operation = TABLE[function.__name__]
             hints, result = operation.signature
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
             flush = flusher_of(connection.served) if operation.flushes else None
-            looks = operation.only_looks((), given)
             if flush is not None and not looks:  # programs may be kept waiting, which is no reason not to look
                 flush()  # so that little is left for when its turn has come
             before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
             try:
-                is_silent = None if self._on_wait is None else partial(self._tell, opened, looks=looks)
-                answer: _T = connection.ask(
-                    operation.name, hints, given, result, flush=flush, on_silence=is_silent, silent_s=TOLD_AFTER_S
+                silence = _Silence(
+                    partial(self._tell, opened, looks=looks),
+                    is_patient=not looks,
+                    limit_s=_SILENT_S if looks else math.inf,
+                    is_over=partial(self._is_silent, opened, session),
                 )
+                answer: _T = connection.ask(operation.name, hints, given, result, flush=flush, on_silence=silence)
+            except Silent:
+                raise
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
@@ -154,10 +194,46 @@ class Sessions:
 
     def _tell(self, opened: OpenWorkspace, *, looks: bool) -> None:
         """Say which process an operation waits for, unless the session carries it out by now."""
+        if self._on_wait is None:
+            return
         holder = opened.lock.holder()
         is_waiting = opened.lock.is_moving if looks else holder is not None and holder.pid != os.getpid()
-        if is_waiting and self._on_wait is not None:
+        if is_waiting:
             self._on_wait(opened.fork, holder)
+
+    def _is_silent(self, opened: OpenWorkspace, session: str) -> bool:
+        """Whether a session that takes long to answer does not even say hello, or is not there any more."""
+        try:
+            self._say_hello(opened, session, looks=True).close()
+        except (Silent, OSError):
+            return True
+        return False
+
+    def _look_past(self, opened: OpenWorkspace, session: str, action: Callable[[OpenWorkspace], _T], operation: Operation) -> _T:
+        """Do what only looks beside a session that does not answer, and warn of that.
+
+        Raises:
+            WorkspaceBusy: If the session is in the middle of putting another state into place.
+        """
+        from avfs_git.host.mounts.overlayfs import find_overlay  # noqa: PLC0415 - for sessions that hang
+        from avfs_git.workspace.opened.beside import Disturbed, look_past  # noqa: PLC0415 - the same
+
+        is_told = time.monotonic() < self._silent_until.get(session, 0.0)
+        if not is_told:
+            self._silent_until[session] = time.monotonic() + _SILENT_FOR_S
+        shown = find_overlay(opened.layout.upper)
+        shown_at = None if shown is None else shown.directory
+        try:
+            result = look_past(opened.vault, opened.fork, action, discard=operation.discard, shown_at=shown_at)
+        except Disturbed:
+            raise _busy(opened, session) from None
+        if self._on_warnings is not None and not is_told:
+            held = opened.lock.holder()
+            process = f" (pid {held.pid})" if held is not None else ""
+            shows = "the result shows what is on disk, perhaps without the last writes of programs"
+            text = f"the session{process} of fork {quote(opened.fork)} does not answer; {shows}"
+            self._on_warnings((Warning("session.silent", text),))
+        return result
 
     def served_at(self, opened: OpenWorkspace) -> Served | None:
         """Tell which session has the workspace mounted, if one has."""
@@ -165,7 +241,9 @@ class Sessions:
         if session is None:
             return None
         try:
-            connection = self._take(session)
+            connection = self._take(opened, session)
+        except Silent:
+            raise _busy(opened, session) from None
         except OSError:
             if self._attend is None or not is_unattended(SessionPlace(self._directory, session)):
                 return None
@@ -189,7 +267,10 @@ class Sessions:
         flush = flusher_of(served) if checkpoint else None
         if flush is not None:
             flush()
-        connection = self._take(served.session)
+        try:
+            connection = self._take(opened, served.session)
+        except Silent:
+            raise _busy(opened, served.session) from None
         try:
             found: CheckpointResult | None = connection.ask(
                 "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None, flush=flush
@@ -200,10 +281,10 @@ class Sessions:
             connection.close()
         return found
 
-    def _connect(self, opened: OpenWorkspace, session: str, end: float) -> Connection | None:
-        """Get a connection; None if the session has ended meanwhile."""
+    def _connect(self, opened: OpenWorkspace, session: str, end: float, *, looks: bool) -> Connection | None:
+        """Get a connection; None if the session has ended meanwhile. Raises `Silent` if it does not answer."""
         try:
-            return self._take(session)
+            return self._take(opened, session, looks=looks)
         except OSError as error:
             if opened.lock.acquire(0):
                 # The lock is free: the session died. Its id leaves the lock file, unless its mount goes on.
@@ -220,21 +301,24 @@ class Sessions:
                 held = opened.lock.holder()
                 raise WorkspaceBusy(opened.fork, "a session of another user", pid=held.pid if held else None) from error
             if time.monotonic() >= end:
-                held = opened.lock.holder()
-                raise WorkspaceBusy(
-                    opened.fork, f"session {session}, which does not answer", pid=held.pid if held else None
-                ) from None
+                raise _busy(opened, session) from None
             time.sleep(_PAUSE_S)  # it has just started, or is about to be gone
             return None
 
-    def _take(self, session: str) -> Connection:
+    def _take(self, opened: OpenWorkspace, session: str, *, looks: bool = False) -> Connection:
         with self._lock:
             kept = self._kept.get(session)
             while kept:
                 connection = kept.pop()
                 if connection.pid == os.getpid():
                     return connection
-        return Connection(self._directory / session / "socket", self._wait_s)
+        return self._say_hello(opened, session, looks=looks)
+
+    def _say_hello(self, opened: OpenWorkspace, session: str, *, looks: bool) -> Connection:
+        """Open a connection. Raises OSError if no session answers, and `Silent` if one is there that does not."""
+        limit_s = _SILENT_S if looks else max(_SILENT_S, opened.lock_timeout_s)
+        silence = _Silence(partial(self._tell, opened, looks=looks), is_patient=not looks, limit_s=limit_s)
+        return Connection(self._directory / session / "socket", self._wait_s, on_silence=silence)
 
     def _keep(self, session: str, connection: Connection) -> None:
         with self._lock:
@@ -243,6 +327,41 @@ class Sessions:
                 kept.append(connection)
                 return
         connection.close()
+
+
+class _Silence:
+    """Decides how long a session may say nothing; see `connection.OnSilence`.
+
+    Its caller is told once for whom it waits. The wait ends after `limit_s` if `is_over` says so then, else after as long again;
+    and at once where a session that is waited for impatiently is known to be stopped.
+    """
+
+    def __init__(
+        self, tell: Callable[[], object], *, is_patient: bool, limit_s: float, is_over: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._tell = tell
+        self._is_patient = is_patient
+        self._limit = limit_s / SILENCE_S
+        self._is_over = is_over
+        self._count = 0
+        """How often nothing came; no clock, which goes on while this process is stopped, too."""
+
+    def __call__(self, connection: Connection) -> None:
+        if not self._count:
+            self._tell()
+        self._count += 1
+        if not self._is_patient and connection.is_stopped():
+            raise Silent
+        if self._count >= self._limit:
+            if self._is_over():
+                raise Silent
+            self._count = 1
+
+
+def _busy(opened: OpenWorkspace, session: str) -> WorkspaceBusy:
+    """Make the error that a session does not answer."""
+    held = opened.lock.holder()
+    return WorkspaceBusy(opened.fork, f"session {session}, which does not answer", pid=held.pid if held else None)
 
 
 def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:

@@ -20,7 +20,8 @@ from avfs_git.errors import RequestNotUnderstood, SessionEnding
 from avfs_git.host.files.flush import flush_file_system
 from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.descriptors import receive_descriptors
-from avfs_git.host.processes.peers import is_servers_own
+from avfs_git.host.processes.peers import is_servers_own, read_peer_pid
+from avfs_git.host.processes.processes import is_stopped
 from avfs_git.session.control import wire
 from avfs_git.session.control.address import socket_address
 from avfs_git.session.control.wire import Served
@@ -34,11 +35,33 @@ class Lost(Exception):
     """A session died, and may have done what it was asked for."""
 
 
+class Silent(Exception):
+    """A session neither answers nor ends: it is stopped, or hangs."""
+
+
+OnSilence = Callable[["Connection"], object]
+"""Called while an answer is waited for; what it raises ends the wait, and the connection."""
+SILENCE_S = 0.2
+"""After each so many seconds without a word, `OnSilence` is called."""
+
+
+def give_up_after(seconds: float) -> OnSilence:
+    """Make what raises `Silent` when nothing came for so long. A wait in which this process was stopped, too, is not counted."""
+    left = [seconds]
+
+    def count(_: Connection) -> None:
+        left[0] -= SILENCE_S
+        if left[0] <= 0:
+            raise Silent
+
+    return count
+
+
 class Connection:
     """One connection to a session."""
 
-    def __init__(self, path: Path, wait_s: float) -> None:
-        """Connect, and ask for the session. Raises OSError if none answers."""
+    def __init__(self, path: Path, wait_s: float, *, on_silence: OnSilence | None = None) -> None:
+        """Connect, and ask for the session. Raises OSError if none answers, and what `on_silence` raises."""
         self.pid = os.getpid()
         self.wait_s = wait_s
         self._number = 0
@@ -49,7 +72,7 @@ class Connection:
                 self.socket.connect(address)
             if not is_servers_own(self.socket, path):
                 raise PermissionError(errno.EPERM, "another user answers there", os.fspath(path))
-            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served)
+            self.served: Served = self.ask("hello", {"umask": int}, {"umask": read_umask()}, Served, on_silence=on_silence)
         except (Unread, Lost, SessionEnding) as error:
             self.close()
             raise ConnectionError("the session ended") from error
@@ -69,13 +92,12 @@ class Connection:
         result: Any,
         *,
         flush: Callable[[], object] | None = None,
-        on_silence: Callable[[], object] | None = None,
-        silent_s: float = 0.0,
+        on_silence: OnSilence | None = None,
     ) -> Any:
         """Ask for something and wait for the answer.
 
         `flush` writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
-        `on_silence` is called once if nothing comes for `silent_s`.
+        `on_silence` is called whenever nothing has come for `SILENCE_S`, until the first answer.
 
         Raises:
             AvfsError: What the operation raised there.
@@ -94,8 +116,12 @@ class Connection:
         finally:
             if len(descriptors) > len(out.handles):
                 os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
-        if on_silence is not None and not self._comes_within(silent_s):
-            on_silence()
+        try:
+            while on_silence is not None and not self._comes_within(SILENCE_S):
+                on_silence(self)
+        except BaseException:
+            self.close()  # the answer may still come, and belongs to no other request
+            raise
         answer, received = self._receive()
         while flush is not None and answer == wire.FLUSH:
             flush()
@@ -113,6 +139,11 @@ class Connection:
             raise RequestNotUnderstood(str(error)) from error
         finally:
             incoming.close()
+
+    def is_stopped(self) -> bool:
+        """Whether the session is known to be stopped by a signal, so that waiting is in vain until it is continued."""
+        pid = read_peer_pid(self.socket)
+        return bool(pid) and is_stopped(pid)
 
     def _comes_within(self, seconds: float) -> bool:
         poll = select.poll()

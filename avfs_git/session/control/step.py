@@ -14,10 +14,12 @@ from pathlib import Path
 from avfs_git.errors import AvfsError
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LookingLock
 from avfs_git.model import CheckpointResult
-from avfs_git.session.control.connection import Connection, Lost, Unread, flusher_of
+from avfs_git.session.control.connection import Connection, Lost, Silent, Unread, flusher_of, give_up_after
 from avfs_git.workspace.upkeep.due import is_worth_asking
 from avfs_git.workspace.vault.format import VaultLayout
 
+_ANSWERS_WITHIN_S = 2.0
+"""How long a session may take to say that it is there; opening the vault tells the caller for which process it waits."""
 _HINTS = {"message": str, "with_files": bool, "skips_unreadable": bool}
 """The arguments of `operations.save_checkpoint` for a step; loading that would take a third of the call."""
 
@@ -36,12 +38,13 @@ def save_step(git_dir: Path, fork: str, message: str) -> CheckpointResult | None
             session = lock.session
         if session is None:
             return None
-        with closing(Connection(layout.sessions / session / "socket", LOCK_TIMEOUT_S)) as connection:
+        silence = give_up_after(_ANSWERS_WITHIN_S)
+        with closing(Connection(layout.sessions / session / "socket", LOCK_TIMEOUT_S, on_silence=silence)) as connection:
             flush = flusher_of(connection.served)
             if flush is not None:
                 flush()  # so that little is left for when its turn has come
             given = {"message": message, "with_files": True, "skips_unreadable": True}
             saved: CheckpointResult = connection.ask("save_checkpoint", _HINTS, given, CheckpointResult, flush=flush)
             return saved
-    except (AvfsError, OSError, Unread, Lost):
+    except (AvfsError, OSError, Unread, Lost, Silent):
         return None

@@ -3,7 +3,8 @@
 Decided here: which state of a workspace is shown to a reader while an operation is under way, and for what a look has to wait.
 
 `look_past` is for a workspace that is not mounted: `sdk.dispatch` calls it where another process has the lock. Files that a
-command changes are shown as they are. While a restore or merge changes files, it refuses, and its caller tries again.
+command changes are shown as they are. While a restore or merge changes files, it refuses, and its caller tries again. The client
+of a session that is stopped or hangs calls it, too: the upper layer on disk is the truth of a mounted workspace as well.
 
 `look_beside` is for a mounted one. Called by `session.control.control` in a thread of each look; the operation is in another
 thread, and has the workspace lock. A look takes no lock but the guard of the tree, for moments, opens the workspace anew from the
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
 
@@ -187,10 +189,17 @@ def look_beside(
     raise Disturbed
 
 
-def look_past(vault: OpenVault, fork: str, action: Callable[[OpenWorkspace], _T], *, discard: Callable[[_T], object]) -> _T:
-    """Do what only looks at a workspace that no session serves, while another process has its lock.
+def look_past(
+    vault: OpenVault,
+    fork: str,
+    action: Callable[[OpenWorkspace], _T],
+    *,
+    discard: Callable[[_T], object],
+    shown_at: Path | None = None,
+) -> _T:
+    """Do what only looks at a workspace while another process has its lock, and no session serves it or its session hangs.
 
-    `discard` closes what is open in a result that is not used.
+    `discard` closes what is open in a result that is not used. `shown_at` is where the kernel's overlayfs shows the workspace.
 
     Raises:
         Unsettled: If that process is putting another state into place. `action` was not called.
@@ -206,8 +215,10 @@ def look_past(vault: OpenVault, fork: str, action: Callable[[OpenWorkspace], _T]
                 raise Disturbed
 
         mark = read_mark()
-        if isinstance(mark[1], WorkspaceState) and mark[1].pending is not None:
+        if looking.lock.is_moving or (isinstance(mark[1], WorkspaceState) and mark[1].pending is not None):
             raise Unsettled
+        if shown_at is not None:
+            looking.show_at(shown_at)
         looking.confirm = confirm
         try:
             result = action(looking)

@@ -25,14 +25,14 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import AvfsError, ContentChanged, InvalidInput, OutcomeUnknown, SessionEnding, WorkspaceBusy
-from avfs_git.model import Identity
+from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
-from avfs_git.session.control import control, operations, wire
+from avfs_git.session.control import client, control, operations, wire
 from avfs_git.session.control.address import listen, socket_address
 from avfs_git.session.control.client import Sessions, opened_above, opened_source, spooled, spooled_file
 from avfs_git.session.control.connection import Connection, Lost
-from avfs_git.session.control.connections import CLIENTS_MAX
+from avfs_git.session.control.connections import CLIENTS_MAX, Client
 from avfs_git.session.control.control import ControlServer
 from avfs_git.session.control.operations import CONTENT_INLINE, Content
 from avfs_git.session.control.table import TABLE
@@ -580,6 +580,38 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
             sessions.run(opened, operations.make_dir, TreePath(b"new"), parents=False)
         assert sessions.run(opened, operations.exists, TreePath(b"new")) is True
     sessions.close()
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_what_looks_waits_for_a_session_that_is_slow_and_not_for_one_that_hangs(
+    live: Served, monkeypatch: pytest.MonkeyPatch, *, is_silent: bool
+) -> None:
+    """A slow one says hello. Beside one that says nothing, the disk is looked at, and its name is told once for many looks."""
+    monkeypatch.setattr(client, "_SILENT_S", 0.2 if is_silent else 1.0)
+    answer = ControlServer._answer
+    is_over, asked_again = threading.Event(), threading.Event()
+    hellos = 0
+
+    def answer_late(self: ControlServer, asker: Client, line: bytes, descriptors: list[int]) -> Any:
+        nonlocal hellos
+        if is_silent:
+            is_over.wait(60)
+        elif b'"hello"' not in line:
+            asked_again.wait(60)
+        elif (hellos := hellos + 1) == 2:
+            asked_again.set()
+        return answer(self, asker, line, descriptors)
+
+    monkeypatch.setattr(ControlServer, "_answer", answer_late)
+    warned: list[Warning] = []
+    sessions = Sessions(live.path.parents[1], wait_s=5, on_warnings=warned.extend)
+    with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
+        opened = vault._dispatch.open_workspace("work")
+        for _ in range(3 if is_silent else 1):
+            assert sessions.run(opened, operations.read, TreePath(b"file")) == b"content"
+    is_over.set()
+    sessions.close()
+    assert [each.code for each in warned] == (["session.silent"] if is_silent else [])
 
 
 def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Served, monkeypatch: pytest.MonkeyPatch) -> None:
