@@ -196,13 +196,13 @@ class State:
                 return place
         return None
 
-    def check_undisputed(self, *, with_fork: bool = True) -> None:
+    def check_undisputed(self) -> None:
         """Make sure that directory and environment do not contradict each other, where no option decides.
 
         Raises:
             PlaceDisputed: If they do, and the command changes something; a command that only looks warns.
         """
-        self._refuse_dispute(self.choose(with_fork=with_fork))
+        self._refuse_dispute(self.choose())
 
     def _refuse_dispute(self, choice: Choice) -> None:
         place = self._place

@@ -24,8 +24,7 @@ from avfs_git.fuse.errnos import errno_of
 from avfs_git.fuse.portable import PortableOperations
 from avfs_git.vfs.tree.merged import MergedTree
 
-_UTIME_NOW = (1 << 30) - 1 if os.uname().sysname == "Linux" else -1  # utimensat(2)
-_UTIME_OMIT = (1 << 30) - 2 if os.uname().sysname == "Linux" else -2
+_UTIME_NOW, _UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2  # utimensat(2)
 _READING = frozenset(
     {"read", "readlink", "getxattr", "listxattr", "statfs", "lseek", "fsync", "fsyncdir", "init_fuse_2", "init_fuse_3"}
 )

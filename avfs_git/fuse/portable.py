@@ -131,18 +131,16 @@ class PortableOperations:
             "f_namemax": min(found.f_namemax, 255),
         }  # fmt: skip
 
-    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
-        """Read an extended attribute; only macOS reads one in pieces."""
-        return self.tree.attributes.get_xattr(self._node(path), _bytes(name))[position:]
+    def getxattr(self, path: str, name: str) -> bytes:
+        """Read an extended attribute."""
+        return self.tree.attributes.get_xattr(self._node(path), _bytes(name))
 
     def listxattr(self, path: str) -> list[str]:
         """List the names of extended attributes."""
         return [_text(name) for name in self.tree.attributes.read_xattrs(self._node(path))]
 
-    def setxattr(self, path: str, name: str, value: bytes, flags: int, position: int = 0) -> None:
+    def setxattr(self, path: str, name: str, value: bytes, flags: int) -> None:
         """Set an extended attribute."""
-        if position:
-            raise fail(errno.EINVAL)
         self.tree.attributes.set_xattr(self._node(path), _bytes(name), value, flags=flags)
 
     def removexattr(self, path: str, name: str) -> None:

@@ -46,10 +46,9 @@ class TextOutput:
 
     structured = False
 
-    def __init__(self, *, color: bool = True, verbose: bool = False) -> None:
+    def __init__(self, *, color: bool = True) -> None:
         self.named = Named()
         self.color = color
-        self.verbose = verbose
         self._kind = ""
         self._view = ""
         self._meant: dict[str, object] = {}

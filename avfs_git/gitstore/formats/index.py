@@ -71,14 +71,14 @@ class Move(NamedTuple):
     stat: bytes = NO_STAT
 
 
-def make_stat(mode: int, size: int, mtime_ns: int, uid: int = 0, gid: int = 0) -> bytes:
+def make_stat(mode: int, size: int, mtime_ns: int) -> bytes:
     """Make the stat data of a file of which device and inode number are not known.
 
     They do for git where `core.checkStat` is `minimal`; elsewhere they make it look.
     """
     seconds, rest = divmod(mtime_ns, 1_000_000_000)
     seconds &= _WORD
-    return _STAT.pack(seconds, rest, seconds, rest, 0, 0, mode, uid & _WORD, gid & _WORD, size & _WORD)
+    return _STAT.pack(seconds, rest, seconds, rest, 0, 0, mode, 0, 0, size & _WORD)
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -153,8 +153,7 @@ def read_back(path: Path) -> list[Oid]:
 def _check_checksum(path: Path) -> bytes:
     """Compare a file with the SHA-1 that it ends with (gitformat-pack), and return that."""
     with path.open("rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         left = os.fstat(file.fileno()).st_size - 20
         hasher = hashlib.sha1(usedforsecurity=False)
         while left > 0:

@@ -25,8 +25,7 @@ RENAME_NOREPLACE = 1  # linux/fs.h
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
 
-O_PATH = getattr(os, "O_PATH", os.O_RDONLY)
-OPEN_DIR = O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
+OPEN_DIR = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
 """Enough to name entries of a directory; needs no permission to list it."""
 OPEN_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 """Needed to list a directory or to fsync it."""
@@ -132,7 +131,7 @@ def open_judged_at(directory: int, name: bytes, flags: int) -> int:
     try:
         return open_at(directory, name, flags)
     except PermissionError:
-        place = open_at(directory, name, O_PATH)
+        place = open_at(directory, name, os.O_PATH)
         try:
             return open_judged(place, flags)
         finally:
@@ -175,7 +174,7 @@ def open_beneath(root: int, names: Iterable[bytes]) -> Descriptor:
 
 def chmod_at(directory: int | None, name: bytes, mode: int) -> None:
     """Set the permission bits of an entry of a directory, never those of a symbolic link's target."""
-    fd = open_at(directory, name, O_PATH)
+    fd = open_at(directory, name, os.O_PATH)
     try:
         os.chmod(b"/proc/self/fd/%d" % fd, mode)
     finally:

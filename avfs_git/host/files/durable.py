@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,9 +104,8 @@ def sync_files(*fds: int) -> None:
 
 def _begin_writing(fd: int) -> None:
     """Have the kernel write a file out, without waiting: what this advice means to Linux for what is not written yet."""
-    if sys.platform == "linux":
-        with suppress(OSError):  # it is no more than a hint
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    with suppress(OSError):  # it is no more than a hint
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def fsync_dir(path: Path) -> None:

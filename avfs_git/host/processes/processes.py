@@ -119,7 +119,7 @@ _ENDS_BY_DEFAULT = sum(
     1 << (number - 1)
     for number in range(1, 65)
     if number not in {signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
-    and number not in {signal.SIGURG, getattr(signal, "SIGWINCH", 0)}
+    and number not in {signal.SIGURG, signal.SIGWINCH}
 )
 """The signals that end a process that neither handles nor ignores them, as a mask; signal(7)."""
 

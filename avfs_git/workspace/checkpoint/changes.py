@@ -20,7 +20,7 @@ from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.worktree import Logged
 from avfs_git.model import ChangedFile, ChangeKind, Warning
-from avfs_git.paths import Oid, TreePath, oid_of, show_path
+from avfs_git.paths import Oid, TreePath, climb, oid_of, show_path
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
@@ -141,12 +141,7 @@ def _find_committed(source: PackWriter, was: Trees, now: Trees, moves: Sequence[
         if not any(path == other or path.startswith(other + b"/") for other in beside):
             found[path] = there
     left = changed.keys() - found.keys()
-    return {path: there for path, there in found.items() if left.isdisjoint(_list_above(path))}
-
-
-def _list_above(path: TreePath) -> list[TreePath]:
-    """List the directories above a path, without the root."""
-    return [TreePath(path[:at]) for at, byte in enumerate(path) if byte == ord("/")]
+    return {path: there for path, there in found.items() if left.isdisjoint(climb(path))}
 
 
 def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:

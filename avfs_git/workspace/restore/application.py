@@ -39,13 +39,6 @@ KEPT_IN_PLACE = "restore.kept"
 """The code of the warning that something stays which is in no checkpoint."""
 
 
-def apply_steps(locked: LockedWorkspace, now: LowerTree, target: LowerTree, steps: Sequence[Step]) -> list[Warning]:
-    """Carry steps out that lead from one state towards another; tell what could not be."""
-    change = Application(locked, now, target)
-    change.apply(steps)
-    return change.warnings
-
-
 @dataclass(slots=True)
 class Application:
     """The steps of a plan, carried out on the merged view.

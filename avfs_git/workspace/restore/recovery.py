@@ -39,7 +39,7 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import complete_moves
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.application import apply_steps
+from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.plaincopy import take_in_left
 from avfs_git.workspace.restore.restore import is_complete, put_back
@@ -149,7 +149,7 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
         if steps:
             opened.drop_cache()
             reach("recovery.chosen")
-            apply_steps(locked, now, held, steps)
+            Application(locked, now, held).apply(steps)
             reach("recovery.applied")
     finally:
         opened.epoch = opened.lock.end_change()
