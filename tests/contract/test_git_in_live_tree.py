@@ -318,9 +318,15 @@ def test_the_way_back_from_a_rebase_is_to_end_it(mounted: tuple[Workspace, Path]
 
     assert "git rebase --continue` or `git rebase --abort`" in str(refused.value.hint)
     assert "git switch" not in str(refused.value.hint)
-    assert "git rebase --abort` in the tree brings it back" in status.warnings[0].message
-    git_in(tree, "rebase", "--abort")
+    assert "; `git rebase --continue` or `git rebase --abort` in the tree brings it back" in status.warnings[0].message
+    (tree / "file").write_bytes(b"resolved\n")
+    git_in(tree, "add", "file")
+    told = work.checkpoint("between").warnings[0].message
+    assert "; `avfs undo` of what has moved 'main' since that began, then `git rebase --continue` or" in told
+    assert work.undo().operation.kind == "checkpoint"
+    git_in(tree, "-c", "core.editor=true", "rebase", "--continue")
     assert not work.status().warnings
+    assert (tree / "file").read_bytes() == b"resolved\n"
 
 
 @pytest.mark.parametrize("command", ["merge", "rebase", "stash pop"])

@@ -98,17 +98,23 @@ def check_head(vault: OpenVault, fork: str) -> None:
     """Refuse an operation that takes the files of the live tree for those of the fork's branch."""
     where = find_head_elsewhere(vault, fork)
     if where is not None:
-        raise HeadElsewhere(fork, where, way_back=_way_back(open_worktree(vault, fork), fork))
+        raise HeadElsewhere(fork, where, way_back=_way_back(vault, fork))
 
 
-def _way_back(worktree: Worktree, fork: str) -> str:
-    """Name the git commands that put HEAD on the branch again: git switches no branch in the middle of another command."""
+def _way_back(vault: OpenVault, fork: str) -> str:
+    """Name the commands that put HEAD on the branch again: git switches no branch in the middle of another command.
+
+    Git ends a rebase only where the branch is at the commit at which that began.
+    """
+    worktree = open_worktree(vault, fork)
     command = worktree.under_way
     if command is None:
         return f"`git switch {fork}`"
     if command == "bisect":
         return "`git bisect reset`"
     there = f"`git {command} --continue` or `git {command} --abort`"
+    if worktree.find_rebased(HEADS + fork) not in (None, vault.read_head(fork)):
+        there = f"`avfs undo` of what has moved '{fork}' since that began, then {there}"
     return there if command == "rebase" else f"{there}, then `git switch {fork}`,"
 
 
@@ -121,7 +127,7 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{fork}'"
-        told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(worktree, fork)} in the tree brings it back"))
+        told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(vault, fork)} in the tree brings it back"))
     unmerged = worktree.list_unmerged()
     if unmerged:
         named = ", ".join(f"'{show_path(path)}'" for path in unmerged[:_NAMED])
