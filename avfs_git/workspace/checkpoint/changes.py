@@ -145,8 +145,8 @@ def _find_committed(source: PackWriter, was: Trees, now: Trees, moves: Sequence[
 
 
 def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
-    """List what differs between two states, untracked files included."""
-    return [*diff_trees(source, was[0], now[0], size_of=source.blob_size), *diff_sidecars(source, was[1], now[1])]
+    """List what differs between two states, untracked files included; sizes stay unknown."""
+    return [*diff_trees(source, was[0], now[0]), *diff_sidecars(source, was[1], now[1])]
 
 
 def describe_changes(changed: Sequence[ChangedFile]) -> str:

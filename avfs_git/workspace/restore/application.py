@@ -22,8 +22,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from avfs_git.errors import HostError
 from avfs_git.faults import reach
-from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.files.durable import write_all
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, climb, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
@@ -56,13 +57,22 @@ class Application:
     in_the_way: set[TreePath] = field(default_factory=set)
     """Where something that no checkpoint holds stays in the place of what was wanted."""
     _covered: Collection[TreePath] = ()
+    _tree: MergedTree = field(init=False)
+    """Through which files change."""
+    _at: TreePath | None = None
+    """The path that changes now."""
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
-        with refusal_explained(self.locked.opened.layout), host_errors("write to the workspace"):
-            self._apply(steps)
+        with refusal_explained(self.locked.opened.layout):
+            try:
+                self._apply(steps)
+            except OSError as error:
+                what = "write to the workspace" if self._at is None else f"write '{show_path(self._at)}' in the workspace"
+                raise HostError(what, error) from error
 
     def _apply(self, steps: Sequence[Step]) -> None:
+        self._tree = self.locked.opened.changeable
         upper = self._tree.upper
         staged: dict[TreePath, tuple[bytes, KnownContent]] = {}
         mounted = self.locked.opened.mounted
@@ -76,15 +86,16 @@ class Application:
             self._covered = self._tree.list_covered()
             for step in steps:
                 if step.is_removal:
-                    with self._writing(step.path):
-                        self._remove(step)
+                    self._at = step.path
+                    self._remove(step)
             for step in steps:
                 if step.after is not None:
                     if mounted is not None:
                         mounted.upper.taking = step.path
-                    with self._writing(step.path):
-                        self._put(step, step.after, staged)
+                    self._at = step.path
+                    self._put(step, step.after, staged)
                 reach("restore.step")
+            self._at = None
             if mounted is not None:
                 reach("restore.taken")
                 self.warnings += keep_taken(self.locked, self.now)
@@ -94,10 +105,6 @@ class Application:
             for temporary, _ in staged.values():
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
-
-    @staticmethod
-    def _writing(path: TreePath) -> contextlib.AbstractContextManager[None]:
-        return host_errors(f"write '{show_path(path)}' in the workspace")
 
     def _change_in(self, directory: Node, change: Callable[[], object]) -> None:
         """Change the entries of a directory, which is opened for a moment if its mode is closed to its owner.
@@ -122,10 +129,6 @@ class Application:
     def _needs_content(step: Step) -> bool:
         before, after = step.before, step.after
         return before is None or after is None or before.kind != after.kind or before.oid != after.oid
-
-    @property
-    def _tree(self) -> MergedTree:
-        return self.locked.opened.changeable
 
     def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
         upper = self._tree.upper
