@@ -286,7 +286,7 @@ class StatCacheAhead:
 
     def _join(self, path: TreePath) -> DirCache | None:
         before = None
-        if self._cache is not None and self._gone.isdisjoint(climb(path)):
+        if self._cache is not None and (not self._gone or self._gone.isdisjoint(climb(path))):
             before = self._cache.directory(path)
         if path not in self._changed:
             return before
@@ -348,7 +348,7 @@ class StatCacheUpdate:
         gone = later.gone
         there: dict[TreePath, tuple[DirCache, set[bytes]]] = {}
         for path, entries, dropped in self.changed:
-            if gone.isdisjoint(climb(path)):
+            if not gone or gone.isdisjoint(climb(path)):
                 there[path] = dict(entries), set(dropped)
         for path, entries, dropped in later.changed:
             mine, mine_dropped = there.setdefault(path, ({}, set()))
