@@ -61,6 +61,8 @@ class Bench:
         self.rows: list[Row] = []
         self.few: dict[int, Sample] = {}
         """Checkpoints of 10 files, by the size of the tree."""
+        self.flat: dict[str, dict[int, Sample]] = {}
+        """What is to take as long in the large tree as in the middle one: by its name, then by the size of the tree."""
 
     def run(self) -> list[Row]:
         """Measure everything."""
@@ -68,6 +70,7 @@ class Bench:
             for files in self.sizes:
                 self._measure_size(avfs, files)
         self._try("checkpoints of different trees", self._checkpoint_ratio)
+        self._try("the largest tree against a tenth of it", self._large_ratios)
         self._try("mixed operations", self._mixed)
         if self.ram is not None:
             self._note_in_ram("mixed", "", rate_text(works.mixed(self.ram / "mixed-home", MIXED_OPERATIONS, 5)))
@@ -155,6 +158,10 @@ class Bench:
 
     def _checkpoint_few(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = self.few[site.files] = works.checkpoint_few(vault, site.files, 20)
+        if site.files in (MIDDLE, LARGE):
+            self.flat.setdefault("checkpoint of 10 changed files", {})[site.files] = ours
+            self.flat.setdefault("status of 10 changed files", {})[site.files] = works.status(vault, site.files, 20)
+            self.flat.setdefault("restore of 300 changed files", {})[site.files] = works.restore(vault, site.files, 10)
         theirs = native.commit_few(site.worktree, site.files, 3 if site.files < LARGE else 1)
         bar, met = ("≤ 15 ms", ours.median_s <= 15 * _MS) if site.files == MIDDLE else ("", None)
         yield compared("checkpoint 10", f"checkpoint of 10 changed files, {site.shown}", bar, ours, theirs, met=met)
@@ -167,6 +174,14 @@ class Bench:
                 ratio = other.median_s / small.median_s
                 work = f"checkpoint of 10 changed files, {size:,} files against {SMALL:,}"
                 yield Row("checkpoint ratio", work, bar, f"{ratio:.2f} ×", met=ratio <= 1.5 if bar else None)
+
+    def _large_ratios(self) -> Iterator[Row]:
+        for work, samples in self.flat.items():
+            if len(samples) == 2:
+                ratio = samples[LARGE].median_s / samples[MIDDLE].median_s
+                text = f"{work}, {LARGE:,} files against {MIDDLE:,}"
+                measured = f"{samples[LARGE].text} and {samples[MIDDLE].text}"
+                yield Row("large ratio", text, "≤ 1.5 ×", measured, ratio=f"{ratio:.2f}", met=ratio <= 1.5)
 
     def _checkpoint_many(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = works.checkpoint_many(vault, site.files, 5)

@@ -163,6 +163,10 @@ def _light_commands(turns: itertools.count[int]) -> dict[str, Callable[[Vault], 
         "checkpoint with a label": checkpoint,
         "fork": lambda vault: vault.fork(f"fork-{next(turns)}", source="main"),
         "undo": lambda vault: vault.undo(),
+        "diff": lambda vault: vault.workspace("main").diff(),
+        "restore": lambda vault: vault.workspace("main").restore("HEAD~1"),
+        "blame": lambda vault: vault.workspace("main").blame("readme"),
+        "a command": lambda vault: vault.workspace("main").exec("sh", "-c", f"echo {next(turns)} > made"),
     }
 
 

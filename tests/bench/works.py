@@ -49,6 +49,18 @@ def checkpoint_few(vault: Vault, files: int, rounds: int) -> Sample:
     return measure(workspace.checkpoint, rounds, before=change, warm_up=True)
 
 
+def status(vault: Vault, files: int, rounds: int) -> Sample:
+    """Tell what 10 overwritten files would change, far apart from each other."""
+    workspace = new_fork(vault, "status")
+    turns = itertools.count()
+
+    def change() -> None:
+        turn = next(turns)
+        change_files(workspace, spread(FEW, files, 0), str(turn))
+
+    return measure(workspace.status, rounds, before=change, warm_up=True)
+
+
 def checkpoint_many(vault: Vault, files: int, rounds: int) -> Sample:
     """Save a checkpoint of 1,000 new files of 1 KiB in 10 new directories."""
     workspace = new_fork(vault, "many")

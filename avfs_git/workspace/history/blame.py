@@ -6,8 +6,6 @@ the fork in the operation log, of which the newest operations are searched. Read
 
 from __future__ import annotations
 
-from itertools import islice
-
 from avfs_git.errors import PathNotFound, PathUnsuitable
 from avfs_git.gitstore.compare.blame import blame_file
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_TREE
@@ -67,7 +65,7 @@ def _describe(vault: OpenVault, oid: Oid, fork: str | None) -> BlameCommit:
 def _find_forks(vault: OpenVault, wanted: set[Oid]) -> dict[Oid, str]:
     """Find in which fork each of some commits was made; the oldest operation that moved there counts."""
     names, found = {oid.hex(): oid for oid in wanted}, dict[Oid, str]()
-    for record in islice(vault.oplog.read(), _OPERATIONS_SEARCHED):
+    for record in vault.oplog.read_naming(wanted, _OPERATIONS_SEARCHED):
         for new in (record.after, *(new for _, _, new in record.moves)):
             if new in names:
                 found[names[new]] = record.fork

@@ -23,7 +23,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice, takewhile
@@ -36,6 +36,7 @@ from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
+from avfs_git.patterns import compiled
 from avfs_git.values import record_class, replace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.loglines import (
@@ -73,6 +74,7 @@ from avfs_git.workspace.vault.log.oprecord import (
 )
 from avfs_git.workspace.vault.log.replay import replay
 
+_OIDS = compiled(rb'"([0-9a-f]{40})"')
 _LINES = 4096
 """So much at the end of the log holds its last line, as good as always."""
 _TAIL = 1 << 16
@@ -345,6 +347,14 @@ class OpLog:
             return
         with self._view() as view:
             yield from self._find(view, name_key(fork), partial(_is_of, fork))
+
+    def read_naming(self, oids: Collection[Oid], newest: int) -> Iterator[OpRecord]:
+        """Yield the operations whose line names an object, among so many of the newest lines, newest first."""
+        wanted = {oid.hex().encode() for oid in oids}
+        with self._view() as view:
+            outcomes = _Outcomes(view, self._has_happened)
+            lines = (line for line in islice(view.lines(), newest) if not wanted.isdisjoint(_OIDS.findall(line[1])))
+            yield from (record for at, record, mark in parse_places(lines) if outcomes.happened(at, record, mark))
 
     def _find(self, view: LogView, key: Key, concerns: Callable[[OpRecord], bool]) -> Iterator[OpRecord]:
         """Yield the operations that happened and concern a key, newest first."""

@@ -340,3 +340,24 @@ def test_a_vault_without_a_log_has_nothing_to_forget(refs: Refs) -> None:
     """Nothing is made where nothing is."""
     assert refs.log.expire(_keep(1)) == 0
     assert not refs.path.exists()
+
+
+def test_operations_are_found_by_the_objects_that_they_name(refs: Refs) -> None:
+    """Those that happened, among the newest lines, judged as where all of them are read."""
+    refs.announce("first", (MAIN, None, A), happened=True)
+    refs.announce("failed", (MAIN, A, C), happened=False)
+    refs.announce("second", (MAIN, A, B))  # the next line tells that it happened
+    refs.announce("third", (MAIN, B, C))
+    refs.held = {MAIN: C}
+
+    def named(*oids: bytes, newest: int = 10) -> list[str]:
+        return [record.description for record in refs.log.read_naming([Oid(oid) for oid in oids], newest)]
+
+    assert named(A) == ["second", "first"]
+    assert named(C) == ["third"]
+    assert named(B, A) == ["third", "second", "first"]
+    assert named(A, newest=2) == ["second"]
+    assert named(b"d" * 20) == named() == []
+    refs.held = {MAIN: B}
+
+    assert named(C) == []
