@@ -7,6 +7,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
+from avfs_git.errors import NothingToUndo
 from avfs_git.mcp.scope import Call
 from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Paths, State, Toolbox, VaultName
 from avfs_git.model import Checkpoint, CheckpointResult, Operation, RestoreResult, UndoResult
@@ -62,7 +63,11 @@ def restore(
 @tools.tool("Undo the last operation", CHANGES)
 def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
     """Undo the last operation on a fork, with its files: an edit, a command, a restore, a merge. Can be repeated."""
-    return call.workspace(vault, fork).undo()
+    workspace = call.workspace(vault, fork)
+    first = workspace.undo(dry_run=True).operation
+    if (first.kind, first.fork) == ("fork_create", workspace.fork):  # which would take the fork from under its agent
+        raise NothingToUndo("undo")
+    return workspace.undo()
 
 
 @tools.tool("Redo what was undone", CHANGES)

@@ -402,6 +402,22 @@ def _try(name: str) -> None:
     spawn("run", "--attempts", "2", "--name", name, "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
 
 
+def test_undo_restores_what_a_pick_deleted(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the clone as elsewhere; the kept fork keeps its result, and the last fork that is left is not what is meant instead."""
+    monkeypatch.chdir(clone)
+    spawn("run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
+    picked = spawn("attempts", "pick", "2", "--json").ok().result
+    assert picked["next"]["restore"] == "avfs --vault shop --fork try-2 undo"
+    spawn("undo").ok()
+    spawn("--fork", "try-2", "undo").ok()
+    assert _forks(clone) == {"try-1", "try-2", "try-3"}
+    assert [spawn("--fork", f"try-{n}", "cat", "/made").ok().text for n in (1, 2, 3)] == ["1\n", "2\n", "3\n"]
+    spawn("fork", "delete", "try-1").ok()
+    spawn("fork", "delete", "try-3").ok()
+    spawn("undo").ok()
+    assert _forks(clone) == {"try-2", "try-3"}
+
+
 def test_attempts_of_a_name_with_a_slash(clone: Path) -> None:
     """They are found, by their name and as the newest."""
     _try("old")

@@ -323,6 +323,16 @@ def test_undo_restores_the_fork_that_this_server_deleted(place: Place) -> None:
         assert vault.operations(fork="main", limit=1)[0].kind == "files"
 
 
+def test_undo_does_not_delete_the_fork_that_it_is_asked_in(place: Place) -> None:
+    """The making of a fork is the last operation that there is: the agent in it goes on."""
+    server = place.serve(vault="work", fork="side", reach=1)
+    ok(call(server, "write_file", path="made", content="x"))
+    ok(call(server, "undo"))
+    assert code_of(call(server, "undo")) == "undo.nothing"
+    ok(call(server, "redo"))
+    assert place.read("made", "side") == b"x"
+
+
 def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:
     """Tools that reach further are not there, and no argument or address leads out."""
     fork = place.serve(vault="work", fork="side", reach=1)
