@@ -195,6 +195,7 @@ PROBLEMS = {
     "fork.left_refs": "Labels or sidecars of a fork without a branch. Repair: remove them.",
     "git.failed": "`git fsck` could not run.",
     "lock.left": "A lock file of git stays. Repair, after an hour: remove it.",
+    "log.damaged": "A line of the operation log is not as it was written; undo passes over its operation.",
     "objects.fsck": "`git fsck` reports a damaged or missing object.",
     "objects.leftover": "A temporary file of a dead process. Repair: remove it.",
     "objects.pack_without_index": "A pack has no index, so its objects are not found.",

@@ -59,6 +59,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     checks = (
         ("settings", _check_settings(vault)),
         ("refs", _check_refs(vault)),
+        ("operation log", _check_log(vault)),
         ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
@@ -111,6 +112,18 @@ def _check_settings(vault: OpenVault) -> Iterator[_Finding]:
             "Add these settings.",
             lambda: edit_config(vault.git_dir, *(("--add", key, value) for key, value in lacking)),
             lambda: not list_lacking_settings(vault.git_dir),
+        )
+
+
+def _check_log(vault: OpenVault) -> Iterator[_Finding]:
+    damaged = vault.oplog.count_damaged()
+    if damaged:
+        lines = "1 line of the operation log is" if damaged == 1 else f"{damaged} lines of the operation log are"
+        yield _found(
+            "log.damaged",
+            f"{lines} damaged: `avfs undo` passes over the operations that they spoke of, and may be refused at older ones",
+            "What the operations saved is reachable all the same: `avfs checkpoint restore` brings a state back.",
+            severity="warning",
         )
 
 

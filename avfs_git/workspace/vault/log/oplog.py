@@ -286,6 +286,11 @@ class OpLog:
         with self._view() as view:
             return view.size - view.covered
 
+    def count_damaged(self) -> int:
+        """Count the lines that were written whole and are not as they were; a crash leaves parts of lines, which do not count."""
+        with self._view() as view:
+            return sum(line.endswith(b"}") and open_line(line) is None for _, line in view.lines())
+
     def _read_all(self) -> bytes:
         """Read the whole log; empty where it does not exist."""
         with host_errors("read the operation log"):

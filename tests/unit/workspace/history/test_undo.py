@@ -261,6 +261,19 @@ def test_redo_deletes_no_fork_after_another_boot(vault: Vault, work: Workspace, 
     assert not vault.has_fork("task")
 
 
+def test_the_doctor_tells_of_a_damaged_line_of_the_log(vault: Vault, work: Workspace) -> None:
+    """What a crash left of a line is no damage: it was never acknowledged."""
+    for text in (b"1", b"2", b"3"):
+        work.write("file", text)
+        work.checkpoint()
+    log = vault.path / "avfs" / "oplog"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([*lines[:2], lines[2][:40] + b"\n", *lines[2:]]))
+    assert "log.damaged" not in [problem.code for problem in vault.doctor().problems]
+    log.write_bytes(b"".join([*lines[:2], lines[2].replace(b'"kind"', b'"kinf"'), *lines[3:]]))
+    assert [problem.code for problem in vault.doctor().problems if problem.is_left] == ["log.damaged"]
+
+
 def test_deleted_label_comes_back(work: Workspace) -> None:
     """Taking a label away is an operation like any other."""
     work.write("a", b"1")
