@@ -377,6 +377,12 @@ def test_the_policy_is_asked_first(work: Workspace, vault: Vault, policy: Path) 
     assert work.exec("curl", "https://example.org", approve=token, timeout_ms=5000).decision.approval is not None
 
 
+def _count_open() -> int:
+    """Count this process's descriptors, without packs: an open vault keeps those until maintenance has joined them."""
+    links = (os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry.path))
+    return sum(not link.endswith((".pack", ".pack (deleted)")) for link in links)
+
+
 @EVERYBODY
 @pytest.mark.needs("fuse", "overlayfs")
 def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
@@ -385,10 +391,10 @@ def test_many_at_once_leave_nothing(vault: Vault, mount_dir: Path) -> None:
     for fork in forks:
         fork.status()  # an open workspace keeps its lock and its layers
     vault.workspace().exec("true")  # and an open vault a mount of the base
-    before = (len(os.listdir("/proc/self/fd")), mounts(mount_dir))
+    before = (_count_open(), mounts(mount_dir))
     with ThreadPoolExecutor(16) as pool:
         results = list(pool.map(lambda fork: fork.exec(shell=f"echo {fork.fork} > mine; sleep 0.1"), forks))
-    after = (len(os.listdir("/proc/self/fd")), mounts(mount_dir))
+    after = (_count_open(), mounts(mount_dir))
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
 
     assert {result.backend for result in results} == {"overlay"}
