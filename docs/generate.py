@@ -151,6 +151,7 @@ WARNINGS = {
     "fork.submodule": "A nested repository could not be copied; git does not work in it.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
     "run.left_in_git": "A fork in which no file changed is kept: git in it has put work on other branches or into the stash.",
+    "attributes.not_applied": "Files are saved as they are; git would store them in another form, as `.gitattributes` says.",
     "attempts.remade": "A fork with the name of an attempt's is kept: it was made anew since, or git has moved its branch.",
     "run.gone": "The fork was deleted during the run. A fork that was made under its name since stays as it is.",
     "run.in_use": "A fork that was to be deleted is kept: programs still use its mount, or another process works in it.",

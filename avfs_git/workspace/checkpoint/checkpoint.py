@@ -39,6 +39,7 @@ from avfs_git.workspace.checkpoint.changes import (
     make_recorded_commit,
     record_git_moves,
 )
+from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -206,6 +207,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         HostError: If the disk refuses; the state is the old one.
     """
     vault, label = locked.vault, request.label
+    is_others = applied is NOTHING_APPLIED
     if not applied.concludes_merge:
         check_not_merging(locked)
     vault.prepare()
@@ -231,6 +233,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
+        if is_others:  # what a merge or restore put there was stored before
+            taken.captured.warnings += warn_of_conversions(pack, taken.was[0], taken.captured.tree, vault.git_dir)
         result = _record(locked, taken, pack, recorded, request, applied)
     return replace(result, warnings=(*warn_of_git(locked.vault, locked.fork), *result.warnings, *merge_small_packs(vault)))
 

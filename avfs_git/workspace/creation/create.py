@@ -29,6 +29,7 @@ from avfs_git.paths import Oid, check_fork_name, show_path
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
+from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.creation.present import read_known
@@ -224,6 +225,8 @@ def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -
     )
     vault.oplog.append(OpRecord(0, fork, "vault_create", f"import {source.name}", vault.clock_ns(), more=facts_of(state)))
     create_workspace(vault, vault.layout.workspace(fork), state)
+    before = head_commit.tree if head_commit is not None else None
+    captured.warnings += warn_of_conversions(vault.store, before, captured.tree, find_git_dir(source) or vault.git_dir)
     return commit, captured.warnings
 
 

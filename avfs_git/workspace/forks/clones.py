@@ -34,6 +34,7 @@ from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_oid
 from avfs_git.patterns import compiled
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
+from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
@@ -156,7 +157,7 @@ def _take_present(
         _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author, made_for)
         if lookback is not None:
             lookback.note(captured)
-    warnings = list(captured.warnings)
+    warnings = [*captured.warnings, *warn_of_conversions(vault.store, tracked, captured.tree, git_dir or vault.git_dir)]
     if git_dir is not None and (verb := _find_unfinished(git_dir)) is not None:
         text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
         warnings.append(Warning("fork.unfinished", text))

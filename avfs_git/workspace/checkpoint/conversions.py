@@ -1,0 +1,98 @@
+"""What git would store of files in another form, by their attributes: avfs stores each file as it is, and warns.
+
+Decided here: for which changed files git's own `git add` would run a filter (`filter=lfs`, `filter=git-crypt`), convert line ends
+(`text`, `eol`), characters (`working-tree-encoding`) or keywords (`ident`). avfs runs no program that an attribute names, and its
+tree has the bytes of the file: with a clean filter that encrypts, that is the plain text. Called by a checkpoint and by a fork or
+import of a directory, with the trees before and after. Costs what changed: attributes are asked for changed paths only, and
+contents are read where an attribute says that git looks at them, up to `_READ_MAX` bytes a file and `_FILES_MAX` files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from avfs_git.errors import AvfsError, quote
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
+from avfs_git.gitstore.rules.attributes import TreeAttributes, Value, read_info_attributes
+from avfs_git.gitstore.source import ObjectSource
+from avfs_git.model import Warning
+from avfs_git.paths import Oid, TreePath, show_path
+
+_ASKED: Sequence[bytes] = (b"filter", b"text", b"eol", b"crlf", b"working-tree-encoding", b"ident")
+_FILES_MAX = 1000
+"""Of so many changed files the contents are looked at."""
+_READ_MAX = 1 << 20
+"""A file above this is not searched for line ends."""
+_NAMED_MAX = 3
+_PROBE = 8000
+"""git looks at so many bytes to tell text from binary files."""
+_CLEANED = {b"lfs": b"version https://git-lfs.github.com/spec/", b"git-crypt": b"\0GITCRYPT\0"}
+"""How a file begins that holds what the filter would make of it."""
+
+
+def warn_of_conversions(source: ObjectSource, before: Oid | None, after: Oid | None, git_dir: Path) -> list[Warning]:
+    """Warn of files of the tree `after`, new or changed since `before`, that git would store in another form.
+
+    `git_dir` has the repository's own `info/attributes`. What cannot be read now, as on a server that is away, is passed over:
+    a warning is no reason to fail.
+    """
+    if before == after or after is None:
+        return []
+    attributes = TreeAttributes(source, after, read_info_attributes(git_dir))
+    found: dict[str, list[TreePath]] = {}
+    left = _FILES_MAX
+    try:
+        for path, (old, new) in find_differences(source, before, after).items():
+            if new is None or new[0] not in (MODE_FILE, MODE_EXEC) or (old is not None and old[1] == new[1]):
+                continue
+            values = attributes.find(path, _ASKED)
+            if left and any(value not in (None, False) for value in values.values()):
+                left -= 1
+                what = _find_conversion(source, values, old, new[1])
+                if what is not None:
+                    found.setdefault(what, []).append(path)
+    except AvfsError:
+        return []
+    return [_warn(what, paths) for what, paths in sorted(found.items())]
+
+
+def _find_conversion(source: ObjectSource, values: dict[bytes, Value], old: Entry | None, oid: Oid) -> str | None:
+    """Name the attribute by which git would store something else than the content; None if it would store that."""
+    driver, encoding = values[b"filter"], values[b"working-tree-encoding"]
+    size = source.blob_size(oid)
+    content = source.read_blob(oid) if size <= _READ_MAX else None
+    if isinstance(driver, bytes):
+        cleaned = _CLEANED.get(driver)
+        if cleaned is None or content is None or not content.startswith(cleaned):
+            return f"filter={show_path(driver)}"
+        return None
+    if isinstance(encoding, bytes) and encoding.upper() not in (b"UTF-8", b"UTF8"):
+        return f"working-tree-encoding={show_path(encoding)}"
+    if content is None:
+        return None
+    if _converts_lines(source, values, old, content):
+        return "text"
+    return "ident" if values[b"ident"] is True and b"$Id:" in content else None
+
+
+def _converts_lines(source: ObjectSource, values: dict[bytes, Value], old: Entry | None, content: bytes) -> bool:
+    """Whether git would make the line ends of a file LF."""
+    text = values[b"text"] if values[b"text"] is not None else values[b"crlf"]
+    if text is False or b"\r\n" not in content:
+        return False
+    if text == b"auto":
+        # Binary files stay, and files of which git has CRLF already.
+        if b"\0" in content[:_PROBE]:
+            return False
+        return old is None or source.blob_size(old[1]) > _READ_MAX or b"\r\n" not in source.read_blob(old[1])
+    return text is True or text == b"input" or values[b"eol"] in (b"lf", b"crlf")
+
+
+def _warn(what: str, paths: Sequence[TreePath]) -> Warning:
+    named = ", ".join(quote(show_path(path)) for path in paths[:_NAMED_MAX])
+    more = f" and {len(paths) - _NAMED_MAX} more" if len(paths) > _NAMED_MAX else ""
+    made = "with LF line ends" if what == "text" else f"as the attribute {what} says"
+    text = f"{named}{more}: saved as in the workspace; git would store {made}, and avfs applies no attributes of that kind"
+    return Warning("attributes.not_applied", text, paths[0])
