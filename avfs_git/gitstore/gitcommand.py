@@ -5,14 +5,15 @@ threads.
 
 Git's configuration and environment can make it run programs. So the environment is made anew for each run, options come from a
 list of known ones, names from outside stand after `--end-of-options`, and git is not started in a repository whose
-configuration holds a key that is not known to be harmless: an override on the command line would have to name every dangerous
-one.
+configuration holds a key that is not known to be harmless, or to mean nothing to these commands (`gitstore.config.settings`):
+an override on the command line would have to name every dangerous one.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -144,8 +145,11 @@ def run(
     plain = [option for option in options if numbered is None or not numbered.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
-    if (reason := find_harmful_setting(git_dir)) is not None:
-        raise GitFailed(verb, reason)
+    if (reason := find_harmful_setting(git_dir, for_own_git=True)) is not None:
+        error = GitFailed(verb, reason)
+        listing = f"git --git-dir={shlex.quote(str(git_dir))} config --list --show-origin"
+        error.hint = f"See it with `{listing}`; if it is yours, move it to your own configuration (`git config --global`)."
+        raise error
     for place in (git_dir, *([borrowed.parent] if borrowed is not None else [])):
         with host_errors(f"look at '{place}'"):
             if (odd := find_no_file(place)) is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from avfs_git.errors import VaultUntrusted
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.config.githooks import UPDATE
+from avfs_git.gitstore.config.settings import is_harmless, is_passed_over
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import is_open, make_private, mode_below
@@ -31,23 +32,6 @@ _OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
 """Names that git and avfs write to, remove from or run, besides what no vault may have elsewhere."""
 _FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)", re.DOTALL)
 """The directories of a workspace in which links are its files, and are never followed."""
-_HARMLESS = compiled(
-    r"core\.(repositoryformatversion|filemode|bare|fsync|fsyncmethod|fsyncobjectfiles|logallrefupdates|ignorecase|precomposeunicode"
-    r"|symlinks|protecthfs|protectntfs|sharedrepository|compression|loosecompression|bigfilethreshold|packedgitlimit|packedgitwindowsize"
-    r"|deltabasecachelimit|quotepath|autocrlf|safecrlf|eol|abbrev|commitgraph|multipackindex|preferasymlinkrefs|checkstat|trustctime|untrackedcache)"
-    r"|extensions\.(noop|partialclone|preciousobjects|objectformat|refstorage|worktreeconfig|relativeworktrees)"
-    r"|gc\.(auto|autodetach|autopacklimit|pruneexpire|packrefs|aggressivedepth|aggressivewindow|bigpackthreshold|writecommitgraph"
-    r"|reflogexpire|reflogexpireunreachable|worktreepruneexpire|logexpiry|cruftpacks)"
-    r"|maintenance\.(auto|strategy)|(transfer|receive|fetch)\.[a-z]+|http\.(receivepack|uploadpack|getanyfile)|daemon\.[a-z]+"
-    r"|((receive|fetch)\.)?fsck\.(?!skiplist)[a-z]+"
-    r"|uploadpack\.(hiderefs|keepalive|allow[a-z0-9]+)|uploadarchive\.allowunreachable|merge\.(conflictstyle|ff|log|renames|stat)"
-    r"|pack\.[a-z]+|repack\.[a-z]+|index\.[a-z]+|init\.defaultbranch|user\.(name|email)|(branch|remote)\..*\.[a-z]+|branch\.[a-z]+"
-    r"|push\.default|pull\.rebase|avfs\..*",
-    re.DOTALL,
-)
-_HARMFUL = compiled(r"pack\.packobjectshook|remote\..*\.(receivepack|uploadpack|vcs|proxy)", re.DOTALL)
-_PROGRAM_URL = compiled(r"[A-Za-z0-9]+::")
-_URL_KEY = compiled(r"remote\..*\.(?:push)?url", re.DOTALL)
 
 
 def check_owner(git_dir: Path) -> None:
@@ -160,8 +144,11 @@ def check_inert(git_dir: Path) -> None:
         raise VaultUntrusted(str(git_dir), reason)
 
 
-def find_harmful_setting(git_dir: Path) -> str | None:
-    """Say which setting of a repository is not known to be harmless; None if all are."""
+def find_harmful_setting(git_dir: Path, *, for_own_git: bool = False) -> str | None:
+    """Say which setting of a repository is not known to be harmless; None if all are.
+
+    With `for_own_git`, to a command of git that avfs runs itself: it passes over much of what a person's git obeys.
+    """
     places = [git_dir]
     with suppress(FileNotFoundError, NotADirectoryError):
         places += [entry for entry in (git_dir / "worktrees").iterdir() if entry.is_dir()]
@@ -170,8 +157,7 @@ def find_harmful_setting(git_dir: Path) -> str | None:
             if place != git_dir and name == "config":
                 continue
             for key, values in read_config(place, name).items():
-                is_program = _URL_KEY.fullmatch(key) and any(map(_PROGRAM_URL.match, values))
-                if is_program or not _HARMLESS.fullmatch(key) or _HARMFUL.fullmatch(key):
+                if not is_harmless(key, values) and not (for_own_git and is_passed_over(key)):
                     return f"its configuration holds '{key}', which could make git run other programs"
     return None
 

@@ -446,4 +446,5 @@ def _check_objects(vault: OpenVault) -> Iterator[_Finding]:
                 "Fetch the object from another copy of the vault, or restore a state before it.",
             )
     except GitFailed as error:
-        yield _found("git.failed", error.message, "Mend what it names, or run `git fsck --strict` in the vault by hand.")
+        repair = error.hint or "Mend what it names, or run `git fsck --strict` in the vault by hand."
+        yield _found("git.failed", error.message, repair)
