@@ -1,0 +1,92 @@
+"""A day of work with submodules in a live tree: what git puts into the vault for it is the fork's, and in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs
+from avfs_git.sdk import Workspace
+from tests.support.faults import git
+
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
+
+_ENV = {
+    **{f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    "PATH": os.environ.get("PATH", os.defpath),
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "protocol.file.allow",
+    "GIT_CONFIG_VALUE_0": "always",
+}
+
+
+def _git_in(place: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=place, env=_ENV, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def _mounted(work: Workspace, tree: Path) -> Iterator[None]:
+    session = work.mount(tree)
+    try:
+        yield
+    finally:
+        session.unmount(lazy=True)
+        session.wait()
+
+
+def _make_library(place: Path) -> None:
+    place.mkdir()
+    _git_in(place, "init", "-q", "-b", "main")
+    (place / "l").write_text("1\n")
+    _git_in(place, "add", "-A")
+    _git_in(place, "commit", "-q", "-m", "library")
+
+
+def test_a_day_of_work_with_a_submodule(tmp_path: Path, mount_dir: Path) -> None:
+    """Added, worked in, moved, saved and collected; the fork deleted and brought back; removed. Nothing is lost on the way."""
+    library, tree = tmp_path / "library", mount_dir / "tree"
+    _make_library(library)
+    tree.mkdir()
+    with Avfs(mount_dir / "home") as avfs, avfs.create_vault("v") as vault:
+        vault.workspace("main").write("f", b"1\n")
+        vault.workspace("main").checkpoint("start")
+        work = vault.fork("task", at="main")
+        with _mounted(work, tree):
+            _git_in(tree, "submodule", "--quiet", "add", str(library), "lib")
+            _git_in(tree, "commit", "-q", "-m", "submodule")
+            (tree / "lib" / "l").write_text("2\n")
+            _git_in(tree / "lib", "commit", "-q", "-a", "-m", "inner")
+            inner = _git_in(tree / "lib", "rev-parse", "HEAD").strip()
+            _git_in(tree, "add", "lib")
+            _git_in(tree, "mv", "lib", "moved")
+            _git_in(tree, "commit", "-q", "-m", "moved")
+            work.checkpoint("saved")
+            vault.gc(keep_days=0, grace_days=0)
+            assert _git_in(tree / "moved", "rev-parse", "HEAD").strip() == inner
+        assert not vault.doctor().problems
+
+        vault.delete_fork("task")
+        vault.gc()
+        vault.undo()
+        with _mounted(vault.workspace("task"), tree):
+            assert _git_in(tree / "moved", "log", "--format=%s") == "inner\nlibrary\n"
+            assert (tree / "moved" / "l").read_text() == "2\n"
+            assert _git_in(tree / "moved", "status", "--porcelain") == _git_in(tree, "status", "--porcelain") == ""
+
+            _git_in(tree, "submodule", "--quiet", "deinit", "moved")
+            _git_in(tree, "submodule", "--quiet", "update", "--init")
+            assert (tree / "moved" / "l").read_text() == "2\n"
+            _git_in(tree, "rm", "-q", "moved")
+            _git_in(tree, "commit", "-q", "-m", "removed")
+            assert sorted(os.listdir(tree)) == [".git", ".gitmodules", "f"]
+        assert not vault.doctor().problems
+        git(vault.path, "fsck", "--strict")
