@@ -127,8 +127,9 @@ class AttemptResult(TypedDict):
 
     number: int
     fork: str
-    exit_code: int
-    duration_ms: int
+    exit_code: int | None
+    """Null while it runs, and for ever if avfs was killed in the middle."""
+    duration_ms: int | None
     output: Path
     """The file with what the program wrote."""
     diff: Diff | None

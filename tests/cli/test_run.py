@@ -509,6 +509,30 @@ def test_undo_restores_what_pick_deleted_where_pick_was_typed(clone: Path) -> No
     assert spawn("--vault", "work", "cat", "/mine").ok().text == "my own"
 
 
+def test_attempts_are_known_from_when_they_begin(clone: Path) -> None:
+    """Those of an `avfs run` that was killed can be compared and picked; older ones are not meant in their place."""
+    _try("old")
+    command = [sys.executable, "-m", "avfs_git", "run", "--attempts", "2", "--name", "new", "--"]
+    script = "echo x > x; echo $$ > ../pid; mv ../pid ../began; exec sleep 60"
+    with subprocess.Popen([*command, "sh", "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"(attempts new-1" in line:
+                break
+        trees = [clone.parent / "home" / "mounts" / "shop" / f"new-{number}" for number in (1, 2)]
+        end_s = time.monotonic() + 30
+        while not all((tree / "began").exists() for tree in trees) and time.monotonic() < end_s:
+            time.sleep(0.05)
+        process.kill()
+    for tree in trees:
+        os.kill(int((tree / "began").read_text()), signal.SIGKILL)
+    compared = spawn("attempts", "compare", "--json").ok().result
+    assert [(attempt["fork"], attempt["exit_code"]) for attempt in compared["attempts"]] == [("new-1", None), ("new-2", None)]
+    assert spawn("attempts", "compare").ok().text.splitlines()[0].split("\t")[:4] == ["1", "new-1", "-", "-"]
+    assert spawn("attempts", "pick", "2").status != 0  # the other one is mounted still
+    assert _forks(clone) == {"old-1", "old-2", "new-1", "new-2"}
+
+
 def test_attempts_that_cannot_begin_leave_nothing(clone: Path) -> None:
     """A name that is taken; a program that is not there; no record."""
     spawn("run", "--keep", "--name", "try-2", "--", "true").ok()

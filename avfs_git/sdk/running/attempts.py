@@ -32,8 +32,9 @@ class Attempt(NamedTuple):
     fork: str
     start: str
     """The commit that holds the state which the program began with."""
-    exit_code: int
-    duration_ms: int
+    exit_code: int | None
+    """None while it runs, and for ever if avfs was killed in the middle."""
+    duration_ms: int | None
     output: str
     """The file with what the program wrote."""
     made_ns: int
@@ -59,7 +60,7 @@ def output_directory(home: Home, vault: Vault, name: str) -> Path:
 
 
 def write_record(home: Home, vault: Vault, record: Attempts) -> None:
-    """Record attempts that have ended."""
+    """Record attempts, when they have begun and when they have ended."""
     document = {**record._asdict(), "attempts": [attempt._asdict() for attempt in record.attempts]}
     write_file_atomically(
         _directory(home, vault) / f"{fork_dir_name(record.name)}.json", json.dumps(document).encode(), mode=0o600

@@ -163,22 +163,26 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
         place = run.directory()
         environment = program_environment({**run.environment(), "AVFS_ATTEMPT": str(number)}, place)
         programs.append(Started(argv, place, environment, output / f"{number}.log"))
+    made = [
+        attempts.Attempt(number, run.fork, run.start, None, None, os.fspath(programs[number - 1].output), made_ns[number - 1])
+        for number, run in enumerate(begun, 1)
+    ]
+    record = attempts.Attempts(chosen, os.fspath(vault.path), argv, made)
+    attempts.write_record(state.avfs, vault, record)  # what is killed in the middle is found again
     began = time.monotonic_ns()
-    made: dict[int, attempts.Attempt] = {}
+    codes = []
     for at, finished in run_beside(programs):
         took_ms = (time.monotonic_ns() - began) // 1_000_000
-        run = begun[at]
-        file = os.fspath(programs[at].output)
-        made[at] = attempts.Attempt(at + 1, run.fork, run.start, finished.exit_code, took_ms, file, made_ns[at])
+        made[at] = made[at]._replace(exit_code=finished.exit_code, duration_ms=took_ms)
+        codes.append(finished.exit_code)
         state.output.note(f"(attempt {at + 1} ended with {finished.exit_code} after {took_ms / 1000:.1f} s)")
         if finished.problem is not None:
             state.output.warn([Warning("run.not_started", finished.problem)])
     failed = _end_attempts(state, begun, keep=keep)
-    record = attempts.Attempts(chosen, os.fspath(vault.path), argv, [made[at] for at in sorted(made)])
     attempts.write_record(state.avfs, vault, record)
     if failed is not None:
         raise failed
-    state.status = min(attempt.exit_code for attempt in record.attempts)
+    state.status = min(codes)
     return describe_attempts(vault, record)
 
 

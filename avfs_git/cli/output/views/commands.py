@@ -126,7 +126,9 @@ def attempts_compare(text: TextOutput, result: AttemptsResult) -> None:
             plus, minus = sum(file.additions for file in diff.files), sum(file.deletions for file in diff.files)
             counts = (str(len(diff.files)), f"+{plus}", f"-{minus}")
         fork = attempt["fork"] if diff is not None else "(deleted)"
-        rows.append((str(attempt["number"]), fork, str(attempt["exit_code"]), f"{attempt['duration_ms'] / 1000:.1f} s", *counts))
+        code, took_ms = attempt["exit_code"], attempt["duration_ms"]
+        ended = ("-", "-") if code is None or took_ms is None else (str(code), f"{took_ms / 1000:.1f} s")
+        rows.append((str(attempt["number"]), fork, *ended, *counts))
     headings = ("Attempt", "Fork", "Exit", "Time", "Files", "Added", "Removed")
     text.table(headings, rows, right=("Attempt", "Exit", "Time", "Files", "Added", "Removed"))
     text.flush()
