@@ -110,6 +110,11 @@ class Call:
         where, name = self.scope.choose(vault, fork)
         return self._home.open_vault(where).workspace(name)
 
+    def vault_and_fork(self, vault: str | None, fork: str | None) -> tuple[Vault, str | None]:
+        """Open the vault that is meant, and say which of its forks; None if the call and the server name none."""
+        where, name = self.scope.choose(vault, fork)
+        return self._home.open_vault(where), name
+
     def _wait(self, fork: str, holder: Holder | None) -> None:
         by = holder.describe() if holder is not None else "another process"
         self.message = f"waiting for fork {quote(fork)}, which is in use by {by}"

@@ -7,7 +7,6 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from avfs_git.errors import NothingToUndo
 from avfs_git.mcp.scope import Call
 from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Paths, State, Toolbox, VaultName
 from avfs_git.model import Checkpoint, CheckpointResult, Operation, RestoreResult, UndoResult
@@ -63,17 +62,15 @@ def restore(
 @tools.tool("Undo the last operation", CHANGES)
 def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
     """Undo the last operation on a fork, with its files: an edit, a command, a restore, a merge. Can be repeated."""
-    workspace = call.workspace(vault, fork)
-    first = workspace.undo(dry_run=True).operation
-    if (first.kind, first.fork) == ("fork_create", workspace.fork):  # which would take the fork from under its agent
-        raise NothingToUndo("undo")
-    return workspace.undo()
+    opened, name = call.vault_and_fork(vault, fork)
+    return opened.undo() if name is None else opened.workspace(name).undo()
 
 
 @tools.tool("Redo what was undone", CHANGES)
 def redo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
     """Redo the operation that was undone last."""
-    return call.workspace(vault, fork).redo()
+    opened, name = call.vault_and_fork(vault, fork)
+    return opened.redo(fork=name)
 
 
 @tools.tool("List operations", READS)

@@ -438,10 +438,9 @@ class Dispatch:
             err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then {then}."
             raise
 
-    def turn(self, fork: str | None, *, back: bool) -> UndoResult:
-        """Undo or redo the last operation on a fork; see `Vault.undo`."""
-        with contextlib.suppress(NoForks):  # the deletion of the last one is taken back
-            fork = self.core.choose_fork(fork)
+    def turn(self, fork: str | None, *, back: bool, inside: bool = False) -> UndoResult:
+        """Undo or redo the last operation on a fork; see `Vault.undo`. `inside`: the caller works in the fork, which stays."""
+        fork = self._choose_turned(fork, back=back)
         if fork is not None:
             self.check_left(fork, "undo")
         told: tuple[Warning, ...] = ()
@@ -449,16 +448,27 @@ class Dispatch:
         if fork is not None and self.core.has_fork(fork) and (back or not self._redo_ends(fork)):
             told = self.record_changes(fork)  # newer work is undone first, and nothing is done again over it
             recorded_at = self.open_workspace(fork).epoch if back else None
-        done = self._turn_next(fork, back=back, recorded_at=recorded_at)
+        done = self._turn_next(fork, back=back, recorded_at=recorded_at, inside=inside)
         return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
 
-    def plan_undo(self, fork: str | None) -> UndoResult:
-        """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
-        with contextlib.suppress(NoForks):
+    def _choose_turned(self, fork: str | None, *, back: bool) -> str | None:
+        """Choose the fork whose operation is undone or redone; None if the vault has no fork."""
+        if fork is None:
+            if back:
+                self.record_work(self.core.default_fork())  # it is newer than what the log has
+            fork = undo.find_ended(self.core, oprecord.UNDO if back else oprecord.REDO)
+        with contextlib.suppress(NoForks):  # the deletion of the last one is taken back
             fork = self.core.choose_fork(fork)
+        return fork
+
+    def plan_undo(self, fork: str | None, *, inside: bool = False) -> UndoResult:
+        """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
+        fork = self._choose_turned(fork, back=True)
         told = self.record_changes(fork) if fork is not None and self.core.has_fork(fork) else ()
         self._adopt_moves(fork)
         undo.adopt(self.core, fork, self.open_workspace)
+        if inside and (record := undo.find_next(self.core, fork, oprecord.UNDO)) is not None:
+            undo.check_outside(record, fork)
         planned = opdetails.plan_undo(self.core, fork)
         return replace(planned, warnings=(*told, *planned.warnings))
 
@@ -474,7 +484,7 @@ class Dispatch:
         record = undo.find_next(self.core, fork, oprecord.REDO)
         return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
 
-    def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None) -> UndoResult:
+    def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool) -> UndoResult:
         self._adopt_moves(fork)
         record = undo.find_next(self.core, fork, oprecord.UNDO if back else oprecord.REDO)
         if record is not None and self.core.has_fork(record.fork):
@@ -490,7 +500,7 @@ class Dispatch:
                     return self.run(opened, operations.turn, record.id, back)
         if not back:
             return undo.redo(self.core, fork, self.open_workspace)
-        return undo.undo(self.core, fork, self.open_workspace, recorded_at=recorded_at)
+        return undo.undo(self.core, fork, self.open_workspace, recorded_at=recorded_at, inside=inside)
 
     # --- sessions --------------------------------------------------------------------------------
 

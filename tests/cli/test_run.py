@@ -402,22 +402,6 @@ def _try(name: str) -> None:
     spawn("run", "--attempts", "2", "--name", name, "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
 
 
-def test_undo_restores_what_a_pick_deleted(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the clone as elsewhere; the kept fork keeps its result, and the last fork that is left is not what is meant instead."""
-    monkeypatch.chdir(clone)
-    spawn("run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
-    picked = spawn("attempts", "pick", "2", "--json").ok().result
-    assert picked["next"]["restore"] == "avfs --vault shop --fork try-2 undo"
-    spawn("undo").ok()
-    spawn("--fork", "try-2", "undo").ok()
-    assert _forks(clone) == {"try-1", "try-2", "try-3"}
-    assert [spawn("--fork", f"try-{n}", "cat", "/made").ok().text for n in (1, 2, 3)] == ["1\n", "2\n", "3\n"]
-    spawn("fork", "delete", "try-1").ok()
-    spawn("fork", "delete", "try-3").ok()
-    spawn("undo").ok()
-    assert _forks(clone) == {"try-2", "try-3"}
-
-
 def test_attempts_of_a_name_with_a_slash(clone: Path) -> None:
     """They are found, by their name and as the newest."""
     _try("old")
@@ -531,6 +515,28 @@ def test_attempts_are_known_from_when_they_begin(clone: Path) -> None:
     assert spawn("attempts", "compare").ok().text.splitlines()[0].split("\t")[:4] == ["1", "new-1", "-", "-"]
     assert spawn("attempts", "pick", "2").status != 0  # the other one is mounted still
     assert _forks(clone) == {"old-1", "old-2", "new-1", "new-2"}
+
+
+def test_undo_in_the_clone_restores_what_was_deleted_there(clone: Path) -> None:
+    """No fork is at hand there: the one that is left keeps its work; redo deletes again, and newer work comes first."""
+    spawn("run", "--attempts", "3", "--name", "try", "--", "sh", "-c", "echo $AVFS_ATTEMPT > made").ok()
+    spawn("attempts", "pick", "2").ok()
+    assert spawn("undo", "--dry-run", "--json").ok().document["request"]["fork"] == "try-3"
+    assert spawn("undo", "--json").ok().document["request"]["fork"] == "try-3"
+    spawn("redo").ok()
+    assert _forks(clone) == {"try-2"}
+    spawn("undo").ok()
+    spawn("undo").ok()
+    assert _forks(clone) == {"try-1", "try-2", "try-3"}
+    assert spawn("undo").status == 21
+    assert spawn("--fork", "try-2", "cat", "/src/made").ok().text == "2\n"
+
+    spawn("fork", "delete", "try-1").ok()
+    spawn("fork", "delete", "try-3").ok()
+    spawn("write", "/newer", stdin=b"x").ok()
+    assert spawn("undo", "--json").ok().document["request"]["fork"] == "try-2"
+    spawn("undo").ok()
+    assert _forks(clone) == {"try-2", "try-3"}
 
 
 def test_attempts_that_cannot_begin_leave_nothing(clone: Path) -> None:

@@ -323,14 +323,14 @@ def test_undo_restores_the_fork_that_this_server_deleted(place: Place) -> None:
         assert vault.operations(fork="main", limit=1)[0].kind == "files"
 
 
-def test_undo_does_not_delete_the_fork_that_it_is_asked_in(place: Place) -> None:
-    """The making of a fork is the last operation that there is: the agent in it goes on."""
-    server = place.serve(vault="work", fork="side", reach=1)
-    ok(call(server, "write_file", path="made", content="x"))
+def test_undo_keeps_the_fork_that_the_server_works_in(place: Place) -> None:
+    """One undo too many is refused, and what was undone can be done again."""
+    server = place.serve(vault="work", fork="side")
+    ok(call(server, "write_file", path="notes", content="long work"))
     ok(call(server, "undo"))
     assert code_of(call(server, "undo")) == "undo.nothing"
     ok(call(server, "redo"))
-    assert place.read("made", "side") == b"x"
+    assert place.read("notes", "side") == b"long work"
 
 
 def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:

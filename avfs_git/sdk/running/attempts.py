@@ -126,9 +126,7 @@ class Picked(NamedTuple):
 
 
 def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) -> Picked:
-    """Keep the fork of one attempt, and delete those of the others; `Vault.undo` of each, or of `by`, restores them.
-
-    `by` is the fork at hand; the kept one if none is, or if it is deleted.
+    """Keep the fork of one attempt, and delete those of the others; `Vault.undo` of each, or of the fork `by`, restores them.
 
     Raises:
         InvalidInput: If there is no such attempt, or its fork is gone.
@@ -142,13 +140,13 @@ def pick(vault: Vault, record: Attempts, number: int, *, by: str | None = None) 
     own = [attempt for attempt in others if has_fork(vault, attempt)]
     for attempt in own:
         vault.check_unmounted(attempt.fork)
-    by = by if by is not None and by not in [attempt.fork for attempt in own] else chosen.fork
     deleted = [attempt.fork for attempt in own if _delete(vault, attempt, by)]
     return Picked(chosen, deleted, [attempt.fork for attempt in others if attempt.fork not in deleted])
 
 
-def _delete(vault: Vault, attempt: Attempt, by: str) -> bool:
+def _delete(vault: Vault, attempt: Attempt, by: str | None) -> bool:
     """Delete the fork of an attempt, unless it is another one by the time that it is locked."""
+    by = by if by != attempt.fork else None
     return vault._dispatch.delete_fork(attempt.fork, lambda _: has_fork(vault, attempt), by=by) is not None  # noqa: SLF001 - one interface
 
 

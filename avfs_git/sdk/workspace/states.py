@@ -7,6 +7,7 @@ process, or in the session that mounts the workspace. Callers may use several th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.errors import InvalidInput
@@ -189,8 +190,9 @@ class WorkspaceStates:
         return self._at.run(operations.revert_path, parse_tree_path(path))
 
     def undo(self, *, dry_run: bool = False) -> UndoResult:
-        """Undo the last operation on this fork, as `Vault.undo` does."""
-        return self._at.dispatch.turn(self.fork, back=True) if not dry_run else self._at.dispatch.plan_undo(self.fork)
+        """Undo the last operation on this fork, as `Vault.undo` does; the making of this fork is not taken back."""
+        turn = self._at.dispatch.plan_undo if dry_run else partial(self._at.dispatch.turn, back=True)
+        return turn(self.fork, inside=True)
 
     def redo(self) -> UndoResult:
         """Redo the operation that was undone last."""

@@ -304,8 +304,7 @@ def delete_fork(
 ) -> ForkInfo | None:
     """Delete a fork. Its commits stay reachable and its files stay in the trash, so that it can be undone.
 
-    `by` is the fork at hand, where `undo` brings this one back; if none is, the fork that an `undo` which names none is about
-    afterwards. Returns None if `only_if`, asked with the workspace locked, says
+    `by` is the fork at hand, where `undo` brings this one back. Returns None if `only_if`, asked with the workspace locked, says
     that the fork stays.
 
     Raises:
@@ -318,9 +317,6 @@ def delete_fork(
     if is_default and vault.layout.read_origin() is None:
         raise InvalidInput(f"{quote(fork)} is the vault's default fork", hint="Delete the vault instead, or another fork.")
     vault.prepare()
-    if by in (None, fork):
-        left = vault.list_heads().keys() - {fork}
-        by = next(iter(left)) if len(left) == 1 else None if is_default else vault.default_fork()
     more: dict[str, object] = {BY: by} if by not in (None, fork) else {}
     if is_default:
         more[WAS_DEFAULT] = True

@@ -64,7 +64,9 @@ from avfs_git.workspace.vault.origin import facts_of, read_own_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 
-def undo(vault: OpenVault, fork: str | None, open_workspace: Opener, *, recorded_at: int | None = None) -> UndoResult:
+def undo(
+    vault: OpenVault, fork: str | None, open_workspace: Opener, *, recorded_at: int | None = None, inside: bool = False
+) -> UndoResult:
     """Take back the last operation of a fork, or of the vault, that is still in force.
 
     Args:
@@ -73,12 +75,13 @@ def undo(vault: OpenVault, fork: str | None, open_workspace: Opener, *, recorded
         open_workspace: Opens a workspace.
         recorded_at: The epoch of the fork's files at which the log had all that was done to them. The making of the fork itself
             is not taken back where they have changed since.
+        inside: Whether the caller works in the fork: its making is never taken back then.
 
     Raises:
         NothingToUndo: If there is no operation.
         CannotUndo: If its refs have moved since, another process undoes it, or it made the fork and files have changed since.
     """
-    return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at)
+    return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at, inside=inside)
 
 
 def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
@@ -96,6 +99,28 @@ def find_next(vault: OpenVault, fork: str | None, direction: str) -> OpRecord | 
     if direction == UNDO:
         return vault.oplog.find_undoable(fork, partial(_is_as_made, vault))
     return vault.oplog.find_redoable(fork, partial(_is_as_left, vault))
+
+
+def find_ended(vault: OpenVault, direction: str) -> str | None:
+    """Find the fork that undo restores, or redo deletes again, where no fork is named; None if another operation comes next.
+
+    In a vault with a default fork that HEAD names, each deletion belongs to the fork at hand. In one without, as in that of a
+    clone, a deletion can have no fork at hand: it belongs to the vault, and the only fork left is not the one it was typed for.
+    """
+    if vault.default_fork() == vault.head_fork() and vault.layout.read_origin() is None:
+        return None
+    record = find_next(vault, None, direction)
+    return record.fork if record is not None and record.kind == FORK_DELETE and BY not in record.more else None
+
+
+def check_outside(record: OpRecord, fork: str | None) -> None:
+    """Refuse to take back the making of a fork for a caller that works in it.
+
+    Raises:
+        NothingToUndo: If that is what the operation did.
+    """
+    if record.kind == FORK_CREATE and record.fork == fork:
+        raise NothingToUndo(UNDO)
 
 
 def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
@@ -175,7 +200,13 @@ def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Oper
 
 
 def _turn_next(
-    vault: OpenVault, fork: str | None, direction: str, open_workspace: Opener, *, recorded_at: int | None = None
+    vault: OpenVault,
+    fork: str | None,
+    direction: str,
+    open_workspace: Opener,
+    *,
+    recorded_at: int | None = None,
+    inside: bool = False,
 ) -> UndoResult:
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         adopt(vault, fork, open_workspace)
@@ -186,6 +217,8 @@ def _turn_next(
         record = find_next(vault, fork, direction)
         if record is None:
             raise NothingToUndo(direction)
+        if inside:
+            check_outside(record, fork)
         reach("undo.found")
         with _locked(vault, record, open_workspace) as locked:
             if locked is not None and direction == REDO:

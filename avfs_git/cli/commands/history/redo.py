@@ -17,7 +17,7 @@ def command(state: State) -> UndoResult:
 
     Works as often as `avfs undo` was used, until something new is done.
     """
-    with state.open_vault_and_fork() as (vault, fork):
+    with state.open_vault_and_fork(whole=True) as (vault, fork):
         result = vault.redo(fork=fork)
         state.output.amend(fork=result.operation.fork)
         return result

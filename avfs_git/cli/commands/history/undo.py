@@ -23,7 +23,7 @@ def command(state: State, dry_run: bool) -> UndoResult:
     is not mounted. Undo restores the files of before; a checkpoint changes no files, so they stay. avfs saves unsaved changes
     first. Undo works any number of times, and `avfs redo` reverses it. `avfs op log` lists the operations.
     """
-    with state.open_vault_and_fork() as (vault, fork):
+    with state.open_vault_and_fork(whole=True) as (vault, fork):
         result = vault.undo(fork=fork, dry_run=dry_run)
         state.output.amend(fork=result.operation.fork)
         return result

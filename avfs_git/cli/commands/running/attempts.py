@@ -38,7 +38,7 @@ def compare(state: State, name: str | None) -> AttemptsResult:
 def pick(state: State, number: int, name: str | None) -> PickedAttempt:
     """Keep the fork of one attempt, and delete the forks of the others
 
-    `avfs --fork FORK undo` with the kept fork restores them, one at a time.
+    `avfs undo` restores them, one at a time.
     """
     from avfs_git.sdk.running import attempts  # noqa: PLC0415 - not for the help
 
@@ -51,7 +51,7 @@ def pick(state: State, number: int, name: str | None) -> PickedAttempt:
         chosen = picked.attempt
         uses = list_uses(vault, chosen.fork, spell_resume(chosen.fork, record.command), start=chosen.start, pushed=False)
         if picked.deleted:
-            at_hand = fork if fork is not None and fork not in picked.deleted else chosen.fork
+            at_hand = fork if fork is not None and fork not in picked.deleted else picked.deleted[-1]
             uses["restore"] = f"avfs --vault {shlex.quote(vault.name)} --fork {shlex.quote(at_hand)} undo"
         return {"number": number, "fork": chosen.fork, "deleted": picked.deleted, "next": uses}
 
