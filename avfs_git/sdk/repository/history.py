@@ -102,7 +102,7 @@ class VaultHistory:
         saved first.
 
         Args:
-            fork: The fork. If not given: the default fork, or, in a vault without one that HEAD names, such as that of a
+            fork: The fork. If not given: the default fork, or, in a vault whose HEAD names no default fork, such as that of a
                 clone, the fork whose deletion with no fork at hand is the newest operation of the vault.
             dry_run: Only tell which operation comes next, and which files would change. Changes that are not in the log yet are
                 recorded there.
