@@ -225,15 +225,10 @@ def test_the_environment_of_the_caller_does_not_reach_git(
 @pytest.mark.parametrize(
     "text",
     [
-        "[core]\n\tfsmonitor = touch trapped\n",
-        "[core]\n\thooksPath = .\n",
         "[include]\n\tpath = elsewhere\n",
         '[includeIf "gitdir:**"]\n\tpath = elsewhere\n',
         "[gc]\n\trecentObjectsHook = touch trapped\n",
-        '[remote "o"]\n\tuploadpack = touch trapped\n',
         "[pack]\n\tpackObjectsHook = touch trapped\n",
-        '[filter "x"]\n\tsmudge = touch trapped\n',
-        "[alias]\n\tgc = !touch trapped\n",
         "[fsck]\n\tskipList = /etc/passwd\n",
     ],
 )
@@ -247,6 +242,30 @@ def test_git_is_not_run_under_a_configuration_that_could_run_programs(vault: Git
         fsck(vault.git_dir)
     section = text[1:].partition("]")[0].partition(" ")[0].lower()
     assert f"'{section}." in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[core]\n\tfsmonitor = touch trapped\n",
+        "[core]\n\thooksPath = .\n",
+        '[remote "o"]\n\tuploadpack = touch trapped\n',
+        '[filter "x"]\n\tsmudge = touch trapped\n',
+        "[alias]\n\tfsck = !touch trapped\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["config", "config.worktree"])
+def test_settings_that_git_is_told_to_pass_over_run_nothing(vault: GitRepo, text: str, name: str) -> None:
+    """They are a person's own, and no obstacle: options and environment of these commands overrule them."""
+    with (vault.git_dir / name).open("a") as file:
+        file.write(text)
+    for hook in ("post-index-change", "reference-transaction"):
+        (vault.git_dir / hook).write_text("#!/bin/sh\ntouch trapped\n")
+        (vault.git_dir / hook).chmod(0o755)
+
+    assert fsck(vault.git_dir) == []
+
+    assert not (vault.git_dir / "trapped").exists()
 
 
 def test_only_known_commands_are_run(vault: GitRepo) -> None:
