@@ -29,7 +29,7 @@ from avfs_git.host.files.durable import host_errors
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress"}),
-    "commit-graph": frozenset({"write", "--reachable", "--no-progress"}),
+    "commit-graph": frozenset({"write", "--stdin-commits", "--no-progress"}),
     "pack-objects": frozenset(
         {
             *(
@@ -179,6 +179,15 @@ def run(
         )
         sink.seek(0)
         return GitResult(done.returncode, sink.read(), done.stderr.decode("utf-8", "replace"))
+
+
+def check_status(status: int, messages: str, verb: str) -> None:
+    """Raise GitFailed if a command of git failed."""
+    if status:
+        lines = messages.strip().splitlines()
+        error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
+        error.hint = "Run `avfs doctor` to see what is affected."
+        raise error
 
 
 def find_git(verb: str) -> tuple[str, dict[str, str]]:

@@ -428,3 +428,24 @@ def test_the_doctor_puts_a_half_made_working_tree_away(vault: Vault) -> None:
     assert not place.exists()
     assert vault.doctor().problems == ()
     git(vault.path, "fsck")
+
+
+def test_a_lock_of_a_killed_git_keeps_nobody_from_a_commit_graph(vault: Vault) -> None:
+    """A git that died, or the machine, leaves `commit-graph.lock` for ever: git itself writes no graph after that."""
+    lock = vault.path / "objects" / "info" / "commit-graph.lock"
+    lock.touch()
+    gc(vault)
+
+    graph = lock.with_suffix("")
+    assert all(bytes.fromhex(oid) in graph.read_bytes() for oid in git(vault.path, "rev-list", "--branches").split())
+    git(vault.path, "commit-graph", "verify")
+    assert graph.stat().st_mode & 0o777 == 0o400
+    graph.unlink()
+    vault.maintain(every_step=True)
+    assert sorted(path.name for path in graph.parent.iterdir() if path.name.startswith("commit-graph")) == [lock.name]
+    for number in range(3):
+        vault.workspace("main").write("file", b"%d" % number)
+        vault.workspace("main").checkpoint(str(number))
+    assert next(step.handled for step in vault.maintain(every_step=True).steps if step.name == "packs")
+    assert all(bytes.fromhex(oid) in graph.read_bytes() for oid in git(vault.path, "rev-list", "--branches").split())
+    assert lock.exists()  # it may be that of a git at work; the doctor tells of it

@@ -19,12 +19,12 @@ from contextlib import suppress
 
 from avfs_git import faults
 from avfs_git.errors import GitFailed, HostError
-from avfs_git.gitstore.gitcommand import run
+from avfs_git.gitstore.gitcommand import check_status, run
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packs import choose_packs, list_candidates
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.objects.sweep import check_status, clear_workshop, install_pack, remove_pack
+from avfs_git.gitstore.objects.sweep import clear_workshop, install_pack, remove_pack
 from avfs_git.host.files.durable import host_errors
 
 MANY_PACKS = 16

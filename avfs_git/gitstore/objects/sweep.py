@@ -24,7 +24,7 @@ packs it (`pack-objects`), and the new pack has to hold all of the list. Each pa
 compared with its checksum. A ref whose file holds no id, or that names a missing object, stops the sweep: nobody can tell what
 it kept.
 
-At the end git writes its commit-graph. The old one, which may name commits that have gone, is removed before they are.
+Git's commit-graph, which may name commits that go, is removed before they are.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from avfs_git.errors import GitFailed, HostError
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.formats.packfile import BadPack
 from avfs_git.gitstore.formats.packindex import read_back
-from avfs_git.gitstore.gitcommand import run
+from avfs_git.gitstore.gitcommand import check_status, run
 from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore, list_loose
@@ -147,7 +147,6 @@ def sweep(
     store.packs.refresh()
     swept.packs_after = len(store.packs.packs())
     faults.reach("sweep.dropped")
-    write_commit_graph(store, swept)
     return swept
 
 
@@ -269,15 +268,6 @@ def _list_here(store: ObjectStore, old: list[Pack], reached: set[Oid], kept: lis
     found = {oid for pack in old for oid in pack.index.oids() if oid in reached}
     found.update(oid for oid, _ in _loose_objects(store) if oid in reached)
     return found.difference(*(pack.index.oids() for pack in kept))
-
-
-def check_status(status: int, messages: str, verb: str) -> None:
-    """Raise GitFailed if a command of git failed."""
-    if status:
-        lines = messages.strip().splitlines()
-        error = GitFailed(verb, lines[-1][:300] if lines else f"status {status}")
-        error.hint = "Run `avfs doctor` to see what is affected."
-        raise error
 
 
 def check_whole(path: Path) -> None:
@@ -486,18 +476,11 @@ def _drop(store: ObjectStore, unreached: _Unreached, spared: set[Oid], before_s:
 
 
 def _remove_commit_graph(store: ObjectStore) -> None:
-    """Remove git's cache of commits, which may name some that go."""
+    """Remove git's graph, which may name commits that go."""
     info = store.objects_dir / "info"
     for path in (info / "commit-graph", *(info / "commit-graphs").glob("*")):
         with suppress(FileNotFoundError):
             path.unlink()
-
-
-def write_commit_graph(store: ObjectStore, swept: Swept) -> None:
-    """Have git write its cache of commits, with which it finds merge bases that are far away in half the time."""
-    result = run(store.git_dir, "commit-graph", ["write", "--reachable", "--no-progress"])
-    if result.status:
-        swept.reasons.append(f"git wrote no commit-graph: {result.messages.strip() or result.status}")
 
 
 def remove_pack(pack: Pack) -> None:

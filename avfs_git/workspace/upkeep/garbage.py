@@ -33,8 +33,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import HostError, RefConflict, RefLocked, WorkspaceDamaged
+from avfs_git.errors import AvfsError, HostError, RefConflict, RefLocked, WorkspaceDamaged
 from avfs_git.faults import reach
+from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packs import remove_leftovers
@@ -185,6 +186,10 @@ def _sweep(
         return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
     roots = functools.partial(_roots, vault, in_use)
     swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
+    try:
+        write_commit_graph(vault.store, vault.refs.list().values())
+    except AvfsError as error:
+        swept.reasons.append(f"there is no new commit-graph: {error.message}")
     warnings += [Warning("gc.not_swept", reason) for reason in swept.reasons]
     return swept
 

@@ -24,9 +24,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 
-from avfs_git.errors import AvfsError, GitFailed
+from avfs_git.errors import AvfsError
 from avfs_git.faults import reach
-from avfs_git.gitstore.gitcommand import run
+from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.objects.repack import MANY_PACKS, count_packs, repack
 from avfs_git.gitstore.packrefs import list_packable, pack_refs
 from avfs_git.gitstore.repository import is_partial
@@ -142,8 +142,8 @@ def _pack_refs(vault: OpenVault, older_than_s: float) -> int:
 def _repack(vault: OpenVault, more_than: int) -> int:
     joined = repack(vault.store, more_than=more_than)
     if joined:
-        with suppress(GitFailed):  # a cache of git's, with which it finds merge bases faster
-            run(vault.git_dir, "commit-graph", ["write", "--reachable", "--no-progress"])
+        with suppress(AvfsError):  # a cache of git's, with which it finds merge bases faster
+            write_commit_graph(vault.store, vault.refs.list().values())
     return joined
 
 
