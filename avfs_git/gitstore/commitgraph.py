@@ -36,5 +36,5 @@ def write_commit_graph(store: ObjectStore, tips: Iterable[Oid]) -> None:
         check_status(result.status, result.messages, "commit-graph")
         with suppress(FileNotFoundError):  # no commit, no graph
             data = (scratch / "objects" / "info" / "commit-graph").read_bytes()
-            make_dirs_durably(store.objects_dir / "info")
+            make_dirs_durably(store.objects_dir / "info", parents=False)  # a repository that was removed does not come back
             write_file_atomically(store.objects_dir / "info" / "commit-graph", data, mode=0o444)
