@@ -18,7 +18,7 @@ from avfs_git.paths import Oid
 
 
 def write_commit_graph(store: ObjectStore, tips: Iterable[Oid]) -> None:
-    """Have git write a graph of the commits that `tips` reach; costs a walk over those that the present graph does not have.
+    """Have git write a graph of the commits that `tips` reach; costs a walk over their history.
 
     In a shallow repository git uses none, and nothing is done.
 

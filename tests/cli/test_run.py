@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -346,6 +347,37 @@ def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
     terminal.wait_for_job()
     terminal.type(b"words\n")
     terminal.read_until(b"\ngot words")
+    terminal.type(b"exit\n")
+    terminal.wait()
+
+
+def test_the_shell_has_its_terminal_back_when_the_program_has_stopped(clone: Path) -> None:
+    """Not before: many programs restore the settings of the terminal first, and what is typed then is still theirs."""
+    run = f"{shlex.quote(sys.executable)} -m avfs_git run --name task -- "
+    script = """
+    import os, signal, time
+    def restore(number, frame):
+        time.sleep(0.3)
+        os.write(1, b"restored\\n")
+        os.kill(os.getpid(), signal.SIGSTOP)
+    signal.signal(signal.SIGTSTP, restore)
+    os.write(1, b"begun\\n")
+    while True:
+        signal.pause()
+    """
+    program = clone / "src" / "program"
+    program.write_text(f"#!{sys.executable}\n" + textwrap.dedent(script))
+    program.chmod(0o755)
+    terminal = Terminal("-c", "import os; os.execvp('bash', ['bash', '--norc', '-i'])")
+    terminal.type(b"PS1='$ '; " + run.encode() + b"./program; echo sta''tus=$?\n")
+    terminal.read_until(b"\nbegun")
+    terminal.type(b"\x1a")
+    assert b"status" not in terminal.read_until(b"restored\r\n")
+    terminal.read_until(b"status=")
+    terminal.type(b"fg; true\n")
+    terminal.wait_for_job()
+    terminal.type(b"\x03")
+    terminal.read_until(b"$ ")
     terminal.type(b"exit\n")
     terminal.wait()
 

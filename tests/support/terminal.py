@@ -26,13 +26,14 @@ class Terminal:
             os.execv(sys.executable, [sys.executable, *command])
         self.shown = b""
 
-    def read_until(self, text: bytes) -> None:
-        """Read up to a text; the next call looks behind it."""
+    def read_until(self, text: bytes) -> bytes:
+        """Read up to a text, and give what stands before it; the next call looks behind it."""
         while text not in self.shown:
             if not select.select([self.fd], [], [], _PATIENCE_S)[0]:
                 self.fail(f"not shown: {text!r}")
             self.shown += os.read(self.fd, 1024)
-        self.shown = self.shown.partition(text)[2]
+        before, _, self.shown = self.shown.partition(text)
+        return before
 
     def fail(self, reason: str) -> NoReturn:
         """End all that runs on the terminal, because the fork cannot be deleted before, and say what was shown."""
@@ -41,6 +42,9 @@ class Terminal:
                 fields = path.read_text().rpartition(") ")[2].split()
                 if int(fields[3]) == self.pid:
                     os.kill(int(path.parent.name), signal.SIGKILL)
+        with suppress(OSError):  # the last program has closed it
+            while select.select([self.fd], [], [], 0.1)[0] and (piece := os.read(self.fd, 1024)):
+                self.shown += piece
         pytest.fail(f"{reason}; after {self.shown!r}")
 
     def wait_for_job(self) -> None:

@@ -2,8 +2,9 @@
 
 Decided here: the program stays in this process's group, as a command that a shell runs. So the terminal sends Ctrl-C, Ctrl-Z and
 changes of its size to the program itself, and the job control of the shell covers both. A signal that another process sends to
-this one is passed on; one from the terminal is not, because the program has it already. If only the program stops itself, this
-process stops too, so that the shell gets its terminal back. Called by the main thread. Keeps nothing.
+this one is passed on; one from the terminal is not, because the program has it already. This process stops when the program has
+stopped, by Ctrl-Z or by itself, and not before: the shell would take the terminal back from a program that reads from it, or has
+to restore its settings first. Called by the main thread. Keeps nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-_FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT})
+_FROM_TERMINAL = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP})
 """What a terminal sends to all of its group: if the sender is not known, the program has it."""
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
@@ -45,7 +46,8 @@ def run_foreground(
     """
     missed: list[int] = []
     # A signal that this process ignores, as under nohup, is ignored by the program too.
-    ours = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+    passed_on = (*_PASSED_ON, signal.SIGTSTP)
+    ours = [number for number in passed_on if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, lambda got, _frame: missed.append(got)) for number in ours}
     before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     terminal = _Terminal()
@@ -133,7 +135,9 @@ def _wait(pid: int, blocked: set[signal.Signals]) -> int:
         found, status = os.waitpid(pid, os.WNOHANG | os.WUNTRACED)
         if found and os.WIFSTOPPED(status):
             os.kill(os.getpid(), signal.SIGSTOP)  # it goes on below when the shell continues the job
-            _send(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                if os.getpgid(pid) != os.getpgrp():  # else the shell has continued it, too
+                    _send(pid, signal.SIGCONT)
         elif found:
             return os.waitstatus_to_exitcode(status)
         got = signal.sigwaitinfo(blocked)
