@@ -2,7 +2,7 @@
 
 Decided here: which argument takes which names, by its name, its type and its verb; and how bash is asked. `app.main` calls
 `answer` where the script of `avfs completion SHELL` has set `_AVFS_COMPLETE`. A completion shows no error and waits for no
-lock: without an answer in 0.5 s there is none. Names of vaults, forks and labels: see `cli.names`. The paths of a mount
+lock: without an answer in two seconds there is none. Names of vaults, forks and labels: see `cli.names`. The paths of a mount
 are read there.
 """
 
@@ -28,7 +28,7 @@ from avfs_git.cli.table import VERBS, program
 from avfs_git.cli.verb import Verb
 
 VARIABLE = "_AVFS_COMPLETE"
-_LIMIT_S = 0.5
+_LIMIT_S = 2.0
 _FORKS = frozenset({"fork", "forks", "fork_name", "sources", "into", "resume"})
 _STATES = frozenset({"at", "since", "onto", "old", "new", "states", "checkpoints"})
 _OF_VERBS = {

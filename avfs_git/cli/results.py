@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RemoteBranch,
         RemoteInfo,
         SessionInfo,
+        Status,
         TreeNode,
         UndoResult,
         VaultInfo,
@@ -42,6 +43,20 @@ class VersionResult(TypedDict):
     """What `avfs --version --json` gives."""
 
     version: str
+
+
+class Whereabouts(TypedDict):
+    """Which vault and fork commands mean."""
+
+    vault: str | None
+    fork: str | None
+    """None where no vault or no fork is named, and the vault has several forks and no default, or none."""
+    forks: Sequence[str]
+    origin: Path | None
+    """The directory whose forks the vault has."""
+    mounted_at: Path | None
+    status: Status | None
+    """What the fork's next checkpoint would save."""
 
 
 class VaultList(TypedDict):

@@ -60,6 +60,7 @@ VERBS = {
     "checkpoint": Entry("history", "Manage checkpoints: saved states of a workspace"),
     "add": Entry("history", "Add files to history that checkpoints left out"),
     "status": Entry("history", "Show what the next checkpoint would save"),
+    "where": Entry("history", "Show which vault and fork commands mean here, and what to do next"),
     "log": Entry("history", "Show the history of a fork, or of one path"),
     "diff": Entry("history", "Show how two states differ"),
     "show": Entry("history", "Show one checkpoint and what it changed"),
@@ -206,6 +207,14 @@ class MissingVerb(BadUsage):
 
 class Program(VerbGroup):
     """The top of the command line: loads a verb when it is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; without a verb, say where one is."""
+        try:
+            return super().parse_args(ctx, args)
+        except MissingVerb:
+            ctx._protected_args = ["where"]  # noqa: SLF001 - click has no other way
+            return []
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """List the verbs in the order of the help."""

@@ -18,7 +18,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.cli import table
 from avfs_git.cli.verb import Verb
-from tests.cli.test_terminal import at_terminal
+from tests.cli.test_terminal import at_terminal, plain
 from tests.support.cli import Cli, Ran
 
 pytestmark = pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
@@ -417,6 +417,7 @@ LOOKS = {
     "checkpoint restore": "one --dry-run",
     "blame": "README",
     "diff": "",
+    "where": "",
     "doctor": "",
     "find": "--max-depth 1",
     "fork info": "",
@@ -613,3 +614,29 @@ def test_a_mounted_fork_whose_branch_git_deleted_says_how_it_comes_back(
     assert "`avfs --vault work undo --fork task`" in cli("status", "--vault", "work@task").stderr
     cli("undo", "--fork", "task", "--vault", "work").ok()
     assert cli("cat", "new", "--vault", "work@task").ok().text == "not saved\n"
+
+
+def test_avfs_alone_says_where_one_is(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is named; a vault that has no fork of its own choice; a fork with unsaved work; for people and for programs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AVFS_VAULT", raising=False)
+    assert cli().ok().text == "No vault is named here.\n"
+    assert cli("--json").ok().result["vault"] is None
+    cli("vault", "create", "v").ok()
+    cli("--vault", "v", "write", "a", "1").ok()
+    assert cli("--vault", "v").ok().text == "Fork main of vault v\n1 path not saved\n"
+    cli("--vault", "v", "checkpoint", "save").ok()
+    assert cli("--vault", "v", "--json").ok().result["status"]["clean"]
+    assert cli("--vault", "v", "where").ok().text == "Fork main of vault v\nEverything is saved\n"
+    assert "`avfs --vault v log`" in plain(at_terminal("--vault", "v")[1])
+    assert cli("--vault", "nosuch").status == 11
+
+
+def test_avfs_alone_in_a_clone(cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the clone, the fork, and where that is mounted."""
+    monkeypatch.chdir(clone)
+    assert cli().ok().text.startswith(f"Fork one of '{clone}', in vault ")
+    cli("fork", ".", f"{at}/two").ok()
+    assert ": 2 forks, none is named here\n" in cli().ok().text
+    monkeypatch.chdir(at / "two")
+    assert f"\nMounted at '{at}/two'\nEverything is saved\n" in cli().ok().text

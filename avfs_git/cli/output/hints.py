@@ -22,6 +22,7 @@ _OF_A_FORK = frozenset(
             "blame",
             "checkpoint",
             "status",
+            "where",
             "log",
             "show",
             "resolve",
