@@ -35,7 +35,7 @@ print(longest)
 
 
 def time_pauses(avfs: Avfs, scratch: Path, size_mib: int) -> Iterator[LiveRow]:
-    """Measure the longest pause beside a checkpoint, and beside the first change of a large file of the base."""
+    """Measure the longest pause beside a checkpoint, a copy-up, and what writes, copies or removes a large file."""
     source = scratch / "source"
     source.mkdir(parents=True)
     write_random(source / "big", size_mib)
@@ -58,7 +58,27 @@ def time_pauses(avfs: Avfs, scratch: Path, size_mib: int) -> Iterator[LiveRow]:
         beside_copy = _longest_pause(scratch, session.path, change)
         write_random(session.path / "new", size_mib)
         beside_save = _longest_pause(scratch, session.path, work.checkpoint)
-    for what, ours in ((f"a checkpoint of {size_mib} MiB", beside_save), (f"a copy-up of {size_mib} MiB", beside_copy)):
+        some_mib = size_mib // 4
+        (session.path / "old").mkdir()
+        write_random(session.path / "old" / "some", some_mib)
+
+        def replace(expect: str | None = None) -> None:
+            with (source / "big").open("rb") as file:
+                work.write_from("old/some", (file.read(_MIB) for _ in range(some_mib)), expect=expect)
+
+        beside_write = _longest_pause(scratch, session.path, replace)
+        oid = work.stat("old/some", with_oid=True).oid or ""
+        beside_expect = _longest_pause(scratch, session.path, lambda: replace(oid))
+        beside_cp = _longest_pause(scratch, session.path, lambda: work.copy("new", "copied"))
+        beside_rm = _longest_pause(scratch, session.path, (session.path / "copied").unlink)
+    for what, ours in (
+        (f"a checkpoint of {size_mib} MiB", beside_save),
+        (f"a copy-up of {size_mib} MiB", beside_copy),
+        (f"`avfs write` over {some_mib} MiB", beside_write),
+        (f"`avfs write --expect` over {some_mib} MiB", beside_expect),
+        (f"`avfs cp` of {size_mib} MiB", beside_cp),
+        (f"`rm` of {size_mib} MiB by a program", beside_rm),
+    ):
         yield LiveRow(
             f"longest pause of `mkdir` beside {what}", "≤ 20 ms", show_time(ours), show_time(theirs), met=ours <= _LIMIT_S
         )

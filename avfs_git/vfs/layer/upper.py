@@ -34,6 +34,7 @@ from avfs_git.host.files.beneath import (
     open_dir,
     rename_at,
 )
+from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
 from avfs_git.paths import ROOT, TreePath, components, join
@@ -436,7 +437,7 @@ class UpperLayer:
         rename_at(self.work.fd, temporary, directory, name, RENAME_EXCHANGE)
         faults.reach("upper.exchanged")
         try:
-            os.unlink(temporary, dir_fd=self.work.fd)
+            unlink_last(self.work.fd, temporary)
         except OSError:  # a directory, or what only a second attempt can remove
             self.discard(temporary)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
+from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.xattrs import Target, entry_of
 from avfs_git.host.locks.locks import REFUSED_WRITING
 from avfs_git.paths import NAME_MAX, ROOT, TreePath, join
@@ -237,7 +238,7 @@ class Nodes:
     def leave_attic(self, name: bytes) -> None:
         """Remove a name from `work`; where that fails, the process that cleans `work` tries again."""
         try:
-            os.unlink(name, dir_fd=self.upper.work.fd)
+            unlink_last(self.upper.work.fd, name)
         except OSError:
             pass
 

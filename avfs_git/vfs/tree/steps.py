@@ -33,6 +33,7 @@ from avfs_git import faults
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_WHITEOUT, chmod_at, rename_at
 from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import LowerEntry
@@ -332,7 +333,7 @@ class UpperSteps:
         elif hides:
             self._upper.replace_by_whiteout(directory.fd, name, is_dir=node.is_dir)
         elif not node.is_dir:
-            os.unlink(name, dir_fd=directory.fd)
+            unlink_last(directory.fd, name)
         else:
             self._remove_upper_dir(directory.fd, name)
 

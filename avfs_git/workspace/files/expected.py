@@ -7,12 +7,15 @@ whether it is still the same. Called by `files` with the workspace locked. Nothi
 
 from __future__ import annotations
 
+import os
 import stat
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from avfs_git.errors import ContentChanged
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
+from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.statcache import RACY_NS
@@ -31,8 +34,18 @@ def content_oid(merged: MergedTree, node: Node) -> str:
     """Compute the id that the content of a file has as a blob."""
     if node.lower is not None and not node.upper and node.lower.oid is not None:
         return node.lower.oid.hex()
-    data = merged.attributes.readlink(node) if node.kind == stat.S_IFLNK else merged.contents.read_all(node)
-    return hash_object(KIND_BLOB, data).hex()
+    if node.kind == stat.S_IFLNK:
+        return hash_object(KIND_BLOB, merged.attributes.readlink(node)).hex()
+    if node.kind != stat.S_IFREG or not node.upper:
+        return hash_object(KIND_BLOB, merged.contents.read_all(node)).hex()
+    # In pieces: a large content at once takes memory, and programs in a live tree wait for each large copy in it.
+    fd = merged.contents.open_file(node, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            with suppress(SizeChanged):  # it was cut short meanwhile
+                return hash_file(fd, os.fstat(fd).st_size, goes_on=True).hex()
+    finally:
+        os.close(fd)
 
 
 def look_ahead(merged: MergedTree, path: TreePath) -> Seen | None:
