@@ -469,15 +469,12 @@ class Dispatch:
         undo.adopt(self.core, fork, self.open_workspace)
         if inside and (record := undo.find_next(self.core, fork, oprecord.UNDO)) is not None:
             undo.check_outside(record, fork)
-        planned = opdetails.plan_undo(self.core, fork)
-        return replace(planned, warnings=(*told, *planned.warnings))
+        return replace(planned := opdetails.plan_undo(self.core, fork), warnings=(*told, *planned.warnings))
 
     def _adopt_moves(self, fork: str | None) -> None:
         """Ask sessions what git has done in their live trees since avfs last looked."""
-        for name in undo.forks_with_git_dir(self.core, fork):
-            opened = self.open_workspace(name)
-            if opened.lock.session is not None:
-                self.run(opened, operations.adopt_git_moves)
+        for name in filter(self._is_mounted, undo.forks_with_git_dir(self.core, fork)):
+            self.run(self.open_workspace(name), operations.adopt_git_moves)
 
     def _redo_ends(self, fork: str) -> bool:
         """Whether redo would delete this fork again, for which its files count by their counters, recorded or not."""
@@ -485,22 +482,28 @@ class Dispatch:
         return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
 
     def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool) -> UndoResult:
-        self._adopt_moves(fork)
-        record = undo.find_next(self.core, fork, oprecord.UNDO if back else oprecord.REDO)
-        if record is not None and self.core.has_fork(record.fork):
-            opened = self.open_workspace(record.fork)
-            if opened.lock.session is not None:
-                if record.kind in oprecord.OF_FORKS:
-                    try:
-                        self.check_unmounted(record.fork)
-                    except WorkspaceMounted as err:
-                        err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
-                        raise
-                else:
-                    return self.run(opened, operations.turn, record.id, back)
-        if not back:
-            return undo.redo(self.core, fork, self.open_workspace)
-        return undo.undo(self.core, fork, self.open_workspace, recorded_at=recorded_at, inside=inside)
+        direction = oprecord.UNDO if back else oprecord.REDO
+        while True:
+            self._adopt_moves(fork)
+            record = undo.find_next(self.core, fork, direction)
+            if record is not None and self._is_mounted(record.fork):
+                if record.kind not in oprecord.OF_FORKS:
+                    return self.run(self.open_workspace(record.fork), operations.turn, record.id, back)
+                try:
+                    self.check_unmounted(record.fork)
+                except WorkspaceMounted as err:
+                    err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
+                    raise
+            turn = partial(undo.undo, recorded_at=recorded_at, inside=inside) if back else undo.redo
+            try:
+                return turn(self.core, fork, self.open_workspace)
+            except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
+                record = undo.find_next(self.core, fork, direction)
+                if record is None or record.kind in oprecord.OF_FORKS or not self._is_mounted(record.fork):
+                    raise
+
+    def _is_mounted(self, fork: str) -> bool:
+        return self.core.has_fork(fork) and self.open_workspace(fork).lock.session is not None
 
     # --- sessions --------------------------------------------------------------------------------
 
