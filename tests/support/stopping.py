@@ -2,7 +2,8 @@
 
 Decided here: how a process and its observer talk. A directory holds two FIFOs: the process writes its pid to `at` when it is at
 the point, then reads a byte from `go`. A point is `NAME#N`, the N-th time that NAME is passed by any of the processes that use
-the directory. A process that is only listened to appends the points that it passes to `points`.
+the directory. A process that is only listened to appends the points that it passes to `points`, as `tests.support.passing`
+describes them, with the state of the directory `scene` beside that directory.
 
     python -m tests.support.stopping DIRECTORY POINT KIND [armed]
 
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from avfs_git import faults
+from tests.support.passing import Passed, describe_passing, read_passed
 
 Kind = Literal["stop", "die", "listen"]
 
@@ -43,7 +45,7 @@ class Stop:
             return
         if self._kind == "listen":
             with (self._directory / "points").open("ab", buffering=0) as file:
-                file.write(name.encode() + b"\n")
+                file.write(f"{describe_passing(name, self._directory.parent / 'scene')}\n".encode())
             return
         if name != self._name:
             return
@@ -96,14 +98,10 @@ class Stopped:
         """Let the process go on, now or as soon as it is there."""
         os.write(self._go, b"\n")
 
-    def points(self) -> list[str]:
-        """List the points that were passed, each with its turn."""
-        turns: dict[str, int] = {}
-        found = []
-        for name in (self.directory / "points").read_text("ascii").split() if (self.directory / "points").exists() else ():
-            turns[name] = turns.get(name, 0) + 1
-            found.append(f"{name}#{turns[name]}")
-        return found
+    def passed(self) -> list[Passed]:
+        """List the points that were passed."""
+        points = self.directory / "points"
+        return read_passed(points.read_text("ascii")) if points.exists() else []
 
 
 def wait_readable(fd: int, timeout_s: float) -> bool:

@@ -1,12 +1,20 @@
 """The matrix of two actors: an operation, a fault point that it passes, what a second actor does there, and if the first dies.
 
     python -m tests.support.two_actors [--seed N] [--count N] [--operations N] [--only TEXT] [--jobs N]
-    python -m tests.support.two_actors --cell NAME
+    python -m tests.support.two_actors --cell NAME [--times N]
 
 Decided here: how a cell is run, and what must be true after it. The name of a cell, `OPERATION/POINT#N/ACTOR/MODE`, is all of it:
 `delete/trash.moved#1/create/waits`. With MODE `waits` the operation stops at the N-th time that it passes POINT, the other one
 acts, and when that is done, or waits for the first one, the first one goes on; with `dies` it is killed there (SIGKILL). One in
 four actors does not wait for others.
+
+Cells that cannot differ are run once, as `tests.support.passing` tells places and states apart:
+
+- of a place in the code that is passed again and again, the first and the last turn;
+- of points one after the other between which nothing on disk changed, the last one, which has looked at most before; with `waits`
+  only if the locks are the same, too;
+- with `waits`, a session through libfuse at a place where one through FUSE does the same operation;
+- those of a server's every request are another matter (`tests.support.killing`).
 
 After each cell, told as what is wrong:
 
@@ -50,13 +58,14 @@ from tests.support import stopping, sweep
 from tests.support.actors import ACTORS, OPERATIONS, Actor, Operation, Place, Refused, contents_of, goes_with, make_scene
 from tests.support.capabilities import unmount
 from tests.support.faults import Files, check_objects, check_vault, read_files
+from tests.support.passing import Passed
 
 MODES = ("waits", "dies")
 _LIMIT_S = 90.0
 """For longer, nobody waits who does not wait for ever."""
 _ENDING_S = 20.0
 """So long a process may take to end when nothing keeps it."""
-_QUIET_S = 0.4
+_QUIET_S = 0.2
 """Who has not run for so long waits for somebody."""
 _BUSY = ("workspace.busy", "vault.ref_locked")
 _ENVIRONMENT = {
@@ -197,7 +206,9 @@ def _work_of(pid: int) -> object:
 class Undisturbed:
     """What an operation does when nobody disturbs it."""
 
-    points: tuple[str, ...]
+    points: dict[str, tuple[str, ...]]
+    """Those of the cells of each mode."""
+    places: dict[str, str]
     old: dict[str, Files]
     new: dict[str, Files]
     commits: tuple[str, ...]
@@ -259,10 +270,11 @@ class Bench:
             told = first.told()
             assert told.status == "done", (operation.name, told)
             self._do(self._end_sessions)
-            points = _choose(stopped.points())
+            passed = stopped.passed()
         self._do(look_now)
         new = pickle.loads(look.read_bytes())[0]
-        return Undisturbed(tuple(points), old, new, commits, frozenset(contents))
+        points = {mode: _choose(passed, mode) for mode in MODES}
+        return Undisturbed(points, {one.point: one.place for one in passed}, old, new, commits, frozenset(contents))
 
     def _do(self, work: Callable[[], object]) -> None:
         told = Child(work, self.root / "said-bench").told()
@@ -409,14 +421,13 @@ def _unmount(session: Session) -> None:
     session.wait()
 
 
-def _choose(points: Sequence[str]) -> list[str]:
-    """Choose points: of each name the first two turns and the last one. Those of a server's every request are another matter."""
-    last = {name: turn for name, _, turn in (point.partition("#") for point in points)}
-    return [
-        point
-        for point, (name, _, turn) in ((point, point.partition("#")) for point in points)
-        if (turn in ("1", "2") or turn == last[name]) and not name.startswith(("server.", "handover."))
-    ]
+def _choose(passed: Sequence[Passed], mode: str) -> tuple[str, ...]:
+    """Choose points, so that no two cells of the mode are alike; the module says how."""
+    own = [one for one in passed if not one.point.startswith(("server.", "handover."))]
+    first, last = {one.place: one for one in reversed(own)}, {one.place: one for one in own}
+    turns = [one for one in own if one in (first[one.place], last[one.place])]
+    states = [(one.disk, "" if mode == "dies" else one.locks) for one in turns]
+    return tuple(one.point for one, state, after in zip(turns, states, [*states[1:], None], strict=True) if state != after)
 
 
 def _command_of(pid: int) -> str:
@@ -624,16 +635,24 @@ def unsync() -> None:
 
 
 def _list(name: str) -> list[Cell]:
-    """List the cells of an operation."""
+    """List the cells of an operation, so that each point and each actor comes early."""
     assert _bench is not None
     operation = OPERATIONS[name]
-    points = _bench.undisturbed(operation).points
+    found = _bench.undisturbed(operation)
+    same: set[str] = set()
+    if operation.live == "portable":
+        same = set(_bench.undisturbed(OPERATIONS[name.replace("-portable", "-live")]).places.values())
+    spots = [
+        (point, mode)
+        for mode in reversed(MODES)
+        for point in found.points[mode]
+        if mode == "dies" or found.places[point] not in same
+    ]
+    actors = [actor.name for actor in ACTORS.values() if goes_with(operation, actor)]
     return [
-        Cell(name, point, actor.name, mode)
-        for point in points
-        for actor in ACTORS.values()
-        if goes_with(operation, actor)
-        for mode in MODES
+        Cell(name, point, actors[(number + turn) % len(actors)], mode)
+        for turn in range(len(actors))
+        for number, (point, mode) in enumerate(spots)
     ]
 
 
@@ -678,9 +697,13 @@ def run(
             names = [name for name in names if OPERATIONS[name].is_possible]
             if operations is not None:
                 names = chance.sample(names, min(operations, len(names)))
-            cells = [cell for found in pool.map(_list, names) for cell in found if re.search(only, cell.name)]
-            chosen = cells if count is None else chance.sample(cells, min(count, len(cells)))
-            chosen.sort(key=lambda cell: list(OPERATIONS).index(cell.operation))
+            listed = [[cell for cell in found if re.search(only, cell.name)] for found in pool.map(_list, names)]
+            cells = [cell for found in listed for cell in found]
+            if count is None:  # all operations side by side
+                chosen = [cell for _, _, cell in sorted(_shares(listed), key=lambda one: one[:2])]
+            else:
+                chosen = chance.sample(cells, min(count, len(cells)))
+                chosen.sort(key=lambda cell: names.index(cell.operation))
             size = max(1, min(40, len(chosen) // 8))
             pieces = [chosen[at : at + size] for at in range(0, len(chosen), size)]
             wrong, ran = [], 0
@@ -694,6 +717,12 @@ def run(
             return len(cells), ran, wrong
     finally:
         sweep.remove(scratch)
+
+
+def _shares(listed: Sequence[Sequence[Cell]]) -> Iterator[tuple[int, int, Cell]]:
+    """Give each cell with the percentage of its operation's cells that are run before it, and the operation's number."""
+    for number, cells in enumerate(listed):
+        yield from ((100 * before // len(cells), number, cell) for before, cell in enumerate(cells))
 
 
 def run_cell(name: str, root: Path, say: Callable[[str], object] = lambda _: None) -> list[str]:
@@ -716,11 +745,12 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only cells in whose name this regular expression is found")
     parser.add_argument("--jobs", type=int, default=None, help="how many processes (default: one for each core)")
     parser.add_argument("--cell", help="run this one")
+    parser.add_argument("--times", type=int, default=1, help="run it so often")
     arguments = parser.parse_args()
     os.environ.update(_ENVIRONMENT)
     if arguments.cell:
         unsync()
-        found = run_cell(arguments.cell, sweep.scratch_root(), print)
+        found = [one for _ in range(arguments.times) for one in run_cell(arguments.cell, sweep.scratch_root(), print)]
         print("\n".join(found) or "nothing is wrong")
         return 1 if found else 0
     print(f"seed {arguments.seed}", flush=True)
