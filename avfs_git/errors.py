@@ -434,9 +434,12 @@ class ForkExists(WorkspaceError, code="fork.exists", exit_code=22):
 class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
     """Another process holds the workspace."""
 
-    def __init__(self, name: str, holder: str | None, *, pid: int | None = None) -> None:
+    def __init__(self, name: str, holder: str | None, *, pid: int | None = None, stopped: Sequence[int] = ()) -> None:
         by = f" by {holder}" if holder else ""
-        self._say(f"workspace {quote(name)} is in use{by}", "Wait for it, then try again.", fork=name, holder=holder, pid=pid)
+        hint = "Wait for it, then try again."
+        if stopped:
+            hint = f"Its processes are stopped. Continue them with `kill -CONT {' '.join(map(str, stopped))}`, then try again."
+        self._say(f"workspace {quote(name)} is in use{by}", hint, fork=name, holder=holder, pid=pid)
 
 
 class WorkspaceDamaged(WorkspaceError, code="workspace.damaged", exit_code=24):

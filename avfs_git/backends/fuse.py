@@ -45,10 +45,11 @@ class FuseBackend:
                 raise
             finally:
                 os.close(reading)
-        self.root, self.name = served
+        self.root, self.name, check_awake = served
         try:
             self.runner = start_runner(
                 lambda: (*shield_vault(opened, self.root), *(make_readonly(opened, self.root) if readonly else ())),
+                check_awake=check_awake,
                 optional=not readonly,
             )
         except NamespaceRefused as refused:

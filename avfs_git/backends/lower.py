@@ -50,6 +50,7 @@ class _Use(NamedTuple):
     fd: int
     """What counts it as a user until it is closed."""
     device: int
+    session: FoundSession
 
 
 class LowerMounts:
@@ -73,28 +74,41 @@ class LowerMounts:
     def _let_go(self, place: Path) -> None:
         os.close(self._uses.pop(place).fd)
 
-    def find(self, commit: str, sidecar: str | None) -> Path:
-        """Give the directory at which a commit is mounted, and mount it if it is not."""
+    def find(self, commit: str, sidecar: str | None, *, fork: str) -> Path:
+        """Give the directory at which a commit is mounted, for a fork on it, and mount it if it is not.
+
+        Raises:
+            WorkspaceBusy: If the process that has it mounted is stopped.
+        """
         place = self.place(commit, sidecar)
         with self._lock:
-            self._find(place, commit, sidecar)
+            self._find(place, commit, sidecar, fork)
         return place
 
-    def _find(self, place: Path, commit: str, sidecar: str | None) -> None:
+    def check_awake(self, fork: str) -> None:
+        """Refuse to show a fork over mounts of which one's server is stopped. Raises WorkspaceBusy."""
+        for use in tuple(self._uses.values()):
+            use.session.check_awake(fork)
+
+    def _find(self, place: Path, commit: str, sidecar: str | None, fork: str) -> None:
         self._notice_fork()
-        if not self._is_mounted(place):
+        used = self._uses.get(place)
+        if used is not None:
+            used.session.check_awake(fork)  # before the first look into the mount
+        if used is None or not self._is_mounted(place):
             self._begin_use(place, commit, sidecar)
+            self._uses[place].session.check_awake(fork)
         self._uses[place] = self._uses.pop(place)  # the last used is the last to go
 
     @contextmanager
-    def holding(self, commit: str, sidecar: str | None) -> Iterator[tuple[Path, int]]:
+    def holding(self, commit: str, sidecar: str | None, *, fork: str) -> Iterator[tuple[Path, int]]:
         """Give the directory at which a commit is mounted, as `find` does, and a descriptor that counts as a user of it.
 
         Who gets the descriptor, or a copy of it, is one for as long as it is open; here it is until the block ends.
         """
         place = self.place(commit, sidecar)
         with self._lock:
-            self._find(place, commit, sidecar)
+            self._find(place, commit, sidecar, fork)
             fd = os.dup(self._uses[place].fd)
         try:
             yield place, fd
@@ -182,7 +196,7 @@ class LowerMounts:
         if mounted is None or f"user_id={os.geteuid()}" not in mounted.options.split(","):
             os.close(fd)
             return False
-        self._uses[place] = _Use(fd, os.makedev(*mounted.device))
+        self._uses[place] = _Use(fd, os.makedev(*mounted.device), found)
         return True
 
     def _remote_environment(self) -> dict[str, str] | None:

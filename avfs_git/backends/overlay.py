@@ -57,7 +57,7 @@ class OverlayBackend:
         try:
             for attempt in range(_ATTEMPTS):
                 try:
-                    self.runner = start_runner(self._mounts, held=(opened.lock.fileno(),))
+                    self.runner = start_runner(self._mounts, check_awake=self._check_awake, held=(opened.lock.fileno(),))
                     return
                 except NamespaceRefused as refused:
                     if refused.step != "find the lower layer" or attempt == _ATTEMPTS - 1:
@@ -77,7 +77,7 @@ class OverlayBackend:
         device = None
         wanted = base_of(opened)
         if wanted is not None:
-            base = self._lowers.find(*wanted)
+            base = self._lowers.find(*wanted, fork=opened.fork)
             try:
                 device = os.stat(base).st_dev
             except OSError as error:
@@ -98,6 +98,9 @@ class OverlayBackend:
         above = (file_mount(link, self.root / ".git"),) if link is not None else ()
         self._shield = shield_vault(opened, self.root)
         return (overlay, *above, *self._shield, *(self._frozen() if self._readonly else ()))
+
+    def _check_awake(self) -> None:
+        self._lowers.check_awake(self._opened.fork)
 
     def _frozen(self) -> Mounts:
         return make_readonly(self._opened, self.root)

@@ -36,6 +36,8 @@ class Served(NamedTuple):
     root: Path
     by: str
     """How: one of `model.SessionBackend`."""
+    check_awake: Callable[[], object]
+    """Raises WorkspaceBusy if a process that shows it is stopped."""
 
 
 class Passed(Exception):
@@ -64,16 +66,22 @@ class Backend(Protocol):
         ...
 
 
-def start_runner(find_mounts: Callable[[], Mounts], *, optional: bool = False, held: tuple[int, ...] = ()) -> Runner:
+def start_runner(
+    find_mounts: Callable[[], Mounts],
+    *,
+    check_awake: Callable[[], object],
+    optional: bool = False,
+    held: tuple[int, ...] = (),
+) -> Runner:
     """Start what runs commands, with a PID namespace where the system allows it.
 
     With `optional` it does without the mounts where the system allows no mount namespace. `held` are descriptors that it keeps
-    open until everything that it ran has ended, such as that of a lock.
+    open until everything that it ran has ended, such as that of a lock. `check_awake` is called while the runner does not get on.
 
     Raises:
         NamespaceRefused: If the mounts cannot be made.
     """
-    runner = Runner(held=held)
+    runner = Runner(held=held, on_silence=check_awake)
     try:
         mounts = find_mounts()
         left = [Isolation(pids=True, mounts=mounts), Isolation(pids=False, mounts=mounts)]
@@ -86,7 +94,7 @@ def start_runner(find_mounts: Callable[[], Mounts], *, optional: bool = False, h
                 if refused.step not in ("mount /proc", "unshare", "map users") or not left:
                     raise
                 runner.close()
-                runner = Runner(held=held)
+                runner = Runner(held=held, on_silence=check_awake)
             else:
                 return runner
     except BaseException:

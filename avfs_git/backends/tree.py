@@ -43,7 +43,7 @@ def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, mount: Call
                 return mount(replace(request, base=base))
             own = vault.store.read_commit(oid_of(state.base)).sidecar
             beside = state.sidecar if own is None or state.sidecar != own.hex() else None
-            with lowers.holding(state.base, beside) as (place, fd):
+            with lowers.holding(state.base, beside, fork=request.fork) as (place, fd):
                 return mount(replace(request, base=(state.base, state.sidecar, os.fspath(place)), base_fd=fd))
         except BaseMoved:
             if not left:

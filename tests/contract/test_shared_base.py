@@ -217,7 +217,7 @@ def test_a_mount_that_another_user_made_is_not_used(vault: Vault, mount_dir: Pat
         assert head is not None
         monkeypatch.setattr(os, "geteuid", lambda: 65534)
         with pytest.raises((MountPointUnusable, SessionFailed)):
-            mine._dispatch.lowers.find(head, None)
+            mine._dispatch.lowers.find(head, None, fork="main")
         monkeypatch.undo()
 
 

@@ -80,16 +80,17 @@ def list_family(pid: int) -> list[int]:
     return found
 
 
-def is_stopped(pid: int) -> bool:
-    """Tell whether a process or a descendant of it is stopped, by a signal or a debugger; False also where that is not told."""
+def list_stopped(pid: int) -> list[int]:
+    """List a process and its descendants that are stopped, by a signal or a debugger; none where that is not told."""
+    found = []
     for each in list_family(pid):
         try:
             state = Path(f"/proc/{each}/stat").read_bytes().rpartition(b")")[2].split()[0]
         except OSError:
             continue
         if state in (b"T", b"t"):
-            return True
-    return False
+            found.append(each)
+    return found
 
 
 def measure_work(pid: int) -> tuple[bytes, int, int] | None:

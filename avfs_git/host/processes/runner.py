@@ -406,6 +406,13 @@ def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
     return data, handles
 
 
+def _send(ours: socket.socket, message: dict[str, object]) -> None:
+    try:
+        ours.send(marshal.dumps(message))
+    except OSError:  # the user is gone: the next look at the socket says so, too
+        pass
+
+
 class _Server:
     def __init__(self, ours: socket.socket, setup: dict[str, Any]) -> None:
         self._socket = ours
@@ -482,10 +489,7 @@ class _Server:
             self._leased = None
 
     def _say(self, message: dict[str, object]) -> None:
-        try:
-            self._socket.send(marshal.dumps(message))
-        except OSError:  # the user is gone: the next look at the socket says so, too
-            pass
+        _send(self._socket, message)
 
     def _answer(self) -> bool:
         try:
@@ -564,7 +568,7 @@ def _be_first(ours: socket.socket, setup: dict[str, Any]) -> None:
     else:
         _check("become a subreaper", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
     _make_mounts(setup["steps"])
-    ours.send(marshal.dumps({"ready": True}))
+    _send(ours, {"ready": True})
     _Server(ours, setup).serve()
 
 
@@ -589,7 +593,7 @@ def main() -> None:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _be_first(ours, setup)
     except _Refused as refused:
-        ours.send(marshal.dumps({"refused": refused.step, "errno": refused.number}))
+        _send(ours, {"refused": refused.step, "errno": refused.number})
 
 
 if __name__ == "__main__":

@@ -9,16 +9,19 @@ from __future__ import annotations
 import errno
 import marshal
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from avfs_git.errors import HostError
 from avfs_git.host.mounts.overlayfs import layer_options
+from avfs_git.host.processes.processes import list_family
 from avfs_git.values import value_class
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "runner.py")
@@ -27,6 +30,8 @@ STUCK_S = 10.0
 """How long to wait for a process to die of SIGKILL."""
 _MESSAGE_MAX = 1 << 20
 """As in the program."""
+_SILENCE_S = 0.2
+"""So long an answer may take before `on_silence` is called, and after each call."""
 
 _UNSET = (
     # Of a git that runs avfs, in a hook say: they would send every git of the command to another repository.
@@ -195,11 +200,13 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
 class Runner:
     """A process that runs commands, one at a time."""
 
-    def __init__(self, *, held: Sequence[int] = ()) -> None:
+    def __init__(self, *, held: Sequence[int] = (), on_silence: Callable[[], object] | None = None) -> None:
         """Start it; it waits for `isolate`.
 
-        It keeps `held` open until everything that it ran has ended; commands do not get them.
+        It keeps `held` open until everything that it ran has ended; commands do not get them. `on_silence` is called while it
+        makes mounts or starts a command and does not get on: it raises if the server of a tree that is looked into is stopped.
         """
+        self._on_silence = on_silence
         _left[:] = [process for process in _left if process.poll() is None]
         try:
             self.socket, self._process = _spare.pop()
@@ -216,7 +223,7 @@ class Runner:
         try:
             steps = [dict(mount) for mount in isolation.mounts]
             self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": steps}, self._held)
-            answer = self.receive()
+            answer = self._await_answer()
             if answer is None or "ready" not in answer:
                 answer = answer or {}
                 raise NamespaceRefused(str(answer.get("refused", "start")), int(answer.get("errno", 0)))
@@ -229,6 +236,21 @@ class Runner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _await_answer(self) -> dict[str, Any] | None:
+        """Wait for the answer to a request; None if the process is gone.
+
+        A wait that is given up ends all of it at once: what waits in the kernel for a FUSE server heeds no closed socket.
+        """
+        try:
+            while self._on_silence is not None and not select.select([self.socket], [], [], _SILENCE_S)[0]:
+                self._on_silence()
+            return self.receive()
+        except BaseException:
+            for pid in list_family(self._process.pid):
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            raise
 
     def leave(self) -> None:
         """Let it end, with what runs; `close` waits for that."""
@@ -272,7 +294,7 @@ class Runner:
             NamespaceRefused: If the system does not allow them; those before in the list are made.
         """
         self._tell({"mounts": [dict(mount) for mount in mounts]})
-        answer = self.receive()
+        answer = self._await_answer()
         if answer is None or "mounted" not in answer:
             answer = answer or {}
             raise NamespaceRefused(str(answer.get("refused", "mount")), int(answer.get("errno", 0)))
@@ -316,7 +338,7 @@ class Runner:
         message["sandboxed"] = is_sandboxed
         message["locked"] = is_locked
         self._tell(message, (*handles, lease) if lease is not None else handles)
-        answer = self.receive()
+        answer = self._await_answer()
         if answer is None:
             raise CannotStart("start", errno.ECHILD)
         if "unleased" in answer:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
 from avfs_git.host.mounts.mounts import check_in_sight
-from avfs_git.model import Diff, RestoreResult, SessionState
+from avfs_git.model import Diff, RestoreResult, SessionBackend, SessionState
 from avfs_git.paths import parse_tree_path
 from avfs_git.proxy.exec.envelope import Command, ExecResult
 from avfs_git.proxy.exec.execute import Executor, Place
@@ -23,7 +24,7 @@ from avfs_git.proxy.exec.steplog import StepLog, Steps
 from avfs_git.sdk.spans import span
 from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.session.life import point
-from avfs_git.session.life.record import find_workspace_session
+from avfs_git.session.life.record import FoundSession, find_workspace_session, list_sessions
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
                 return None
             state = found.state()
             if state is SessionState.MOUNTED and found.is_visible and (shown := found.find_mount()) is not None:
+                check_awake = partial(_check_awake, at, found)
+                check_awake()
                 check_in_sight(shown)
-                return Served(shown.directory, found.record.backend)
+                return Served(shown.directory, found.record.backend, check_awake)
             if state is SessionState.UNATTENDED:
                 dispatch.attend(found.record.id)
                 continue
@@ -60,7 +63,7 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
 
     def mount(leash: int) -> tuple[Served, Callable[[], object]]:
         session = Mount(dispatch, at.mount(leash_fd=leash))
-        return Served(session.path, session.info().backend), lambda: session.unmount(lazy=True)
+        return Served(session.path, session.info().backend, lambda: None), lambda: session.unmount(lazy=True)
 
     return Executor(
         Place(
@@ -75,6 +78,15 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
         ),
         keep=keep,
     )
+
+
+def _check_awake(at: ForkHandle, found: FoundSession) -> None:
+    """Refuse to look into a mount of a fork whose server is stopped, or that of its base below overlayfs."""
+    found.check_awake(at.fork)
+    if found.record.backend == SessionBackend.OVERLAY:
+        for other in list_sessions(at.dispatch.core.layout.sessions):
+            if other.record.at is not None and other.record.at == at.opened.state.base:
+                other.check_awake(at.fork)
 
 
 def make_command(argv: Sequence[str | bytes], options: ExecOptions) -> Command:

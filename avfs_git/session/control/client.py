@@ -36,6 +36,7 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.processes.processes import list_stopped
 from avfs_git.model import CheckpointResult, Warning
 from avfs_git.paths import Oid
 from avfs_git.session.control.connection import SILENCE_S, Connection, Lost, Silent, Unread, flusher_of
@@ -361,7 +362,9 @@ class _Silence:
 def _busy(opened: OpenWorkspace, session: str) -> WorkspaceBusy:
     """Make the error that a session does not answer."""
     held = opened.lock.holder()
-    return WorkspaceBusy(opened.fork, f"session {session}, which does not answer", pid=held.pid if held else None)
+    stopped = list_stopped(held.pid) if held is not None else ()
+    holder = f"session {session}, which does not answer"
+    return WorkspaceBusy(opened.fork, holder, pid=held.pid if held else None, stopped=stopped)
 
 
 def _wait_until(end: float, opened: OpenWorkspace, session: str) -> None:

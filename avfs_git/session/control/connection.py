@@ -21,7 +21,7 @@ from avfs_git.host.files.flush import flush_file_system
 from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.descriptors import receive_descriptors
 from avfs_git.host.processes.peers import is_servers_own, read_peer_pid
-from avfs_git.host.processes.processes import is_stopped
+from avfs_git.host.processes.processes import list_stopped
 from avfs_git.session.control import wire
 from avfs_git.session.control.address import socket_address
 from avfs_git.session.control.wire import Served
@@ -143,7 +143,7 @@ class Connection:
     def is_stopped(self) -> bool:
         """Whether the session is known to be stopped by a signal, so that waiting is in vain until it is continued."""
         pid = read_peer_pid(self.socket)
-        return bool(pid) and is_stopped(pid)
+        return bool(pid) and bool(list_stopped(pid))
 
     def _comes_within(self, seconds: float) -> bool:
         poll = select.poll()

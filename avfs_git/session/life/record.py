@@ -25,7 +25,7 @@ import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed
+from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed, WorkspaceBusy
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, open_file
@@ -33,7 +33,7 @@ from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.locks.flocks import directory_held, held
 from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.host.processes.processes import start_time
+from avfs_git.host.processes.processes import list_stopped, start_time
 from avfs_git.model import SessionBackend, SessionInfo, SessionState
 from avfs_git.patterns import compiled
 from avfs_git.session.life.mountsource import session_of_source, vault_of_source
@@ -45,6 +45,7 @@ _RECORD_MAX = 1 << 20
 _UPPER = compiled(r"\.\./workspaces/[^/]+/upper")
 """Where the upper layer of a session of this vault is; a record cannot name another vault's."""
 _PAUSE_S = 0.02
+_STOPPED_LOOKS = 5
 _UNATTENDED_S = 0.2
 """How often to check whether a mount that no process attends to is gone."""
 _DIRECTORY_S = 1.0
@@ -118,6 +119,22 @@ class FoundSession:
         if state == SessionState.MOUNTED and self.is_visible and self.find_mount() is None:
             return SessionState.UNMOUNTING
         return state
+
+    def check_awake(self, fork: str) -> None:
+        """Refuse to show a fork by a session whose process is stopped: whatever looks into its mount would wait for it.
+
+        Raises:
+            WorkspaceBusy: If it is.
+        """
+        for left in reversed(range(_STOPPED_LOOKS)):  # a debugger stops a process for an instant at each call
+            stopped = list_stopped(self.record.pid)
+            if not stopped:
+                return
+            if left:
+                time.sleep(_PAUSE_S)
+        base = self.record.at
+        which = f", which shows its base {base[:12]} and" if base is not None else ", which"
+        raise WorkspaceBusy(fork, f"session {self.record.id}{which} does not answer", pid=self.record.pid, stopped=stopped)
 
     def info(self, vault: str) -> SessionInfo:
         """Describe it to callers."""
