@@ -69,7 +69,7 @@ class Backend(Protocol):
 def start_runner(
     find_mounts: Callable[[], Mounts],
     *,
-    check_awake: Callable[[], object],
+    check_awake: Callable[[], object] | None = None,
     optional: bool = False,
     held: tuple[int, ...] = (),
 ) -> Runner:

@@ -121,7 +121,7 @@ class FoundSession:
         return state
 
     def check_awake(self, fork: str) -> None:
-        """Refuse to show a fork by a session whose process is stopped: whatever looks into its mount would wait for it.
+        """Refuse to show a fork by a session whose process is stopped: each look into its mount would wait for it.
 
         Raises:
             WorkspaceBusy: If it is.
