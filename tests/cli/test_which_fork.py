@@ -297,6 +297,18 @@ def test_a_folder_that_has_forks_says_which_vault(cli: Cli, clone: Path, at: Pat
     cli("show", "one").ok()  # a state that needs no fork to be found
 
 
+@pytest.mark.parametrize("verb", ["stop", "unmount"])
+def test_no_mount_of_another_fork_is_ended(cli: Cli, clone: Path, at: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The only mount is not meant because it is the only one: a command without a fork follows the rule for all commands."""
+    monkeypatch.chdir(clone)
+    cli("fork", str(clone), f"{at}/two").ok()
+    refused = cli(verb, "--json").document["error"]
+    assert (refused["code"], refused["hint"]) == ("fork.not_chosen", "Say which mount: `two`.")
+    assert (at / "two" / "README").exists()
+    cli("fork", "delete", "one").ok()
+    assert cli(verb, "--json").result["outcome"] == "unmounted"  # the only fork is the default one
+
+
 def test_a_vault_whose_forks_are_gone_says_so(cli: Cli, clone: Path, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes no empty one; what it says to do can be done."""
     monkeypatch.chdir(clone)

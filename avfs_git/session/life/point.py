@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import HostError, MountPointUnusable
-from avfs_git.host.mounts.mounts import detach, find_mount, is_dead
-from avfs_git.session.life.mountsource import is_ours
+from avfs_git.errors import HostError, MountPointUnusable, quote
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.locks.flocks import take
+from avfs_git.host.mounts.mounts import Mounted, detach, find_mount, is_dead
+from avfs_git.paths import WHOLE_VAULT
+from avfs_git.session.life.mountsource import fork_of_source, is_ours, vault_of_source
 
 _CHOOSE = "Name an empty directory, or none at all."
 
@@ -56,8 +62,7 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
     while (mounted := find_mount(directory)) is not None:
         # Only ours is asked: another kind of file system may not answer for ever.
         if not is_ours(mounted) or not is_dead(directory):
-            hint = f"End that with `avfs unmount {shown}`." if is_ours(mounted) else _CHOOSE
-            raise MountPointUnusable(shown, "something is mounted there already", hint=hint)
+            raise _occupied(directory, mounted)
         detach(mounted)
     vault = Path(os.path.realpath(git_dir))
     if directory == vault or vault in directory.parents:
@@ -87,6 +92,43 @@ def check(directory: Path, git_dir: Path) -> tuple[str, ...]:
     except OSError as error:
         raise HostError(f"look at '{shown}'", error) from error
     return tuple(reversed(missing))
+
+
+def _occupied(directory: Path, mounted: Mounted) -> MountPointUnusable:
+    """Make the error that names what is mounted at a directory."""
+    if not is_ours(mounted):
+        return MountPointUnusable(os.fspath(directory), "something is mounted there already", hint=_CHOOSE)
+    fork, git_dir = fork_of_source(mounted.source), vault_of_source(mounted.source)
+    what = "a whole vault" if fork == WHOLE_VAULT else f"fork {quote(fork)}" if fork is not None else "a workspace"
+    of = f" of the vault at '{git_dir}'" if git_dir is not None else ""
+    return MountPointUnusable(
+        os.fspath(directory),
+        f"{what}{of} is mounted there already",
+        hint=f"End that with `avfs unmount {shlex.quote(os.fspath(directory))}`.",
+    )
+
+
+@contextmanager
+def claimed(directory: Path, *, wait_s: float) -> Iterator[None]:
+    """Keep others that mount at a directory away for a block: they may be of other vaults and homes, and share no other lock.
+
+    Each process that has found the directory free locks the directory itself, and looks again: where another one was faster, this
+    is another directory, the top of its mount.
+
+    Raises:
+        MountPointUnusable: If something was mounted there meanwhile.
+        HostError: If the directory cannot be opened.
+    """
+    with host_errors(f"open '{directory}'"):
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            take(fd, wait_s=wait_s)
+        if (mounted := find_mount(directory)) is not None:
+            raise _occupied(directory, mounted)
+        yield
+    finally:
+        os.close(fd)
 
 
 def make(missing: tuple[str, ...]) -> None:

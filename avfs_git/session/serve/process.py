@@ -159,7 +159,7 @@ def _begin(request: Request, vault: OpenVault) -> HeldSession:
 
 
 def _show(session: Session) -> Shown | None:
-    """Make the directory, open what is shown, and mount it."""
+    """Make the directory and show there what is asked for."""
     request, held = session.request, session.held
     open_log(held.place.log)
     if request.is_shared:
@@ -169,6 +169,13 @@ def _show(session: Session) -> Shown | None:
         held.write(SessionState.STARTING, made=missing)  # before they are made, so that cleaning up knows of them
         point.make(missing)
     reach("session.point_made")
+    with point.claimed(session.directory, wait_s=request.lock_timeout_s):
+        return _mount(session)
+
+
+def _mount(session: Session) -> Shown | None:
+    """Open what is shown, and mount it; of a mount through libfuse, also serve it."""
+    request = session.request
     if request.backend == SessionBackend.OVERLAY:
         opened = session.open_workspace()
         reach("session.opened")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from avfs_git.cli.context import State
 from avfs_git.cli.targets import looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import BadUsage, InvalidInput, NoVaultChosen, SessionNotFound, VaultNotFound, quote
+from avfs_git.errors import BadUsage, InvalidInput, NoForkChosen, NoForks, NoVaultChosen, SessionNotFound, VaultNotFound, quote
 from avfs_git.paths import WHOLE_VAULT
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def command(state: State, name: str | None, lazy: bool, force: bool) -> UnmountR
     """Unmount a fork, without a checkpoint
 
     The workspace of the fork keeps what programs wrote. If programs use the mount, it stays, unless `--lazy` or `--force` is
-    given. Without an argument, avfs takes the mount around the current directory, else the only mount of the vault, else that
-    of the default fork. If nothing is mounted, nothing happens.
+    given. Without an argument, avfs takes the mount around the current directory, else that of the default fork. If nothing is
+    mounted, nothing happens.
     """
     check_options(lazy, force)
     with open_session(state, name) as session:
@@ -98,12 +99,25 @@ def _find(state: State, stack: ExitStack) -> Session | None:
             return here
     vault, fork = stack.enter_context(state.open_vault_and_fork(whole=True))
     if fork is None:
-        forks = {session.fork for session in vault.sessions()}
-        if not forks:
+        mounted = sorted({session.fork for session in vault.sessions()})
+        if not mounted:
             return None
-        fork = forks.pop() if len(forks) == 1 else vault.choose_fork()
+        fork = mounted[0] if len(mounted) == 1 and not vault.has_fork(mounted[0]) else _choose(vault, mounted)
     state.output.amend(fork=fork)
     return _only(vault, fork)
+
+
+def _choose(vault: Vault, mounted: list[str]) -> str:
+    """Choose the fork by the rule for all commands; where that one is not mounted, no other fork's mount is taken for it."""
+    hint = f"Say which mount: {' or '.join(f'`{shlex.quote(name)}`' for name in mounted[:3])}."
+    try:
+        fork = vault.choose_fork()
+    except (NoForkChosen, NoForks) as error:
+        error.hint = hint
+        raise
+    if fork not in mounted:
+        raise InvalidInput(f"fork {quote(fork)}, which is meant where none is named, is not mounted", hint=hint)
+    return fork
 
 
 def _only(vault: Vault, fork: str) -> Session | None:
