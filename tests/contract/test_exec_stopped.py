@@ -60,7 +60,7 @@ def test_a_command_is_refused_where_the_session_is_stopped(vault: Vault, mount_d
         assert work.exec("cat", "file").stdout == b"content\n"
         with _stopped(vault, lambda info: info.at is None) as pids:
             for command in (("cat", "file"), ("sh", "-c", "echo lost >> file")):
-                with pytest.raises(WorkspaceBusy, match="session .* does not answer") as refused:
+                with pytest.raises(WorkspaceBusy, match=r"session .* does not answer") as refused:
                     work.exec(*command)
                 assert f"`kill -CONT {' '.join(map(str, pids))}`" in (refused.value.hint or "")
         result = work.exec("sh", "-c", "echo kept >> file")
@@ -75,7 +75,7 @@ def test_a_command_is_refused_where_the_server_of_the_base_is_stopped(vault: Vau
     with main.mount(mount_dir / "tree", backend=SessionBackend.OVERLAY):
         with _stopped(vault, lambda info: info.at is not None):
             for work in (main, other):
-                with pytest.raises(WorkspaceBusy, match="which shows its base .* does not answer"):
+                with pytest.raises(WorkspaceBusy, match=r"which shows its base .* does not answer"):
                     work.exec("sh", "-c", "echo lost >> file")
         assert other.exec("sh", "-c", "echo kept >> file").exit_code == 0
         assert other.read("file") == b"content\nkept\n"
