@@ -18,6 +18,7 @@ may be lost in a power cut, as with git.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git import faults
-from avfs_git.errors import NotAVault
+from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
@@ -317,10 +318,14 @@ class Worktree:
                 finally:
                     os.close(fd)
                 self._lock_index(new, lock)
-                if not _is_same(self.index, instead_of):
-                    lock.unlink()
-                    raise IndexBusy
-                lock.rename(self.index)
+                try:
+                    faults.reach("worktree.index_locked")
+                    if not _is_same(self.index, instead_of):
+                        raise IndexBusy
+                    lock.rename(self.index)
+                except BaseException:
+                    lock.unlink(missing_ok=True)
+                    raise
             finally:
                 new.unlink(missing_ok=True)
 
@@ -345,7 +350,12 @@ class Worktree:
             return
         with host_errors(f"put away '{self.path}'"):
             os.rename(self.path, place)
-            fsync_dir(self.path.parent)
+            faults.reach("worktree.put_away")
+            try:
+                fsync_dir(self.path.parent)
+            except HostError as error:
+                if error.errno != errno.ENOENT:  # `git gc` removes a directory of worktrees that is empty
+                    raise
 
     def bring_back(self, place: Path) -> None:
         """Undo `put_away`; does nothing if nothing was put away there, or there is a newer one."""
@@ -353,6 +363,7 @@ class Worktree:
             if not self.path.exists() and place.exists():
                 make_dir(self.path.parent, exist_ok=True)
                 os.rename(place, self.path)
+                faults.reach("worktree.brought_back")
 
 
 def _sync(directory: Path) -> None:

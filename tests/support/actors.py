@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
+from avfs_git.sdk.running import attempts, runs
 from avfs_git.session.serve import start
 from tests.support.capabilities import has
 from tests.support.faults import make_source, make_vault, read_files
@@ -131,12 +132,14 @@ class Actor:
         run: What it does.
         is_neutral: Whether it changes no files and moves no branch.
         takes_back: Whether it may take back what others did, or do again what they took back.
+        brings_back: Whether it makes the branch anew where another one has just deleted it.
     """
 
     name: str
     run: Action
     is_neutral: bool = False
     takes_back: bool = False
+    brings_back: bool = False
 
 
 # --- the scene ------------------------------------------------------------------------------------------------------------
@@ -252,6 +255,22 @@ def _exec(place: Place) -> None:
         place.has_content(place.mark())
 
 
+def _run(place: Place, *, discard: bool = False) -> None:
+    """Do what `avfs run` does: fork, mount, let a program write, save, unmount, and delete what was only tried."""
+    with place.open() as vault:
+        run = runs.begin_in_vault(vault, FORK, name=NEW, program="prog", below="")
+        (run.directory() / f"mark-{place.who}").write_bytes(place.mark())
+        place.has_content(place.mark())
+        run.end(discard=discard)
+
+
+def _pick(place: Place) -> None:
+    with place.open() as vault:
+        forks = enumerate((NEW, f"{NEW}-2", f"{NEW}-3"), 1)
+        made = [attempts.Attempt(number, fork, "", 0, 1, "", attempts.find_made(vault, fork) or 0) for number, fork in forks]
+        attempts.pick(vault, attempts.Attempts(NEW, str(vault.path), (), made), 3)
+
+
 def _apply(place: Place) -> None:
     with place.open() as vault:
         vault.apply(FORK, place.root / "source")
@@ -325,9 +344,26 @@ def _forked(vault: Vault) -> None:
     vault.fork(NEW, source=FORK).write("of-task", b"written in the task\n")
 
 
+def _attempted(vault: Vault) -> None:
+    for fork in (NEW, f"{NEW}-2", f"{NEW}-3"):
+        vault.fork(fork, source=FORK).write("of-task", f"written in {fork}\n".encode())
+
+
 def _unforked(vault: Vault) -> None:
     vault.fork(NEW, source=FORK)
     vault.undo(fork=NEW)
+
+
+def _mounted_once(vault: Vault) -> None:
+    """Let the fork have a git directory of its own, as a mount makes one."""
+    tree = vault.path.parents[2] / "tree"
+    with vault.workspace(FORK).mount(tree):
+        (tree / "once").write_bytes(b"once\n")
+
+
+def _deleted_mounted(vault: Vault) -> None:
+    _mounted_once(vault)
+    _deleted(vault)
 
 
 def _deleted(vault: Vault) -> None:
@@ -384,12 +420,14 @@ OPERATIONS = {
         Operation("fork", _fork, fork=NEW, holds=_has(NEW), has_steps=True),
         Operation("fork-at", partial(_fork, at="one"), fork=NEW, holds=_has(NEW), has_steps=True),
         Operation("delete", _delete, holds=_has_not(FORK)),
+        Operation("delete-mounted", _delete, _mounted_once, holds=_has_not(FORK)),
         Operation("undo-files", _undo),
         Operation("undo-checkpoint", _undo, _checkpointed),
         Operation("undo-restore", _undo, _restored),
         Operation("undo-merge", _undo, _merged),
         Operation("undo-fork", _undo, _forked, fork=NEW),
         Operation("undo-delete", _undo, _deleted, holds=_has(FORK)),
+        Operation("undo-delete-mounted", _undo, _deleted_mounted, holds=_has(FORK)),
         Operation("redo-restore", _redo, _undone),
         Operation("redo-fork", _redo, _unforked, fork=NEW, holds=_has(NEW)),
         Operation("redo-delete", _redo, _undeleted),
@@ -401,6 +439,9 @@ OPERATIONS = {
         Operation("gc", partial(_collect, keep_days=0, keep_operations=1), _with_garbage),
         Operation("maintain", _maintain, _with_garbage),
         Operation("exec", _exec, has_steps=True),
+        Operation("run", _run, fork=NEW, holds=_has(NEW), has_steps=True),
+        Operation("end-run", partial(_run, discard=True), fork=NEW, has_steps=True),
+        Operation("end-attempts", _pick, _attempted, fork=NEW, holds=_has_not(f"{NEW}-2"), has_steps=True),
         Operation("mount", _mount),
         Operation("mount-overlay", partial(_mount, backend="overlay")),
         Operation("unmount", _unmount, live="fuse"),
@@ -491,7 +532,7 @@ ACTORS = {
         Actor("git-branch-delete", lambda place: _git(place.git_dir, "branch", "-q", "-D", place.fork), takes_back=True),
         Actor("git-pack-refs", lambda place: _git(place.git_dir, "pack-refs", "--all"), is_neutral=True),
         Actor("git-gc", lambda place: _git(place.git_dir, "gc", "-q", "--prune=now"), is_neutral=True),
-        Actor("push", _push_in),
+        Actor("push", _push_in, brings_back=True),
     )
 }
 

@@ -492,7 +492,8 @@ def _check(
     with place.open() as vault:
         if actor.is_neutral:
             wrong += _compare_files(vault, cell, tolds[0], undisturbed)
-        if not actor.takes_back and tolds[0].status == "done" and not operation.holds(vault, place):
+        may_differ = actor.takes_back or (actor.brings_back and operation.takes_back)
+        if not may_differ and tolds[0].status == "done" and not operation.holds(vault, place):
             wrong.append("the first actor says that it is done, and it is not")
         check_vault(vault)
     contents = set(undisturbed.contents)

@@ -481,6 +481,7 @@ def _remove_commit_graph(store: ObjectStore) -> None:
     for path in (info / "commit-graph", *(info / "commit-graphs").glob("*")):
         with suppress(FileNotFoundError):
             path.unlink()
+    faults.reach("sweep.graph_removed")
 
 
 def remove_pack(pack: Pack) -> None:

@@ -275,6 +275,7 @@ class Exchange:
         for name in names:
             (target / name[:2]).mkdir(exist_ok=True)
             os.replace(source / name[:2] / name[2:], target / name[:2] / name[2:])
+            reach("transport.took_loose")
         for name in {name[:2] for name in names}:
             fsync_dir(target / name)
         fsync_dir(target)

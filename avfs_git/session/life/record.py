@@ -494,6 +494,8 @@ def _discard(place: SessionPlace, *, keep_log: bool) -> None:
         for name in os.listdir(place.root):  # what a write that died has left
             if name != place.lock.name:
                 os.unlink(place.root / name)
+    with suppress(OSError):
+        reach("session.record_removed")
     # The lock last: without it the rest would be taken for a session that is being made.
     with suppress(OSError):
         os.unlink(place.lock)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused
+from avfs_git.faults import reach
 from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -111,7 +112,9 @@ def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> t
                 if place.is_dir():
                     remove_tree(place)
                 (making / name).rename(place)
+            reach("clone.parts_moved")
             remove_tree(making)
+            reach("clone.old_removed")
             for name in ("objects/info", "objects/pack"):
                 (fresh / name).mkdir(exist_ok=True)
             fresh.rename(making)

@@ -18,6 +18,7 @@ import os
 from pathlib import Path
 
 from avfs_git.errors import HostError, quote
+from avfs_git.faults import reach
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.ignore import Ignorer
 from avfs_git.host.files.durable import host_errors, write_file_atomically
@@ -54,6 +55,7 @@ def remove_copy(layout: WorkspaceLayout, place: Path) -> None:
     """Remove a copy and its note."""
     with host_errors(f"clear '{place}'"):
         remove_tree(place)
+        reach("plaincopy.removed")
         layout.copy_note.unlink(missing_ok=True)
 
 
