@@ -329,6 +329,30 @@ def test_the_way_back_from_a_rebase_is_to_end_it(mounted: tuple[Workspace, Path]
     assert (tree / "file").read_bytes() == b"resolved\n"
 
 
+def test_git_ends_a_rebase_whatever_is_saved_meanwhile(mounted: tuple[Workspace, Path]) -> None:
+    """What a hook, a command and a last checkpoint save is recorded beside the branch, and undo takes it back."""
+    work, tree = mounted
+    begin_rebase(tree)
+    head = git(work.vault.path, "rev-parse", "main").strip()
+    (tree / "file").write_bytes(b"half\n")
+    steps = [work.checkpoint(description="a step", step=True) for _ in range(2)]
+    assert [step.outcome for step in steps] == ["recorded", "unchanged"]
+    assert [step.checkpoint.id if step.checkpoint else None for step in steps] == [head, head]
+    assert work.vault.operations(limit=1)[0].description == "a step"
+    ran = work.exec(shell="echo resolved > file; git add file; echo new > beside")
+    assert (ran.commit, [change.path for change in ran.changed_files]) == (None, [b"beside", b"file"])
+    (tree / "later").write_bytes(b"1\n")
+    assert work.checkpoint().outcome == "recorded"
+    assert work.undo().operation.kind == "files"
+    assert not (tree / "later").exists()
+    assert git(work.vault.path, "rev-parse", "main").strip() == head
+    git_in(tree, "-c", "core.editor=true", "rebase", "--continue")
+    assert work.checkpoint().outcome == "created"
+    assert (tree / "file").read_bytes() == b"resolved\n"
+    assert {"beside", "file"} <= set(git(work.vault.path, "ls-tree", "--name-only", "main").split())
+    check_vault(work.vault)
+
+
 @pytest.mark.parametrize("command", ["merge", "rebase", "stash pop"])
 def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Workspace, Path], command: str) -> None:
     """Git commits no conflict; a checkpoint saves the file with its markers, and says so until git knows that it is resolved."""

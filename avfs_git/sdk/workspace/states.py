@@ -70,7 +70,7 @@ class WorkspaceStates:
         result = self._at.run(
             operations.save_checkpoint, label, description, keeps_message=not step, with_files=step, skips_unreadable=True
         )
-        if result.outcome != "unchanged":
+        if result.outcome == "created":
             made = result.checkpoint.id if result.checkpoint is not None else None
             heard += self._at.dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
         return replace(result, warnings=(*result.warnings, *heard)) if heard else result

@@ -286,7 +286,7 @@ def save_checkpoint(
     command: CommandStart | None = None,
     skips_unreadable: bool = False,
 ) -> CheckpointResult:
-    """Commit what changed. The capture is one moment; writing it to disk keeps no program waiting."""
+    """Commit what changed, or record it in the middle of a rebase of git's. Writing to disk keeps no program waiting."""
     with opened.locked() as locked:
         request = CheckpointRequest(
             label=label,
@@ -297,7 +297,7 @@ def save_checkpoint(
             command=command,
             skips_unreadable=skips_unreadable,
         )
-        return checkpoint.save_checkpoint(locked, request)
+        return checkpoint.save_or_record(locked, request)
 
 
 @operation(repeatable=True, flushes=True)

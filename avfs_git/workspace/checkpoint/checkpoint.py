@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
@@ -37,6 +38,7 @@ from avfs_git.workspace.checkpoint.changes import (
     find_sidecar,
     list_changed,
     make_recorded_commit,
+    record_changes,
     record_git_moves,
 )
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
@@ -49,6 +51,7 @@ from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
     is_made_inside,
+    is_rebased,
     record_head_move,
     tell_head_move,
     warn_of_git,
@@ -256,6 +259,25 @@ def _has_new_message(request: CheckpointRequest, head: Commit | None) -> bool:
     if not request.keeps_message or not request.message or head is None:
         return False
     return head.message.strip() != request.message.strip()
+
+
+def save_or_record(locked: LockedWorkspace, request: CheckpointRequest) -> CheckpointResult:
+    """Save a checkpoint; in the middle of a rebase of git's, record the changes instead, unless a label is wanted.
+
+    A checkpoint would move the branch that git is about to move, and git would not end the rebase.
+
+    Raises:
+        As `save_checkpoint`.
+    """
+    vault = locked.vault
+    if request.label is not None or not is_rebased(vault, locked.fork):
+        return save_checkpoint(locked, request)
+    check_not_merging(locked)
+    recorded, head = find_recorded(locked)[0], vault.read_head(locked.fork)
+    told = record_changes(locked, request.description or request.message, command=request.command)
+    described = vault.describe(head, fork=locked.fork, labels=vault.list_labels(locked.fork)) if head is not None else None
+    outcome: Literal["recorded", "unchanged"] = "unchanged" if find_recorded(locked)[0] == recorded else "recorded"
+    return CheckpointResult(outcome, described, (), (), (*warn_of_git(vault, locked.fork), *told))
 
 
 def save_first(locked: LockedWorkspace, description: str) -> CheckpointResult:

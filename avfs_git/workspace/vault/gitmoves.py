@@ -118,6 +118,11 @@ def _way_back(vault: OpenVault, fork: str) -> str:
     return there if command == "rebase" else f"{there}, then `git switch {fork}`,"
 
 
+def is_rebased(vault: OpenVault, fork: str) -> bool:
+    """Tell whether git is in the middle of rebasing a fork's branch, which it ends only where the branch has not moved."""
+    return open_worktree(vault, fork).find_rebased(HEADS + fork) is not None
+
+
 def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
     """Warn of what git has left in a live tree, and a checkpoint saves: the files of another branch, and conflicts."""
     worktree = open_worktree(vault, fork)
@@ -127,6 +132,8 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{fork}'"
+        if is_rebased(vault, fork):
+            text = f"git's HEAD in this tree is {where}, and what is saved, other than with a label, is recorded beside '{fork}'"
         told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(vault, fork)} in the tree brings it back"))
     unmerged = worktree.list_unmerged()
     if unmerged:
@@ -174,9 +181,9 @@ def list_made_inside(vault: OpenVault, fork: str) -> frozenset[Oid]:
 def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, ...]:
     """Name where git in a fork's live tree has put work that is not on the fork's branch: other branches, tags and the stash.
 
-    So are commits that HEAD left by a reset or checkout, or is at, and that nothing else leads to: only git's log names them. The
-    stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it says that it was made on
-    another fork that has a live tree of its own.
+    So are commits that HEAD left by a reset or checkout, or is at, and that nothing else leads to: only git's log names them; and
+    a rebase that is not finished. The stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it
+    says that it was made on another fork that has a live tree of its own.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
@@ -195,6 +202,7 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
         for oid in dict.fromkeys(left)
         if vault.store.exists(oid) and not any(is_ancestor(vault.store, oid, tip) for tip in reached)
     ]
+    found += ["a rebase that is not finished"] if is_rebased(vault, fork) else []
     for age, logged in enumerate(reversed(worktree.read_moves(_STASH))):
         on = _STASHED_ON.match(logged.message)
         is_of_other = on is not None and on[1] != fork and vault.has_fork(on[1]) and open_worktree(vault, on[1]).is_there

@@ -61,6 +61,9 @@ def _subject(message: str) -> str:
 def checkpoint_save(text: TextOutput, result: CheckpointResult) -> None:
     """Say what was saved."""
     saved = result.checkpoint
+    if result.outcome == "recorded":
+        text.line("Recorded what changed, and left the branch to git's rebase; `avfs undo` takes the files back")
+        return
     if result.outcome == "unchanged" or saved is None:
         text.line("Nothing changed since ", text.id(saved.id) if saved else "the fork was made")
         label = text.request.get("label")
