@@ -346,6 +346,20 @@ class VaultUntrusted(VaultError, code="vault.untrusted", exit_code=17):
         )
 
 
+class CloneReplaced(VaultError, code="vault.clone_replaced", exit_code=17):
+    """Another repository is where the clone was that a vault has forks of."""
+
+    def __init__(self, directory: object, vault: str) -> None:
+        place = shlex.quote(str(directory))
+        self._say(
+            f"the repository at '{directory}' is not the clone that vault {quote(vault)} has forks of: they share no commit",
+            f"Fork it into a vault of its own with `avfs fork {place} DIR`; the forks of the older clone are in"
+            f" `--vault {shlex.quote(vault)}`.",
+            directory=str(directory),
+            vault=vault,
+        )
+
+
 class FormatUnsupported(VaultError, code="vault.format_unsupported", exit_code=18):
     """State on disk of a version that this program does not know."""
 
@@ -445,8 +459,8 @@ class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
 class WorkspaceDamaged(WorkspaceError, code="workspace.damaged", exit_code=24):
     """Files of a workspace are missing or cannot be read."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        self._say(f"workspace {quote(name)} is damaged: {reason}", "Run `avfs doctor --repair`.", fork=name, reason=reason)
+    def __init__(self, name: str, reason: str, *, hint: str = "Run `avfs doctor --repair`.") -> None:
+        self._say(f"workspace {quote(name)} is damaged: {reason}", hint, fork=name, reason=reason)
 
 
 class PathNotFound(WorkspaceError, code="path.not_found", exit_code=25):

@@ -35,6 +35,7 @@ from avfs_git.errors import (
     AvfsError,
     BadUsage,
     CheckpointNotFound,
+    CloneReplaced,
     DirectoryGone,
     ForkNotFound,
     InvalidInput,
@@ -190,7 +191,7 @@ class State:
         """Say what the current directory shows, if it is of the vault that is meant: then paths are relative to it."""
         if self.vault_flag is None:
             return self.place()
-        with suppress(DirectoryGone):
+        with suppress(DirectoryGone, CloneReplaced):
             place, vault = self.place(), parse_target(self.vault_flag).vault
             if place is not None and vault is not None and self._is_vault(vault, place.vault):
                 return place
@@ -326,7 +327,10 @@ class State:
         """Say what to name instead of a directory that shows a vault or a fork."""
         if named is None or not (path := expand(os.fspath(named))).is_dir():
             return None
-        place = _find_place(path)
+        try:
+            place = _find_place(path)
+        except CloneReplaced as error:
+            return error.hint
         if place is None:
             return None
         option = self._name_of(place.vault) + (f"@{place.fork}" if place.fork else "")

@@ -37,6 +37,7 @@ def find_place(home: Path, command: Place | None, directory: Path | None = None)
     `command` is the root of the tree of the command that this process belongs to: not everywhere is it a mount.
 
     Raises:
+        CloneReplaced: If a vault has forks of a clone around the directory, and another repository is there now.
         DirectoryGone: If the current directory was removed, or is in a mount that has ended: what it showed is not known.
     """
     try:
@@ -45,7 +46,25 @@ def find_place(home: Path, command: Place | None, directory: Path | None = None)
         raise DirectoryGone(err) from err
     # If one directory is both, the mount counts: `max` takes the first, and the mount hides the rest.
     found = [*_find_mount(here), *_find_command(command, here), *_find_origins(home, here)]
-    return max(found, key=lambda place: len(place.top.parts), default=None)
+    place = max(found, key=lambda place: len(place.top.parts), default=None)
+    if place is None or place.is_mount or place.fork is not None:
+        return place
+    return _find_own(found, place.top)
+
+
+def _find_own(found: Sequence[Place], top: Path) -> Place:
+    """Choose the vault of the clone that is at a directory now: others have forks of a clone that was there before.
+
+    Raises:
+        CloneReplaced: If none has forks of this one.
+    """
+    from avfs_git.workspace.vault.source import check_source, is_source  # noqa: PLC0415 - only in a clone with forks
+
+    places = [place for place in found if place.top == top]
+    own = next((place for place in places if is_source(place.vault, top)), None)
+    if own is None:
+        check_source(places[0].vault, places[0].vault.stem, top)
+    return own or places[0]
 
 
 def _tree_path(parts: Sequence[str]) -> TreePath:

@@ -54,6 +54,7 @@ from avfs_git.sdk.vault import Session, Vault
 from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout
+from avfs_git.workspace.vault.source import is_source
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 if TYPE_CHECKING:
@@ -475,11 +476,12 @@ class Home:
         if directory is not None:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
-            vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name), None)
+            warnings: list[Warning] = []
+            vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name, warnings), None)
             vault._dispatch.check_new(name)  # noqa: SLF001 - the two are one interface
             core = vault._core  # noqa: SLF001 - the two are one interface
             taken = clones.fork_present(core, name, top, parent=parent, author=author, made_for=made_for)
-            vault.warnings = tuple(taken)
+            vault.warnings = (*warnings, *taken)
             try:
                 return vault.workspace(name).mount(place if directory is not None else None, backend=backend)
             except BaseException:
@@ -503,11 +505,12 @@ class Home:
             raise InvalidInput(f"the mount '{shown.path}' is read-only", hint=f"Make a fork of what it shows with {make}.")
         return shown
 
-    def _vault_of(self, top: Path, branch: str) -> Vault:
-        """Open the vault of a directory; make a missing one."""
+    def _vault_of(self, top: Path, branch: str, warnings: list[Warning]) -> Vault:
+        """Open the vault of a directory; make a missing one, also if the only one is of a clone that was there before."""
         stem = "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in top.name)
         stem = stem.strip("-")[:50] or "root"
         number = 1
+        older = None
         while True:
             name = stem if number == 1 else f"{stem}-{number}"
             path = self._path_of(name)
@@ -515,8 +518,13 @@ class Home:
                 with suppress(VaultExists):  # by somebody who was faster
                     clones.make_vault_of(path, top, branch)
                     self._mark(path, [])
+                    if older is not None:
+                        what = f"vault '{older}' has forks of another repository that was at '{top}'; this one is in '{name}'"
+                        warnings.append(Warning("fork.clone_replaced", what))
             if VaultLayout(path).read_origin() == top:
-                return self._open(path, name)
+                if is_source(path, top):
+                    return self._open(path, name)
+                older = name
             number += 1
 
     def session_at(self, directory: str | Path) -> Session | None:

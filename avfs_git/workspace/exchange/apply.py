@@ -43,6 +43,7 @@ from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.source import check_source
 from avfs_git.workspace.vault.vault import OpenVault
 
 _OTHER: Held = (0, "")
@@ -69,10 +70,12 @@ def apply_fork(
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
         ApplyConflict: If the directory has changes of its own there; nothing was written.
         ObjectCorrupt: If no link can have the target that the fork has for one; nothing was written.
+        CloneReplaced: If the directory is that of the vault's forks, and another repository is there now.
         InvalidInput: If the directory lies inside the source of the vault, or it is not known what the fork began with.
         HostError: If the directory cannot be read or written.
     """
     _check_top(vault, directory)
+    check_source(vault.git_dir, vault.name, Path(os.path.realpath(directory)))
     head = vault.read_head(fork)
     if head is None:
         raise CheckpointNotFound(fork)

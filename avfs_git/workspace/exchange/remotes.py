@@ -66,6 +66,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.origin import peek_state
+from avfs_git.workspace.vault.source import check_source
 from avfs_git.workspace.vault.vault import OpenVault
 
 ORIGIN = "origin"
@@ -191,12 +192,14 @@ def fetch(
 
     Raises:
         InvalidInput: If `.git` directories are asked for without the ignored files.
+        CloneReplaced: If the remote is the clone of the vault's forks, and another repository is there now.
         RemoteNotFound: If there is no such remote.
         RemoteError: If the exchange fails; nothing has changed here then.
     """
     if with_git_dirs and not with_sidecar:
         raise InvalidInput("`.git` directories come with the ignored files only", hint="Add `--with-sidecar`.")
     remote = choose_remote(vault, name)
+    _check_clone(vault, remote.url)
     vault.prepare()
     own = f"{REMOTES}{remote.name}/"
     state = f"{REMOTE_STATE}{remote.name}/"
@@ -409,11 +412,13 @@ def push(
 
     Raises:
         ForkNotFound: If there is no such fork, or it has no commit yet.
+        CloneReplaced: If the remote is the clone of the vault's forks, and another repository is there now.
         RemoteNotFound: If there is no such remote.
         PushRejected: If the remote did not take all of it; what it took is in the details.
         RemoteError: If the exchange fails.
     """
     remote = choose_remote(vault, name)
+    _check_clone(vault, remote.push_url or remote.url)
     vault.prepare()
     with PackWriter(vault.store) as pack:  # holds what it has written until a ref names it
         sidecars = pack if with_sidecar else None
@@ -422,6 +427,13 @@ def push(
         if not wanted:
             return PushResult(remote.name, remotes.hide_secret(remote.push_url or remote.url))
         return push_refs(vault, remote.name, remote.push_url or remote.url, wanted, access=access, progress=progress)
+
+
+def _check_clone(vault: OpenVault, url: str) -> None:
+    """Refuse a repository that was put where the clone was that the vault has forks of. Raises CloneReplaced."""
+    place = remotes.local_path(url)
+    if place is not None:
+        check_source(vault.git_dir, vault.name, Path(place))
 
 
 def push_refs(
@@ -545,6 +557,7 @@ def push_to_origin(vault: OpenVault, forks: Sequence[str]) -> PushResult:
             f"the remote {quote(ORIGIN)} is no directory of this machine",
             hint=f"Push to it with `avfs push --remote {ORIGIN} {shlex.join(forks)}`.",
         )
+    _check_clone(vault, remote.url)
     vault.prepare()
     wanted = _plan_push(vault, remote.name, forks, with_checkpoints=False, pack=None, force=False)
     return push_refs(vault, remote.name, remote.url, wanted, receive_pack=QUIET_RECEIVE_PACK)
