@@ -149,6 +149,8 @@ WARNINGS = {
     "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's index names.",
     "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",
     "fork.submodule": "A nested repository could not be copied; git does not work in it.",
+    "undo.workspace_missing": "The workspace of a deleted fork is not in the trash; unsaved files may be missing.",
+    "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
     "run.left_in_git": "A fork in which no file changed is kept: git in it has put work on other branches or into the stash.",
     "attributes.not_applied": "Files are saved as they are; git would store them in another form, as `.gitattributes` says.",
@@ -204,9 +206,11 @@ PROBLEMS = {
     "ref.damaged": "A ref cannot be read, or names a missing object. Repair, if the log has one: its last value.",
     "sidecar.damaged": "The sidecar of a fork cannot be read.",
     "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
+    "trash.missing": "The workspace of a deleted fork is not in the trash; undo brings its commits back only.",
     "vault.settings_lacking": "The vault's git configuration lacks settings. Repair: add them.",
     "workspace.busy": "A workspace is in use and was not checked; no fault.",
     "workspace.orphan": "A workspace has no branch. Repair: move it to the vault's trash.",
+    "workspace.upper_lost": "A workspace has lost its upper layer. Repair: make it again, with files as last recorded.",
     "worktree.half_made": "The git directory of a mount is incomplete. Repair: move it to the vault's trash.",
 }
 """The same for the problems that the doctor finds."""

@@ -64,6 +64,17 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
         move_to_trash(vault, fork, name)
 
 
+def put_away(vault: OpenVault, fork: str) -> None:
+    """Put away the damaged workspace of a fork, which stays: the next process that opens it makes a workspace from the log.
+
+    Raises:
+        WorkspaceBusy, WorkspaceMounted: If it is in use.
+        HostError: If the disk refuses; the workspace is where it was.
+    """
+    with vault.fork_locked(fork), _retired(vault.layout.workspace(fork)):
+        move_to_trash(vault, fork)
+
+
 def note_deletion(vault: OpenVault, fork: str) -> None:
     """Record that git has deleted a fork's branch, and put away its workspace, labels and sidecars: undo brings all back.
 
@@ -79,7 +90,7 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
     vault.refs.update(vault.hold(*(oid_of(old) for _, old, _ in record.moves if old is not None)))
     vault.oplog.append(record)
     reach("trash.noted")
-    clear_orphan(vault, fork, record.more["trash"])  # if it is not put away, undo finds it in its place
+    clear_orphan(vault, fork, record.more.get("trash"))  # if it is not put away, undo finds it in its place
     vault.refs.update([RefChange(ref, oid_of(old), None) for ref, old, _ in record.moves[1:] if old is not None])
 
 
@@ -92,7 +103,9 @@ def find_deletion(vault: OpenVault, fork: str) -> OpRecord | None:
     left |= {label_ref(fork, label): oid for label, oid in vault.list_labels(fork).items()}
     moves: list[RefMoveRecord] = [(HEADS + fork, last.hex(), None)]
     moves += [(ref, oid.hex(), None) for ref, oid in left.items() if oid is not None]
-    more: dict[str, object] = {"trash": name_in_trash(vault, fork)}
+    more: dict[str, object] = {}
+    if vault.layout.workspace(fork).root.exists():
+        more["trash"] = name_in_trash(vault, fork)
     default = vault.default_fork()
     if default not in (None, fork):
         more[BY] = default
@@ -189,6 +202,14 @@ def take_from_trash(vault: OpenVault, fork: str, name: str) -> str:
                 os.rename(root, held)
             raise
     return held.name
+
+
+def is_lost(vault: OpenVault, record: OpRecord) -> bool:
+    """Tell whether the workspace that an operation has put into the trash is neither there nor in its place."""
+    name = record.more.get("trash")
+    if not isinstance(name, str) or vault.layout.workspace(record.fork).root.exists():
+        return False
+    return _find_in_trash(vault, record.fork, name) is None
 
 
 def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:

@@ -31,6 +31,7 @@ from avfs_git.workspace.forks.trash import (
     bring_into_use,
     clear_orphan,
     find_deletion,
+    is_lost,
     move_to_trash,
     name_in_trash,
     note_deletion,
@@ -353,8 +354,9 @@ def _turn_fork(
     more = {BY: record.more[BY]} if BY in record.more else {}
     text = f"{direction} {record.description}"
     new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
+    warnings: tuple[Warning, ...] = ()
     if (record.kind == FORK_CREATE) != back:
-        _bring_back(vault, record, changes, new)
+        warnings = _bring_back(vault, record, changes, new)
     elif vault.read_head(record.fork) is not None:
         if not end_fork(vault, record.fork, open_workspace, new, only_if=only_if):
             raise CannotUndo(record.description, f"somebody works in {quote(record.fork)} since")
@@ -363,13 +365,22 @@ def _turn_fork(
         new.more["trash"] = name_in_trash(vault, record.fork)
         clear_orphan(vault, record.fork, new.more["trash"])
         vault.oplog.append(new)
-    return UndoResult(record.to_operation(undone=back))
+    return UndoResult(record.to_operation(undone=back), warnings=warnings)
 
 
-def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> None:
-    """Bring a fork back: its workspace from the trash, then its refs, with `new` as the line in the log."""
+def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> tuple[Warning, ...]:
+    """Bring a fork back: its workspace from the trash, then its refs, with `new` as the line in the log.
+
+    Returns:
+        What is not in the trash any more.
+    """
     fork = record.fork
     gone = _last_end(vault, record)
+    warnings: tuple[Warning, ...] = ()
+    if gone is not None and is_lost(vault, gone):
+        where = vault.layout.trash / str(gone.more["trash"])
+        what = f"the workspace of fork {quote(fork)} is not in the trash ('{where}'): files that were not saved may be missing"
+        warnings = (Warning("undo.workspace_missing", what),)
     moves = [RefChange(ref, None, oid_of(old)) for ref, old, _ in gone.moves if old is not None] if gone else changes
     # Sidecars and labels before the branch, by which the fork is found.
     still = [
@@ -398,6 +409,7 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
     bring_into_use(vault, fork)
     if record.more.get(WAS_DEFAULT) is True:
         vault.refs.set_head(HEADS + fork)
+    return warnings
 
 
 def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:

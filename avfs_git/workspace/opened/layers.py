@@ -20,7 +20,7 @@ import contextlib
 import os
 import stat
 
-from avfs_git.errors import LayerNotUnderstood
+from avfs_git.errors import LayerNotUnderstood, WorkspaceDamaged
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.xattrs import entry_of, read_xattr, remove_xattr, write_xattr
 from avfs_git.paths import oid_of
@@ -34,6 +34,8 @@ _SPELLED = b"user.avfs.marks"
 """An attribute of a workspace: there where only root can read the marks of the upper layer."""
 _MARKED = b"user.avfs.marked"
 """An attribute of a workspace that has a file `marked`: without it, neither are the marks there that its files had."""
+_MADE = b"upper\n"
+"""The content of that file from when the upper layer was made: without that directory, uncommitted work is gone."""
 _BASE = b"trusted.avfs.base"
 """An attribute beside it: the base and the sidecar that redirects name directories of. No other user can read it."""
 
@@ -42,16 +44,22 @@ class Layers:
     """The upper and the lower layer."""
 
     def __init__(self, vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, is_writable: bool) -> None:
-        """Open them; make the directories of the upper layer where that is allowed."""
+        """Open them; make the directories of the upper layer where that is allowed.
+
+        Raises:
+            WorkspaceDamaged: If the upper layer is gone.
+        """
         self.vault = vault
         self._layout = layout
         self._is_writable = is_writable
         if is_writable:
             if not layout.upper.exists():
+                self._check_never_made()
                 self._claim_for_root(state)
                 self._say_marked()
             with contextlib.suppress(FileExistsError):
                 os.mkdir(layout.upper)  # shown as the root of the workspace, so that its mode is that of any new directory
+                self._say_made()
             with contextlib.suppress(FileExistsError):
                 make_dir(layout.work)
         self.open(state)
@@ -109,6 +117,8 @@ class Layers:
         if not self._is_writable and not (self._layout.upper.is_dir() and self._layout.work.is_dir()):
             from avfs_git.vfs.tree.readonly import NoUpper  # noqa: PLC0415 - of few workspaces
 
+            if not self._layout.upper.is_dir():
+                self._check_never_made()
             return NoUpper(self.vault.git_dir)
         is_marked = not self._layout.marked.exists() or read_xattr(os.fsencode(self._layout.root), _MARKED) is not None
         if not is_marked and not self._is_empty():
@@ -141,6 +151,27 @@ class Layers:
             write_xattr(os.fsencode(self._layout.root), _MARKED, b"1")
             self._layout.marked.touch(0o600)
 
+    def _say_made(self) -> None:
+        """Note beside a new upper layer that there is one."""
+        with (
+            contextlib.suppress(OSError),
+            open(self._layout.marked, "r+b") as file,
+        ):  # a file system without marks has no such file
+            file.write(_MADE)
+
+    def _check_never_made(self) -> None:
+        """Refuse a workspace whose upper layer was there and is gone: it would show the base, and a checkpoint would commit that.
+
+        Raises:
+            WorkspaceDamaged: If so.
+        """
+        if has_lost_upper(self._layout):
+            raise WorkspaceDamaged(
+                self._layout.fork,
+                f"'{self._layout.upper}' is gone, with every file that changed since the fork began",
+                hint="Put that directory back; else `avfs doctor --repair` brings back the files as they were last recorded.",
+            )
+
     def _read_spelling(self) -> tuple[Marks, bool]:
         """Tell how the marks are spelled, and whether redirects count."""
         if read_xattr(os.fsencode(self._layout.root), _SPELLED) is None:
@@ -157,6 +188,14 @@ class Layers:
         commit = store.read_commit(oid_of(state.base))
         sidecar = store.read_commit(oid_of(state.sidecar)).tree if state.sidecar else None
         return LowerTree(store, commit.tree, sidecar, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
+
+
+def has_lost_upper(layout: WorkspaceLayout) -> bool:
+    """Tell whether the upper layer of a workspace was there and is gone."""
+    try:
+        return layout.marked.stat().st_size > 0 and not layout.upper.exists()
+    except OSError:
+        return False
 
 
 def _name_base(state: WorkspaceState) -> bytes:

@@ -30,10 +30,12 @@ from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import take
 from avfs_git.workspace.forks.forks import Opener
-from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
+from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
+from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -63,6 +65,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
+        ("trash", _check_trash(vault)),
         ("worktrees", _check_worktrees(vault)),
         ("left refs", _check_left_refs(vault)),
         ("forks", _check_forks(vault)),
@@ -347,6 +350,22 @@ def _put_worktree_away(vault: OpenVault, place: Path) -> None:
     place.rename(away / PUT_AWAY)
 
 
+def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
+    """Find deleted forks whose workspace an undo would not find any more: gc keeps it as long as the log names it."""
+    deleted: dict[str, OpRecord] = {}
+    for record in vault.oplog.read():  # the newest first
+        if "trash" in record.more:
+            deleted.setdefault(record.fork, record)
+    for fork, record in deleted.items():
+        if not _has_fork(vault, fork) and is_lost(vault, record):
+            yield _found(
+                "trash.missing",
+                f"the workspace of the deleted fork '{fork}' is not in the trash any more ('{record.more['trash']}')",
+                "Put it back, if it was moved; without it, undoing the deletion brings back the commits only.",
+                severity="warning",
+            )
+
+
 def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
     """Find labels and sidecars of forks that are gone: a process died, or the disk failed, while it took one away."""
     found: dict[str, list[RefChange]] = {}
@@ -398,6 +417,16 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
         if not _has_fork(vault, fork):
             continue
         layout = vault.layout.workspace(fork)
+        if has_lost_upper(layout):
+            yield _fixable(
+                "workspace.upper_lost",
+                f"the workspace of '{fork}' has lost '{layout.upper}', with every file that changed since the fork began",
+                "Put that directory back; else have the workspace made again, with the files as they were last recorded.",
+                lambda fork=fork: put_away(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
+                lambda layout=layout: not layout.root.exists(),  # type: ignore[misc]  # as above
+                severity="error",
+            )
+            continue
         if layout.statcache.exists() and StatCache.load(layout.statcache) is None:
             yield _fixable(
                 "statcache.unreadable",

@@ -1,0 +1,83 @@
+"""Directories of avfs's own that something else removed: told, and never taken for files that nobody changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import WorkspaceDamaged
+from avfs_git.sdk import Avfs, Vault
+
+pytestmark = pytest.mark.needs("user-xattrs")
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a fork that has a checkpoint and a file that is not saved."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "file").write_bytes(b"first\n")
+    with Avfs(tmp_path / "home") as home, home.create_vault("v", source=tmp_path / "source") as vault:
+        work = vault.fork("work")
+        work.write("file", b"second\n")
+        work.checkpoint("saved")
+        work.write("new", b"not saved\n")
+    with Avfs(tmp_path / "home") as home, home.open_vault("v") as vault:
+        yield vault
+
+
+def _codes(vault: Vault, *, repair: bool = False) -> list[tuple[str, bool]]:
+    return [(problem.code, problem.fixed) for problem in vault.doctor(repair=repair).problems]
+
+
+def test_a_workspace_without_its_upper_layer_is_refused(vault: Vault) -> None:
+    """It would show the base, and commit it. What the log knows can be brought back."""
+    shutil.rmtree(vault.path / "avfs" / "workspaces" / "work" / "upper")
+    steps: list[Callable[[], object]] = [
+        lambda: vault.workspace("work").status(),
+        lambda: vault.workspace("work").read("file"),
+        lambda: vault.workspace("work").checkpoint("wrong"),
+        lambda: vault.workspace("work").write("file", b"third\n"),
+    ]
+    for step in steps:
+        with pytest.raises(WorkspaceDamaged, match="is gone, with every file that changed since the fork began"):
+            step()
+    assert _codes(vault) == [("workspace.upper_lost", False)]
+    assert _codes(vault, repair=True) == [("workspace.upper_lost", True)]
+    work = vault.workspace("work")
+    assert (work.read("file"), work.read("new")) == (b"second\n", b"not saved\n")
+    assert {change.path for change in work.status().changed_files} == {b"new"}
+    assert {code for code, _ in _codes(vault)} == {"workspace.recovered"}
+
+
+def test_a_workspace_that_is_new_or_unused_is_whole(vault: Vault) -> None:
+    """A fork that was never opened has no upper layer either."""
+    vault.fork("fresh", source="work")
+    assert not (vault.path / "avfs" / "workspaces" / "fresh" / "upper").exists()
+    assert _codes(vault) == []
+    assert vault.workspace("fresh").read("file") == b"second\n"
+
+
+def test_a_deleted_fork_that_is_not_in_the_trash_is_named(vault: Vault) -> None:
+    """By doctor, and by the undo, which brings back the commits."""
+    vault.delete_fork("work")
+    assert _codes(vault) == []
+    (trashed,) = (vault.path / "avfs" / "trash").iterdir()
+    shutil.rmtree(trashed)
+    assert _codes(vault) == [("trash.missing", False)]
+    done = vault.undo()
+    assert [warning.code for warning in done.warnings] == ["undo.workspace_missing"]
+    assert "fork 'work' is not in the trash" in done.warnings[0].message
+    assert vault.workspace("work").read("file") == b"second\n"
+    assert _codes(vault) == []
+
+
+def test_an_undo_that_finds_all_says_nothing(vault: Vault) -> None:
+    """The fork may be deleted and brought back again and again."""
+    for _ in range(2):
+        vault.delete_fork("work")
+        assert _codes(vault) == []
+        assert vault.undo().warnings == ()
+        assert vault.workspace("work").read("new") == b"not saved\n"
