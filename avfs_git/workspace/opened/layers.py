@@ -152,7 +152,7 @@ class Layers:
             self._layout.marked.touch(0o600)
 
     def _say_made(self) -> None:
-        """Note beside a new upper layer that there is one."""
+        """Note beside a new upper layer that it was made."""
         with (
             contextlib.suppress(OSError),
             open(self._layout.marked, "r+b") as file,

@@ -42,7 +42,7 @@ def is_source(vault: Path, top: Path) -> bool:
             if any(map(there.exists, taken)):
                 return True
             with ObjectStore(vault) as here:
-                refs = RefStore(common, recover=False).list("refs/").values()  # of a shallow clone, or one that went back
+                refs = RefStore(common, recover=False).list("refs/").values()  # a shallow clone, or branches that went back
                 return any(map(here.exists, set(refs))) or _share_history(here, taken, there)
     except AvfsError:
         return True
