@@ -259,6 +259,13 @@ class PathHistory(TypedDict):
     versions: Sequence[PathVersion]
 
 
+@final
+class DrawnHistory(TypedDict):
+    """A history as `git log` draws it."""
+
+    text: bytes
+
+
 class ShowResult(TypedDict):
     """A checkpoint and what it changed."""
 

@@ -78,12 +78,19 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
         }
     ),
     "blame": frozenset({"--porcelain", "--no-textconv"}),
+    "log": frozenset(
+        {
+            *("--no-show-signature", "--no-ext-diff", "--no-textconv", "--patch", "--graph", "--stat", "--name-status"),
+            *("--color=always", "--no-color", "--decorate=short", "--no-decorate", "--invert-grep"),
+        }
+    ),
     "index-pack": frozenset(),
     "merge-base": frozenset({"--all"}),
     "merge-tree": frozenset({"--write-tree", "-z"}),
 }
 """The commands that may be run, and their options."""
 _CONTEXT = re.compile(r"-[AB]\d{1,9}")
+_OF_LOG = re.compile(r"--max-count=\d{1,18}|--decorate-refs=refs/[a-z/]+/\*|--(format|grep)=.*", re.DOTALL)
 _PLAIN_PARTS = ("filename", "lineNumber", "column", "separator", "selected", "context", "function")
 """What of an answer of `git grep` has no colour, besides matches."""
 _KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
@@ -92,6 +99,7 @@ _OVERRIDES = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.pager=cat",
+    *(f"gpg.{kind}program=false" for kind in ("", "openpgp.", "x509.", "ssh.")),
     "gc.autoDetach=false",
     "maintenance.auto=false",
     "safe.bareRepository=explicit",
@@ -141,7 +149,7 @@ def run(
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
     """
-    numbered = {"pack-objects": _KEEP_PACK, "grep": _CONTEXT}.get(verb)
+    numbered = {"pack-objects": _KEEP_PACK, "grep": _CONTEXT, "log": _OF_LOG}.get(verb)
     plain = [option for option in options if numbered is None or not numbered.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
@@ -157,6 +165,8 @@ def run(
     program, environment = find_git(verb)
     if verb == "grep":  # what a letter is, and its other case
         environment["LC_ALL"] = "C.UTF-8"
+    if verb == "log":
+        environment["GIT_LITERAL_PATHSPECS"] = "1"
     if borrowed is not None:
         environment["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = os.fsdecode(quote_value(os.fsencode(borrowed.absolute())))
     command = [program, f"--git-dir={git_dir.absolute()}"]
@@ -168,8 +178,8 @@ def run(
         command += ["-c", f"color.grep.match={match_color}"]
         command += [word for part in _PLAIN_PARTS for word in ("-c", f"color.grep.{part}=normal")]
     command += [verb, *options]
-    if operands:  # three know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
-        command += [*(("--end-of-options",) if verb not in ("index-pack", "grep", "blame") else ()), *operands]
+    if operands:  # four know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
+        command += [*(("--end-of-options",) if verb not in ("index-pack", "grep", "blame", "log") else ()), *operands]
     with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
         source.write(given)
         source.seek(0)

@@ -142,3 +142,5 @@ class LogOptions(TypedDict, total=False):
     """Include commits that avfs made to save files before an operation; on by default."""
     session: str | None
     """List only checkpoints of this session of a coding agent: its id, or the beginning of that."""
+    paths: Sequence[PathLike]
+    """List only commits that changed one of these, or what is below it."""

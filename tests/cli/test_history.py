@@ -50,6 +50,70 @@ def test_history_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapsho
     snapshot("history.txt", avfs.text)
 
 
+def _git_log(hermetic: Path, *options: str) -> bytes:
+    git = ["git", f"--git-dir={hermetic}/avfs/vaults/work.git", "log"]
+    return subprocess.run([*git, *options], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-p"],
+        ["--stat", "-n", "1"],
+        ["--graph", "--format=%h %an %s"],
+        ["--format=raw"],
+        ["-p", "--format=%s", "--", "src", "README"],
+        ["--graph", "--stat", "--", "README"],
+    ],
+)
+def test_log_draws_what_git_draws(avfs: Transcript, cli: Cli, work: str, hermetic: Path, options: list[str]) -> None:
+    """Patches, figures, the graph, formats and paths are git's own."""
+    make_history(avfs)
+
+    assert cli("log", *options).ok().stdout == _git_log(hermetic, *options)
+
+
+def test_log_of_paths_lists_the_commits_that_changed_them(avfs: Transcript, cli: Cli, work: str) -> None:
+    """A path is a name and no pattern, and one that never was is named in the error."""
+    make_history(avfs)
+
+    listed = cli("log", "--json", "--", "src/new.py", "nosuch").result["entries"]
+
+    assert [entry["checkpoint"]["labels"] for entry in listed] == [["second"]]
+    assert cli("log", "--json", "--", "src/n*").result["entries"] == []
+    assert "'nosuch'" in avfs("log -p nosuch", status=25).stderr
+    assert avfs("log -n 1 --format %s --json").result == {"text": "checkpoint second\n"}
+    assert "git knows no format 'zzz'" in avfs("log --format zzz", status=2).stderr
+    assert "--session" in avfs("log -p --session x", status=2).stderr
+    avfs("log -p --stat", status=2)
+
+
+def test_no_setting_of_a_vault_runs_a_program_for_log(cli: Cli, work: str, hermetic: Path, tmp_path: Path) -> None:
+    """A signature is not checked: that program may be anything."""
+    ran = tmp_path / "ran"
+    tree = _git_log(hermetic, "-1", "--format=%T").strip().decode()
+    who = "a <a@b> 1 +0000"
+    signature = "-----BEGIN PGP SIGNATURE-----\n x\n -----END PGP SIGNATURE-----"
+    signed = f"tree {tree}\nauthor {who}\ncommitter {who}\ngpgsig {signature}\n\nm\n"
+    git = ["git", f"--git-dir={hermetic}/avfs/vaults/work.git"]
+    made = subprocess.run(
+        [*git, "hash-object", "-t", "commit", "-w", "--stdin"], input=signed.encode(), check=True, capture_output=True
+    )
+    subprocess.run([*git, "update-ref", "refs/heads/signed", made.stdout.decode().strip()], check=True)
+    script = tmp_path / "bin" / "gpg"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    script.chmod(0o755)
+
+    bare = cli("log", "--fork", "signed", "--format", "%G? %s", env={"PATH": f"{script.parent}:{os.environ['PATH']}"})
+    subprocess.run([*git, "config", "gpg.program", str(script)], check=True)
+    configured = cli("log", "--fork", "signed", "--format", "%G? %s")
+
+    assert bare.ok().text.split()[1:] == ["m"]
+    assert configured.status == 0 or "gpg.program" in configured.stderr
+    assert not ran.exists()
+
+
 def test_history_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
     """The same for programs."""
     avfs("checkpoint save first -d 'the start' --json")
@@ -214,6 +278,7 @@ def test_bookkeeping_can_be_left_out(cli: Cli, work: str, hermetic: Path) -> Non
     assert subjects("--no-bookkeeping", "-n", "2") == chosen[:2]
     git = ["git", "-C", str(hermetic / "avfs/vaults/work.git"), "log", "--format=%s", "main"]
     plain = [*git, "--invert-grep", "--grep=^Avfs-Bookkeeping: "]
+    assert cli("log", "--format=%s", "--no-bookkeeping").ok().text.splitlines() == chosen
     assert sorted(subprocess.run(plain, check=True, capture_output=True, text=True).stdout.splitlines()) == sorted(chosen)
     key = ["--format=%(trailers:key=Avfs-Bookkeeping,valueonly)", "-n", "1"]
     assert subprocess.run([*git, *key], check=True, capture_output=True, text=True).stdout.strip() == "yes"

@@ -19,6 +19,7 @@ from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_a
 from avfs_git.cli.output.hints import Named, complete
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError
+from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +39,7 @@ _LEAST_WIDTH = 12
 """So wide the widest column of a table stays at least, where it alone gives way on a narrow terminal."""
 _RECENT_S = 3600
 """So long a time is told by how long ago it was."""
+_COLOR = compiled(r"(\x1b\[[0-9;]*m)")
 _SGR = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
 
 
@@ -198,6 +200,15 @@ class TextOutput:
             header = line.startswith(("diff ", "index ", "--- ", "+++ "))
             style = "bold" if header else {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
             self.line((line, style) if style else line)
+
+    def drawn(self, data: bytes) -> None:
+        """Write a text that git has coloured: byte for byte, or on a terminal with nothing but its colours to steer that."""
+        if not self.on_terminal:
+            self.raw(data)
+            return
+        parts = _COLOR.split(data.decode("utf-8", "replace"))
+        shown = (part if at % 2 else "\n".join(map(defuse, part.split("\n"))) for at, part in enumerate(parts))
+        self.raw("".join(shown).encode("utf-8", "surrogateescape"))
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """Write rows; `right` names the columns whose cells stand at the right."""

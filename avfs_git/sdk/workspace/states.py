@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from avfs_git.errors import InvalidInput
 from avfs_git.model import (
@@ -150,6 +150,46 @@ class WorkspaceStates:
         if self._at.core.read_head(self.fork) is None:
             return []
         return history.read_log(self._at.core, "HEAD", fork=self.fork, **options)
+
+    def draw_log(
+        self,
+        *,
+        paths: Sequence[PathLike] = (),
+        limit: int = 50,
+        form: str | None = None,
+        shown: Sequence[Literal["--patch", "--stat", "--name-status", "--graph"]] = (),
+        with_bookkeeping: bool = True,
+        color: bool = False,
+    ) -> bytes:
+        """Draw the history of the fork as `git log` does.
+
+        Args:
+            paths: Only commits that changed one of these, or what is below it.
+            limit: At most so many commits.
+            form: What `git log --format` takes: a word such as `oneline`, or a text with placeholders.
+            shown: Options of `git log`.
+            with_bookkeeping: Include commits that avfs made to save files before an operation.
+            color: Whether the text has the colours of a terminal.
+
+        Raises:
+            InvalidInput: If git has no such format.
+            PathNotFound: If no commit changed any of the paths.
+            GitFailed: If git is missing, or cannot read what it needs.
+        """
+        head = self._at.core.read_head(self.fork)
+        if head is None:
+            return b""
+        chosen = parse_tree_paths(paths)
+        return history.draw_log(
+            self._at.core,
+            head,
+            paths=chosen,
+            limit=limit,
+            form=form,
+            shown=shown,
+            with_bookkeeping=with_bookkeeping,
+            color=color,
+        )
 
     def path_versions(self, path: PathLike, *, limit: int | None = None) -> list[PathVersion]:
         """List the versions of a path, newest first; the oldest is number 1."""

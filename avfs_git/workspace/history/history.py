@@ -18,10 +18,10 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.repository import read_shallow
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Checkpoint, CheckpointDetails, Identity, LogEntry, PathVersion
-from avfs_git.paths import Oid, TreePath, oid_of
+from avfs_git.paths import Oid, PathLike, TreePath, oid_of, parse_tree_paths
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import SideEntry, parse_sidecar
-from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping, is_of_session
+from avfs_git.workspace.checkpoint.bookkeeping import TRAILER, is_bookkeeping, is_of_session
 from avfs_git.workspace.vault.gitmoves import list_made_inside
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import tree_of
@@ -140,27 +140,61 @@ def read_log(
     with_files: bool = False,
     with_bookkeeping: bool = True,
     session: str | None = None,
+    paths: Sequence[PathLike] = (),
 ) -> list[LogEntry]:
-    """List the commits that lead to a state, newest first."""
+    """List the commits that lead to a state, newest first; with paths, only those commits that changed one of them."""
     head = resolve_revision(vault, rev, fork=fork)
     labels = vault.list_labels(fork) if fork else {}
     entries = []
-    for oid, commit in commits.log(
-        vault.store,
-        [head],
-        limit,
-        shallow=read_shallow(vault.git_dir),
-        only_if=lambda commit: (
-            (with_bookkeeping or not is_bookkeeping(commit.message))
-            and (session is None or is_of_session(commit.message, session))
-        ),
-    ):
+
+    def is_wanted(commit: Commit) -> bool:
+        if not with_bookkeeping and is_bookkeeping(commit.message):
+            return False
+        return session is None or is_of_session(commit.message, session)
+
+    found: Iterable[tuple[Oid, Commit]]
+    if paths:
+        from avfs_git.gitstore.compare.gitlog import list_touching  # noqa: PLC0415 - running git is slow to load
+
+        listed = list_touching(vault.git_dir, head, parse_tree_paths(paths))
+        touching = ((oid, vault.store.read_commit(oid)) for oid in listed)
+        found = islice((pair for pair in touching if is_wanted(pair[1])), limit)
+    else:
+        found = commits.log(vault.store, [head], limit, shallow=read_shallow(vault.git_dir), only_if=is_wanted)
+    for oid, commit in found:
         changed: tuple[ChangedFile, ...] = ()
         if with_files:
             parent = _tree_before(vault, oid, commit)
             changed = tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size))
         entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
     return entries
+
+
+def draw_log(
+    vault: OpenVault,
+    head: Oid,
+    *,
+    paths: Sequence[TreePath] = (),
+    limit: int = 50,
+    form: str | None = None,
+    shown: Sequence[str] = (),
+    with_bookkeeping: bool = True,
+    color: bool = False,
+) -> bytes:
+    """Draw the history that leads to a state as `git log` does.
+
+    Raises:
+        InvalidInput: If git has no such format.
+        PathNotFound: If no commit changed any of the paths.
+        GitFailed: If git cannot read what it needs, such as the old contents of a partial clone.
+    """
+    from avfs_git.gitstore.compare import gitlog  # noqa: PLC0415 - running git is slow to load
+
+    left_out = None if with_bookkeeping else f"^{TRAILER}$"
+    text = gitlog.draw_log(vault.git_dir, head, paths, limit=limit, form=form, shown=shown, left_out=left_out, color=color)
+    if not text and paths and not gitlog.list_touching(vault.git_dir, head, paths):
+        raise PathNotFound(paths[0])
+    return text
 
 
 def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: int | None = None) -> list[PathVersion]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import (
         CheckpointList,
         DeletedCheckpoint,
+        DrawnHistory,
         History,
         OperationList,
         OperationStat,
@@ -213,8 +214,11 @@ def status(text: TextOutput, state: Status) -> None:
         text.hint("Save it with `avfs checkpoint save [LABEL]`.")
 
 
-def log(text: TextOutput, result: History | PathHistory) -> None:
-    """List commits, or the versions of a path, a line each."""
+def log(text: TextOutput, result: History | PathHistory | DrawnHistory) -> None:
+    """List commits, or the versions of a path, a line each; or what git drew."""
+    if "text" in result:
+        text.drawn(result["text"])
+        return
     if "versions" in result:
         rows = (
             (
