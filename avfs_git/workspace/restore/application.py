@@ -182,7 +182,7 @@ class Application:
                 continue
             if not node.is_dir:
                 self._remove_file(above, here, there)
-            elif not node.upper and not any(place.startswith(there + b"/") for place in self._covered):
+            elif not any(place.startswith(there + b"/") for place in self._covered) and self._holds_nothing_else(node, known):
                 self._change_in(above, partial(merged.namespace.remove_tree, above, here))
             else:
                 pending.append((above, here, there, known, True))
@@ -195,6 +195,25 @@ class Application:
                         self._keep(join(there, child))
                     else:
                         pending.append((node, child, join(there, child), below, False))
+
+    def _holds_nothing_else(self, directory: Node, entry: LowerEntry) -> bool:
+        """Whether the captured state holds all that is in a directory, and no program can add to it: it goes in one step then."""
+        if self.locked.opened.mounted is not None:
+            return not directory.upper
+        nodes = self._tree.nodes
+        pending = [(directory, entry)]
+        while pending:
+            here, known = pending.pop()
+            if not here.upper:
+                continue
+            held = self.now.children(known)
+            for name, kind in nodes.readdir(here):
+                below = held.get(name)
+                if below is None:
+                    return False
+                if kind == stat.S_IFDIR:
+                    pending.append((nodes.lookup(here, name), below))
+        return True
 
     def _find_to_remove(self, parent: Node, name: bytes) -> Node | None:
         try:
