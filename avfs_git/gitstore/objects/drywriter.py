@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
-from avfs_git.gitstore.formats.trees import parse_tree, serialize_sorted, serialize_tree, write_edited
+from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
 from avfs_git.gitstore.objects.blobfile import hash_file
 from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.gitstore.source import Tree
@@ -41,7 +41,11 @@ class DryWriter:
 
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Compute the id of a tree."""
-        return self.add(KIND_TREE, serialize_tree(entries))
+        tree = sort_tree(entries)
+        data = serialize_tree(tree, in_order=True)
+        oid = self.add(KIND_TREE, data)
+        self._trees[oid] = WrittenTree(tree, data)
+        return oid
 
     def add_commit(self, commit: Commit) -> Oid:
         """Compute the id of a commit."""

@@ -18,7 +18,7 @@ from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, find_entry
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.rules.ignore import IgnoreRules
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.paths import ROOT, Oid, TreePath, join, split
+from avfs_git.paths import ROOT, Oid, TreePath, climb, join, split
 
 Value = bytes | bool | None
 """What an attribute has: a text, or that it is set or unset; None if nothing is said of it."""
@@ -72,18 +72,20 @@ class TreeAttributes:
         self._tree = tree
         self._more = tuple(_parse(more, ROOT, is_top=True))
         self._lines: dict[TreePath, Sequence[_Line]] = {}
+        self._files: dict[TreePath, Sequence[Sequence[_Line]]] = {}
+        """What counts in a directory: the rules of each file above it, the nearest first."""
         self._macros: dict[bytes, tuple[tuple[bytes, Value], ...]] | None = None
 
     def find(self, path: TreePath, names: Sequence[bytes]) -> dict[bytes, Value]:
         """Tell what a file has of some attributes."""
-        directories = [split(path)[0]]
-        while directories[-1] != ROOT:
-            directories.append(split(directories[-1])[0])
-        files = [self._more, *map(self._read, directories)]
-        if not any(files):
+        directory, name = split(path)
+        files = self._files.get(directory)
+        if files is None:
+            lists = [self._more, *map(self._read, [*climb(directory), ROOT])]
+            files = self._files[directory] = [lines for lines in lists if lines]
+        if not files:
             return dict.fromkeys(names)
         found: dict[bytes, Value] = {}
-        name = split(path)[1]
         for lines in files:
             for line in reversed(lines):
                 if line.rules is not None and line.rules.decide(path, name, is_dir=False):

@@ -65,8 +65,10 @@ def record_changes(
         changed = list_changed(pack, was, now)
         if not changed:
             return tuple(captured.warnings)
+        held = was
         (recorded, was), moved = record_git_moves(locked, pack, (recorded, was), now, command)
-        changed = list_changed(pack, was, now)
+        if was != held:
+            changed = list_changed(pack, was, now)
         if not changed and recorded is not None:
             return (*captured.warnings, *mark_recorded(locked, captured, recorded, was[1]))
         before, kept = make_recorded_commit(locked, pack, recorded, was)

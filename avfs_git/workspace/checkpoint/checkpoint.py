@@ -237,7 +237,9 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
         if is_others:  # what a merge or restore put there was stored before
-            taken.captured.warnings += warn_of_conversions(pack, taken.was[0], taken.captured.tree, vault.git_dir)
+            taken.captured.warnings += warn_of_conversions(
+                pack, taken.was[0], taken.captured.tree, vault.git_dir, taken.changed_files
+            )
         result = _record(locked, taken, pack, recorded, request, applied)
     return replace(result, warnings=(*warn_of_git(locked.vault, locked.fork), *result.warnings, *merge_small_packs(vault)))
 

@@ -9,16 +9,16 @@ contents are read where an attribute says that git looks at them, up to `_READ_M
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, quote
-from avfs_git.gitstore.compare.treediff import Entry, find_differences
+from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
 from avfs_git.gitstore.rules.attributes import TreeAttributes, Value, read_info_attributes
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import Warning
-from avfs_git.paths import Oid, TreePath, show_path
+from avfs_git.model import ChangedFile, Warning
+from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of, show_path
 
 _ASKED: Sequence[bytes] = (b"filter", b"text", b"eol", b"crlf", b"working-tree-encoding", b"ident")
 _FILES_MAX = 1000
@@ -32,10 +32,12 @@ _CLEANED = {b"lfs": b"version https://git-lfs.github.com/spec/", b"git-crypt": b
 """How a file begins that holds what the filter would make of it."""
 
 
-def warn_of_conversions(source: ObjectSource, before: Oid | None, after: Oid | None, git_dir: Path) -> list[Warning]:
+def warn_of_conversions(
+    source: ObjectSource, before: Oid | None, after: Oid | None, git_dir: Path, changed: Sequence[ChangedFile] | None = None
+) -> list[Warning]:
     """Warn of files of the tree `after`, new or changed since `before`, that git would store in another form.
 
-    `git_dir` has the repository's own `info/attributes`. What cannot be read now, as on a server that is away, is passed over:
+    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. What cannot be read now, as on a server that is away, is passed over:
     a warning is no reason to fail.
     """
     if before == after or after is None:
@@ -44,13 +46,14 @@ def warn_of_conversions(source: ObjectSource, before: Oid | None, after: Oid | N
     found: dict[str, list[TreePath]] = {}
     left = _FILES_MAX
     try:
-        for path, (old, new) in find_differences(source, before, after).items():
-            if new is None or new[0] not in (MODE_FILE, MODE_EXEC) or (old is not None and old[1] == new[1]):
+        for change in diff_trees(source, before, after) if changed is None else changed:
+            if change.new_oid in (None, change.old_oid) or change.new_mode not in (MODE_FILE, MODE_EXEC):
                 continue
+            path = TreePath(change.path)
             values = attributes.find(path, _ASKED)
             if left and any(value not in (None, False) for value in values.values()):
                 left -= 1
-                what = _find_conversion(source, values, old, new[1])
+                what = _find_conversion(source, values, maybe_oid(change.old_oid), oid_of(change.new_oid))
                 if what is not None:
                     found.setdefault(what, []).append(path)
     except AvfsError:
@@ -58,7 +61,7 @@ def warn_of_conversions(source: ObjectSource, before: Oid | None, after: Oid | N
     return [_warn(what, paths) for what, paths in sorted(found.items())]
 
 
-def _find_conversion(source: ObjectSource, values: dict[bytes, Value], old: Entry | None, oid: Oid) -> str | None:
+def _find_conversion(source: ObjectSource, values: Mapping[bytes, Value], old: Oid | None, oid: Oid) -> str | None:
     """Name the attribute by which git would store something else than the content; None if it would store that."""
     driver, encoding = values[b"filter"], values[b"working-tree-encoding"]
     size = source.blob_size(oid)
@@ -77,7 +80,7 @@ def _find_conversion(source: ObjectSource, values: dict[bytes, Value], old: Entr
     return "ident" if values[b"ident"] is True and b"$Id:" in content else None
 
 
-def _converts_lines(source: ObjectSource, values: dict[bytes, Value], old: Entry | None, content: bytes) -> bool:
+def _converts_lines(source: ObjectSource, values: Mapping[bytes, Value], old: Oid | None, content: bytes) -> bool:
     """Whether git would make the line ends of a file LF."""
     text = values[b"text"] if values[b"text"] is not None else values[b"crlf"]
     if text is False or b"\r\n" not in content:
@@ -86,7 +89,7 @@ def _converts_lines(source: ObjectSource, values: dict[bytes, Value], old: Entry
         # Binary files stay, and files of which git has CRLF already.
         if b"\0" in content[:_PROBE]:
             return False
-        return old is None or source.blob_size(old[1]) > _READ_MAX or b"\r\n" not in source.read_blob(old[1])
+        return old is None or source.blob_size(old) > _READ_MAX or b"\r\n" not in source.read_blob(old)
     return text is True or text == b"input" or values[b"eol"] in (b"lf", b"crlf")
 
 
