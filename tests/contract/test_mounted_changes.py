@@ -38,6 +38,7 @@ _DIFFERENCES = {
     ("portable", "test_nothing_written_beside_a_restore_is_lost"): ("a program that makes a file may be told ENOENT", False),
     ("portable", "test_restore_leaves_no_stale_page"): (_ONE_INODE, False),
     ("portable", "test_what_is_written_in_place_is_seen_by_who_has_it_open"): ("pages that are mapped are not forgotten", True),
+    ("portable", "test_a_file_that_is_open_in_a_directory_that_goes"): ("libfuse asks for an open file by its name", True),
     ("portable", "test_a_program_in_a_directory_that_goes"): ("libfuse cannot name a directory that is removed", True),
 }
 """What a backend does otherwise, with whether it can be tried; `docs/reference/filesystem.md` tells users the same."""
@@ -209,6 +210,19 @@ def test_what_is_written_in_place_is_seen_by_who_has_it_open(mounted: tuple[Work
         assert os.fstat(file.fileno()).st_size == 4100
         assert file.read()[-5:] == b"bmore"
     assert (tree / "other name").stat().st_size == 4100
+
+
+def test_a_file_that_is_open_in_a_directory_that_goes(mounted: tuple[Workspace, Session]) -> None:
+    """It has no name any more, and keeps its content."""
+    work, session = mounted
+    place = session.path / "new" / "sub" / "f"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"content")
+    with place.open("rb") as file:
+        assert os.fstat(file.fileno()).st_nlink == 1
+        work.restore("start")
+        assert not (session.path / "new").exists()
+        assert (os.fstat(file.fileno()).st_nlink, file.read()) == (0, b"content")
 
 
 def test_a_program_in_a_directory_that_goes(mounted: tuple[Workspace, Session]) -> None:

@@ -7,7 +7,7 @@ of a session calls it by name.
 
 Assumed: any number of threads and processes in a workspace that is not served, one at a time in a served one, where
 programs change files meanwhile. What must be one moment for them holds the guard of the merged view (`_barrier`): a comparison
-reads what it has found, and between saving uncommitted work and replacing it no program may write. Nothing here
+reads what it has found, and between saving the last uncommitted work and replacing it no program may write. Nothing here
 waits for a program or a client while it holds that.
 """
 
@@ -323,7 +323,10 @@ def restore_state(
     if dry_run:
         with opened.locked(to_read=True, is_patient=False) as locked:
             return restore.restore_state(locked, target, paths=paths, dry_run=True, name=name, kind=kind)
-    return _replace(opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind))
+    if paths or not _stops_programs(opened):
+        return _replace(opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind))
+    with opened.locked() as locked:  # programs go on while all that is uncommitted is saved
+        return restore.restore_state(locked, target, name=name, kind=kind, barrier=functools.partial(_barrier, opened))
 
 
 @operation(flushes=True)

@@ -152,6 +152,10 @@ class Namespace:
         pending = [(parent, name, node)]
         while pending:
             above, below_name, here = pending.pop()
+            if self._changes.observer is not None:
+                self._changes.observer.see_lost(here)
+                if here.is_dir and here.pins:  # it may be a program's working directory
+                    self._changes.observer.see_name(above, below_name)
             pending.extend((here, child_name, child) for child_name, child in here.children.items())
             rest = [alias for alias in here.names() if alias[0] is not above or alias[1] != below_name]
             here.links -= 1

@@ -37,8 +37,8 @@ def warn_of_conversions(
 ) -> list[Warning]:
     """Warn of files of the tree `after`, new or changed since `before`, that git would store in another form.
 
-    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. What cannot be read now, as on a server that is away, is passed over:
-    a warning is no reason to fail.
+    `git_dir` has the repository's own `info/attributes`; `changed` is what differs, if the caller knows it. What cannot be read
+    now, as on a server that is away, is passed over: a warning is no reason to fail.
     """
     if before == after or after is None:
         return []

@@ -19,14 +19,16 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.commits import Commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -62,6 +64,9 @@ from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 
+Barrier = Callable[[], AbstractContextManager[object]]
+"""Keeps the programs in a live tree waiting for as long as its block runs."""
+
 
 def restore_state(
     locked: LockedWorkspace,
@@ -71,8 +76,12 @@ def restore_state(
     dry_run: bool = False,
     name: str | None = None,
     kind: str = "restore",
+    barrier: Barrier | None = None,
 ) -> RestoreResult:
     """Bring the workspace, or some paths of it, to the state of a commit.
+
+    `barrier` keeps the programs waiting that change files; None if no program does, or they wait already. What is uncommitted is
+    saved while they go on.
 
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
@@ -93,10 +102,12 @@ def restore_state(
         )
     vault.prepare()
     with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
-        return _restore(locked, target, paths, shown, kind)
+        return _restore(locked, target, paths, shown, kind, barrier)
 
 
-def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], shown: str, kind: str) -> RestoreResult:
+def _restore(
+    locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], shown: str, kind: str, barrier: Barrier | None
+) -> RestoreResult:
     vault = locked.vault
     vault.store.packs.refresh()
     if not vault.store.exists(target):
@@ -107,12 +118,32 @@ def _restore(locked: LockedWorkspace, target: Oid, paths: Sequence[TreePath], sh
         if state.lookup(path) is None and not is_there(locked, path):
             raise PathNotFound(path)
     check_not_merging(locked)
-    if not locked.opened.is_recorded_by(vault.read_head(locked.fork)) and (paths or not _is_heads(locked, target, commit)):
+    if (
+        not locked.opened.is_recorded_by(vault.read_head(locked.fork))
+        and (paths or not _is_heads(locked, target, commit))
+        and not _differs_untouched(locked, commit, paths)
+    ):
         dry = DryWriter(vault.store)
         captured = take(locked, dry).captured
         if _find_steps(locked, dry, target, (captured.tree, captured.sidecar), paths) is None:
             return RestoreResult("unchanged", target.hex(), (), warnings=tuple(captured.warnings))
-    saved, now, left_out = _save(locked, f"save before {kind} of {shown}")
+    text = f"save before {kind} of {shown}"
+    save = _save(locked, text)
+    if barrier is None:
+        return _replace_files(locked, target, commit, paths, shown, kind, save)
+    with barrier():
+        if locked.opened.dirty is None or locked.opened.dirty:  # programs went on until now
+            more = _save(locked, text)
+            save = _Saved(more.commit or save.commit, more.trees, tuple(dict.fromkeys((*save.warnings, *more.warnings))))
+        return _replace_files(locked, target, commit, paths, shown, kind, save)
+
+
+def _replace_files(
+    locked: LockedWorkspace, target: Oid, commit: Commit, paths: Sequence[TreePath], shown: str, kind: str, save: _Saved
+) -> RestoreResult:
+    """Bring files to a state, after what was uncommitted is saved."""
+    vault = locked.vault
+    saved, now, left_out = save
     found = _find_steps(locked, vault.store, target, now, paths)
     if found is None:
         return RestoreResult("unchanged", target.hex(), (), saved=saved, warnings=left_out)
@@ -169,6 +200,20 @@ def _is_heads(locked: LockedWorkspace, target: Oid, commit: Commit) -> bool:
         return False
     beside = recorded_sidecar(locked, head, last)
     return not diff_sidecars(locked.vault.store, beside, _target_trees(locked, target, commit, (None, beside))[1])
+
+
+def _differs_untouched(locked: LockedWorkspace, commit: Commit, paths: Sequence[TreePath]) -> bool:
+    """Tell whether a file that has not changed since it was recorded differs from a state: then the workspace is not in it."""
+    opened = locked.opened
+    opened.mode.give_up_capture()  # what a look has captured counts as changed
+    dirty = opened.dirty
+    if dirty is None:
+        return False
+    differing = find_differences(locked.vault.store, opened.synced_trees()[0], tree_of(commit), paths=paths)
+    return any(
+        not dirty.may_hold(path) and all(entry is None or entry[0] != MODE_GITLINK for entry in entries)
+        for path, entries in differing.items()
+    )
 
 
 def _find_steps(
@@ -245,18 +290,23 @@ def _preview(
     return tuple(files), tuple(untracked)
 
 
-def _save(locked: LockedWorkspace, description: str) -> tuple[str | None, Trees, tuple[Warning, ...]]:
-    """Save what is uncommitted; where the branch has moved by other hands, beside it.
+class _Saved(NamedTuple):
+    """What was uncommitted: the commit, if one was made, the trees of what is saved, and what was left out."""
 
-    Gives the commit, if one was made, the trees of what is saved, and what was left out.
-    """
+    commit: str | None
+    trees: Trees
+    warnings: tuple[Warning, ...]
+
+
+def _save(locked: LockedWorkspace, description: str) -> _Saved:
+    """Save what is uncommitted; where the branch has moved by other hands, beside it."""
     try:
         result = save_first(locked, description)
     except RefConflict:
         aside = save_aside(locked, description)
-        return aside.commit, saved_trees(locked, aside.commit), aside.warnings
+        return _Saved(aside.commit, saved_trees(locked, aside.commit), aside.warnings)
     saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
-    return saved, saved_trees(locked, saved), result.warnings
+    return _Saved(saved, saved_trees(locked, saved), result.warnings)
 
 
 # --- the intent, and putting back ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -27,6 +28,7 @@ from avfs_git.sdk import Vault, Workspace
 from avfs_git.session.control import operations
 from avfs_git.workspace.history import undo
 from avfs_git.workspace.opened.workspace import OpenWorkspace
+from avfs_git.workspace.restore import restore
 from avfs_git.workspace.vault.log.oprecord import REDO
 from tests.support.faults import git
 
@@ -225,6 +227,41 @@ def test_revert_goes_back_from_what_is_uncommitted(side: Workspace) -> None:
     side.remove("b")
     side.revert_path("b")
     assert side.read("b") == b"1\n"
+
+
+def test_what_is_uncommitted_is_read_once(side: Workspace) -> None:
+    """A file that has not changed and differs from the state tells that there is work to do; no capture looks for more."""
+    read = []
+    faults.arm(lambda point: read.append(point) if point == "capture.file_read" else None)
+    try:
+        result = side.restore("main~1")
+    finally:
+        faults.arm(None)
+    assert (result.outcome, len(read)) == ("restored", 2)
+    assert result.saved is not None
+    assert git(side.vault.path, "show", f"{result.saved}:a") == "uncommitted\n"
+
+
+def test_what_programs_change_until_they_wait_is_saved(vault: Vault, side: Workspace) -> None:
+    """A live tree is saved while programs go on, and what they change before they wait is saved then."""
+    main = Oid(bytes.fromhex(git(vault.path, "rev-parse", "main").strip()))
+    opened = side._opened
+
+    def barrier() -> AbstractContextManager[object]:
+        with opened.merged.guard:
+            opened.merged.write_file(TreePath(b"late"), b"late\n")
+        return opened.standstill.held(opened.merged.guard)
+
+    opened.serve("session")
+    try:
+        with opened.locked() as locked:
+            result = restore.restore_state(locked, main, barrier=barrier)
+    finally:
+        opened.stop_serving()
+    held = [git(vault.path, "show", f"{result.saved}:{name}") for name in ("a", "new", "late")]
+    assert held == ["uncommitted\n", "uncommitted, too\n", "late\n"]
+    assert side.read("a") == b"of main\n"
+    assert not side.exists("late")
 
 
 def _resolved(side: Workspace, begin: Callable[[], object]) -> None:
