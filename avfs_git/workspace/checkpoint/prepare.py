@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
@@ -18,10 +19,12 @@ from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath, join, show_path
 from avfs_git.vfs.scan.scan import DirtySet, Layer
+from avfs_git.values import replace
 from avfs_git.vfs.scan.statcache import Fingerprints
-from avfs_git.workspace.capture.capture import Capture, Captured, SidecarLimits
+from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured, SidecarLimits
 from avfs_git.workspace.capture.placing import GIT, Standing
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import StagedPaths
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
@@ -31,7 +34,34 @@ _NAMED_MAX = 20
 
 
 def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest = CHANGED) -> Captured:
-    """Turn the workspace into trees, whose objects go to a sink. Reads only what changed since the last capture."""
+    """Turn the workspace into trees, whose objects go to a sink. Reads only what changed since the last capture.
+
+    Where ignore rules or a repository inside came since then, all is read: what was only recorded beside the branch is in no
+    commit of it, and so not tracked.
+    """
+    captured = _capture(locked, sink, request)
+    if request.index is None and not request.afresh and not captured.is_partial and _has_other_rules(locked, sink, captured):
+        beside = request.beside or locked.opened.synced_trees()[1]
+        captured = _capture(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
+    return captured
+
+
+def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured) -> bool:
+    """Whether what decides on untracked files differs from the last capture, which recorded files that the branch has not."""
+    cache, (_, head) = locked.opened.cache, locked.head()
+    if cache is None or (cache.tree or EMPTY_TREE) == (head.tree if head is not None else EMPTY_TREE):
+        return False
+    if any(_decides(change.path) for change in diff_trees(sink, cache.tree, captured.tree)):
+        return True
+    changed = diff_sidecars(sink, cache.sidecar, captured.sidecar)
+    return any(_decides(path) for change in changed for path in (change.path, *list_added_files(sink, change)))
+
+
+def _decides(path: bytes) -> bool:
+    return path.rpartition(b"/")[2] == IGNORE or GIT in path.split(b"/")
+
+
+def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest) -> Captured:
     opened = locked.opened
     cache = None if request.afresh else opened.cache
     # What is tracked stays so also where the cache, which knows it else, is gone.
