@@ -846,7 +846,7 @@ class RemoveResult:
     repositories: tuple[bytes, ...] = ()
     """The repositories inside it for which it was kept: a push of the fork sends none of their commits."""
     left_in_git: tuple[str, ...] = ()
-    """The other branches, tags and stash entries for which it was kept: git in it has put work there, as `stash@{0}`."""
+    """What it was kept for: branches, tags, stash entries and staged content with work of git's, as `stash@{0}` or `:path`."""
 
 
 @value_class

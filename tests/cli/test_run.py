@@ -270,6 +270,53 @@ def test_end_keeps_a_fork_whose_work_is_in_the_stash(clone: Path) -> None:
     assert (ended["deleted"], ended["left_in_git"]) == (False, ["stash@{0}"])
 
 
+def test_end_keeps_a_fork_whose_work_is_only_staged(clone: Path) -> None:
+    """It names the file as git does; what was staged stays reachable where the fork is deleted all the same."""
+    place = clone.parent / "side"
+    spawn("fork", str(clone), str(place)).ok()
+    (place / "new").write_text("staged\n")
+    _git(place, "add", "new")
+    (place / "new").unlink()
+    ended = spawn("end", "--json", str(place)).ok().result
+    assert (ended["deleted"], ended["left_in_git"]) == (False, [":new"])
+    vault = ended["vault"]
+    spawn("--vault", vault, "fork", "delete", "side").ok()
+    with Avfs(clone.parent / "home") as avfs, avfs.open_vault(vault) as opened:
+        _git(opened.path, "gc", "-q", "--prune=now")
+        held = _git(opened.path, "log", "--all", "--format=%H", "--grep", "staged in side").split()
+        assert _git(opened.path, "cat-file", "blob", f"{held[0]}:new") == "staged\n"
+
+
+def test_end_of_a_fork_in_which_nothing_changed_makes_no_commit(clone: Path) -> None:
+    """Also where files of the clone have modes that no tree holds."""
+    _git(clone, "commit", "-q", "-a", "-m", "all")
+    (clone / "private").write_text("x")
+    _git(clone, "add", "private")
+    _git(clone, "commit", "-q", "-m", "private")
+    (clone / "private").chmod(0o600)
+    place = clone.parent / "side"
+    spawn("fork", str(clone), str(place)).ok()
+    ended = spawn("end", "--json", str(place)).ok().result
+    assert ended["deleted"]
+    with Avfs(clone.parent / "home") as avfs, avfs.open_vault(ended["vault"]) as opened:
+        assert "end of a session" not in _git(opened.path, "log", "--all", "--format=%s")
+
+
+def test_end_in_the_tree_of_another_fork_is_undone_there(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`undo` in that fork restores the deleted one, and takes back nothing else."""
+    here, place = clone.parent / "here", clone.parent / "side"
+    spawn("fork", str(clone), str(here)).ok()
+    spawn("fork", str(clone), str(place)).ok()
+    (here / "own").write_text("x")
+    with monkeypatch.context() as inside:
+        inside.chdir(here)
+        spawn("checkpoint", "save").ok()
+        assert spawn("end", "--json", str(place)).ok().result["deleted"]
+        spawn("undo").ok()
+    assert {"here", "side"} <= set(_forks(clone))
+    assert (here / "own").exists()
+
+
 def test_a_fork_that_is_in_use_stays_mounted(clone: Path) -> None:
     """A server that the program leaves behind goes on in the tree; what there is is saved, and `unmount` is named."""
     script = "echo x > x; (trap '' HUP; exec sleep 600) >/dev/null 2>&1 & echo $!"

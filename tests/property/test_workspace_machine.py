@@ -24,6 +24,7 @@ from avfs_git.errors import NothingToUndo, PathNotFound
 from avfs_git.model import Identity
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault, Workspace
+from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from tests.support import capabilities, sweep
 from tests.support.oracle import GitOracle, git, materialize
 from tests.support.steps import Step, make_lower, take_in_directory, take_in_tree
@@ -113,6 +114,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.saved: dict[str, Saved] = {}
         self.clock = 1_700_000_000
         self.count = 0
+        self.noted = 0
         self.branches: dict[str, Branch] = {}
         self.restored: frozenset[bytes] = frozenset()
 
@@ -566,6 +568,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         """Files are what a commit beside the branch has; the branch stays."""
         assert self.head() == self.branch.head
         assert commit is not None
+        self.oracle.beside = self.list_untracked(commit)
         if aside is not None:
             self.saved[aside] = Saved(self.tree_of(aside), before, self.restored)
         now = self.view(times=True)
@@ -574,6 +577,19 @@ class WorkspaceMachine(RuleBasedStateMachine):
         head = self.branch.head
         self.oracle.track(self.tree_of(head) if head is not None else None)
         assert self.work.diff(commit).files == ()
+
+    def note_recorded(self) -> None:
+        """What the log has recorded beside history stays beside it; what it has recorded is not tracked for that."""
+        last = self.vault._core.oplog.find_last_state(self.branch.name)
+        if last is not None and last.id != self.noted and last.kind == "files" and last.after is not None:
+            self.noted = last.id
+            self.oracle.beside = self.list_untracked(last.after)
+
+    def list_untracked(self, commit: str) -> set[bytes]:
+        store = self.vault._core.store
+        read = store.read_commit(bytes.fromhex(commit))  # type: ignore[arg-type]
+        changes = diff_sidecars(store, None, self.vault._core.sidecar_tree(read))
+        return {bytes(path) for change in changes if change.new_oid for path in list_added_files(store, change)}
 
     def tree_of(self, commit: str) -> str:
         return self.vault._core.store.read_commit(bytes.fromhex(commit)).tree.hex()  # type: ignore[arg-type]
@@ -621,6 +637,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
     def shows_the_same(self) -> None:
         if hasattr(self, "work"):
             self.expect_model()
+            self.note_recorded()
 
     def teardown(self) -> None:
         try:

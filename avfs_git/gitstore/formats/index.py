@@ -61,6 +61,11 @@ class Staged(NamedTuple):
     """Of the entry, with the length of its name masked out."""
     extended: int
 
+    @property
+    def is_promised(self) -> bool:
+        """Whether git was only told to expect it (`git add --intent-to-add`)."""
+        return bool(self.extended & _INTENT_TO_ADD)
+
 
 class Move(NamedTuple):
     """What became of a path between two commits: modes and ids as in a tree, None where there is nothing."""
@@ -269,7 +274,7 @@ def move_entries(data: bytes, moves: Iterable[Move]) -> bytes | None:
         there = index.entry(at) if at < len(paths) and paths[at] == move.path else None
         if there is not None and there.stage:
             continue
-        is_promised = there is not None and bool(there.extended & _INTENT_TO_ADD)  # as good as not there
+        is_promised = there is not None and there.is_promised  # as good as not there
         held = (there.mode, there.oid) if there is not None and not is_promised else None
         if held != move.old or held == move.new:
             continue

@@ -18,6 +18,8 @@ from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from avfs_git.session.life.record import FoundSession
     from avfs_git.workspace.opened.workspace import LockedWorkspace
 
@@ -79,10 +81,17 @@ class Mount:
         Raises:
             ForkNotFound: If the fork was deleted, also where another one has its name now.
         """
+        return self._save(lambda at: WorkspaceStates(at).checkpoint(description=description, step=step))
+
+    def _save(self, save: Callable[[ForkHandle], CheckpointResult]) -> CheckpointResult:
         with self._dispatch.core.fork_locked(self.fork):  # so that it stays the fork that is looked at here
             if not self.is_of_fork():
                 raise ForkNotFound(self.fork, vault=self._dispatch.core.name)
-            return WorkspaceStates(ForkHandle(self._dispatch, self.fork)).checkpoint(description=description, step=step)
+            return save(ForkHandle(self._dispatch, self.fork))
+
+    def _save_last(self) -> CheckpointResult:
+        """Save what has changed, if anything has: the description is no reason for a commit."""
+        return self._save(lambda at: WorkspaceStates(at)._save(None, _LAST, keeps_message=False, with_files=False))  # noqa: SLF001 - the two are one interface
 
     def is_untouched(self) -> bool:
         """Tell whether its fork, which the caller saved just now, holds what it held when it was made, and nothing else."""
@@ -92,17 +101,18 @@ class Mount:
         """Tell whether the clone that its vault was made of has all commits of its fork; False without a clone."""
         return clones.is_pushed(self._dispatch.core, self.fork)
 
-    def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False) -> RemoveResult:
+    def remove(self, *, discard: bool = False, lazy: bool = False, force: bool = False, by: str | None = None) -> RemoveResult:
         """End a fork that `Home.fork_directory` made: save a last checkpoint, unmount, and delete the fork if it was pushed.
 
         A fork stays in the vault if it has commits that the clone lacks, a repository inside it is new or has new commits, or git
-        in it has put work on another branch or into the stash.
+        in it has put work on another branch, or into the stash or the index.
         `Vault.undo` restores a deleted fork.
 
         Args:
             discard: Delete the fork in any case.
             lazy: As for `unmount`.
             force: As for `unmount`.
+            by: The fork whose `undo` restores it, too; the default fork if not given.
 
         Raises:
             MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
@@ -130,7 +140,7 @@ class Mount:
                 left = clones.list_left_in_git(core, self.fork)
                 return not left and (pushed or clones.is_untouched(core, self.fork))
 
-            deleted = self._dispatch.delete_fork(self.fork, may_go) is not None
+            deleted = self._dispatch.delete_fork(self.fork, may_go, by=by if by != self.fork else None) is not None
         inside = () if deleted or in_use else clones.list_moved_inside(core, self.fork)
         return RemoveResult(
             core.name,
@@ -179,12 +189,12 @@ class Mount:
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
             return self.unmount(lazy=lazy, force=force)
         forkinfo.fork_info(self._dispatch.core, self.fork)  # a checkpoint would make a branch anew that git has deleted
-        saved = self.checkpoint(_LAST)
+        saved = self._save_last()
         ended = self.unmount(lazy=lazy, force=force)
         if ended.outcome == "detached":
             return replace(ended, checkpoint=saved)
         try:
-            later = self.checkpoint(_LAST)
+            later = self._save_last()
         except ForkNotFound:  # another process has deleted it, with what was saved
             return replace(ended, checkpoint=saved)
         return replace(ended, checkpoint=saved if later.outcome == "unchanged" else later)

@@ -65,10 +65,18 @@ class WorkspaceStates:
             CheckpointExists: If the label is taken.
             FileChanging: If a file keeps changing while it is read.
         """
+        return self._save(label, description, keeps_message=not step, with_files=step)
+
+    def _save(self, label: str | None, description: str | None, *, keeps_message: bool, with_files: bool) -> CheckpointResult:
         facts = {"label": label, "message": description}
         heard = self._at.dispatch.run_hook("pre-checkpoint", self.fork, facts)
         result = self._at.run(
-            operations.save_checkpoint, label, description, keeps_message=not step, with_files=step, skips_unreadable=True
+            operations.save_checkpoint,
+            label,
+            description,
+            keeps_message=keeps_message,
+            with_files=with_files,
+            skips_unreadable=True,
         )
         if result.outcome == "created":
             made = result.checkpoint.id if result.checkpoint is not None else None

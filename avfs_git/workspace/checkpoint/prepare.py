@@ -18,8 +18,8 @@ from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath, join, show_path
-from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.values import replace
+from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.vfs.scan.statcache import Fingerprints
 from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured, SidecarLimits
 from avfs_git.workspace.capture.placing import GIT, Standing

@@ -2,13 +2,17 @@
 
 Decided here: a path in git's index was added, staged or committed, and is no longer beside history. A capture asks only about
 files that are beside history and that no rule ignores. The first such question reads the index, whose length is that of the
-tree; it is in memory for one capture. Called with the workspace locked; only reads.
+tree; it is in memory for one capture. Called with the workspace locked; only reads. `list_staged` finds what only the index has,
+for the end of a fork.
 """
 
 from __future__ import annotations
 
-from avfs_git.gitstore.formats.index import BadIndex, GitIndex
-from avfs_git.gitstore.formats.trees import find_entry
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
@@ -42,3 +46,56 @@ class StagedPaths:
 
     def _tree(self, commit: Oid) -> Oid:
         return self._vault.store.read_commit(commit).tree
+
+
+def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid]]:
+    """List what git was told to add in a fork's live tree and the branch has not, as entries of a tree.
+
+    Entries in conflict are those of commits, and do not count. Costs reading the index, and trees in which something is staged.
+    """
+    worktree = open_worktree(vault, fork)
+    found = worktree.read_index() if worktree.is_there else None
+    head = vault.read_head(fork)
+    try:
+        index = GitIndex(found[0]) if found is not None and found[0].strip(b"\0") else None
+        known = parse_cached_tree(index.extensions[b"TREE"]) if index is not None and b"TREE" in index.extensions else None
+    except BadIndex:
+        return {}
+    if index is None:
+        return {}
+    _, basis = worktree.basis()
+    trees = [vault.store.read_commit(commit).tree for commit in dict.fromkeys((head, basis)) if commit is not None]
+    staged: dict[TreePath, tuple[int, Oid]] = {}
+    for first, last in _list_other(vault, index.paths, known, trees):
+        for at in range(first, last):
+            entry, path = index.entry(at), TreePath(index.paths[at])
+            held = (entry.mode, entry.oid)
+            if entry.stage or entry.mode == MODE_GITLINK or entry.is_promised or not vault.store.exists(entry.oid):
+                continue
+            if all(find_entry(vault.store, tree, path) != held for tree in trees):
+                staged[path] = held
+    return staged
+
+
+def _list_other(
+    vault: OpenVault, paths: Sequence[bytes], known: CachedTree | None, trees: Sequence[Oid]
+) -> list[tuple[int, int]]:
+    """List the ranges of an index that are not, by what it says of its directories, as in a tree."""
+    ranges: list[tuple[int, int]] = []
+    waiting = [(b"", known, 0, len(paths), frozenset(trees))]
+    while waiting:
+        prefix, node, first, last, here = waiting.pop()
+        if node is not None and node.oid in here:
+            continue
+        inside: list[tuple[int, int]] = []
+        for name, below in node.below.items() if node is not None else ():
+            path = prefix + name
+            begin, end = (bisect_left(paths, path + after, first, last) for after in (b"/", b"0"))  # "0" comes after "/"
+            entries = [vault.store.read_tree(tree).get(name) for tree in here]
+            waiting.append((path + b"/", below, begin, end, frozenset(one[1] for one in entries if one and one[0] == MODE_TREE)))
+            inside.append((begin, end))
+        for begin, end in sorted(inside):
+            ranges.append((first, begin))
+            first = end
+        ranges.append((first, last))
+    return [(begin, end) for begin, end in ranges if begin < end]

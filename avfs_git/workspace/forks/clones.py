@@ -31,10 +31,11 @@ from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_re
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_oid
+from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_oid, show_path
 from avfs_git.patterns import compiled
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
+from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
@@ -253,9 +254,10 @@ def is_untouched(vault: OpenVault, fork: str) -> bool:
 
 
 def list_left_in_git(vault: OpenVault, fork: str) -> tuple[str, ...]:
-    """Name the branches, tags and stash entries with work that git in the fork's live tree has put there since it was made."""
+    """Name the branches, tags, stash entries and index entries with work that git in the fork's live tree has put there."""
     state = peek_state(vault, fork)
-    return gitmoves.list_left_in_git(vault, fork, (state.created_at_ns or 0) if state is not None else 0)
+    found = gitmoves.list_left_in_git(vault, fork, (state.created_at_ns or 0) if state is not None else 0)
+    return (*found, *(f":{show_path(path)}" for path in list_staged(vault, fork)))
 
 
 def _read_first_base(vault: OpenVault, fork: str) -> Commit | None:

@@ -27,7 +27,9 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.faults import reach
+from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import CheckpointResult, ForkInfo, Identity
@@ -36,6 +38,7 @@ from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import find_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
+from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.forkinfo import fork_info
@@ -43,6 +46,7 @@ from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, lab
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.revisions import resolve_revision
+from avfs_git.workspace.vault.states import add_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
@@ -278,13 +282,27 @@ def end_fork(
             if only_if is not None and not only_if(locked):
                 return False
             moves = _list_refs(vault, fork)
+            staged = _save_staged(vault, fork)
             record.moves = [(move.name, move.old.hex() if move.old else None, None) for move in moves]
             record.more = {**record.more, "trash": trashed}
-            vault.move_refs([*vault.hold(*(move.old for move in moves)), *moves], record, then=put_away)
+            vault.move_refs([*vault.hold(staged, *(move.old for move in moves)), *moves], record, then=put_away)
         if is_default and vault.layout.read_origin() is not None:
             _leave_default(vault, fork)
     opened.close()
     return True
+
+
+def _save_staged(vault: OpenVault, fork: str) -> Oid | None:
+    """Make a commit of what only git's index holds in a fork, which goes into the trash with it: its content stays reachable."""
+    staged = list_staged(vault, fork)
+    if not staged:
+        return None
+    head = vault.read_head(fork)
+    with PackWriter(vault.store) as pack:
+        tree = edit_tree(pack, pack, vault.store.read_commit(head).tree if head is not None else None, staged)
+        commit, _ = add_state(pack, fork, vault.signature(), (tree, None), f"staged in {fork}\n", head)
+        pack.finish(hold=True)
+    return commit
 
 
 def _list_refs(vault: OpenVault, fork: str) -> list[RefChange]:

@@ -311,3 +311,23 @@ def test_adding_a_file_that_the_limits_leave_out_names_them(vault: Vault) -> Non
         work.add("build", force=True)
     with pytest.raises(PathNotFound):
         work.add("nothing", force=True)
+
+
+@pytest.mark.parametrize("comes", [{".gitignore": b"*\n"}, {"x/.gitignore": b"a\n"}, {"x/.git/HEAD": b"ref: refs/heads/main\n"}])
+def test_what_was_only_recorded_in_the_log_is_not_tracked(avfs: Avfs, tmp_path: Path, comes: dict[str, bytes]) -> None:
+    """Rules and repositories that come before the first checkpoint decide on it, as for `git add -A`; undo meets what it left."""
+    with Avfs(tmp_path / "home") as other:
+        avfs.create_vault("n").workspace("main").write("x/a", SECRET, parents=True)
+        avfs.close()
+        work = other.open_vault("n").workspace("main")
+        for path, data in comes.items():
+            work.write(path, data, parents=True)
+        other.open_vault("n").workspace("main").status()
+    with Avfs(tmp_path / "home") as last:
+        work = last.open_vault("n").workspace("main")
+        work.write("later", b"later\n")
+        tree = work.checkpoint().checkpoint
+        assert tree is not None
+        held = git("ls-tree", "-r", "--name-only", tree.tree, cwd=last.open_vault("n").path).split()
+        assert b"x/a" not in held
+        assert work.read("x/a") == SECRET

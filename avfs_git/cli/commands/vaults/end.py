@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import SessionNotFound
+from avfs_git.errors import DirectoryGone, SessionNotFound
 
 if TYPE_CHECKING:
     from avfs_git.model import RemoveResult
+    from avfs_git.sdk.vault import Session
 
 
 @verb("end", view="mounts")
@@ -32,5 +34,15 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     if not session.is_of_directory():
         raise SessionNotFound(os.fspath(directory), is_other=True)
     state.output.amend(vault=session.vault.name, fork=session.fork)
+    by = _find_fork_at_hand(state, session)
     os.chdir("/")  # this process itself must not use it
-    return session.remove(discard=discard, lazy=lazy)
+    return session.remove(discard=discard, lazy=lazy, by=by)
+
+
+def _find_fork_at_hand(state: State, session: Session) -> str | None:
+    """Name the fork of the same vault in whose tree the command runs: its `undo` restores the deleted fork."""
+    with suppress(DirectoryGone):
+        place = state.place()
+        if place is not None and os.path.realpath(place.vault) == os.path.realpath(session.vault.path):
+            return place.fork
+    return None
