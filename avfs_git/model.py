@@ -316,6 +316,54 @@ class GrepResult:
 
 
 @value_class
+class SearchQuery:
+    """What a full text search looks for, and where."""
+
+    words: str
+    """A file must have all of them; `word*` stands for all words that begin so."""
+    paths: tuple[bytes, ...] = ()
+    """Only these files, and files below these directories; all if empty."""
+    limit: int = 20
+    """Give at most so many files."""
+
+
+@value_class
+class SearchHit:
+    """A file that a full text search found."""
+
+    path: bytes
+    score: float
+    """The higher, the better it fits. Scores of different states cannot be compared."""
+    line: GrepLine | None
+    """The line that has most of the words; None if no single line shows any."""
+
+
+@value_class
+class UnsearchedFile:
+    """A text that was not searched."""
+
+    path: bytes
+    reason: str
+    """`large`: over 2 MiB; `missing`: not fetched yet, in a partial clone."""
+
+
+@value_class
+class SearchResult:
+    """What a full text search found in one state."""
+
+    fork: str
+    state: str
+    """The commit that was searched, or `workspace`."""
+    total: int
+    """How many files have the words."""
+    hits: tuple[SearchHit, ...]
+    """The best ones, the best first."""
+    unsearched: tuple[UnsearchedFile, ...] = ()
+    """Files that may have the words, too."""
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
 class BlameCommit:
     """A commit that lines came from."""
 

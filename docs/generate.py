@@ -152,7 +152,7 @@ WARNINGS = {
     "undo.workspace_missing": "The workspace of a deleted fork is not in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",
-    "run.left_in_git": "A fork without changed files is kept: git in it has put work on other branches, in the stash or in the index.",
+    "run.left_in_git": "A fork without changed files is kept: git has put work on other branches, in the stash or index.",
     "attributes.not_applied": "Files are saved as they are; git would store them in another form, as `.gitattributes` says.",
     "attempts.remade": "A fork with the name of an attempt's is kept: it was made anew since, or git has moved its branch.",
     "run.gone": "The fork was deleted during the run. A fork that was made under its name since stays as it is.",

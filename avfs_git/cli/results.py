@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PathVersion,
         RemoteBranch,
         RemoteInfo,
+        SearchResult,
         SessionInfo,
         Status,
         TreeNode,
@@ -318,6 +319,14 @@ class Found(TypedDict):
     """What `grep` found."""
 
     results: Sequence[GrepResult]
+    """One of each state that was searched."""
+
+
+@final
+class FilesWithWords(TypedDict):
+    """What `search` found."""
+
+    results: Sequence[SearchResult]
     """One of each state that was searched."""
 
 

@@ -87,6 +87,7 @@ VERBS = {
     "ls": Entry("files", "List a directory"),
     "cat": Entry("files", "Print a file"),
     "grep": Entry("files", "Find lines that match a pattern"),
+    "search": Entry("files", "Find files by their words, the best first"),
     "find": Entry("files", "Find files by name, kind, size, time or change"),
     "write": Entry("files", "Write a file"),
     "mkdir": Entry("files", "Make directories"),

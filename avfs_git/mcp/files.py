@@ -437,6 +437,58 @@ def grep(
     return {"matches": matches, "complete": len(lines) <= _FOUND}
 
 
+class SearchedFile(TypedDict):
+    """A file that has the words."""
+
+    path: bytes
+    score: float
+    line: int | None
+    """The line that has most of them; null if no single line shows any."""
+    text: bytes
+
+
+class SearchedFiles(TypedDict):
+    """The files that have the words, the best first."""
+
+    files: Sequence[SearchedFile]
+    total: int
+    unsearched: Sequence[bytes]
+    """Texts over 2 MiB, or not fetched yet: they may have the words, too."""
+
+
+def _ranked(record: Record) -> str:
+    lines = [f"{file['path']}:{file['line'] or ''}:{file['text']}" for file in record["files"]]
+    rest = record["total"] - len(record["files"])
+    unsearched = [f"[not searched: {path}]" for path in record["unsearched"]]
+    return "\n".join([*lines, *([f"[{rest} more]"] if rest else []), *unsearched]) or "nothing matches"
+
+
+@tools.tool("Find files by words", READS, render=_ranked)
+def search(
+    call: Call,
+    words: Annotated[str, Field(description="Words that a file must all have; `word*` for a beginning.")],
+    path: TreePath = "/",
+    limit: Annotated[int, Field(ge=1, le=200, description="At most so many files.")] = 20,
+    vault: VaultName = None,
+    fork: ForkName = None,
+) -> SearchedFiles:
+    """Find the files below a directory that have all words, the best first, with a line of each.
+
+    Case does not count; `tree` also finds `parseTree` and `parse_tree`. Faster than `grep` in a large tree.
+    """
+    found = call.workspace(vault, fork).search(words, [path], limit=limit)
+    files: list[SearchedFile] = [
+        {
+            "path": hit.path,
+            "score": hit.score,
+            "line": hit.line.number if hit.line is not None else None,
+            "text": hit.line.text if hit.line is not None else b"",
+        }
+        for hit in found.hits
+    ]
+    return {"files": files, "total": found.total, "unsearched": [file.path for file in found.unsearched[:_ENTRIES]]}
+
+
 @tools.tool("Describe a file or directory", READS)
 def get_file_info(call: Call, path: TreePath, vault: VaultName = None, fork: ForkName = None) -> FileInfo:
     """Describe an entry: kind, mode, size, time, and the `oid` of a file's content, which `write_file` takes as `expect`."""

@@ -28,6 +28,7 @@ TOOLS = {
     "diff": "diff",
     "tree": "directory_tree",
     "grep": "grep",
+    "search": "search",
     "exec": "exec",
     "policy check": "policy_check",
     "approvals list": "approvals",

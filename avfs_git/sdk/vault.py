@@ -26,6 +26,7 @@ from avfs_git.model import (
     Overlap,
     PullResult,
     RestoreResult,
+    SearchResult,
     SessionInfo,
     VaultInfo,
     Warning,
@@ -362,6 +363,16 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             PathNotFound: If nothing is at one of the paths in any of the forks.
         """
         return self._each(forks, lambda workspace: workspace.grep(pattern, paths, **options))
+
+    def search(
+        self, words: str, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), limit: int = 20
+    ) -> list[SearchResult]:
+        """Search the workspaces of several forks for words, all forks if none is named: `Workspace.search` of each.
+
+        Raises:
+            PathNotFound: If nothing is at one of the paths in any of the forks.
+        """
+        return self._each(forks, lambda workspace: workspace.search(words, paths, limit=limit))
 
     def find(
         self, *names: str, paths: Sequence[PathLike] = (), forks: Sequence[str] = (), **options: Unpack[FindOptions]

@@ -436,6 +436,7 @@ LOOKS = {
     "fork list": "",
     "gc": "--dry-run",
     "grep": ". --include *",
+    "search": "the",
     "hooks list": "",
     "log": "",
     "ls": "",

@@ -30,6 +30,8 @@ GOOD: list[tuple[str, dict[str, Any], str]] = [
     ("directory_tree", {"excludePatterns": ["src"]}, "README"),
     ("search_files", {"pattern": "**/*.py"}, "src/main.py"),
     ("grep", {"pattern": r"\S", "path": "/src", "include": ["*.py"]}, "src/main.py:1:"),
+    ("search", {"words": "TWO 2", "path": "/src"}, "src/main.py:2:two = 2"),
+    ("search", {"words": "nowhere"}, "nothing matches"),
     ("grep", {"pattern": "no such text"}, "nothing matches"),
     ("grep", {"pattern": "no such (", "fixed": True}, "nothing matches"),
     ("search_files", {"pattern": "**/*", "excludePatterns": ["src", "*.log"]}, ".gitignore\nREADME"),

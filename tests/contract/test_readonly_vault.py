@@ -108,6 +108,7 @@ def read_all(vault: Vault, fork: str, out: Path) -> list[object]:
         work.diff(),
         work.tree(),
         work.grep("."),
+        work.search("x"),
         work.find("*"),
         work.list_dir("/d"),
         work.stat("/a", with_oid=True),

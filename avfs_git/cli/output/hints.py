@@ -34,7 +34,7 @@ _OF_A_FORK = frozenset(
             "redo",
         ),
         *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "run", "shell"),
-        *("ls", "cat", "grep", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
+        *("ls", "cat", "grep", "search", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
     }
 )
 _OF_SOMEBODY_ELSE = ("approvals grant",)

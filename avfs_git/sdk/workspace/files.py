@@ -27,11 +27,13 @@ from avfs_git.model import (
     GrepResult,
     GrepSyntax,
     Kind,
+    SearchQuery,
+    SearchResult,
     TransferResult,
     TreeNode,
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths, show_path
-from avfs_git.sdk.parts import client, find, grep, history, operations, revisions
+from avfs_git.sdk.parts import client, find, grep, history, operations, revisions, search
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -263,6 +265,32 @@ class WorkspaceFiles:
             commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
             return grep.grep_commit(self._at.core, self.fork, commit, query)
         return self._at.run(operations.grep_workspace, query)
+
+    def search(self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20) -> SearchResult:
+        """Find the files that have all of some words, the best first, with a line of each. Reads no checkout.
+
+        A word is letters, digits and underscores; case and accents do not count. The parts of identifiers are words, too:
+        `tree` finds `parseTree` and `parse_tree`, and `pars*` finds both. Binary files, symbolic links and ignored files are not
+        searched. The vault keeps an index, in which each content stands once for all forks and checkpoints.
+
+        Args:
+            words: The words.
+            paths: Search only these files, and files below these directories.
+            at: The checkpoint or fork to search, without what is not committed there.
+            limit: Give at most so many files.
+
+        Raises:
+            InvalidInput: If there is no word, or more than 32, or the limit is below 1.
+            PathNotFound: If nothing is at one of the paths.
+            CheckpointNotFound: If no state has the name.
+            FileChanging: If a file keeps changing while it is searched.
+        """
+        query = SearchQuery(words, tuple(parse_tree_paths(paths)), limit)
+        if at is not None:
+            commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
+            return search.search_commit(self._at.core, self.fork, commit, query)
+        search.prepare(self._at.core, self.fork)
+        return self._at.run(operations.search_workspace, query)
 
     def find(
         self, *names: str, paths: Sequence[PathLike] = (), at: str | None = None, **options: Unpack[FindOptions]

@@ -38,6 +38,8 @@ from avfs_git.model import (
     MergeStrategy,
     RestoreResult,
     RewriteResult,
+    SearchQuery,
+    SearchResult,
     Status,
     TransferResult,
     UndoResult,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history import compare, find, grep, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import aside, restore
+    from avfs_git.workspace.search import search
     from avfs_git.workspace.vault import gitmoves
 else:
     adding = LazyModule("avfs_git.workspace.files.adding")
@@ -76,6 +79,7 @@ else:
     restore = LazyModule("avfs_git.workspace.restore.restore")
     revert = LazyModule("avfs_git.workspace.history.revert")
     rewrite = LazyModule("avfs_git.workspace.merge.rewrite")
+    search = LazyModule("avfs_git.workspace.search.search")
     transfer = LazyModule("avfs_git.workspace.files.transfer")
     undo = LazyModule("avfs_git.workspace.history.undo")
 
@@ -345,6 +349,12 @@ def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreeP
 def grep_workspace(opened: OpenWorkspace, query: GrepQuery) -> GrepResult:
     """Search the files of the workspace as they are."""
     return _compare(opened, lambda locked: grep.grep_workspace(locked, query))
+
+
+@operation(repeatable=True, flushes=True, changes=False)
+def search_workspace(opened: OpenWorkspace, query: SearchQuery) -> SearchResult:
+    """Search the words of the workspace's files as they are."""
+    return _compare(opened, lambda locked: search.search_workspace(locked, query))
 
 
 @operation(repeatable=True, flushes=True, changes=False)

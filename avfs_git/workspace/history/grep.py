@@ -50,7 +50,7 @@ def grep_commit(vault: OpenVault, fork: str, oid: Oid, query: GrepQuery) -> Grep
 def _grep(vault: OpenVault, source: DryWriter, tree: Oid | None, sidecar: Oid | None, query: GrepQuery) -> tuple[GrepFile, ...]:
     untracked = _list_untracked(source, sidecar) if sidecar is not None else None
     for path in query.paths:
-        if path and not any(_has(source, top, path) for top in (tree, untracked) if top is not None):
+        if path and not any(has_path(source, top, path) for top in (tree, untracked) if top is not None):
             raise PathNotFound(b"/" + path)
     files = grep_tree(vault.store, source, tree, query) if tree is not None else []
     if untracked is not None and query.ignored:
@@ -58,7 +58,8 @@ def _grep(vault: OpenVault, source: DryWriter, tree: Oid | None, sidecar: Oid | 
     return tuple(files)
 
 
-def _has(source: DryWriter, top: Oid, path: bytes) -> bool:
+def has_path(source: DryWriter, top: Oid, path: bytes) -> bool:
+    """Tell whether something is at a path below a tree."""
     held, names = (MODE_TREE, top), path.split(b"/")
     for name in names:
         below = source.read_tree(held[1]).get(name) if held[0] == MODE_TREE else None

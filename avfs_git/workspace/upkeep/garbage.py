@@ -186,6 +186,10 @@ def _sweep(
         return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
     roots = functools.partial(_roots, vault, in_use)
     swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
+    if vault.layout.search_index.exists():
+        from avfs_git.workspace.search import index  # noqa: PLC0415 - few vaults are searched
+
+        index.prune(vault.layout.search_index, vault.store)
     try:
         write_commit_graph(vault.store, vault.refs.list().values())
     except AvfsError as error:

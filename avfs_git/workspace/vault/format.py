@@ -183,6 +183,7 @@ class VaultLayout:
         self.blob_cache = self.root / "cache" / "blobs"
         self.made_indexes = self.root / "cache" / "indexes"
         self.seen = self.root / "cache" / "seen"
+        self.search_index = self.root / "cache" / "search"
         self.config = self.root / "config.json"
         self.maintenance = self.root / "maintenance.json"
         self.maintenance_lock = self.root / "maintenance.lock"

@@ -10,7 +10,7 @@ from avfs_git.model import Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import Entries, Found, FoundEntries, Listing, Removed, Transfers, Tree, Written
+    from avfs_git.cli.results import Entries, FilesWithWords, Found, FoundEntries, Listing, Removed, Transfers, Tree, Written
     from avfs_git.model import FileInfo, GrepFile, GrepLine, TransferResult
 
 _KIND_BITS = {
@@ -151,6 +151,25 @@ def grep(text: TextOutput, result: Found) -> None:
                 text.line("Binary file ", (name, "magenta"), " matches")
             else:
                 text.line((name, "magenta"), f":{file.count}" if file.count is not None else "")
+        text.warn(found.warnings)
+
+
+def search(text: TextOutput, result: FilesWithWords) -> None:
+    """Show a line of each file, and how many files are not shown."""
+    several = text.request.get("all_forks")
+    for found in result["results"]:
+        for hit in found.hits:
+            name = (f"{found.fork}:" if several else "") + quote_path(hit.path)
+            if hit.line is None:
+                text.line((name, "magenta"))
+            else:
+                number = (str(hit.line.number), "green")
+                text.line((name, "magenta"), (":", "cyan"), number, (":", "cyan"), *_paint_matches(hit.line))
+        if found.total > len(found.hits):
+            text.hint(f"{len(found.hits)} of {text.count(found.total, 'file')} are shown; `--limit` shows more.")
+        for file in found.unsearched:
+            why = "it is over 2 MiB" if file.reason == "large" else "its content is not fetched yet"
+            text.note(f"{quote_path(file.path)} was not searched: {why}")
         text.warn(found.warnings)
 
 

@@ -1,0 +1,42 @@
+"""`avfs search`: find files by their words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.commands.files.grep import FOUND_NOTHING
+from avfs_git.cli.context import State
+from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+from avfs_git.errors import BadUsage
+
+if TYPE_CHECKING:
+    from avfs_git.cli.results import FilesWithWords
+    from avfs_git.paths import TreePath
+
+
+@verb("search", looks=True, view="files")
+@click.argument("words")
+@click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
+@click.option("-l", "--limit", type=LIMIT, default=20, show_default=True, metavar="N", help="Show at most N files.")
+@click.option("--at", metavar="STATE", help="Search that state: a checkpoint's label or id, or a fork.")
+@click.option("--all-forks", is_flag=True, help="Search the workspaces of all forks.")
+def command(state: State, words: str, paths: tuple[TreePath, ...], limit: int, at: str | None, all_forks: bool) -> FilesWithWords:
+    """Find files by their words, the best first
+
+    A file must have all words, in any order and case, as in `avfs search 'merge conflict' src`. `tree` also finds
+    `parseTree` and `parse_tree`; `pars*` finds every word that begins so. The status is 0 if something was found, and 1 if not.
+    """
+    if at is not None and all_forks:
+        raise BadUsage("--at and --all-forks exclude each other")
+    found: FilesWithWords
+    if all_forks:
+        with state.open_vault() as vault:
+            found = {"results": vault.search(words, paths, limit=limit)}
+    else:
+        with state.open_workspace() as workspace:
+            found = {"results": [workspace.search(words, paths, at=at, limit=limit)]}
+    if not any(result.hits for result in found["results"]):
+        state.status = FOUND_NOTHING
+    return found

@@ -1,0 +1,1 @@
+"""Full text search: words of files, and the index that finds them."""

@@ -1,0 +1,247 @@
+"""Full text search: `Workspace.search` and `Vault.search` find what a scan of the files finds, whatever happens to the index."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from avfs_git import Home, Vault, Workspace
+from avfs_git.errors import CheckpointNotFound, InvalidInput, PathNotFound
+from avfs_git.model import SearchResult
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with files that are committed, changed, new, removed, binary and ignored."""
+    with Home(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        work.write(".gitignore", b"*.log\n")
+        work.write("a", b"first line\nparse_tree(x)\nlast line\n")
+        work.write("src/b.py", b"class HTTPServer:\n    def parseTree(self): ...\n")
+        work.write("src/long", b"filler " * 3000 + b"needle\n")
+        work.write("gone", b"needle tree\n")
+        work.checkpoint("first")
+        work.remove("gone")
+        work.write("src/new.txt", "Größe Café needle\n".encode())
+        work.write("bin", b"\0needle\n")
+        work.write("x.log", b"needle\n")
+        yield vault
+
+
+@pytest.fixture
+def work(vault: Vault) -> Workspace:
+    """Its workspace."""
+    return vault.workspace()
+
+
+def names(result: SearchResult) -> list[str]:
+    """Give the paths of the files, sorted."""
+    return sorted(os.fsdecode(hit.path) for hit in result.hits)
+
+
+def index_of(vault: Vault) -> Path:
+    """Name the file of the index."""
+    return vault.path / "avfs" / "cache" / "search"
+
+
+def test_words_and_parts_of_identifiers_are_found(work: Workspace) -> None:
+    """Case and accents do not count; all words have to be there; a star stands for any end."""
+    assert names(work.search("tree")) == names(work.search("TREE parse")) == names(work.search("pars*")) == ["a", "src/b.py"]
+    assert names(work.search("parsetree")) == ["src/b.py"]
+    assert names(work.search("parse_tree, line")) == ["a"]
+    assert names(work.search("server")) == names(work.search("http")) == names(work.search("httpserver")) == ["src/b.py"]
+    assert names(work.search("grosse")) == ["src/new.txt"]
+    assert names(work.search("cafe")) == names(work.search("GRÖẞE")) == ["src/new.txt"]
+    assert names(work.search("serv")) == names(work.search("tree needle")) == []
+
+
+def test_the_workspace_a_checkpoint_and_all_forks_are_searched(vault: Vault, work: Workspace) -> None:
+    """What is not committed counts; binary, ignored and removed files do not."""
+    found = work.search("needle")
+    assert (found.fork, found.state, found.total, found.unsearched) == ("main", "workspace", 2, ())
+    assert names(found) == ["src/long", "src/new.txt"]
+    past = work.search("needle", at="first")
+    assert names(past) == ["gone", "src/long"]
+    assert past.state == work.list_checkpoints()[0].id
+    vault.fork("other").write("only/there", b"needle")
+    assert {result.fork: names(result) for result in vault.search("needle", ["only"])} == {"other": ["only/there"]}
+    assert len(vault.search("needle")) == 2
+    assert names(work.search("tree", ["src", "gone"], at="first")) == ["gone", "src/b.py"]
+
+
+def test_the_best_file_comes_first_with_its_best_line(work: Workspace) -> None:
+    """A short file with the words beats a long one; the line that has most of them is shown, a long one in part."""
+    found = work.search("needle")
+    assert [hit.path for hit in found.hits] == [b"src/new.txt", b"src/long"]
+    assert found.hits[0].score > found.hits[1].score
+    assert [hit.path for hit in work.search("needle", limit=1).hits] == [b"src/new.txt"]
+    assert work.search("needle", limit=1).total == 2
+
+    line = work.search("tree last parse").hits[0].line
+    assert line is not None
+    assert (line.number, line.column, line.text) == (2, 1, b"parse_tree(x)")
+    assert [line.text[span.begin : span.end] for span in line.spans] == [b"parse_tree"]
+    long = found.hits[1].line
+    assert long is not None
+    assert len(long.text) <= 300
+    assert long.column == 7 * 3000 + 1
+    assert [long.text[span.begin : span.end] for span in long.spans] == [b"needle"]
+    assert work.search("cafe").hits[0].line is None  # written with an accent
+
+
+def test_what_cannot_be_searched_is_refused_or_named(work: Workspace) -> None:
+    """A query without words, a path or a state that is not there; a text that is too large."""
+    for words in ("", "(*)", " ".join(map(str, range(33)))):
+        with pytest.raises(InvalidInput):
+            work.search(words)
+    with pytest.raises(InvalidInput):
+        work.search("x", limit=0)
+    with pytest.raises(PathNotFound):
+        work.search("x", ["nowhere"])
+    with pytest.raises(CheckpointNotFound):
+        work.search("x", at="nothing")
+    work.write("huge", b"needle " * (3 << 20 >> 3) + b"needle")
+    assert [(file.path, file.reason) for file in work.search("needle").unsearched] == [(b"huge", "large")]
+    assert work.search("needle", ["src"]).unsearched == ()
+    assert work.search('NEAR needle" OR').hits == ()  # words, not the language of SQLite
+
+
+@pytest.mark.parametrize("harm", ["removed", "garbage", "cut", "empty", "older", "directory"])
+def test_an_index_that_is_gone_or_damaged_changes_no_answer(vault: Vault, work: Workspace, harm: str) -> None:
+    """It is made again, closed to other users; what cannot be replaced is passed over."""
+    expected = work.search("needle")
+    path = index_of(vault)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    data = path.read_bytes()
+    path.unlink()
+    match harm:
+        case "garbage":
+            path.write_bytes(b"no database" * 1000)
+        case "cut":
+            path.write_bytes(data[: len(data) // 2])
+        case "empty":
+            path.touch()
+        case "older":
+            with sqlite3.connect(path) as other:
+                other.executescript("CREATE TABLE blobs (x); PRAGMA user_version = 77")
+            other.close()
+        case "directory":
+            path.mkdir()
+    for _ in range(2):
+        assert [hit.path for hit in work.search("needle").hits] == [hit.path for hit in expected.hits]
+    if harm != "directory":
+        assert path.read_bytes().startswith(b"SQLite format 3\0")
+
+
+def test_a_busy_index_and_a_killed_writer_change_no_answer(vault: Vault, work: Workspace) -> None:
+    """While another process writes, and after it was killed in the middle."""
+    expected = names(work.search("needle"))
+    killed = """
+import os, sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("PRAGMA cache_size = 1")
+other.execute("BEGIN EXCLUSIVE")
+other.execute("DELETE FROM blobs")
+os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", killed, str(index_of(vault))], check=False)
+    assert names(work.search("needle")) == expected
+
+    other = sqlite3.connect(index_of(vault), isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        work.write("more", b"needle")
+        assert names(work.search("needle")) == sorted([*expected, "more"])
+    finally:
+        other.close()
+    assert names(work.search("needle")) == sorted([*expected, "more"])
+
+
+def test_gc_empties_an_index_of_collected_contents(vault: Vault, work: Workspace) -> None:
+    """Words of contents that were never committed do not stay."""
+    for number in range(9):
+        work.write("draft", b"secretword%d" % number)
+        assert work.search(f"secretword{number}").total == 1
+    work.remove("draft")
+    vault.gc()
+    assert b"secretword" not in index_of(vault).read_bytes()
+    assert names(work.search("needle")) == ["src/long", "src/new.txt"]
+
+
+WORDS = [
+    "tree",
+    "parseTree",
+    "parse_tree",
+    "Tree2D",
+    "x",
+    "über",
+    "U\u0308ber",
+    "__init__",
+    "a.b",
+    "42",
+    "\0",
+    "\xff",
+    "ǅ",
+    "HTTP",
+]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
+STEPS = st.one_of(
+    st.tuples(st.just("write"), st.sampled_from(["p", "d/q", "d/e/r"]), TEXTS),
+    st.tuples(st.just("remove"), st.sampled_from(["p", "d/q", "d/e/r"]), st.just("")),
+    st.tuples(st.just("checkpoint"), st.just(""), st.just("")),
+    st.tuples(st.just("undo"), st.just(""), st.just("")),
+    st.tuples(st.just("search"), st.just(""), st.sampled_from(WORDS)),
+)
+
+
+def scan(work: Workspace, query: str) -> list[str]:
+    """Find the files that have a word, by reading them all."""
+
+    def terms(text: str) -> set[str]:
+        plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+        found = set()
+        for word in re.findall(r"\w+", plain):
+            spaced = re.sub(
+                r"([A-Z]+)([A-Z][a-z])|([a-z0-9])(?=[A-Z])|([A-Za-z])(?=[0-9])|([0-9])(?=[A-Za-z])", r"\1\3\4\5 \2", word
+            )
+            found |= {part.casefold() for part in [word, *spaced.replace("_", " ").split()]}
+        return found
+
+    wanted = {word.casefold() for word in re.findall(r"\w+", "".join(
+        char for char in unicodedata.normalize("NFKD", query) if not unicodedata.combining(char)))}  # fmt: skip
+    contents = {path: work.read(path) for path in ["p", "d/q", "d/e/r"] if work.exists(path)}
+    return sorted(
+        path for path, data in contents.items() if b"\0" not in data and wanted <= terms(data.decode("utf-8", "replace"))
+    )
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@given(steps=st.lists(STEPS, max_size=8), query=st.sampled_from([word for word in WORDS if re.search(r"\w", word)]))
+def test_a_search_equals_a_scan(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]], query: str) -> None:
+    """After any sequence of operations, with one index for all states that there were."""
+    with Home(tmp_path_factory.mktemp("home")) as home:
+        work = home.create_vault("v").workspace()
+        for step, path, text in steps:
+            if step == "write":
+                work.write(path, text.encode("utf-8", "surrogateescape"))
+            elif step == "remove":
+                work.remove(path, missing_ok=True)
+            elif step == "checkpoint":
+                work.checkpoint()
+            elif step == "undo" and work.list_checkpoints():
+                work.vault.undo()
+            elif re.search(r"\w", text):
+                assert names(work.search(text)) == scan(work, text)
+        assert names(work.search(query)) == scan(work, query)
