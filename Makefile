@@ -17,7 +17,7 @@ SPREAD := --maxschedchunk=8
 ARGS ?=
 
 .PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
-	demo dist bench power soak frameworks docs docs-check sweep clean
+	demo dist bench power soak frameworks harnesses docs docs-check sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -103,6 +103,13 @@ frameworks: $(STAMP) ## Install the large frameworks (450 MB) beside .venv, and 
 		-o asyncio_default_fixture_loop_scope=function -W ignore::pytest.PytestUnraisableExceptionWarning tests/contract/test_deepagents.py tests/contract/test_inspect_ai.py \
 		tests/contract/test_fsspec.py::test_pandas_reads_and_writes $(ARGS)
 
+# Where they are installed, `make test` runs them too.
+harnesses: $(STAMP) ## Install the coding agents (1.2 GB) beside .venv, and run them against a scripted model
+	mkdir -p $(VENV)-harnesses
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-audit --no-fund --silent --prefix $(VENV)-harnesses @anthropic-ai/claude-code@2.1.330 \
+		@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33
+	$(PYTEST) tests/tools/test_harnesses.py $(ARGS)
+
 docs: $(STAMP) ## Write docs/reference/cli.md and docs/reference/json.md from the code
 	$(BIN)/python docs/generate.py
 
@@ -113,5 +120,5 @@ sweep: $(STAMP) ## Unmount and remove what aborted test runs left behind
 	$(BIN)/python -m tests.support.sweep
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) $(VENV)-frameworks build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VENV)-frameworks $(VENV)-harnesses build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -81,7 +81,13 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
     assert f"Avfs-Session: {session}" in made[1]["message"]
     assert f"Avfs-Harness: {harness}" in made[1]["message"]
     assert "secret" not in made[1]["message"]
-    assert made[1]["message"].splitlines()[0] in {"Bash: Run the tests", "Bash: make", "run_shell_command: make", "Shell: make"}
+    assert made[1]["message"].splitlines()[0] in {
+        "Bash: Run the tests",
+        "bash: Run the tests",
+        "Bash: make",
+        "run_shell_command: make",
+        "Shell: make",
+    }
     cli("--vault", "shop", "--fork", "task", "undo").ok()
     assert (tree / "made").read_text() == "1"
     cli("--vault", "shop", "--fork", "task", "undo").ok()
@@ -159,7 +165,7 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
     denied, asked = ask("cd src && deploy now"), ask("publish --all")
     assert denied is not None
     assert asked is not None
-    if harness == "gemini":
+    if harness in {"gemini", "opencode"}:
         assert (denied["decision"], asked["decision"]) == ("deny", "deny")
         texts = denied["reason"], asked["reason"]
     elif harness == "cursor":
@@ -174,7 +180,7 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
         texts = tuple(found["hookSpecificOutput"]["permissionDecisionReason"] for found in (denied, asked))
     assert "deploys are made by hand" in texts[0]
     assert "it is seen by all" in texts[1]
-    if harness in {"codex", "gemini"}:
+    if harness in {"codex", "gemini", "opencode"}:
         assert re.search(r"`avfs --vault shop approvals grant [0-9a-f]{12}`", texts[1])
     entries = cli("--vault", "shop", "audit", "--json").ok().result["entries"]
     assert [(entry["event"], entry["fork"], entry["details"]["harness"]) for entry in entries] == [
@@ -185,7 +191,7 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
 
 
 @pytest.mark.needs("fuse")
-@pytest.mark.parametrize("harness", ["codex", "gemini"])
+@pytest.mark.parametrize("harness", ["codex", "gemini", "opencode"])
 def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness: str) -> None:
     """One request waits however often the agent tries; when a person grants it, the same command is let in once."""
     (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(

@@ -15,7 +15,9 @@ import pytest
 
 import avfs_git
 from avfs_git.cli.harness import plan
+from avfs_git.cli.harness.events import Kind, read_event
 from avfs_git.cli.table import VERBS
+from tests.support.capabilities import find_node
 from tests.support.cli import Cli
 
 INTEGRATIONS = Path(avfs_git.__file__).parent / "integrations"
@@ -242,3 +244,58 @@ def test_another_home_is_named_to_the_server(cli: Cli, project: Path, monkeypatc
             given = server.get("environment" if harness == "opencode" else "env")
         assert given == ({"AVFS_HOME": str(named)} if named is not None else None)
         cli("setup", harness, "--remove").ok()
+
+
+_DRIVER = """\
+import { AvfsPlugin } from "./avfs.mjs"
+const logged = []
+const showToast = async () => { throw new Error("no screen") }
+const client = { app: { log: async ({ body }) => logged.push(body.message) }, tui: { showToast } }
+const hooks = await AvfsPlugin({ client, directory: "/tree" })
+const call = async (tool, args) => {
+  const input = { tool, sessionID: "s", callID: "c", args }
+  try { await hooks["tool.execute.before"](input, { args }) } catch (error) { return error.message }
+  await hooks["tool.execute.after"](input, {})
+}
+await hooks["chat.message"]({ sessionID: "s" }, {})
+await hooks["chat.message"]({ sessionID: "s" }, {})
+const answers = [await call("bash", { command: "deploy", workdir: "a 'b" }), await call("bash", { command: "broken" })]
+answers.push(await call("write", { filePath: "x" }), await call("read", { filePath: "x" }))
+await hooks.event({ event: { type: "session.idle", properties: { sessionID: "s" } } })
+console.log(JSON.stringify({ answers, logged }))
+"""
+_STUB = """\
+#!/bin/sh
+event=$(cat); printf '%s\\n' "$event" >> events
+case $event in *deploy*) echo '{"decision": "deny", "reason": "by hand"}';; *broken*) echo "avfs hook: bug" >&2; exit 1;; esac
+"""
+
+
+@pytest.mark.needs("node")
+def test_the_plug_in_of_opencode_runs_the_hook(cli: Cli, project: Path, tmp_path: Path) -> None:
+    """A refusal stops the tool; what reads is no event; if avfs fails, the tool goes on, and that is said."""
+    node = find_node()
+    assert node is not None
+    cli("setup", "opencode").ok()
+    (tmp_path / "avfs.mjs").write_text((project / ".opencode/plugins/avfs.js").read_text())
+    (tmp_path / "driver.mjs").write_text(_DRIVER)
+    (tmp_path / "avfs").write_text(_STUB)
+    (tmp_path / "avfs").chmod(0o755)
+
+    line = [str(node / "node"), "driver.mjs"]
+    done = subprocess.run(line, cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True)
+
+    assert json.loads(done.stdout) == {"answers": ["by hand", None, None, None], "logged": ["avfs hook: bug", "avfs hook: bug"]}
+    told = [json.loads(text) for text in (tmp_path / "events").read_text().splitlines()]
+    found = [read_event("opencode", json.dumps(event).encode()) for event in told]
+    assert [(event.kind, event.tool) for event in found] == [
+        (Kind.START, ""),
+        (Kind.BEFORE, "bash"),
+        (Kind.BEFORE, "bash"),
+        (Kind.AFTER, "bash"),
+        (Kind.AFTER, "write"),
+        (Kind.END, ""),
+    ]
+    assert shlex.split(str(found[1].command)) == ["cd", "a 'b", "&&", "deploy"]
+    assert {(event.session, str(event.directory)) for event in found} == {("s", "/tree")}
+    assert (found[4].call, found[4].subject) == ("c", "x")

@@ -196,6 +196,12 @@ def find_node() -> Path | None:
     return None
 
 
+def find_harnesses() -> Path | None:
+    """Find the directory of the coding agents that `make harnesses` installs."""
+    place = Path(sys.prefix + "-harnesses") / "node_modules" / ".bin"
+    return place if place.is_dir() else None
+
+
 def _vim() -> bool:
     return any(_run(name, "-u", "NONE", "--not-a-term", "-es", "-c", "q!") for name in ("vim", "vim.tiny"))
 
@@ -250,6 +256,7 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "venv": (lambda: _run(sys.executable, "-c", "import ensurepip, venv"), lambda: True),
     "npm": (lambda: _run("npm", "--version"), lambda: False),  # Debian's npm is 300 packages
     "node": (lambda: find_node() is not None, lambda: False),  # PyPI has it for the usual machines
+    "harnesses": (lambda: find_harnesses() is not None and find_node() is not None, lambda: False),  # 1.2 GB
     "cargo": (lambda: _run("cargo", "--version"), lambda: False),  # the cargo-like build stands for it
     "sshd": (_sshd, _is_admin),
 }

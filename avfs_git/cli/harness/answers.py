@@ -39,7 +39,7 @@ def deny(event: Event, *, reason: str, hint: str | None) -> bytes:
 
 def _spell(event: Event, verdict: str, reason: str) -> bytes:
     document: dict[str, object]
-    if event.harness == "gemini":
+    if event.harness in {"gemini", "opencode"}:
         document = {"decision": verdict, "reason": reason}
     elif event.harness == "cursor":
         document = {"permission": verdict, "user_message": reason, "agent_message": reason}

@@ -22,6 +22,8 @@ _BEGIN, _END = "<!-- avfs:begin -->", "<!-- avfs:end -->"
 _JOINED = "<!-- avfs:begin joined -->"
 """Begins a block in a file whose last line did not end."""
 _BLOCK = re.compile(r"(?P<before>\n?)<!-- avfs:begin(?P<joined> joined)? -->\n.*?<!-- avfs:end -->\n", re.DOTALL)
+_OWN = re.compile(r"^name: avfs$|Written by `avfs setup", re.MULTILINE)
+"""Is in each file that is avfs's own."""
 _TOML_BEGIN, _TOML_END = "# avfs:begin", "# avfs:end"
 _TOML = re.compile(r"\n?# avfs:begin(?P<joined> joined)?\n.*?# avfs:end\n", re.DOTALL)
 
@@ -153,7 +155,7 @@ class WholeFile:
 
     def apply(self, text: str | None) -> str:
         """See `Edit`."""
-        if text is not None and "name: avfs" not in text:
+        if text is not None and not _OWN.search(text):
             raise InvalidInput("another file has its name")
         return self.content
 

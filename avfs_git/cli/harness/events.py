@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from avfs_git.errors import BadUsage, InvalidInput, quote
 
-HARNESSES = ("claude", "codex", "gemini", "cursor")
+HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode")
 
 
 class Kind(Enum):
@@ -54,8 +54,14 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {
         **dict.fromkeys(("afterShellExecution", "afterFileEdit", "afterMCPExecution"), Kind.AFTER),
         **dict.fromkeys(("stop", "sessionEnd"), Kind.END),
     },
+    "opencode": {  # which runs no commands: its events come from avfs's own plug-in
+        "session.start": Kind.START,
+        "tool.execute.before": Kind.BEFORE,
+        "tool.execute.after": Kind.AFTER,
+        "session.idle": Kind.END,
+    },
 }
-_SHELLS = frozenset({"Bash", "shell", "local_shell", "exec_command", "run_shell_command"})
+_SHELLS = frozenset({"Bash", "bash", "shell", "local_shell", "exec_command", "run_shell_command"})
 """The tools that run a command of a shell."""
 
 
@@ -141,7 +147,7 @@ def _find_subject(given: Mapping[str, object], command: str | tuple[str, ...]) -
     described = _text(given, "description")
     if described:
         return described[:60]
-    path = given.get("file_path") or given.get("notebook_path") or given.get("path")
+    path = given.get("file_path") or given.get("filePath") or given.get("notebook_path") or given.get("path")
     if isinstance(path, str) and path:
         return Path(path).name
     words = command.split() if isinstance(command, str) else command

@@ -43,7 +43,11 @@ class Plan(NamedTuple):
 
 def read_skill() -> str:
     """Read the skill that teaches agents the use of avfs."""
-    return (files("avfs_git") / "integrations" / "claude" / "skills" / "avfs" / "SKILL.md").read_text("utf-8")
+    return _read_integration("claude", "skills", "avfs", "SKILL.md")
+
+
+def _read_integration(*names: str) -> str:
+    return files("avfs_git").joinpath("integrations", *names).read_text("utf-8")
 
 
 def claude_hooks() -> dict[str, list[dict[str, object]]]:
@@ -176,11 +180,14 @@ def _plan_opencode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[l
         server["environment"] = dict(env)
     edits: list[Edit] = [
         JsonMember(own / "opencode.json", ("mcp", "avfs"), server),
+        WholeFile((own if is_user else own / ".opencode") / "plugins" / "avfs.js", _read_integration("opencode", "avfs.js")),
         _skill(root / ".agents"),
         MarkedBlock(own / "AGENTS.md", _BODY),
     ]
     return edits, [
-        "opencode runs no commands at its events: no checkpoint for each tool call, and no policy. `avfs run -- opencode`"
+        "opencode runs the hooks in a plug-in, which it loads when it starts: start it anew",
+        "a command that needs an approval is refused, with the way to ask for one",
+        "opencode's own working trees are made by git, without ignored files: start it with `avfs run -- opencode`",
     ]
 
 

@@ -28,6 +28,7 @@ _EVENTS = {
     "codex": ("PreToolUse", "PostToolUse"),
     "gemini": ("BeforeTool", "AfterTool"),
     "cursor": ("beforeShellExecution", "afterShellExecution"),
+    "opencode": ("tool.execute.before", "tool.execute.after"),
 }
 
 
@@ -52,7 +53,9 @@ def _name(edit: Edit) -> str:
         return f"hook {edit.keys[-1]}"
     if isinstance(edit, MarkedBlock):
         return "text for agents"
-    return "skill" if isinstance(edit, WholeFile) else "registration"
+    if isinstance(edit, WholeFile):
+        return "skill" if edit.path.name == "SKILL.md" else "plug-in"
+    return "registration"
 
 
 def _check_file(edit: Edit) -> SetupCheck:
@@ -69,7 +72,7 @@ def _check_file(edit: Edit) -> SetupCheck:
 def _check_hook(program: str, harness: str, event: str) -> SetupCheck:
     part = f"`avfs hook {harness}` answers {event}"
     with tempfile.TemporaryDirectory(prefix="avfs-check-") as directory:
-        shell = {"gemini": "run_shell_command"}.get(harness, "Bash")
+        shell = {"gemini": "run_shell_command", "opencode": "bash"}.get(harness, "Bash")
         recorded = {
             "session_id": "avfs-check",
             "hook_event_name": event,
