@@ -489,6 +489,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
                     expected[above] = wanted[above]
             expected |= {p: e for p, e in wanted.items() if p == path or p.startswith(path + b"/")}
         expect_same(content_of(self.view()), content_of(expected))
+        if result.outcome == "unchanged":  # nothing was done, so that nothing was saved before, and nothing is tracked by it
+            assert (result.saved, self.view(times=True), self.head()) == (None, before, self.branch.head)
+            return
         self.oracle.track_path(self.saved[target].tree, path)
         self.oracle.beside |= self.oracle.list_beside(wanted, self.saved[target].tree)
         materialize(self.view(), self.model)
@@ -496,10 +499,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         if self.head() != self.branch.head:
             found = self.note_head(files=True).tree
             assert found == tree
-        if result.outcome == "unchanged":  # nothing was done, and so nothing was saved before
-            assert (result.saved, self.view(times=True)) == (None, before)
-        else:
-            self.expect_clean()
+        self.expect_clean()
 
     @rule()
     def restore_what_never_was(self) -> None:
