@@ -61,6 +61,8 @@ class RefChange:
     """What it is to hold; None: it is removed."""
     lasting: bool = False
     """Whether it stays when the others are taken back: it harms nothing, and another process may count on it by then."""
+    forced: bool = False
+    """Whether it moves from any value, and from none; `old` says nothing then."""
 
 
 def check_ref_name(name: str) -> str:
@@ -388,9 +390,9 @@ class RefStore:
         if isinstance(loose, str):
             raise RefConflict(name, maybe_hex(change.old), f"ref: {loose}")
         actual = packed.get(name) if loose is None else loose
-        if actual != change.old:
+        if actual != change.old and not change.forced:
             raise RefConflict(name, maybe_hex(change.old), maybe_hex(actual))
-        if change.old is None and change.new is not None:
+        if actual is None and change.new is not None:
             parts = name.split("/")
             for end in range(3, len(parts)):
                 above = "/".join(parts[:end])

@@ -23,7 +23,6 @@ from avfs_git.errors import (
     NoForks,
     NotAVault,
     NotWritable,
-    RefConflict,
     WorkspaceBusy,
     quote,
 )
@@ -40,7 +39,6 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING
 from avfs_git.host.locks.namelocks import NameLocks
 from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
-from avfs_git.values import replace
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.log.oplog import Announced, OpLog
@@ -278,10 +276,10 @@ class OpenVault:
         """Make the ref changes that hold commits from gc when no other ref does.
 
         A ref that holds one already is moved to where it is: gc may be about to drop it (`workspace.upkeep.garbage`), and finds
-        it new then.
+        it new then. It is forced: others may hold or drop the same commit at the same time.
         """
         names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
-        return [RefChange(name, self.refs.read(name), oid, lasting=True) for name, oid in names.items()]
+        return [RefChange(name, None, oid, lasting=True, forced=True) for name, oid in names.items()]
 
     def move_refs(
         self,
@@ -310,7 +308,7 @@ class OpenVault:
         happened: bool | None = False
         try:
             if changes:
-                self._update(changes, lambda: announced.append(self.oplog.announce(*records)))
+                self.refs.update(changes, announce=lambda: announced.append(self.oplog.announce(*records)))
             else:  # another process has done it
                 self.oplog.append(record)
             if then is not None:
@@ -328,18 +326,6 @@ class OpenVault:
         finally:
             for line in announced:
                 line.close(happened=happened)
-
-    def _update(self, changes: Sequence[RefChange], announce: Callable[[], None]) -> None:
-        try:
-            self.refs.update(changes, announce=announce)
-        except RefConflict:
-            # A ref that keeps commits reachable may have come or gone meanwhile.
-            again = [
-                replace(change, old=self.refs.read(change.name)) if change.name.startswith(KEPT) else change for change in changes
-            ]
-            if again == list(changes):
-                raise
-            self.refs.update(again, announce=announce)
 
     def _move_back(self, changes: Sequence[RefChange], cause: BaseException) -> None:
         """Take back refs that were moved before something else failed."""

@@ -7,6 +7,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -227,6 +228,56 @@ def test_a_ref_moves_only_from_where_it_is_believed_to_be(git_dir: Path, refs: R
     assert refs.read(MAIN) is None
     move(refs, MAIN, None, None)
     assert leftovers(git_dir) == []
+
+
+@pytest.mark.parametrize("held", [None, A, B])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_ref_moves_forced(git_dir: Path, refs: RefStore, held: Oid | None, packed: bool) -> None:
+    """Such a change needs no expectation, and what the others of its update expect is checked all the same."""
+    if held is not None and packed:
+        pack(git_dir, {MAIN: held})
+    elif held is not None:
+        move(refs, MAIN, None, held)
+    change = RefChange(MAIN, None, B, lasting=True, forced=True)
+    with pytest.raises(RefConflict):
+        refs.update([change, RefChange("refs/heads/none", A, B)])
+    assert refs.read(MAIN) == held
+
+    refs.update([change])
+    assert refs.read(MAIN) == B
+    with pytest.raises(RefConflict):
+        refs.update([RefChange(f"{MAIN}/below", None, B, forced=True)])
+    assert leftovers(git_dir) == []
+
+
+def test_a_ref_that_others_make_and_drop_can_be_held(refs: RefStore, git_dir: Path) -> None:
+    """Three that hold one commit and one that drops it again and again do not meet a conflict."""
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def hold() -> None:
+        own = RefStore(git_dir)
+        try:
+            for _ in range(40):
+                own.update([RefChange(MAIN, None, A, lasting=True, forced=True)])
+        except BaseException as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    def drop() -> None:
+        while not stop.is_set():
+            with suppress(RefConflict):
+                refs.update([RefChange(MAIN, A, None)])
+
+    holders = [threading.Thread(target=hold) for _ in range(3)]
+    dropper = threading.Thread(target=drop)
+    for thread in [*holders, dropper]:
+        thread.start()
+    for thread in holders:
+        thread.join()
+    stop.set()
+    dropper.join()
+
+    assert errors == []
 
 
 def test_several_refs_move_all_or_none(git_dir: Path, refs: RefStore) -> None:
