@@ -157,22 +157,25 @@ _OF_GROUPS = {
 
 
 class VerbGroup(click.Group):
-    """A group of verbs; without one it fails, and it suggests what a mistyped one may have meant."""
+    """A group of verbs; without one it runs its default or fails, and it suggests what a mistyped one may have meant."""
 
-    def __init__(self, name: str, **settings: Any) -> None:
+    def __init__(self, name: str, *, default: str | None = None, **settings: Any) -> None:
+        self.default = default
         settings = {"help": VERBS[name].help if name in VERBS else None, **settings}
         super().__init__(name, no_args_is_help=False, add_help_option=False, **settings)
-        self.params.extend([*shared_options(hidden=type(self) is VerbGroup), help_option()])
+        self.params.extend([*shared_options(hidden=type(self) is VerbGroup and default is None), help_option()])
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """List the verbs in the order they were given."""
         return list(self.commands)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; a lone group is a mistake that its help answers."""
+        """Parse; a lone group without a default is a mistake that its help answers."""
         rest = super().parse_args(ctx, args)
         if not rest and not ctx._protected_args and not ctx.resilient_parsing:  # noqa: SLF001 - click has no other way
-            raise MissingVerb(ctx)
+            if self.default is None:
+                raise MissingVerb(ctx)
+            ctx._protected_args = [self.default]  # noqa: SLF001 - as above
         return rest
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
@@ -208,14 +211,6 @@ class MissingVerb(BadUsage):
 
 class Program(VerbGroup):
     """The top of the command line: loads a verb when it is asked for."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; without a verb, say where one is."""
-        try:
-            return super().parse_args(ctx, args)
-        except MissingVerb:
-            ctx._protected_args = ["where"]  # noqa: SLF001 - click has no other way
-            return []
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """List the verbs in the order of the help."""
@@ -267,6 +262,7 @@ more) and HEAD, each also with ~N.
 
 program = Program(
     "avfs",
+    default="where",
     help=PROGRAM_HELP,
     params=[
         click.Option(

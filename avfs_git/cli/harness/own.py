@@ -13,9 +13,8 @@ from avfs_git.patterns import compiled
 
 _VERBS = frozenset(
     {
-        *("status", "log", "diff", "show", "checkpoint", "snapshot", "undo", "redo", "revert", "checkout", "add", "op"),
+        *("status", "log", "diff", "show", "checkpoint", "snapshot", "undo", "redo", "revert", "checkout", "add", "op", "end"),
         *("ls", "cat", "grep", "search", "find", "tree", "stat", "overlap", "resolve", "sessions", "schema", "exec", "fork"),
-        "end",
     }
 )
 _ELSEWHERE = ("--vault", "--fork", "delete", "--discard")

@@ -36,8 +36,8 @@ _NAMED_MAX = 20
 def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest = CHANGED) -> Captured:
     """Turn the workspace into trees, whose objects go to a sink. Reads only what changed since the last capture.
 
-    Where ignore rules or a repository inside came since then, all is read: what was only recorded beside the branch is in no
-    commit of it, and so not tracked.
+    Where ignore rules or a repository inside came since then, it reads all: no commit of the branch has what the log alone
+    records, and so git does not track that.
     """
     captured = _capture(locked, sink, request)
     if request.index is None and not request.afresh and not captured.is_partial and _has_other_rules(locked, sink, captured):

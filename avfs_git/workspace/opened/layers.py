@@ -153,10 +153,8 @@ class Layers:
 
     def _say_made(self) -> None:
         """Note beside a new upper layer that it was made."""
-        with (
-            contextlib.suppress(OSError),
-            open(self._layout.marked, "r+b") as file,
-        ):  # a file system without marks has no such file
+        # A file system without marks has no such file.
+        with contextlib.suppress(OSError), open(self._layout.marked, "r+b") as file:
             file.write(_MADE)
 
     def _check_never_made(self) -> None:

@@ -80,8 +80,8 @@ def restore_state(
 ) -> RestoreResult:
     """Bring the workspace, or some paths of it, to the state of a commit.
 
-    `barrier` keeps the programs waiting that change files; None if no program does, or they wait already. What is uncommitted is
-    saved while they go on.
+    `barrier` keeps programs that change files waiting; None if no program does, or they wait already. It begins when the
+    uncommitted changes are saved.
 
     Raises:
         PathNotFound: If a path is neither in the workspace nor in the target.
@@ -141,7 +141,7 @@ def _restore(
 def _replace_files(
     locked: LockedWorkspace, target: Oid, commit: Commit, paths: Sequence[TreePath], shown: str, kind: str, save: _Saved
 ) -> RestoreResult:
-    """Bring files to a state, after what was uncommitted is saved."""
+    """Bring files to a state; the caller has saved the uncommitted changes."""
     vault = locked.vault
     saved, now, left_out = save
     found = _find_steps(locked, vault.store, target, now, paths)

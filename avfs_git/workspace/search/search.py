@@ -1,10 +1,11 @@
 """Full text search: of a commit, and of a workspace as it is.
 
-Decided here: which files of a tree are searched, which index is asked, and what is shown of a file. Regular files that git tracks
-are searched, as `grep` does; binary ones have no words. What is not committed is indexed by the id that it would have. Contents
-that a partial clone lacks are not fetched, and a result names them. Called by the SDK, and in a session's process.
+Decided here: which files of a tree a search reads, which index it asks, and what it shows of a file. As `grep`, it reads regular
+files that git tracks; binary ones have no words. A content that no commit has goes into the index by the id that it would have.
+A result names contents that a partial clone lacks; avfs does not fetch them. Called by the SDK, and in a session's process.
 
-`prepare` indexes what is committed before a workspace is locked: no checkpoint waits for it.
+`prepare` takes no lock and indexes the contents of the head; a search of the workspace holds its lock while it indexes the rest.
+Usable from threads. A crash leaves an index with fewer contents.
 """
 
 from __future__ import annotations

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from avfs_git.cli.context import State
-from avfs_git.cli.table import MissingVerb, VerbGroup
+from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -26,16 +24,4 @@ def list_(state: State) -> SessionList:
         return {"sessions": vault.sessions()}
 
 
-class _Sessions(VerbGroup):
-    """The verbs of mounts; without one, they are listed."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; a lone group lists."""
-        try:
-            return super().parse_args(ctx, args)
-        except MissingVerb:
-            ctx._protected_args = ["list"]  # noqa: SLF001 - click has no other way
-            return []
-
-
-command = _Sessions("sessions", commands={"list": list_})
+command = VerbGroup("sessions", default="list", commands={"list": list_})

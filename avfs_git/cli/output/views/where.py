@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import Whereabouts
 
+_FORK = "Fork this directory with `avfs fork . ../NAME`, or run an agent in a fork of it with `avfs run -- PROGRAM`."
+
 
 def where(text: TextOutput, here: Whereabouts) -> None:
     """Name vault and fork, what is not saved, and the commands of the next step."""
     if here["vault"] is None:
         text.line("No vault is named here.")
-        text.hint("Fork this directory with `avfs fork . ../NAME`, or run an agent in a fork of it with `avfs run -- PROGRAM`.")
+        text.hint(_FORK)
         text.hint("Make a vault with `avfs vault create NAME --from DIR`; see `avfs vault list` and `avfs --help`.")
         return
     of_clone = f" of '{_show(here['origin'])}'" if here["origin"] is not None else ""
@@ -27,9 +29,7 @@ def where(text: TextOutput, here: Whereabouts) -> None:
         text.line("Vault ", (here["vault"], "bold"), f"{of_clone}: {text.count(len(here['forks']), 'fork')}, none is named here")
         text.hint("List them with `avfs fork list`; name one with `--fork NAME`.")
         if here["origin"] is not None:
-            text.hint(
-                "Fork this directory with `avfs fork . ../NAME`, or run an agent in a fork of it with `avfs run -- PROGRAM`."
-            )
+            text.hint(_FORK)
         return
     text.line("Fork ", (here["fork"], "bold"), f"{of_clone}, in vault " if of_clone else " of vault ", (here["vault"], "bold"))
     if here["mounted_at"] is not None:
