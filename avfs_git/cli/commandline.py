@@ -54,7 +54,18 @@ def _usage_error(err: click.ClickException) -> BadUsage:
             and any("--force-with-lease" in p.opts for p in ctx.command.params)
         ):
             hint = "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch."
+        elif ctx is not None and (owners := _list_owners(ctx, err.option_name)):
+            hint = f"Did you mean {' or '.join(f'`{owner} {err.option_name}`' for owner in owners)}?"
         elif err.possibilities:
             hint = f"Did you mean `{min(err.possibilities)}`?"
     message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)
+
+
+def _list_owners(ctx: click.Context, option: str) -> list[str]:
+    """List the verbs of a group that have an option which was written behind the group's own name."""
+    group = ctx.command
+    if not isinstance(group, click.Group) or group is program:  # the program's verbs are too many to name
+        return []
+    verbs = ((name, group.get_command(ctx, name)) for name in group.list_commands(ctx))
+    return [f"{ctx.command_path} {name}" for name, of in verbs if of and any(option in param.opts for param in of.params)]
