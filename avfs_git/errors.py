@@ -577,6 +577,20 @@ class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):
         self._say(f"cannot undo {quote(op)}: {reason}", hint, operation=op, reason=reason)
 
 
+class UndoConflicts(CheckpointError, code="undo.conflicts", exit_code=37):
+    """An operation cannot be taken back alone, because what it changed was changed since; nothing has changed."""
+
+    def __init__(self, operation: int, paths: Sequence[bytes]) -> None:
+        names = [quote(path) for path in paths[:5]]
+        self._say(
+            f"cannot undo operation {operation} alone: these paths were changed since: "
+            f"{', '.join(names)}{' and more' if len(paths) > 5 else ''}",
+            f"See what it changed with `avfs op show {operation} -p`.",
+            operation=operation,
+            paths=[path.decode("utf-8", "replace") for path in paths],
+        )
+
+
 class HookRefused(CheckpointError, code="hook.refused", exit_code=38):
     """A hook of the vault's owner does not want an operation; nothing has changed."""
 

@@ -66,6 +66,18 @@ def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResu
     return opened.undo() if name is None else opened.workspace(name).undo()
 
 
+@tools.tool("Undo one operation", CHANGES)
+def undo_operation(
+    call: Call,
+    operation: Annotated[int, Field(ge=1, description="Its number in `operations`.")],
+    dry_run: Annotated[bool, Field(description="Only list what would change.")] = False,
+    vault: VaultName = None,
+    fork: ForkName = None,
+) -> UndoResult:
+    """Undo what one operation did, and keep what was done after it. Refused if that changed the same lines."""
+    return call.workspace(vault, fork).undo_operation(operation, dry_run=dry_run)
+
+
 @tools.tool("Redo what was undone", CHANGES)
 def redo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
     """Redo the operation that was undone last."""

@@ -28,6 +28,7 @@ from avfs_git.model import (
     RestoreResult,
     SearchResult,
     SessionInfo,
+    UndoResult,
     VaultInfo,
     Warning,
 )
@@ -40,6 +41,7 @@ from avfs_git.sdk.parts import (
     identity,
     nursery_client,
     opdetails,
+    opundo,
     overlap,
     policy,
     record,
@@ -259,6 +261,10 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         """
         fork, state = opdetails.find_state_after(self._core, number)
         return self.workspace(fork).restore(state, dry_run=dry_run)
+
+    def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:
+        """Undo one operation on any fork, as `Workspace.undo_operation` does."""
+        return self.workspace(opundo.find_undone(self._core, number).fork).undo_operation(number, dry_run=dry_run)
 
     def workspace(self, fork: str | None = None) -> Workspace:
         """Open the workspace of a fork, by default that of the default fork.

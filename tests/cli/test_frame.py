@@ -197,7 +197,7 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         ("checkpoint -m x", "there is no option '-m'", "Did you mean `avfs checkpoint save -m`?"),
         ("checkpoint --message=x", "there is no option '--message'", "Did you mean `avfs checkpoint save --message`?"),
         ("fork --from main x", "there is no option '--from'", "Did you mean `avfs fork create --from`?"),
-        ("op -n 3", "there is no option '-n'", "Did you mean `avfs op log -n` or `avfs op restore -n`?"),
+        ("op -n 3", "there is no option '-n'", "Did you mean `avfs op log -n` or `avfs op restore -n` or `avfs op undo -n`?"),
         ("--vault v checkpoint -m x", "there is no option '-m'", "Did you mean `avfs --vault v checkpoint save -m`?"),
         ("log -n 0", "invalid value for '-n' / '--limit': 0 is not in the range x>=1", "See `avfs log --help`."),
         ("cat", "missing argument 'PATH'", "See `avfs cat --help`."),

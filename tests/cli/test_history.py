@@ -336,6 +336,24 @@ def test_an_operation_by_its_number(cli: Cli, work: str) -> None:
     assert cli("op", "show", "9999").status == 39
 
 
+def test_one_operation_is_undone(avfs: Transcript, work: str, cli: Cli, snapshot: Snapshot) -> None:
+    """`op undo` keeps what came after it; where that changed the same, it names the paths."""
+    cli("write", "notes", stdin=b"one\n").ok()
+    cli("write", "later", stdin=b"later\n").ok()
+    cli("write", "x.log", stdin=b"log\n").ok()
+    avfs("op log")
+    number = next(row.split("\t")[0] for row in cli("op", "log").ok().text.splitlines() if "'notes'" in row)
+    avfs(f"op undo {number} --dry-run")
+    avfs(f"op undo {number}")
+    assert cli("cat", "later").ok().text == "later\n"
+    assert cli("cat", "notes").status == 25
+    avfs(f"op undo {number}")
+    avfs("undo")
+    cli("write", "notes", stdin=b"two\n").ok()
+    avfs(f"op undo {number}", status=37)
+    snapshot("op-undo.txt", avfs.text)
+
+
 def test_three_dots_are_what_one_side_changed_since_they_parted(cli: Cli, work: str) -> None:
     """`A...B` is their merge base, so what A has got since then is not in it; without a common commit there is none."""
     cli("write", "a.txt", stdin=b"one\n").ok()

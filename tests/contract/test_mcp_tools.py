@@ -58,6 +58,7 @@ GOOD: list[tuple[str, dict[str, Any], str]] = [
     ("restore", {"target": "start", "paths": ["README"]}, '"outcome":"restored"'),
     ("undo", {}, '"undone":true'),
     ("redo", {}, '"kind":"restore"'),
+    ("undo_operation", {"operation": 2, "dry_run": True}, '"kind":"checkpoint"'),
     ("operations", {"limit": 1}, '"kind":"redo"'),
     ("fork_create", {"name": "task"}, '"parent":"main"'),
     ("write_file", {"path": "README", "content": "task\n", "fork": "task"}, '"size":5'),

@@ -118,6 +118,23 @@ def _checkpoint_with_note(vault: Vault) -> None:
         save_checkpoint(locked, CheckpointRequest(message="noted", description="noted", note=notes.Note(lambda *_: "said\n")))
 
 
+def _change_after(vault: Vault) -> None:
+    """Save what the next operation is about, and do more after it."""
+    vault.workspace("work").checkpoint()
+    work = vault.workspace("work")
+    work.write("deep/er/new", b"to be taken back\n")
+    work.write("a", b"to be taken back\n")
+    work.checkpoint()
+    work.write("other", b"stays\n")
+    work.write("uncommitted", UNCOMMITTED)
+    vault._dispatch.record_changes("work")
+
+
+def _undo_first(vault: Vault) -> object:
+    number = next(each.id for each in vault.operations(fork="work", limit=1000) if "deep/er/new" in each.description)
+    return vault.workspace("work").undo_operation(number)
+
+
 OPERATIONS = [
     Operation("checkpoint", lambda vault: vault.workspace("work").checkpoint("three")),
     Operation("checkpoint with a note", _checkpoint_with_note),
@@ -137,6 +154,7 @@ OPERATIONS = [
         "undo of a restore", lambda v: v.workspace("work").undo(), lambda v: v.workspace("work").restore("one"), back=_redo
     ),
     Operation("undo of file calls", lambda vault: vault.workspace("work").undo(), _restore_and_edit, back=_redo),
+    Operation("undo of one operation", _undo_first, _change_after, saves=True),
     Operation("redo of a restore", lambda vault: vault.workspace("work").redo(), _undo_restore),
     Operation(
         "undo of a fork", lambda vault: vault.undo(fork="task"), lambda v: v.fork("task", source="work"), fork="task", back=_redo

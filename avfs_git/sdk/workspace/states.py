@@ -246,6 +246,23 @@ class WorkspaceStates:
         """Redo the operation that was undone last."""
         return self._at.dispatch.turn(self.fork, back=False)
 
+    def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:
+        """Undo one operation on this fork, and keep what was done after it; `undo` takes that back.
+
+        The changes of the operation are merged out of the files. Uncommitted changes are saved first. Ignored files stay, with a
+        warning. If nothing of its changes is left, nothing changes.
+
+        Args:
+            number: The operation's number in the log.
+            dry_run: Only list what would change.
+
+        Raises:
+            CannotUndo: If the operation changed no files.
+            OperationNotFound: If the log has none of that number for this fork.
+            UndoConflicts: If what it changed was changed since; nothing is changed then.
+        """
+        return self._at.run(operations.undo_operation, number, dry_run)
+
     def operations(self, *, limit: int = 50) -> list[Operation]:
         """List the operations on this fork, newest first."""
         return undo.list_operations(self._at.core, self.fork, limit)

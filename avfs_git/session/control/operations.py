@@ -58,7 +58,7 @@ from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
     from avfs_git.workspace.files import adding, transfer
-    from avfs_git.workspace.history import compare, find, grep, revert, undo
+    from avfs_git.workspace.history import compare, find, grep, opundo, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import aside, restore
     from avfs_git.workspace.search import search
@@ -76,6 +76,7 @@ else:
     grep = LazyModule("avfs_git.workspace.history.grep")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
+    opundo = LazyModule("avfs_git.workspace.history.opundo")
     restore = LazyModule("avfs_git.workspace.restore.restore")
     revert = LazyModule("avfs_git.workspace.history.revert")
     rewrite = LazyModule("avfs_git.workspace.merge.rewrite")
@@ -361,6 +362,14 @@ def search_workspace(opened: OpenWorkspace, query: SearchQuery) -> SearchResult:
 def find_entries(opened: OpenWorkspace, query: FindQuery) -> FindResult:
     """Find entries of the workspace as it is."""
     return _compare(opened, lambda locked: find.find_workspace(locked, query))
+
+
+@operation(flushes=True)
+def undo_operation(opened: OpenWorkspace, number: int, dry_run: bool) -> UndoResult:
+    """Take back what one operation on this fork did, and keep what was done after it."""
+    if dry_run:
+        return _compare(opened, lambda locked: opundo.undo_operation(locked, number, dry_run=True))
+    return _replace(opened, lambda locked: opundo.undo_operation(locked, number))
 
 
 @operation(flushes=True)

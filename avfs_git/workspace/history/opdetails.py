@@ -7,7 +7,7 @@ was and went. Making and deleting a fork has none: its files are those of anothe
 from __future__ import annotations
 
 from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
-from avfs_git.model import Operation, OperationDetails, UndoResult
+from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.history import compare, undo
@@ -22,7 +22,7 @@ def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> Op
     Raises:
         OperationNotFound: If the log has none of that number.
     """
-    record = _find(vault, number)
+    record = find_operation(vault, number)
     return _describe(vault, record, record.to_operation(), context)
 
 
@@ -48,7 +48,7 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
         OperationNotFound: If the log has none of that number.
         InvalidInput: If it led to no state of a fork.
     """
-    record = _find(vault, number)
+    record = find_operation(vault, number)
     after = _state_after(record)
     if after is None:
         raise InvalidInput(f"operation {number} led to no state of a fork: it was to {record.description}")
@@ -64,23 +64,33 @@ def plan_undo(vault: OpenVault, fork: str | None) -> UndoResult:
     record = undo.find_next(vault, fork, UNDO)
     if record is None:
         raise NothingToUndo(UNDO)
-    before, after = _states(record)
+    before, after = states_of(record)
     operation = record.to_operation()
     if record.before is None or after is None or before is None:
         return UndoResult(operation)  # a checkpoint changes no files, nor does what makes or ends another fork
     diff = compare.diff_commits(vault, after, before, patches=False)
-    left, reached = (maybe_oid(record.more.get(name)) for name in (SIDECAR, SIDECAR_BEFORE))
-    beside = tuple(diff.sidecar)
-    if left is not None or reached is not None:
-        old, new = (
-            vault.store.read_commit(named).tree if named is not None else vault.sidecar_tree(vault.store.read_commit(state))
-            for named, state in ((left, after), (reached, before))
-        )
-        beside = tuple(diff_sidecars(vault.store, old, new))
-    return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=beside)
+    return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=diff_beside(vault, record))
 
 
-def _find(vault: OpenVault, number: int) -> OpRecord:
+def diff_beside(vault: OpenVault, record: OpRecord) -> tuple[ChangedFile, ...]:
+    """List what taking an operation back would change of what history does not hold. It has a state after it."""
+    named = [maybe_oid(record.more.get(name)) for name in (SIDECAR_BEFORE, SIDECAR)]
+    read = vault.store.read_commit
+    before, after = (
+        read(sidecar).tree if sidecar is not None else vault.sidecar_tree(read(state) if state is not None else None)
+        for sidecar, state in zip(named, states_of(record), strict=True)
+    )
+    if named == [None, None] and None in (before, after):  # a commit of git's says nothing of that
+        return ()
+    return tuple(diff_sidecars(vault.store, after, before))
+
+
+def find_operation(vault: OpenVault, number: int) -> OpRecord:
+    """Find an operation by its number.
+
+    Raises:
+        OperationNotFound: If the log has none of that number.
+    """
     for record in vault.oplog.read():
         if record.id == number:
             return record
@@ -95,7 +105,7 @@ def _state_after(record: OpRecord) -> Oid | None:
     return maybe_oid(record.after or next(moved, None))
 
 
-def _states(record: OpRecord) -> tuple[Oid | None, Oid | None]:
+def states_of(record: OpRecord) -> tuple[Oid | None, Oid | None]:
     """Tell which commits hold the states before and after an operation."""
     if record.kind in OF_FORKS:
         return None, None
@@ -104,7 +114,7 @@ def _states(record: OpRecord) -> tuple[Oid | None, Oid | None]:
 
 
 def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context: int) -> OperationDetails:
-    before, after = _states(record)
+    before, after = states_of(record)
     if after is None:
         return OperationDetails(operation, None, None)
     return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, context=context))

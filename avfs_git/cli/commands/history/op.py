@@ -12,7 +12,7 @@ from avfs_git.cli.verb import LIMIT, is_dry_run, verb
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import OperationList, OperationStat
-    from avfs_git.model import Diff, OperationDetails, RestoreResult
+    from avfs_git.model import Diff, OperationDetails, RestoreResult, UndoResult
 
 _NUMBER = click.argument("number", type=LIMIT)
 
@@ -23,7 +23,8 @@ _NUMBER = click.argument("number", type=LIMIT)
 def log(state: State, limit: int, stat: bool) -> OperationList:
     """List what was done in a vault, the newest first
 
-    With `--fork`, only what was done to that fork. `avfs op show` shows one operation, `avfs op restore` the state after it.
+    With `--fork`, only what was done to that fork. `avfs op show` shows one operation, `avfs op undo` takes it back,
+    and `avfs op restore` brings back the state after it.
     """
     with state.open_vault_and_fork(whole=True) as (vault, fork):
         if not stat:
@@ -68,4 +69,19 @@ def restore(state: State, number: int, dry_run: bool) -> RestoreResult:
         return vault.restore_operation(number, dry_run=dry_run)
 
 
-command = VerbGroup("op", commands=[log, show, restore])
+@verb("op undo", looks=is_dry_run, view="history", example="avfs op undo 12 --dry-run")
+@_NUMBER
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+def undo(state: State, number: int, dry_run: bool) -> UndoResult:
+    """Undo one operation, and keep what was done after it
+
+    NUMBER is that of `avfs op log`. avfs merges the changes of the operation out of the files, and changes nothing if later
+    changes conflict with that. Ignored files stay. avfs saves unsaved changes first, and `avfs undo` takes it back.
+    """
+    with state.open_vault() as vault:
+        result = vault.undo_operation(number, dry_run=dry_run)
+        state.output.amend(fork=result.operation.fork)
+        return result
+
+
+command = VerbGroup("op", commands=[log, show, restore, undo])

@@ -293,6 +293,20 @@ def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:
     return f" in {operation.fork}: " if operation.fork else " ", (operation.description, "bold")
 
 
+def op_undo(text: TextOutput, result: UndoResult) -> None:
+    """Say what was merged out of the files, or would be."""
+    word = "Would undo" if text.request.get("dry_run") else "Undid"
+    if not result.changed_files:
+        text.line("Nothing is left to undo", *_name_operation(result))
+        return
+    text.line(word, *_name_operation(result))
+    list_changes(text, result.changed_files)
+    if result.saved:
+        text.line("Saved uncommitted changes as ", text.id(result.saved))
+    if result.operation.undone:
+        text.hint("Take it back with `avfs undo`.")
+
+
 def op_log(text: TextOutput, result: OperationList) -> None:
     """List operations, a line each."""
     stats = result["stats"]

@@ -1,0 +1,151 @@
+"""Taking back what one operation of the log did, and keeping what was done after it.
+
+Decided here: what is merged. `opdetails` tells the states before and after the operation. The files get a three-way merge of the
+present state with the state before the operation; its base is the state after it. The merge is tried in memory
+before anything is saved: an operation whose files were changed since is refused, and nothing changes. What is ignored has no
+lines to merge and stays, with a warning.
+
+What is uncommitted is saved first; then the branch and the files move on in one step (`advance`), as an operation of its own.
+Called with the workspace lock held; crashes as `advance`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from avfs_git.errors import CannotUndo, OperationNotFound, UndoConflicts, quote
+from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.merge.engine import Labels
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.model import MergeStrategy, UndoResult, Warning
+from avfs_git.paths import Oid, show_path
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_small_packs
+from avfs_git.workspace.history.opdetails import diff_beside, find_operation, states_of
+from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_target
+from avfs_git.workspace.merge.preview import Preview
+from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.restore.advance import advance
+from avfs_git.workspace.vault.gitmoves import check_head
+from avfs_git.workspace.vault.log.oprecord import OF_FORKS, OpRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+OP_UNDO = "op_undo"
+"""The kind of the operation that takes another one back."""
+
+
+class _Sides(NamedTuple):
+    """The trees between which an operation lies."""
+
+    after: Oid
+    before: Oid | None
+    """None if nothing was there."""
+
+
+def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = False) -> UndoResult:
+    """Take back what an operation on this fork did, and keep what was done after it.
+
+    Raises:
+        CannotUndo: If the operation changed no files of the fork, or `gc` removed a state of it.
+        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
+        MergeInProgress: If the workspace is in the middle of a merge.
+        OperationNotFound: If the log has none of that number.
+        RefConflict: If the branch holds changes that the workspace has not seen.
+        UndoConflicts: If files were changed since; nothing is changed then.
+    """
+    vault = locked.vault
+    if not dry_run:
+        vault.prepare()
+    with contextlib.nullcontext() if dry_run else objects_held(vault.git_dir):  # the log may be all that names the states
+        record = find_undone(vault, number)
+        if record.fork != locked.fork:
+            raise OperationNotFound(number)
+        sides = _find_sides(locked, record)
+        check_not_merging(locked)
+        check_head(vault, locked.fork)
+        check_seen(locked)
+        told = _warn_of_ignored([change.path for change in diff_beside(vault, record)])
+        tried = Preview(locked)
+        now = tried.read_commit(tried.add_uncommitted()).tree
+        tree = _merge(tried, record, sides, now)
+        if not dry_run and tree != now:
+            return _undo(locked, record, sides, told)
+        changed = tuple(diff_trees(tried, now, tree, size_of=tried.blob_size))
+        return UndoResult(record.to_operation(), changed, warnings=join_warnings(told, tried.taken.captured.warnings))
+
+
+def find_undone(vault: OpenVault, number: int) -> OpRecord:
+    """Find an operation that can be taken back by itself.
+
+    Raises:
+        CannotUndo: If it changed no files of a fork.
+        OperationNotFound: If the log has none of that number.
+    """
+    record = find_operation(vault, number)
+    if record.kind in OF_FORKS or states_of(record)[1] is None:
+        hint = "`avfs op show` tells what an operation did; `avfs undo` takes back the last one."
+        raise CannotUndo(record.description, "it changed no files of a fork", hint=hint)
+    return record
+
+
+def _undo(locked: LockedWorkspace, record: OpRecord, sides: _Sides, told: tuple[Warning, ...]) -> UndoResult:
+    """Save what is uncommitted, then move the fork on to the merged tree."""
+    text = f"op undo {record.id}"
+    start = save_target(locked, f"save before {text}")
+    with PackWriter(locked.vault.store) as pack:
+        now = pack.read_commit(start.head).tree
+        tree = _merge(pack, record, sides, now)
+        changed = tuple(diff_trees(pack, now, tree, size_of=pack.blob_size))
+
+        def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
+            signature = locked.signature()
+            message = f"{text}: {record.description}\n"
+            return sink.add_commit(Commit(tree, (start.head,), signature, signature, message, sidecar=sidecar))
+
+        description = f"{text} ({record.description})"
+        done = advance(locked, pack, tree, make_head, head=start.head, now=start.now, kind=OP_UNDO, description=description)
+    warnings = join_warnings(told, start.warnings, done.warnings, merge_small_packs(locked.vault))
+    return UndoResult(record.to_operation(undone=True), changed, start.saved, warnings, done.sidecar_changed)
+
+
+def _find_sides(locked: LockedWorkspace, record: OpRecord) -> _Sides:
+    """Find the trees after and before an operation."""
+    before, after = states_of(record)
+    assert after is not None  # noqa: S101 - `find_undone` has looked
+    store = locked.vault.store
+    store.packs.refresh()
+    if not all(store.exists(state) for state in (after, before) if state is not None):
+        raise CannotUndo(record.description, "`avfs gc` has removed its states")
+    return _Sides(store.read_commit(after).tree, store.read_commit(before).tree if before is not None else None)
+
+
+def _warn_of_ignored(paths: Sequence[bytes]) -> tuple[Warning, ...]:
+    """Tell which paths the operation changed that history does not hold."""
+    if not paths:
+        return ()
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    text = f"what is ignored or not known to git stays as it is: {quote(show_path(paths[0]))}{more}"
+    return (Warning("undo.ignored_stay", text, paths[0]),)
+
+
+def _merge(sink: PackWriter | DryWriter, record: OpRecord, sides: _Sides, now: Oid) -> Oid:
+    """Merge what taking an operation back changes into a tree.
+
+    Raises:
+        UndoConflicts: If both changed the same.
+    """
+    after, before = sides.after, sides.before or sink.add_tree({})
+    if after == before:
+        return now
+    if after == now:
+        return before
+    engine = open_engine(sink, MergeStrategy.NORMAL, in_workspace=False)
+    labels = Labels(b"after operation %d" % record.id, b"HEAD", b"before operation %d" % record.id)
+    merged = engine.merge_trees(after, now, before, labels=labels)
+    if not merged.is_clean:
+        raise UndoConflicts(record.id, [conflict.path for conflict in merged.conflicts])
+    return merged.tree or sink.add_tree({})
