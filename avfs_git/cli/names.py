@@ -65,8 +65,9 @@ def _find_vault(state: State) -> tuple[Path, str | None]:
     choice = state.choose()
     if isinstance(choice.vault, Path):
         return choice.vault, choice.fork
-    name = choice.vault or (find_home() / "current").read_text("utf-8").strip()
-    return _path_of(name), choice.fork
+    from avfs_git.workspace.vault.format import read_current  # noqa: PLC0415 - only there
+
+    return _path_of(choice.vault or read_current(find_home()) or ""), choice.fork
 
 
 def _path_of(vault: str) -> Path:

@@ -152,6 +152,9 @@ _OF_GROUPS = {
     "show": "info",
     "create": "save",
     "add": "create",
+    "mv": "rename",
+    "move": "rename",
+    "-m": "rename",
 }
 """The same, behind the name of a group."""
 

@@ -26,10 +26,11 @@ from avfs_git.errors import (
     VaultExists,
     VaultNotFound,
     VaultUntrusted,
+    quote,
 )
 from avfs_git.faults import reach
 from avfs_git.gitstore.config import trust
-from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
+from avfs_git.host.files.durable import fsync_dir, host_errors
 from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.flocks import directory_held
@@ -48,12 +49,13 @@ from avfs_git.sdk.parts import (
     point,
     remotegit,
     removal,
+    renaming,
     stop,
 )
 from avfs_git.sdk.vault import Session, Vault
 from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
 from avfs_git.workspace.vault import known
-from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout
+from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout, read_current, write_current
 from avfs_git.workspace.vault.source import is_source
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
@@ -354,21 +356,65 @@ class Home:
     def current_vault(self) -> str | None:
         """The name of the vault that `open_vault` opens by default, or None."""
         try:
-            return (self.home / "current").read_text("utf-8").strip() or None
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return read_current(self.home)
         except OSError as error:
             raise HostError("read which vault is current", error) from error
 
     def _write_current(self, name: str) -> None:
         with host_errors("choose the current vault"):
-            write_file_atomically(self.home / "current", f"{name}\n".encode())
+            write_current(self.home, name)
 
     def use_vault(self, name: str) -> VaultInfo:
         """Make a vault the current one."""
         with self.open_vault(name) as vault:
             self._write_current(name)
             return vault.info()
+
+    def rename_vault(self, name: str, new: str) -> VaultInfo:
+        """Rename a vault. Its hooks stay enabled and trusted, and it stays the current one.
+
+        Open approvals are void, because each is for a vault at a place. After a crash the vault has the old name or the new one.
+
+        Raises:
+            VaultNotFound: If there is no such vault.
+            VaultExists: If the new name is taken.
+            InvalidInput: If it has the forks of a directory, which finds the vault by its name.
+            WorkspaceMounted: If one of its forks is mounted.
+            WorkspaceBusy: If another process holds one of its workspaces, or maintains the vault for a minute.
+            HostError: If the disk fails; the vault has the old name.
+        """
+        path, place = self._path_of(name), self._path_of(new)
+        if not path.is_dir():
+            raise VaultNotFound(name)
+        warnings: list[Warning] = []
+        notes = renaming.VaultNotes(self.home, self._seal, path, place)
+        with host_errors(f"rename '{path}'"), directory_held(self._vaults), self.open_vault(name) as vault:
+            if os.path.lexists(place):
+                raise VaultExists(new)
+            if (origin := VaultLayout(path).read_origin()) is not None:
+                raise InvalidInput(f"{quote(name)} has the forks of '{origin}', which finds the vault by this name")
+            vault.check_unmounted()
+            reach("vault.renaming")
+            with vault._unmaintained(), vault._idle():  # noqa: SLF001 - the two are one interface
+                vault.check_unmounted()  # a fork without a workspace had nothing to hold
+                notes.copy()
+                reach("vault.rename_prepared")
+                path.rename(place)
+                try:
+                    reach("vault.has_new_name")
+                    fsync_dir(self._vaults)
+                except BaseException:
+                    place.rename(path)
+                    raise
+            with aftermath.aftermath(warnings, f"what was noted for vault {quote(name)} stays"):
+                notes.drop()
+        self._opened.remove(vault)
+        if warnings and self._on_warnings is not None:
+            self._on_warnings(warnings)
+        with self.open_vault(new) as vault:
+            info = vault.info()
+        self._opened.remove(vault)
+        return info
 
     def delete_vault(self, name: str) -> VaultInfo:
         """Delete a vault with everything in it. This cannot be undone.

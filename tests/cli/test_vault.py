@@ -26,6 +26,8 @@ def test_vaults_are_made_listed_chosen_and_deleted(avfs: Transcript, project: Pa
     avfs("vault create three --use --branch trunk")
     avfs("vault info")
     avfs("vault delete one --yes")
+    avfs("vault rename three two", status=12)
+    avfs("vault rename three four")
     avfs("vault list")
 
     snapshot("vault.txt", avfs.text)

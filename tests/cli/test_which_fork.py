@@ -532,6 +532,7 @@ ELSEWHERE = {
     "vault delete",
     "vault fork",
     "vault list",
+    "vault rename",
     "vault trust",
     "vault use",
 }

@@ -115,6 +115,7 @@ WAYS_OUT = [
     ("fork new x", "`avfs fork create`"),
     ("fork rm x", "`avfs fork delete`"),
     ("vault rm x", "`avfs vault delete`"),
+    ("vault mv a b", "`avfs vault rename`"),
     ("vault show", "`avfs vault info`"),
     ("checkpoint new x", "`avfs checkpoint --help`"),
     ("ls nosuch", "`avfs tree /`"),

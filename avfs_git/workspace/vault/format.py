@@ -38,6 +38,24 @@ REMOTE_STATE = "refs/avfs/remotes/"
 """Sidecars and labels of the forks of other vaults, by remote: `REMOTE/sidecar/FORK`, `REMOTE/checkpoints/FORK/LABEL`."""
 
 
+def read_current(home: Path) -> str | None:
+    """Read which vault of a home is current.
+
+    During a rename the file has both names: the first name of a vault counts.
+    """
+    try:
+        names = (home / "current").read_text("utf-8").split()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    there = (name for name in names if len(names) == 1 or (home / VAULTS / f"{name}.git").is_dir())
+    return next(there, names[0] if names else None)
+
+
+def write_current(home: Path, *names: str) -> None:
+    """Say which vault of a home is current: the first name that a vault has."""
+    write_file_atomically(home / "current", "".join(f"{name}\n" for name in names).encode())
+
+
 def label_ref(fork: str, label: str) -> str:
     """Name the ref of a label."""
     return f"{LABELS}{fork}/{label_ref_name(label)}"

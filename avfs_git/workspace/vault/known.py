@@ -100,7 +100,20 @@ def change_trusted(home: Path, git_dir: Path, *, trusted: bool) -> tuple[Path, .
             with host_errors(f"read '{git_dir}'"):
                 wanted[git_dir] = git_dir.stat().st_uid
         if wanted != known:
-            lines = (b"" if owner is None else b"%d " % owner for owner in wanted.values())
-            data = b"".join(line + os.fsencode(path) + b"\n" for line, path in zip(lines, wanted, strict=True))
-            write_file_atomically(home / _NAME, data, mode=0o600)
+            _write_trusted(home, wanted)
     return tuple(wanted)
+
+
+def copy_trust(home: Path, git_dir: Path, place: Path) -> None:
+    """Trust a vault at the place to which it is about to be renamed, if it is trusted. On disk on return."""
+    if git_dir in read_trusted(home):
+        with host_errors(f"change '{home / _NAME}'"), directory_held(home):
+            known = read_trusted(home)
+            if git_dir in known:
+                _write_trusted(home, {**known, place: known[git_dir]})
+
+
+def _write_trusted(home: Path, wanted: dict[Path, int | None]) -> None:
+    lines = (b"" if owner is None else b"%d " % owner for owner in wanted.values())
+    data = b"".join(line + os.fsencode(path) + b"\n" for line, path in zip(lines, wanted, strict=True))
+    write_file_atomically(home / _NAME, data, mode=0o600)

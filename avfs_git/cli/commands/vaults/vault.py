@@ -74,6 +74,18 @@ def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
         return vault.info(sizes=sizes)
 
 
+@verb("vault rename", view="vaults", example="avfs vault rename shop store")
+@click.argument("name")
+@click.argument("new_name")
+def rename(state: State, name: str, new_name: str) -> VaultInfo:
+    """Rename a vault
+
+    None of its forks may be mounted. Hooks stay enabled, and the current vault stays the current one. Open approval requests are
+    void, and a clone that has the vault's path as a remote needs the new path.
+    """
+    return state.avfs.rename_vault(name, new_name)
+
+
 @verb("vault delete", view="vaults")
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -153,4 +165,4 @@ def _name_vault(state: State, name: str | None) -> None:
     state.vault_flag = name
 
 
-command = VerbGroup("vault", commands=[create, list_, use, info, delete, config, trust, fork])
+command = VerbGroup("vault", commands=[create, list_, use, info, rename, delete, config, trust, fork])

@@ -74,6 +74,13 @@ def vault_info(text: TextOutput, vault: VaultInfo) -> None:
     )
 
 
+def vault_rename(text: TextOutput, vault: VaultInfo) -> None:
+    """Say what the vault is called now."""
+    old = str(text.request["name"])
+    text.line("Renamed vault ", (old, "bold"), " to ", (vault.name, "bold"))
+    text.hint(f"Rename it back with `avfs vault rename {shlex.quote(vault.name)} {shlex.quote(old)}`.")
+
+
 def vault_delete(text: TextOutput, vault: VaultInfo) -> None:
     """Say which vault is gone."""
     text.line("Deleted vault ", (vault.name, "bold"))
