@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import CannotUndo, RefConflict, WorkspaceMounted
+from avfs_git.errors import CannotUndo, InvalidInput, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.servers import git, make_bare
@@ -468,3 +469,69 @@ def test_update_of_a_branch_that_git_made_adds_one_commit_of_ours(tmp_path: Path
         assert subjects[1:] == ["save before update", "first push", *subjects[3:]]
         assert [work.read(name) for name in ("x.log", "mine", "more", "theirs")] == [b"1\n", b"1\n", b"1\n", b"2\n"]
         check_vault(vault)
+
+
+def _named_commits(vault: Vault) -> set[str]:
+    """List the commits that the log and the workspaces of a vault name."""
+    log = (vault.path / "avfs" / "oplog").read_text()
+    states = [path.read_text() for path in (vault.path / "avfs" / "workspaces").glob("*/state")]
+    return set(re.findall(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])", "\n".join([log, *states])))
+
+
+_BEFORE: dict[str, Callable[[Workspace, Callable[[str], object]], object]] = {
+    "opened": lambda work, _: work.status(),
+    "checkpoint": lambda work, _: (work.write("c", b"c\n"), work.checkpoint("two")),
+    "file calls": lambda work, _: (work.write("c", b"c\n"), work.status(), work.write("d", b"d\n"), work.undo()),
+    "undo": lambda work, _: (work.write("c", b"c\n"), work.checkpoint("two"), work.undo()),
+    "update": lambda work, push: (push("pushed"), work.update()),
+    "update of both": lambda work, push: (push("pushed"), work.write("c", b"c\n"), work.update()),
+    "restore": lambda work, _: (work.write("c", b"c\n"), work.checkpoint("two"), work.restore("HEAD~1")),
+}
+
+
+@pytest.mark.parametrize("moved", ["back", "elsewhere", "away"])
+@pytest.mark.parametrize("before", _BEFORE)
+def test_what_avfs_knows_stays_when_others_move_the_branch_and_git_collects(tmp_path: Path, before: str, moved: str) -> None:
+    """After a forced push or a deletion, git's own gc drops no commit that the log or a workspace names."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        main = vault.workspace()
+        main.write("a", b"1\n")
+        main.checkpoint("one")
+        git("update-ref", "refs/heads/fix", "main", cwd=vault.path)  # a fork that only git made
+        push_more(main, "unrelated")
+        work = vault.workspace("fix")
+
+        def push(name: str) -> None:
+            _push_to(vault, "fix", name)
+
+        push("first")
+        _BEFORE[before](work, push)
+        work.close()
+        target = {"back": ["refs/heads/fix", "main~1"], "elsewhere": ["refs/heads/fix", "main"], "away": ["-d", "refs/heads/fix"]}
+        git("update-ref", *target[moved], cwd=vault.path)
+        named = _named_commits(vault)
+        git("gc", "--quiet", "--prune=now", cwd=vault.path)
+
+        left = git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)", cwd=vault.path).split()
+        assert named, "the test looks at something"
+        assert named - set(left) == set()
+        assert not [each for each in vault.doctor().problems if each.severity == "error"]
+        if moved == "away":
+            vault.undo(fork="fix")
+        restored = vault.workspace("fix")
+        restored.write("more", b"more\n")
+        with suppress(RefConflict):  # what others put on the branch comes in first
+            restored.checkpoint("three")
+        restored.update()
+        restored.checkpoint("four")
+        for operation in vault.operations():
+            with suppress(CannotUndo, InvalidInput):  # not all of them led to a state
+                vault.restore_operation(operation.id, dry_run=True)
+        check_vault(vault)
+
+
+def _push_to(vault: Vault, branch: str, name: str) -> None:
+    """Put another commit on a branch, as a push does that git takes."""
+    made = git("commit-tree", "-p", branch, "-m", name, f"{branch}^{{tree}}", cwd=vault.path)
+    git("update-ref", f"refs/heads/{branch}", made, cwd=vault.path)

@@ -213,6 +213,7 @@ def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -
         changes = [RefChange(SIDECARS + fork, None, sidecar)] if sidecar is not None else []
         if commit != head:
             changes.append(RefChange(HEADS + fork, head, commit))
+        changes += vault.follow(fork, commit, came_from=head)
         pack.finish()
         vault.refs.update(changes)
     assert commit is not None  # noqa: S101 - the head, or made just now

@@ -87,7 +87,8 @@ def note_deletion(vault: OpenVault, fork: str) -> None:
     record = find_deletion(vault, fork)
     if record is None:
         return
-    vault.refs.update(vault.hold(*(oid_of(old) for _, old, _ in record.moves if old is not None)))
+    held = [*vault.hold(*(oid_of(old) for _, old, _ in record.moves if old is not None)), *vault.follow(fork, None)]
+    vault.refs.update(list({change.name: change for change in held}.values()))
     vault.oplog.append(record)
     reach("trash.noted")
     clear_orphan(vault, fork, record.more.get("trash"))  # if it is not put away, undo finds it in its place

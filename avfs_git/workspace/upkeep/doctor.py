@@ -25,7 +25,7 @@ from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import DoctorReport, Problem, Severity
-from avfs_git.paths import Oid, oid_of, show_path
+from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import take
@@ -33,7 +33,7 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
-from avfs_git.workspace.vault.format import KEPT, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
@@ -159,6 +159,10 @@ def _find_last_value(vault: OpenVault, name: str) -> Oid | None:
     """Tell what a ref stood for: as its name says, or as the log of avfs or that of git has it. None if that is not here."""
     if name.startswith(KEPT):
         said: str | None = name.removeprefix(KEPT)
+    elif name.startswith(KNOWN):
+        with suppress(AvfsError):
+            return vault.read_head(fork_of_dir_name(name.removeprefix(KNOWN)))
+        return None
     elif name.startswith(SIDECARS):  # moves with the branch
         with suppress(AvfsError):
             head = vault.read_head(name.removeprefix(SIDECARS))
@@ -367,12 +371,16 @@ def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
 
 
 def _check_left_refs(vault: OpenVault) -> Iterator[_Finding]:
-    """Find labels and sidecars of forks that are gone: a process died, or the disk failed, while it took one away."""
+    """Find what avfs's refs keep of forks that are gone: a process died, or the disk failed, while it took one away."""
     found: dict[str, list[RefChange]] = {}
-    for prefix in (SIDECARS, LABELS):
+    fork_in: dict[str, Callable[[str], str]] = {
+        SIDECARS: str,
+        LABELS: lambda rest: rest.rpartition("/")[0],
+        KNOWN: fork_of_dir_name,
+    }
+    for prefix, read_fork in fork_in.items():
         for name, oid in vault.refs.list(prefix).items():
-            rest = name.removeprefix(prefix)
-            fork = rest if prefix == SIDECARS else rest.rpartition("/")[0]
+            fork = read_fork(name.removeprefix(prefix))
             if not _has_fork(vault, fork):
                 found.setdefault(fork, []).append(RefChange(name, oid, None))
     for fork, changes in found.items():

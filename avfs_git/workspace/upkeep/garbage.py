@@ -237,16 +237,13 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}
     times = KeptTimes(vault.layout.kept_times).read()
     by_log = set(_named_by(plan.records))
-    # What only the log names need not be kept by a ref: only the sweep drops objects.
-    needed = {*in_use, *_named_by_workspaces(places)}
+    needed = {*in_use, *by_log, *_named_by_workspaces(places)}
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)
-    commits.add(by_log | needed)
+    commits.add(needed)
     needed |= commits.sidecars
     plan.unneeded = {
-        name: oid
-        for name, oid in kept.items()
-        if oid not in by_log and oid not in needed and _made_ns(vault, name, times) < limits.before_ns
+        name: oid for name, oid in kept.items() if oid not in needed and _made_ns(vault, name, times) < limits.before_ns
     }
     reached = _Walk(vault, sidecars=False)
     reached.add(oid for name, oid in refs.items() if name not in plan.unneeded)

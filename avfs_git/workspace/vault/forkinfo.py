@@ -11,7 +11,7 @@ import os
 from avfs_git.errors import ForkNotFound, InvalidName, RefDamaged
 from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
-from avfs_git.workspace.vault.format import HEADS, WorkspaceState
+from avfs_git.workspace.vault.format import HEADS, KNOWN, WorkspaceState
 from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -38,8 +38,8 @@ def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
     if vault.has_fork(fork):
         return None
     moved = (new for record in vault.oplog.read_fork(fork) for ref, _, new in record.moves if ref == HEADS + fork)
-    new = next(moved, None)
-    last = maybe_oid(new)
+    # The log does not have a branch that git made and avfs never moved.
+    last = vault.refs.read(KNOWN + fork_dir_name(fork)) or maybe_oid(next(moved, None))
     return last if last is not None and vault.store.exists(last) else None
 
 

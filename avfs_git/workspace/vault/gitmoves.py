@@ -236,6 +236,7 @@ def adopt_git_moves(vault: OpenVault, fork: str, moves: Sequence[Logged] | None 
     for logged in find_git_moves(vault, fork)[0] if moves is None else moves:
         if logged.old != logged.new:
             _hold_left(vault, logged)
+            vault.refs.update(vault.follow(fork, logged.new, came_from=logged.old))
             vault.oplog.append(_make_record(fork, logged))
 
 

@@ -148,6 +148,8 @@ def facts_of(state: WorkspaceState) -> dict[str, object]:
 def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: WorkspaceState, *, durable: bool = True) -> None:
     """Make a workspace on disk; not `durable` where the log has what its state says, and it is made again from there."""
     vault.prepare()
+    if durable and state.base is not None:
+        vault.refs.update(vault.follow(state.fork, oid_of(state.base)))
     with host_errors(f"make the workspace of '{state.fork}'"):
         if durable:
             make_dirs_durably(layout.root)

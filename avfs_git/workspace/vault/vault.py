@@ -40,7 +40,7 @@ from avfs_git.host.locks.namelocks import NameLocks
 from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.workspace.vault.config import Config
-from avfs_git.workspace.vault.format import HEADS, KEPT, LABELS, SIDECARS, VaultLayout
+from avfs_git.workspace.vault.format import HEADS, KEPT, KNOWN, LABELS, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.log.oplog import Announced, OpLog
 from avfs_git.workspace.vault.log.oprecord import FORK_DELETE, UNDO, OpRecord
 
@@ -281,6 +281,19 @@ class OpenVault:
         names = {KEPT + oid.hex(): oid for oid in oids if oid is not None}
         return [RefChange(name, None, oid, lasting=True, forced=True) for name, oid in names.items()]
 
+    def follow(self, fork: str, head: Oid | None, *, came_from: Oid | None = None) -> list[RefChange]:
+        """Make the ref changes by which the commit that avfs knows on a fork's branch stays, also when others move the branch.
+
+        Git's own gc knows neither the log nor workspaces: after a forced push or a deletion by push, only this ref leads to it.
+        `came_from` is what the branch holds until now: callers hold that themselves, if `head` does not lead to it.
+        """
+        ref = KNOWN + fork_dir_name(fork)
+        last = self.refs.read(ref)
+        if last == head:
+            return []
+        held = self.hold(last) if last != came_from else []
+        return [*held, RefChange(ref, last, head, lasting=head is not None, forced=head is not None)]
+
     def move_refs(
         self,
         changes: Sequence[RefChange],
@@ -303,6 +316,13 @@ class OpenVault:
             if has_worktrees and change.name.startswith(HEADS) and change.new is not None:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
                 Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
+        followed = {
+            each.name: each
+            for change in changes
+            if change.name.startswith(HEADS)
+            for each in self.follow(change.name.removeprefix(HEADS), change.new, came_from=change.old)
+        }
+        changes = list((followed | {change.name: change for change in changes}).values())
         announced: list[Announced] = []
         records = (record,) if after is None else (after, record)
         happened: bool | None = False
