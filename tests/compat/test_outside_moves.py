@@ -471,6 +471,33 @@ def test_update_of_a_branch_that_git_made_adds_one_commit_of_ours(tmp_path: Path
         check_vault(vault)
 
 
+def test_a_branch_that_was_taken_back_is_shown(work: Workspace) -> None:
+    """A forced push to an older commit is told; no checkpoint brings back what it dropped, before the user says so."""
+    work.update()
+    work.write("b", b"mine, too\n")
+    work.checkpoint("two")
+    here = git("rev-parse", "main", cwd=work.vault.path)
+    back = git("rev-parse", "main~1", cwd=work.vault.path)
+    git("update-ref", "refs/heads/main", back, cwd=work.vault.path)
+
+    (told,) = work.status().warnings
+    work.write("c", b"new\n")
+    with pytest.raises(RefConflict):
+        work.checkpoint("three")
+    (merge,) = work.update()
+
+    assert told.code == "fork.moved_outside"
+    assert f"back to {back[:12]}" in told.message
+    assert merge.outcome == "fast_forward"
+    assert here in git("rev-list", "main", cwd=work.vault.path).split()
+    assert (work.read("a"), work.read("b"), work.read("c")) == (b"theirs\n", b"mine, too\n", b"new\n")
+    assert work.status().warnings == ()
+    work.undo()
+    assert git("rev-parse", "main", cwd=work.vault.path) == back
+    assert work.read("c") == b"new\n"
+    check_vault(work.vault)
+
+
 def _named_commits(vault: Vault) -> set[str]:
     """List the commits that the log and the workspaces of a vault name."""
     log = (vault.path / "avfs" / "oplog").read_text()

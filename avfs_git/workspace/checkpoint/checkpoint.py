@@ -18,6 +18,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import MANY_SMALL, consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -192,8 +193,13 @@ def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
     unseen = find_unseen_head(locked)
     if unseen is None:
         return ()
-    moved = f"somebody else has moved '{locked.fork}' to {unseen[0].hex()[:12]}, and the files here do not have what that has"
-    return (Warning("fork.moved_outside", f"{moved}; bring it in with `avfs update {locked.fork}`"),)
+    head, came_from = unseen
+    moved, update = f"somebody else has moved '{locked.fork}'", f"`avfs update {locked.fork}`"
+    if is_ancestor(locked.vault.store, head, came_from):
+        told = f"{moved} back to {head.hex()[:12]}, and the files here have what came after that; {update} puts that on it again"
+    else:
+        told = f"{moved} to {head.hex()[:12]}, and the files here do not have what that has; bring it in with {update}"
+    return (Warning("fork.moved_outside", told),)
 
 
 def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED) -> CheckpointResult:
@@ -376,7 +382,7 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
     """
     synced = locked.opened.synced_trees()[0]
     head_tree = taken.commit.tree if taken.commit else None
-    if head_tree == synced or head_tree is None or taken.head is None or _has_held(locked, taken.head):
+    if head_tree == synced or head_tree is None or taken.head is None or taken.head in _came_from(locked):
         return
     if is_made_inside(locked.vault, locked.fork, taken.head):
         return
@@ -398,7 +404,7 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     if head is None or commit is None or commit.tree == locked.opened.synced_trees()[0]:
         return None
     came_from = _came_from(locked)
-    if not came_from or _has_held(locked, head) or is_made_inside(locked.vault, locked.fork, head):
+    if not came_from or head in came_from or is_made_inside(locked.vault, locked.fork, head):
         return None
     return head, came_from[0]
 
@@ -430,20 +436,6 @@ def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
             break
         oid = commit.parents[0]
     return oid
-
-
-def _has_held(locked: LockedWorkspace, head: Oid | None) -> bool:
-    """Whether the branch went back to a commit from which the workspace came, as after undo."""
-    waiting = _came_from(locked)
-    seen: set[Oid] = set()
-    while waiting and len(seen) < _HISTORY_LOOKED_AT:
-        here = waiting.pop(0)
-        if here == head:
-            return True
-        if here not in seen:
-            seen.add(here)
-            waiting += locked.vault.store.read_commit(here).parents
-    return False
 
 
 def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None) -> CheckpointResult:

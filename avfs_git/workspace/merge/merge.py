@@ -138,6 +138,8 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         in_workspace = options.in_workspace
         merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
+        if merged.outcome == "up_to_date" and start.branch is not None:  # others took it back: it goes on to what is here
+            result, merged = replace(result, outcome="fast_forward"), replace(merged, outcome="fast_forward")
         if merged.outcome == "conflicted" and in_workspace:
             text = message_of(options, locked.fork)
             merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
@@ -308,7 +310,7 @@ def _advance(
 
     def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
         if moves_on:
-            return theirs
+            return start.head if merged.base == theirs else theirs
         parents = (start.head,) if options.mode is MergeMode.SQUASH else (start.head, theirs)
         signature = locked.signature()
         return sink.add_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar))
