@@ -212,6 +212,20 @@ def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFO
     return {fact: sidecar.hex()} if sidecar not in (None, vault.store.read_commit(oid).sidecar) else {}
 
 
+def keep_state(locked: LockedWorkspace, commit: Oid | None, held: Trees) -> Oid:
+    """Give the commit that says all of what a workspace holds: one that does, or one that is made and kept.
+
+    Undo needs it: a commit of git's does not say what was untracked, nor does a branch that others have moved.
+    """
+    vault = locked.vault
+    with PackWriter(vault.store) as pack:
+        found, kept = make_recorded_commit(locked, pack, commit, held)
+        if kept:
+            pack.finish(hold=True)
+            vault.refs.update(vault.hold(*kept))
+    return found
+
+
 def make_recorded_commit(
     locked: LockedWorkspace, pack: PackWriter, recorded: Oid | None, was: Trees
 ) -> tuple[Oid, tuple[Oid | None, ...]]:

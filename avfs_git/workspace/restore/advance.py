@@ -36,7 +36,7 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import tell_sidecar
+from avfs_git.workspace.checkpoint.changes import keep_state, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules
 from avfs_git.workspace.checkpoint.confirm import confirm_advanced
 from avfs_git.workspace.checkpoint.mark import mark_captured
@@ -45,7 +45,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
 from avfs_git.workspace.restore.restore import announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, OURS, SIDECAR, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, OURS, SIDECAR, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_sidecar
 
 MakeHead = Callable[[PackWriter, Oid | None], Oid]
@@ -108,6 +108,8 @@ class _Ending:
     description: str
     more: dict[str, object]
     came_from: Oid
+    before: Oid
+    """The commit with the state to which undo leads."""
     keeps_head: bool
     ends_merge: bool
 
@@ -153,10 +155,16 @@ def advance(
     plan = plan_advance(pack, now, tree, other)
     locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
     came_from = came_from or head
-    facts = {**(more or {}), **tell_sidecar(locked.vault, locked.fork, came_from)}
+    facts = dict(more or {})
+    if ends_merge:  # the files hold the resolution: what they held before the merge is where undo leads
+        before = came_from
+        facts |= tell_sidecar(locked.vault, locked.fork, came_from)
+    else:
+        before = keep_state(locked, came_from, now)
+        facts[EXACT] = True
     if came_from != head:
         facts[OURS] = came_from.hex()
-    ending = _Ending(kind, description, facts, came_from, keeps_head, ends_merge)
+    ending = _Ending(kind, description, facts, came_from, before, keeps_head, ends_merge)
     while True:  # ends, because each turn leaves something out
         try:
             return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
@@ -222,7 +230,7 @@ def _carry_out(
             ending.description,
             vault.clock_ns(),
             moves=[(HEADS + locked.fork, head.hex(), new.hex())],
-            before=ending.came_from.hex(),
+            before=ending.before.hex(),
             after=new.hex(),
             more=facts,
         )

@@ -35,7 +35,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
-from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, show_path
+from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, oid_of, show_path
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS
@@ -43,7 +43,7 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
+from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state
 from avfs_git.workspace.checkpoint.checkpoint import (
     check_not_merging,
     recorded_sidecar,
@@ -61,7 +61,7 @@ from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, GIT_HEAD, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, GIT_HEAD, INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 
 Barrier = Callable[[], AbstractContextManager[object]]
@@ -149,7 +149,7 @@ def _replace_files(
         return RestoreResult("unchanged", target.hex(), (), saved=saved, warnings=left_out)
     wanted, steps = found
     vault.store.expect(list_contents(steps))
-    head = vault.read_head(locked.fork)
+    before = keep_state(locked, vault.read_head(locked.fork) if saved is None else oid_of(saved), now)
     with announced(locked, kind, now) as intent:
         change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
         change.apply(steps)
@@ -165,12 +165,12 @@ def _replace_files(
                 description=f"{kind} {shown}" + (f" ({_count(paths)})" if paths else ""),
             ),
             Applied(
-                before=head.hex() if head else None,
+                before=before.hex(),
                 known=change.known,
                 index=lambda pack: _tracked_after(pack, now[0], wanted[0], paths),
                 beside=wanted[1],
                 captured=confirmed,
-                more={**intent.facts, **(tell_sidecar(vault, locked.fork, head) if head is not None else {})},
+                more={**intent.facts, EXACT: True},
             ),
         )
         recorded = result.checkpoint.tree if result.checkpoint is not None else None

@@ -292,7 +292,7 @@ class OpenVault:
         if last == head:
             return []
         held = self.hold(last) if last != came_from else []
-        return [*held, RefChange(ref, last, head, lasting=head is not None, forced=head is not None)]
+        return [*held, RefChange(ref, last, head, forced=head is not None)]
 
     def move_refs(
         self,
@@ -316,13 +316,7 @@ class OpenVault:
             if has_worktrees and change.name.startswith(HEADS) and change.new is not None:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
                 Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
-        followed = {
-            each.name: each
-            for change in changes
-            if change.name.startswith(HEADS)
-            for each in self.follow(change.name.removeprefix(HEADS), change.new, came_from=change.old)
-        }
-        changes = list((followed | {change.name: change for change in changes}).values())
+        changes = self._with_known(changes)
         announced: list[Announced] = []
         records = (record,) if after is None else (after, record)
         happened: bool | None = False
@@ -346,6 +340,20 @@ class OpenVault:
         finally:
             for line in announced:
                 line.close(happened=happened)
+
+    def _with_known(self, changes: Sequence[RefChange]) -> list[RefChange]:
+        """Add what keeps the commits of branches: it goes before its branch and comes after it, so that it is never there alone.
+
+        Of a branch that is gone it would say that git has deleted it (`forkinfo.find_deleted`).
+        """
+        ordered: dict[str, RefChange] = {}
+        for change in changes:
+            known: list[RefChange] = []
+            if change.name.startswith(HEADS):
+                known = self.follow(change.name.removeprefix(HEADS), change.new, came_from=change.old)
+            together = [change, *known] if change.new is not None else [*known, change]
+            ordered |= {each.name: each for each in together if each.name not in ordered}
+        return list(ordered.values())
 
     def _move_back(self, changes: Sequence[RefChange], cause: BaseException) -> None:
         """Take back refs that were moved before something else failed."""

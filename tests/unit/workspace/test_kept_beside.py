@@ -331,3 +331,35 @@ def test_what_was_only_recorded_in_the_log_is_not_tracked(avfs: Avfs, tmp_path: 
         held = git("ls-tree", "-r", "--name-only", tree.tree, cwd=last.open_vault("n").path).split()
         assert b"x/a" not in held
         assert work.read("x/a") == SECRET
+
+
+@pytest.mark.parametrize("done", ["restore", "op restore", "merge", "merge of both"])
+def test_undo_brings_back_what_was_beside_a_commit_of_gits(avfs: Avfs, repository: Path, done: str) -> None:
+    """The head of a fresh fork of a clone says nothing of ignored files; undo has them all the same."""
+    (repository / ".env").write_bytes(SECRET)
+    vault = avfs.create_vault("v", source=repository)
+    mine, theirs = vault.fork("mine"), vault.fork("theirs")
+    theirs.write(".env", b"TOKEN=2\n")
+    theirs.write("build", b"made\n")
+    theirs.write("a", b"theirs\n")
+    theirs.checkpoint("l")
+    match done:
+        case "restore":
+            mine.restore("theirs@l")
+        case "op restore":
+            mine.remove(".env")
+            mine.undo()
+            vault.restore_operation(next(each.id for each in vault.operations(fork="mine") if each.undone))
+        case "merge":
+            mine.merge("theirs")
+        case _:
+            mine.write("b", b"mine\n")
+            mine.merge("theirs")
+    after = {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}
+    mine.undo()
+    before = {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}
+    mine.redo()
+
+    assert before == {"a": b"a\n", ".env": SECRET, "build": None}
+    assert after != before
+    assert after == {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}
