@@ -549,6 +549,18 @@ class FileChanging(CheckpointError, code="checkpoint.file_changing", exit_code=3
         self._say(f"{quote(path)} keeps changing while it is read", "Stop what writes it, then try again.")
 
 
+class SparseCheckout(CheckpointError, code="checkpoint.sparse"):
+    """Files are missing in the live tree because git was told to leave them out: no program has removed them."""
+
+    def __init__(self, path: bytes, count: int) -> None:
+        more = f" and {count - 1} more" if count > 1 else ""
+        self._say(
+            f"git leaves {quote(path)}{more} out of this tree (`skip-worktree`), and a checkpoint would remove what is left out",
+            "Run `git sparse-checkout disable` in the tree, which brings the files back.",
+            path=path,
+        )
+
+
 class LayerNotUnderstood(CheckpointError, code="checkpoint.layer_not_understood", exit_code=35):
     """The upper layer holds an overlayfs mark that this program does not know, or cannot read."""
 

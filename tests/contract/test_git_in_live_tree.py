@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import CannotUndo, HeadElsewhere
+from avfs_git.errors import CannotUndo, HeadElsewhere, SparseCheckout
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -463,3 +463,34 @@ def test_what_git_stashed_comes_back_whatever_avfs_does_in_between(mounted: tupl
     work.redo()
     assert (tree / "new").read_bytes() == b"untracked\n"
     assert git_in(tree, "status", "--short") == " M more\n?? new\n"
+
+
+@pytest.mark.parametrize(
+    "how", ["sparse-checkout set --no-sparse-index here", "sparse-checkout set --sparse-index here", "update-index"]
+)
+def test_what_git_leaves_out_of_the_tree_is_not_removed(mounted: tuple[Workspace, Path], how: str) -> None:
+    """A sparse checkout lacks files that nobody removed: no checkpoint takes them off the branch."""
+    work, tree = mounted
+    for name in ("here", "there"):
+        (tree / name).mkdir()
+        (tree / name / "file").write_bytes(b"1\n")
+    work.checkpoint("both")
+    if how == "update-index":
+        git_in(tree, "update-index", "--skip-worktree", "there/file")
+        (tree / "there" / "file").unlink()
+    else:
+        git_in(tree, *how.split())
+    (tree / "here" / "file").write_bytes(b"2\n")
+
+    assert not (tree / "there" / "file").exists()
+    with pytest.raises(SparseCheckout, match="there/file"):
+        work.checkpoint("less")
+    assert "there/file" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main")
+    if how == "update-index":
+        git_in(tree, "update-index", "--no-skip-worktree", "there/file")
+        work.checkpoint("removed")
+        assert "there/file" not in git(work.vault.path, "ls-tree", "-r", "--name-only", "main")
+    else:
+        git_in(tree, "sparse-checkout", "disable")
+        work.checkpoint("changed")
+        assert "there/file" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main")

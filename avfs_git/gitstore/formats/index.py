@@ -30,7 +30,9 @@ _CHECKSUM = 20
 _EXTENDED = 0x4000
 _STAGE = 0x3000
 _NAME_MASK = 0x0FFF
-_INTENT_TO_ADD = 0x2000  # of the extended flags
+_INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000  # of the extended flags
+SPARSE = b"sdir"
+"""The extension of an index that names directories (gitformat-index(5))."""
 _KEPT = frozenset({b"TREE", b"REUC"})
 """Extensions that are kept: the others describe places in the file, or what a helper of git has seen."""
 
@@ -60,6 +62,11 @@ class Staged(NamedTuple):
     flags: int
     """Of the entry, with the length of its name masked out."""
     extended: int
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether git leaves its file out of the working tree (`skip-worktree`)."""
+        return bool(self.extended & _SKIP_WORKTREE)
 
     @property
     def is_promised(self) -> bool:

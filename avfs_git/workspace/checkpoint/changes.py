@@ -213,7 +213,7 @@ def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFO
 
 
 def keep_state(locked: LockedWorkspace, commit: Oid | None, held: Trees) -> Oid:
-    """Give the commit that says all of what a workspace holds: one that does, or one that is made and kept.
+    """Give the commit that says all of what a workspace holds; make and keep it where no commit does yet.
 
     Undo needs it: a commit of git's does not say what was untracked, nor does a branch that others have moved.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
+from avfs_git.gitstore.formats.index import SPARSE, BadIndex, CachedTree, ForeignIndex, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -75,6 +75,25 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
             if all(find_entry(vault.store, tree, path) != held for tree in trees):
                 staged[path] = held
     return staged
+
+
+def find_left_out(vault: OpenVault, fork: str, removed: Sequence[TreePath]) -> list[TreePath]:
+    """Find paths that are missing in a fork's live tree only because git was told to leave them out (`git sparse-checkout`).
+
+    Of an index that names directories, everything that is missing counts. Costs reading the index, if anything is missing.
+    """
+    worktree = open_worktree(vault, fork)
+    found = worktree.read_index() if removed and worktree.is_there else None
+    try:
+        index = GitIndex(found[0]) if found is not None and found[0].strip(b"\0") else None
+    except ForeignIndex as error:
+        return list(removed) if error.extension == SPARSE else []
+    except BadIndex:
+        return []
+    if index is None:
+        return []
+    at = {path: number for number, path in enumerate(index.paths)}
+    return [path for path in removed if path in at and index.entry(at[path]).is_left_out]
 
 
 def _list_other(

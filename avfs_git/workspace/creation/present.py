@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.index import BadIndex, CachedTree, ForeignIndex, GitIndex, parse_cached_tree
+from avfs_git.gitstore.formats.index import SPARSE, BadIndex, CachedTree, ForeignIndex, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -50,8 +50,6 @@ _LOOK = struct.Struct(">4I4xI12xI")
 """Of an entry, when its file and what is known of it changed, its inode number and its size."""
 _INDEX_MAX = 384 << 20
 """Bytes of an index above which it is not read: that of 2,000,000 files is smaller."""
-_SPARSE = b"sdir"
-"""The extension of an index that names directories (gitformat-index(5))."""
 _EXTENDED = 0x4000
 _STAGE = 0x3000
 _SKIP_WORKTREE, _ASSUME_VALID = 0x4000, 0x8000
@@ -143,7 +141,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
             index = GitIndex(file.read())
         cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else CachedTree()
     except ForeignIndex as error:
-        if error.extension == _SPARSE:
+        if error.extension == SPARSE:
             found = "its index names whole directories that a sparse checkout leaves out"
             raise NotAVault(str(source), f"{found}; run `git sparse-checkout reapply --no-sparse-index` in it") from None
         return None
