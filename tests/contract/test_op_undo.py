@@ -174,6 +174,25 @@ def test_an_operation_without_files_is_refused(vault: Vault) -> None:
         vault.undo_operation(ours)
 
 
+@pytest.mark.needs("git")
+def test_an_operation_that_gc_has_made_final_is_refused(vault: Vault) -> None:
+    """Its line can stay without the state before it, which is not an empty one."""
+    work = vault.workspace()
+    work.write("b", b"b\n")
+    work.checkpoint("b")
+    work.restore("start")
+    number = next(operation.id for operation in work.operations() if operation.kind == "restore")
+    work.write("c", b"c\n")
+    work.checkpoint("c")
+    vault.gc(keep_days=0, keep_operations=1)
+    before = read_all(work)
+
+    assert number in {operation.id for operation in work.operations()}
+    with pytest.raises(CannotUndo, match="gc"):
+        vault.undo_operation(number)
+    assert read_all(work) == before
+
+
 @pytest.mark.needs("fuse", "git")
 def test_a_commit_of_git_in_a_live_tree_is_taken_back(vault: Vault, mount_dir: Path) -> None:
     """It is an operation like others."""

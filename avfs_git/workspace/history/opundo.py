@@ -30,12 +30,14 @@ from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_targ
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import advance
+from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import check_head
-from avfs_git.workspace.vault.log.oprecord import OF_FORKS, OpRecord
+from avfs_git.workspace.vault.log.oprecord import EXPIRED, OF_FORKS, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 OP_UNDO = "op_undo"
 """The kind of the operation that takes another one back."""
+_REMOVED = "`avfs gc` has removed the state before it"
 
 
 class _Sides(NamedTuple):
@@ -82,13 +84,17 @@ def find_undone(vault: OpenVault, number: int) -> OpRecord:
     """Find an operation that can be taken back by itself.
 
     Raises:
-        CannotUndo: If it changed no files of a fork.
+        CannotUndo: If it changed no files of a fork, or the log does not have the state before it any more.
         OperationNotFound: If the log has none of that number.
     """
     record = find_operation(vault, number)
-    if record.kind in OF_FORKS or states_of(record)[1] is None:
+    before, after = states_of(record)
+    if record.kind in OF_FORKS or after is None:
         hint = "`avfs op show` tells what an operation did; `avfs undo` takes back the last one."
         raise CannotUndo(record.description, "it changed no files of a fork", hint=hint)
+    is_first = any(ref == HEADS + record.fork and old is None for ref, old, _ in record.whole_moves())
+    if EXPIRED in record.more or (before is None and not is_first):
+        raise CannotUndo(record.description, _REMOVED)
     return record
 
 
@@ -119,7 +125,7 @@ def _find_sides(locked: LockedWorkspace, record: OpRecord) -> _Sides:
     store = locked.vault.store
     store.packs.refresh()
     if not all(store.exists(state) for state in (after, before) if state is not None):
-        raise CannotUndo(record.description, "`avfs gc` has removed its states")
+        raise CannotUndo(record.description, _REMOVED)
     return _Sides(store.read_commit(after).tree, store.read_commit(before).tree if before is not None else None)
 
 
