@@ -118,7 +118,7 @@ def test_what_cannot_be_searched_is_refused_or_named(work: Workspace) -> None:
     assert work.search('NEAR needle" OR').hits == ()  # words, not the language of SQLite
 
 
-@pytest.mark.parametrize("harm", ["removed", "garbage", "cut", "empty", "older", "directory"])
+@pytest.mark.parametrize("harm", ["removed", "garbage", "cut", "empty", "older", "collected", "directory"])
 def test_an_index_that_is_gone_or_damaged_changes_no_answer(vault: Vault, work: Workspace, harm: str) -> None:
     """It is made again, closed to other users; what cannot be replaced is passed over."""
     expected = work.search("needle")
@@ -136,6 +136,12 @@ def test_an_index_that_is_gone_or_damaged_changes_no_answer(vault: Vault, work: 
         case "older":
             with sqlite3.connect(path) as other:
                 other.executescript("CREATE TABLE blobs (x); PRAGMA user_version = 77")
+            other.close()
+        case "collected":  # the tree whose files it lists
+            path.write_bytes(data)
+            with sqlite3.connect(path) as other:
+                other.execute("INSERT INTO base VALUES (?)", (bytes(20),))
+                other.execute("INSERT INTO files SELECT CAST('nowhere' || id AS BLOB), id FROM blobs")
             other.close()
         case "directory":
             path.mkdir()
@@ -197,11 +203,12 @@ WORDS = [
     "HTTP",
 ]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
+MANY = [f"many/{number % 7}/{number}" for number in range(70)]
+PATHS = ["p", "d/q", "d/e/r", *MANY]
 STEPS = st.one_of(
-    st.tuples(st.just("write"), st.sampled_from(["p", "d/q", "d/e/r"]), TEXTS),
-    st.tuples(st.just("remove"), st.sampled_from(["p", "d/q", "d/e/r"]), st.just("")),
-    st.tuples(st.just("checkpoint"), st.just(""), st.just("")),
-    st.tuples(st.just("undo"), st.just(""), st.just("")),
+    st.tuples(st.just("write"), st.sampled_from(PATHS[:4]), TEXTS),
+    st.tuples(st.just("remove"), st.sampled_from([*PATHS[:4], "many", "d"]), st.just("")),
+    st.tuples(st.sampled_from(["write many", "checkpoint", "undo", "switch", "damage", "gc"]), st.just(""), TEXTS),
     st.tuples(st.just("search"), st.just(""), st.sampled_from(WORDS)),
 )
 
@@ -221,7 +228,7 @@ def scan(work: Workspace, query: str) -> list[str]:
 
     wanted = {word.casefold() for word in re.findall(r"\w+", "".join(
         char for char in unicodedata.normalize("NFKD", query) if not unicodedata.combining(char)))}  # fmt: skip
-    contents = {path: work.read(path) for path in ["p", "d/q", "d/e/r"] if work.exists(path)}
+    contents = {path: work.read(path) for path in PATHS if work.exists(path)}
     return sorted(
         path for path, data in contents.items() if b"\0" not in data and wanted <= terms(data.decode("utf-8", "replace"))
     )
@@ -230,18 +237,35 @@ def scan(work: Workspace, query: str) -> list[str]:
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(steps=st.lists(STEPS, max_size=8), query=st.sampled_from([word for word in WORDS if re.search(r"\w", word)]))
 def test_a_search_equals_a_scan(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, str, str]], query: str) -> None:
-    """After any sequence of operations, with one index for all states that there were."""
+    """After any sequence of operations, with one index for all states that there were, in two forks."""
     with Home(tmp_path_factory.mktemp("home")) as home:
-        work = home.create_vault("v").workspace()
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        others = [work, vault.fork("other")]
+        undoable = {"main": 0, "other": 0}
         for step, path, text in steps:
             if step == "write":
                 work.write(path, text.encode("utf-8", "surrogateescape"))
+            elif step == "write many":
+                for number, name in enumerate(MANY):
+                    work.write(name, f"{text} word{number}".encode("utf-8", "surrogateescape"))
             elif step == "remove":
-                work.remove(path, missing_ok=True)
+                work.remove(path, missing_ok=True, recursive=True)
             elif step == "checkpoint":
-                work.checkpoint()
-            elif step == "undo" and work.list_checkpoints():
-                work.vault.undo()
+                undoable[work.fork] += work.checkpoint().checkpoint is not None
+            elif step == "undo" and undoable[work.fork]:  # else the fork is undone
+                undoable[work.fork] -= 1
+                vault.undo(fork=work.fork)
+            elif step == "switch":
+                others.reverse()
+                work = others[0]
+            elif step == "damage" and index_of(vault).exists():
+                index_of(vault).write_bytes(index_of(vault).read_bytes()[:9000])
+            elif step == "gc":
+                vault.gc()
             elif re.search(r"\w", text):
-                assert names(work.search(text)) == scan(work, text)
-        assert names(work.search(query)) == scan(work, query)
+                assert names(work.search(text, limit=100)) == scan(work, text)
+        for each in others:
+            assert names(each.search(query, limit=100)) == scan(each, query)
+            if each.list_checkpoints() and each.status().clean:
+                assert names(each.search(query, at=each.fork, limit=100)) == scan(each, query)

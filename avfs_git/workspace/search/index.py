@@ -1,8 +1,9 @@
-"""The index of a vault's texts: which blobs have a term, and how well they fit.
+"""The index of a vault's texts: which blobs have a term, how well they fit, and where one tree has them.
 
 Decided here: the SQLite database `avfs/cache/search`, and when it is believed. A row stands for one blob, so that forks,
-checkpoints and history share it; what a blob holds never changes, and a row never has to. It is a cache: a database that is
-damaged, or of another version, is made anew, and where none can be written or read, a temporary one takes its place.
+checkpoints and history share it; what a blob holds never changes. The paths of one committed tree, the base, stand there, too:
+another tree is searched by what it changes of the base. It is a cache: a database that is damaged, or of another version, is
+made anew, and where none can be written or read, a temporary one takes its place.
 
 The journal is a rollback journal, not a WAL: a vault that may only be read can be searched, and nothing else stands beside the
 database. A process that is killed leaves a journal, which the next one rolls back; the blobs of that batch are indexed again.
@@ -15,15 +16,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.host.files.modes import make_dir
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.search.words import Splitter, Term
 
-VERSION = 1
+VERSION = 2
 """Of the tables and of the terms in them."""
 LARGEST = 2 << 20
 """Bytes of the largest text that is indexed."""
@@ -33,11 +35,47 @@ _BINARY_PEEK = 8000
 """A file with a NUL byte in so many first bytes is binary, as for git."""
 _WAIT_S = 1.0
 _DEAD_SHARE = 4
+_INDEXED, _LARGE, _MISSING = 0, 1, 2
+_REASONS: Final = {_LARGE: "large", _MISSING: "missing"}
 _TABLES = """
-CREATE TABLE blobs (id INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE, is_text INTEGER NOT NULL);
-CREATE TABLE trees (oid BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE blobs (id INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE, state INTEGER NOT NULL);
+CREATE INDEX unsearched ON blobs (state) WHERE state > 0;
 CREATE VIRTUAL TABLE terms USING fts5(text, content='', tokenize="ascii tokenchars '_'");
+CREATE TABLE base (tree BLOB NOT NULL);
+CREATE TABLE files (path BLOB PRIMARY KEY, blob INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX files_of_blob ON files (blob);
 """
+_FOUND = """
+WITH hits AS (SELECT rowid AS blob, bm25(terms) AS rank FROM terms WHERE terms MATCH ?),
+found AS (
+    SELECT path, files.blob, rank FROM hits CROSS JOIN files ON files.blob = hits.blob
+        WHERE path NOT IN (SELECT path FROM changed)
+    UNION ALL SELECT path, changed.blob, rank FROM changed JOIN hits ON hits.blob = changed.blob
+)
+SELECT path, oid, -rank, total FROM (
+    SELECT path, blob, rank, count(*) OVER () AS total FROM found WHERE is_within(path) ORDER BY rank, path LIMIT ?
+) JOIN blobs ON blobs.id = blob ORDER BY rank, path
+"""
+_UNSEARCHED = """
+SELECT path, state FROM (
+    SELECT path, state FROM blobs CROSS JOIN files ON files.blob = blobs.id
+        WHERE state > 0 AND path NOT IN (SELECT path FROM changed)
+    UNION ALL SELECT path, state FROM changed JOIN blobs ON blobs.id = changed.blob WHERE state > 0
+) WHERE is_within(path) ORDER BY path
+"""
+
+Changes = Mapping[TreePath, Oid | None]
+"""The files of a tree that the base does not have so, with their blobs; None for a path that is no file of the tree."""
+
+
+class Found(NamedTuple):
+    """What a tree has of some terms."""
+
+    total: int
+    hits: list[tuple[TreePath, Oid, float]]
+    """The best files, with their scores, the best first."""
+    unsearched: list[tuple[TreePath, str]]
+    """The files without terms in the index, and why."""
 
 
 class Index:
@@ -58,6 +96,7 @@ class Index:
             if path is None:
                 connection.execute("PRAGMA journal_mode=MEMORY")
             else:
+                connection.execute("PRAGMA temp_store=MEMORY")
                 connection.execute("PRAGMA cache_spill=OFF")  # else a writer shuts readers out before it is done
             if _version(connection) != VERSION:
                 _make_tables(connection)
@@ -65,47 +104,97 @@ class Index:
         finally:
             connection.close()
 
-    def has_tree(self, tree: Oid) -> bool:
-        """Tell whether all texts of a tree are known to be here."""
-        return self._connection.execute("SELECT 1 FROM trees WHERE oid = ?", (tree,)).fetchone() is not None
+    def read_base(self) -> Oid | None:
+        """Tell which tree's files are here."""
+        row = self._connection.execute("SELECT tree FROM base").fetchone()
+        return Oid(row[0]) if row is not None else None
 
-    def add_tree(self, tree: Oid) -> None:
-        """Note that all texts of a tree are here."""
-        self._connection.execute("INSERT OR IGNORE INTO trees VALUES (?)", (tree,))
+    def move_base(self, old: Oid | None, tree: Oid, changes: Changes) -> bool:
+        """Make another tree the base; its blobs are here. Tell whether that was done: not if `old` is not the base any more."""
+        with _transaction(self._connection):
+            if self.read_base() != old or not self._write(changes):
+                return False
+            self._connection.execute("DELETE FROM files WHERE path IN (SELECT path FROM changed)")
+            self._connection.execute("INSERT INTO files SELECT path, blob FROM changed WHERE blob IS NOT NULL ORDER BY path")
+            self._connection.execute("DELETE FROM base")
+            self._connection.execute("INSERT INTO base VALUES (?)", (tree,))
+        return True
+
+    def drop_base(self) -> None:
+        """Forget the base, which is not stored any more, and its files."""
+        with _transaction(self._connection):
+            self._connection.execute("DELETE FROM files")
+            self._connection.execute("DELETE FROM base")
 
     def add_missing(self, source: ObjectSource, oids: Iterable[Oid]) -> None:
         """Index those of some blobs that are not here yet; they can be read from `source`."""
-        wanted = set(oids)
-        wanted.difference_update(oid for (oid,) in self._connection.execute("SELECT oid FROM blobs"))
-        splitter, batch, held = Splitter(), list[tuple[Oid, str | None]](), 0
+        known = "SELECT 1 FROM blobs WHERE oid = ?"
+        wanted = [oid for oid in set(oids) if self._connection.execute(known, (oid,)).fetchone() is None]
+        lacking = [
+            Oid(oid) for (oid,) in self._connection.execute("SELECT oid FROM blobs WHERE state > ?1 AND state > 0", (_LARGE,))
+        ]
+        wanted += [oid for oid in lacking if source.exists(oid)]
+        splitter, batch, held = Splitter(), list[tuple[Oid, int, str | None]](), 0
         for oid in sorted(wanted):
-            data = source.read_blob(oid)
-            text = None if b"\0" in data[:_BINARY_PEEK] else splitter.spell(data.decode("utf-8", "replace"))
-            batch.append((oid, text))
-            held += len(data)
+            if not source.exists(oid):
+                batch.append((oid, _MISSING, None))
+            elif source.blob_size(oid) > LARGEST:
+                batch.append((oid, _LARGE, None))
+            else:
+                data = source.read_blob(oid)
+                text = None if b"\0" in data[:_BINARY_PEEK] else splitter.spell(data.decode("utf-8", "replace"))
+                batch.append((oid, _INDEXED, text))
+                held += len(data)
             if len(batch) >= _BATCH or held >= _BATCH_BYTES:
                 self._add(batch)
                 batch, held = [], 0
         self._add(batch)
 
-    def _add(self, batch: list[tuple[Oid, str | None]]) -> None:
+    def _add(self, batch: list[tuple[Oid, int, str | None]]) -> None:
         if not batch:
             return
         with _transaction(self._connection):
-            for oid, text in batch:
-                new = self._connection.execute(
-                    "INSERT OR IGNORE INTO blobs (oid, is_text) VALUES (?, ?)", (oid, text is not None)
-                )
-                if new.rowcount and text is not None:
-                    self._connection.execute("INSERT INTO terms (rowid, text) VALUES (?, ?)", (new.lastrowid, text))
+            for oid, state, text in batch:
+                known = self._connection.execute("SELECT id, state FROM blobs WHERE oid = ?", (oid,)).fetchone()
+                if known is None:
+                    made = self._connection.execute("INSERT INTO blobs (oid, state) VALUES (?, ?)", (oid, state))
+                    blob = made.lastrowid
+                elif known[1] == _MISSING != state:
+                    blob = known[0]
+                    self._connection.execute("UPDATE blobs SET state = ? WHERE id = ?", (state, blob))
+                else:
+                    continue
+                if text is not None:
+                    self._connection.execute("INSERT INTO terms (rowid, text) VALUES (?, ?)", (blob, text))
 
-    def find(self, terms: Iterable[Term]) -> list[tuple[Oid, float]]:
-        """Find the blobs that have all terms, of any tree, with their scores."""
+    def find(
+        self, base: Oid | None, changes: Changes, terms: Iterable[Term], is_within: Callable[[bytes], bool], limit: int
+    ) -> Found | None:
+        """Find the files with all terms in the tree that the base becomes by `changes`, whose blobs are here.
+
+        Returns:
+            None if another process has changed the base since, or emptied the index.
+        """
         spelled = " AND ".join(f'"{term.text}"{"*" if term.is_prefix else ""}' for term in terms)
-        rows = self._connection.execute(
-            "SELECT oid, -bm25(terms) FROM terms JOIN blobs ON blobs.id = terms.rowid WHERE terms MATCH ?", (spelled,)
-        )
-        return [(Oid(oid), score) for oid, score in rows]
+        self._connection.create_function("is_within", 1, is_within, deterministic=True)
+        self._connection.execute("BEGIN")
+        try:
+            if self.read_base() != base or not self._write(changes):
+                return None
+            rows = self._connection.execute(_FOUND, (spelled, limit)).fetchall()
+            unsearched = [(TreePath(path), _REASONS[state]) for path, state in self._connection.execute(_UNSEARCHED)]
+        finally:
+            self._connection.execute("ROLLBACK")
+        hits = [(TreePath(path), Oid(oid), score) for path, oid, score, _ in rows]
+        return Found(rows[0][3] if rows else 0, hits, unsearched)
+
+    def _write(self, changes: Changes) -> bool:
+        """Write changes into a table of this connection; tell whether all their blobs are here."""
+        self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS changed (path BLOB PRIMARY KEY, blob INTEGER) WITHOUT ROWID")
+        self._connection.execute("DELETE FROM changed")
+        self._connection.executemany("INSERT INTO changed VALUES (?, (SELECT id FROM blobs WHERE oid = ?))", [*changes.items()])
+        gone = self._connection.execute("SELECT count(*) FROM changed WHERE blob IS NULL").fetchone()[0]
+        return bool(gone == sum(oid is None for oid in changes.values()))
 
     def empty_if_stale(self, source: ObjectSource) -> None:
         """Empty the index if a quarter of its blobs are gone: rows of a table without its texts cannot be removed one by one."""
@@ -115,7 +204,8 @@ class Index:
         with _transaction(self._connection):
             self._connection.execute("INSERT INTO terms (terms) VALUES ('delete-all')")
             self._connection.execute("DELETE FROM blobs")
-            self._connection.execute("DELETE FROM trees")
+            self._connection.execute("DELETE FROM files")
+            self._connection.execute("DELETE FROM base")
         self._connection.execute("VACUUM")
 
 
@@ -145,8 +235,8 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     with _transaction(connection):
         if _version(connection) == VERSION:  # another process was faster
             return
-        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE name IN ('terms', 'blobs', 'trees')").fetchall():
-            connection.execute(f'DROP TABLE "{name}"')
+        for name in ("terms", "blobs", "trees", "base", "files"):
+            connection.execute(f"DROP TABLE IF EXISTS {name}")
         for statement in _TABLES.strip().split(";\n"):
             connection.execute(statement.rstrip(";"))
         connection.execute(f"PRAGMA user_version = {VERSION}")

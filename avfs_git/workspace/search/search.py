@@ -12,32 +12,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, HostError, InvalidInput, PathNotFound
-from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
+from avfs_git.errors import AvfsError, HostError, InvalidInput, ObjectMissing, PathNotFound
+from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import GrepLine, SearchHit, SearchQuery, SearchResult, Span, UnsearchedFile
-from avfs_git.paths import Oid, TreePath, join
+from avfs_git.model import SearchHit, SearchQuery, SearchResult, UnsearchedFile
+from avfs_git.paths import Oid
 from avfs_git.workspace.history.compare import WORKSPACE
 from avfs_git.workspace.history.grep import has_path
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.search.index import LARGEST, Index
-from avfs_git.workspace.search.words import Term, parse_query, split_word
+from avfs_git.workspace.search.excerpts import Excerpts
+from avfs_git.workspace.search.index import Changes, Found, Index
+from avfs_git.workspace.search.words import Term, parse_query
 from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
-_LINE_BYTES = 300
-"""Bytes of a line that are shown: the lines of generated files are long."""
-_LOOKED_AT = 64
-"""Places of a file that are compared for the line that is shown."""
-_WORD_BYTES = 64
+_FAR = 64
+"""Files that a head may change of the base before it becomes the base."""
 _SKIPPED = (MODE_SYMLINK, MODE_GITLINK)
 
 
@@ -49,9 +46,10 @@ def prepare(vault: OpenVault, fork: str) -> None:
     with contextlib.suppress(sqlite3.Error, OSError, AvfsError):
         tree = tree_of(vault.store.read_commit(head))
         if tree is not None:
-            source = DryWriter(vault.store)
             with Index.open(vault.layout.search_index) as index:
-                _bring_up(index, source, tree)
+                base, changes = _bring_up(index, DryWriter(vault.store), tree)
+                if len(changes) > _FAR:
+                    index.move_base(base, tree, changes)
 
 
 def search_workspace(locked: LockedWorkspace, query: SearchQuery) -> SearchResult:
@@ -94,148 +92,61 @@ def _search(
             raise PathNotFound(b"/" + path)
     if tree is None:
         return 0, (), ()
-    found, unsearched = _ask(vault.layout.search_index, source, tree, terms)
-    files = _list_files(source, tree)
-    hits = sorted((-score, path, oid) for oid, score in found for path in files.get(oid, ()) if _is_within(path, query.paths))
-    shown = tuple(SearchHit(path, -score, _excerpt(source.read_blob(oid), terms)) for score, path, oid in hits[: query.limit])
-    return len(hits), shown, tuple(file for file in unsearched if _is_within(file.path, query.paths))
+    found = _ask(vault.layout.search_index, source, tree, query, terms)
+    excerpts = Excerpts(terms)
+    shown = tuple(SearchHit(path, score, excerpts.choose(source.read_blob(oid))) for path, oid, score in found.hits)
+    return found.total, shown, tuple(UnsearchedFile(path, reason) for path, reason in found.unsearched)
 
 
-_Answer = tuple[list[tuple[Oid, float]], tuple[UnsearchedFile, ...]]
-
-
-def _ask(path: Path, source: DryWriter, tree: Oid, terms: Sequence[Term]) -> _Answer:
+def _ask(path: Path, source: DryWriter, tree: Oid, query: SearchQuery, terms: Sequence[Term]) -> Found:
     """Ask the index of the vault; a new one in its place if it is damaged; a temporary one if it cannot be used."""
     for _ in range(2):
         try:
-            return _ask_at(path, source, tree, terms)
+            return _ask_at(path, source, tree, query, terms)
         except (sqlite3.OperationalError, OSError):  # busy, full or read-only
             break
         except sqlite3.DatabaseError:
             with contextlib.suppress(OSError):
                 path.unlink()
     try:
-        return _ask_at(None, source, tree, terms)
+        return _ask_at(None, source, tree, query, terms)
     except sqlite3.Error as error:  # a Python whose SQLite has no full text search; a temporary directory that is full
         raise HostError("search", OSError(errno.EIO, f"SQLite: {error}")) from error
 
 
-def _ask_at(path: Path | None, source: DryWriter, tree: Oid, terms: Sequence[Term]) -> _Answer:
+def _ask_at(path: Path | None, source: DryWriter, tree: Oid, query: SearchQuery, terms: Sequence[Term]) -> Found:
+    def is_within(path: bytes) -> bool:
+        return _is_within(path, query.paths)
+
     with Index.open(path) as index:
-        unsearched = _bring_up(index, source, tree)
-        return index.find(terms), unsearched
+        while True:  # until no other process changes the base meanwhile
+            base, changes = _bring_up(index, source, tree)
+            found = index.find(base, changes, terms, is_within, query.limit)
+            if found is not None:
+                return found
 
 
-def _bring_up(index: Index, source: DryWriter, tree: Oid) -> tuple[UnsearchedFile, ...]:
-    """Index what is missing of a tree; give what cannot be."""
-    if index.has_tree(tree):
-        return ()
-    files = _list_files(source, tree)
-    here = {oid for oid in files if source.exists(oid)}
-    large = {oid for oid in here if source.blob_size(oid) > LARGEST}
-    index.add_missing(source, here - large)
-    unsearched = [
-        UnsearchedFile(path, "large" if oid in large else "missing")
-        for oid, paths in files.items()
-        if oid in large or oid not in here
-        for path in paths
-    ]
-    if not unsearched:
-        with contextlib.suppress(sqlite3.OperationalError):  # another process is writing: looked through again next time
-            index.add_tree(tree)
-    return tuple(sorted(unsearched, key=lambda file: file.path))
+def _bring_up(index: Index, source: DryWriter, tree: Oid) -> tuple[Oid | None, Changes]:
+    """Index what is missing of a tree; tell what it changes of the base."""
+    base = index.read_base()
+    try:
+        changes = _list_changes(source, base, tree)
+    except ObjectMissing:
+        if base is None or index.read_base() is None:
+            raise
+        index.drop_base()  # a collected one; what `tree` lacks shows below
+        base, changes = None, _list_changes(source, None, tree)
+    index.add_missing(source, [oid for oid in changes.values() if oid is not None])
+    return base, changes
 
 
-def _list_files(source: ObjectSource, tree: Oid) -> Mapping[Oid, Sequence[TreePath]]:
-    """List where each content is in a tree. Kept for the last two trees: a listing takes long."""
-    return _listing(_Listed(source, tree))
-
-
-class _Listed:
-    """A tree as a key: what is in it follows from its id, wherever it is read."""
-
-    def __init__(self, source: ObjectSource, tree: Oid) -> None:
-        self.source: ObjectSource | None = source
-        self.tree = tree
-
-    def __hash__(self) -> int:
-        return hash(self.tree)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Listed) and self.tree == other.tree
-
-
-@functools.lru_cache(maxsize=2)
-def _listing(listed: _Listed) -> Mapping[Oid, Sequence[TreePath]]:
-    source, listed.source = listed.source, None  # a key stays
-    assert source is not None  # noqa: S101 - for mypy: a key is made for each call
-    files: dict[Oid, list[TreePath]] = {}
-    pending = [(TreePath(b""), listed.tree)]
-    while pending:
-        above, tree = pending.pop()
-        for name, (mode, oid) in source.read_tree(tree).items():
-            if mode == MODE_TREE:
-                pending.append((join(above, name), oid))
-            elif mode not in _SKIPPED:
-                files.setdefault(oid, []).append(join(above, name))
-    return files
+def _list_changes(source: ObjectSource, base: Oid | None, tree: Oid) -> Changes:
+    """List the files of a tree that another one does not have so; costs what differs."""
+    return {
+        path: new[1] if new is not None and new[0] not in _SKIPPED else None
+        for path, (_, new) in find_differences(source, base, tree).items()
+    }
 
 
 def _is_within(path: bytes, tops: Sequence[bytes]) -> bool:
     return not tops or any(top in (b"", path) or path.startswith(top + b"/") for top in tops)
-
-
-def _excerpt(data: bytes, terms: Sequence[Term]) -> GrepLine | None:
-    """Choose the line that has most of the words, the first of several; all of a long line is not given."""
-    best: tuple[int, int] | None = None
-    for begin, _, _ in _find_words(data, terms):
-        start = data.rfind(b"\n", 0, begin) + 1
-        end = data.find(b"\n", begin)
-        line = data[start : min(end if end >= 0 else len(data), begin + _LINE_BYTES)]
-        count = len({term for _, _, term in _find_words(line, terms)})
-        if best is None or count > best[0]:
-            best = (count, start)
-            if count == len(terms):
-                break
-    if best is None:
-        return None
-    start = best[1]
-    first = next(_find_words(data[start:], terms))[0]
-    start = max(start, start + first - _LINE_BYTES // 2) if first > _LINE_BYTES // 2 else start
-    end = data.find(b"\n", start)
-    text = data[start : min(end if end >= 0 else len(data), start + _LINE_BYTES)]
-    spans = tuple(Span(begin, stop) for begin, stop, _ in _find_words(text, terms))
-    line_start = data.rfind(b"\n", 0, start) + 1
-    column = start - line_start + spans[0].begin + 1 if spans else None
-    return GrepLine(data.count(b"\n", 0, start) + 1, column, text, spans)
-
-
-def _find_words(data: bytes, terms: Sequence[Term]) -> Iterator[tuple[int, int, Term]]:
-    """Find words of a query where they stand in a text, at most 64 places; words with accents are passed over."""
-    texts = [term.text for term in terms if term.text.isascii()]
-    if not texts:
-        return
-    candidates = re.compile(rb"|".join(map(re.escape, map(str.encode, texts))), re.IGNORECASE)
-    end = -1
-    for _, match in zip(range(_LOOKED_AT), candidates.finditer(data), strict=False):
-        if match.start() < end:
-            continue
-        begin, end = _widen(data, match.start(), match.end())
-        found = split_word(data[begin:end].decode("utf-8", "replace"))
-        term = next((term for term in terms if any(map(term.matches, found))), None)
-        if term is not None:
-            yield begin, end, term
-
-
-def _widen(data: bytes, begin: int, end: int) -> tuple[int, int]:
-    """Widen a match to its word, or to as much of it as a term has at most."""
-    first, last = max(0, begin - _WORD_BYTES), min(len(data), end + _WORD_BYTES)
-    while begin > first and _is_of_word(data[begin - 1]):
-        begin -= 1
-    while end < last and _is_of_word(data[end]):
-        end += 1
-    return begin, end
-
-
-def _is_of_word(byte: int) -> bool:
-    return byte == 0x5F or byte >= 0x80 or chr(byte).isalnum()
