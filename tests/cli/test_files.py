@@ -221,11 +221,11 @@ def test_transfers_as_people_see_them(avfs: Transcript, project: Path, tmp_path:
     """Import and export in text."""
     avfs("vault create empty")
     avfs("import $TMP/project", status=2)
-    avfs("import -r $TMP/project /copy")
+    avfs("import -r $TMP/project /project-copy")
     avfs("import $TMP/project/README one.txt")
     avfs("import $TMP/nosuch", status=1)
     avfs("ls -R")
-    avfs("export -r /copy $TMP/out")
+    avfs("export -r /project-copy $TMP/out")
     avfs("export one.txt $TMP/single")
     avfs("export one.txt $TMP/single", status=26)
     avfs("export one.txt $TMP/single --overwrite")
