@@ -81,6 +81,23 @@ def test_the_workspace_a_checkpoint_and_all_forks_are_searched(vault: Vault, wor
     assert names(work.search("tree", ["src", "gone"], at="first")) == ["gone", "src/b.py"]
 
 
+def test_below_an_empty_directory_nothing_is_found(work: Workspace) -> None:
+    """As in one with ignored files alone: something is there. No git tree has it."""
+    work.make_dir("d/e", parents=True)
+    work.write("logs/y.log", b"needle\n", parents=True)
+    for path in ("d", "d/e", "logs", "x.log"):
+        assert work.search("needle", [path]).hits == work.grep("needle", [path]).files == ()
+    work.checkpoint("empty")
+    assert work.search("needle", ["d"]).hits == work.grep("needle", ["d"]).files == ()
+    assert work.search("needle", ["d"], at="empty").hits == work.grep("needle", ["d", "logs"], at="empty").files == ()
+    work.remove("d", recursive=True)
+    for find in (work.search, work.grep):
+        with pytest.raises(PathNotFound):
+            find("needle", ["d"])
+        with pytest.raises(PathNotFound):
+            find("needle", ["d"], at="first")
+
+
 def test_the_best_file_comes_first_with_its_best_line(work: Workspace) -> None:
     """A short file with the words beats a long one; the line that has most of them is shown, a long one in part."""
     found = work.search("needle")

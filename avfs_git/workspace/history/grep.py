@@ -6,12 +6,15 @@ stored: what is not committed is searched by the same engine, so that the result
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from avfs_git.errors import PathNotFound
 from avfs_git.gitstore.compare.grep import check_query, grep_tree
 from avfs_git.gitstore.formats.trees import MODE_TREE, sort_tree
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import GrepFile, GrepQuery, GrepResult
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, TreePath
+from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.sidecar import parse_sidecar
 from avfs_git.workspace.history.compare import WORKSPACE
 from avfs_git.workspace.merge.preview import Preview
@@ -48,25 +51,25 @@ def grep_commit(vault: OpenVault, fork: str, oid: Oid, query: GrepQuery) -> Grep
 
 
 def _grep(vault: OpenVault, source: DryWriter, tree: Oid | None, sidecar: Oid | None, query: GrepQuery) -> tuple[GrepFile, ...]:
-    untracked = _list_untracked(source, sidecar) if sidecar is not None else None
-    for path in query.paths:
-        if path and not any(has_path(source, top, path) for top in (tree, untracked) if top is not None):
-            raise PathNotFound(b"/" + path)
+    check_paths(source, tree, sidecar, query.paths)
     files = grep_tree(vault.store, source, tree, query) if tree is not None else []
-    if untracked is not None and query.ignored:
-        files = sorted([*files, *grep_tree(vault.store, source, untracked, query)], key=lambda file: file.path)
+    if sidecar is not None and query.ignored:
+        files = sorted(
+            [*files, *grep_tree(vault.store, source, _list_untracked(source, sidecar), query)], key=lambda file: file.path
+        )
     return tuple(files)
 
 
-def has_path(source: DryWriter, top: Oid, path: bytes) -> bool:
-    """Tell whether something is at a path below a tree."""
-    held, names = (MODE_TREE, top), path.split(b"/")
-    for name in names:
-        below = source.read_tree(held[1]).get(name) if held[0] == MODE_TREE else None
-        if below is None:
-            return False
-        held = below
-    return True
+def check_paths(source: DryWriter, tree: Oid | None, sidecar: Oid | None, paths: Sequence[bytes]) -> None:
+    """Check that something is at each path of a state, if only what is not searched: an ignored file, an empty directory.
+
+    Raises:
+        PathNotFound: If not.
+    """
+    lower = LowerTree(source, tree, sidecar, default_mtime_ns=0)
+    for path in paths:
+        if lower.lookup(TreePath(path)) is None:
+            raise PathNotFound(b"/" + path)
 
 
 def _list_untracked(source: DryWriter, sidecar: Oid) -> Oid:

@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, HostError, InvalidInput, ObjectMissing, PathNotFound
+from avfs_git.errors import AvfsError, HostError, InvalidInput, ObjectMissing
 from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -24,7 +24,7 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import SearchHit, SearchQuery, SearchResult, UnsearchedFile
 from avfs_git.paths import Oid
 from avfs_git.workspace.history.compare import WORKSPACE
-from avfs_git.workspace.history.grep import has_path
+from avfs_git.workspace.history.grep import check_paths
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.search.excerpts import Excerpts
@@ -63,7 +63,7 @@ def search_workspace(locked: LockedWorkspace, query: SearchQuery) -> SearchResul
     terms = _check(query)
     writer = Preview(locked)
     captured = writer.taken.captured
-    found = _search(locked.vault, writer, captured.tree, query, terms)
+    found = _search(locked.vault, writer, captured.tree, captured.sidecar, query, terms)
     return SearchResult(locked.fork, WORKSPACE, *found, tuple(captured.warnings))
 
 
@@ -74,8 +74,9 @@ def search_commit(vault: OpenVault, fork: str, oid: Oid, query: SearchQuery) -> 
         InvalidInput, PathNotFound: As `search_workspace`.
     """
     terms = _check(query)
-    source = DryWriter(vault.store)
-    return SearchResult(fork, oid.hex(), *_search(vault, source, tree_of(vault.store.read_commit(oid)), query, terms))
+    commit = vault.store.read_commit(oid)
+    found = _search(vault, DryWriter(vault.store), tree_of(commit), vault.sidecar_tree(commit), query, terms)
+    return SearchResult(fork, oid.hex(), *found)
 
 
 def _check(query: SearchQuery) -> tuple[Term, ...]:
@@ -85,11 +86,9 @@ def _check(query: SearchQuery) -> tuple[Term, ...]:
 
 
 def _search(
-    vault: OpenVault, source: DryWriter, tree: Oid | None, query: SearchQuery, terms: Sequence[Term]
+    vault: OpenVault, source: DryWriter, tree: Oid | None, sidecar: Oid | None, query: SearchQuery, terms: Sequence[Term]
 ) -> tuple[int, tuple[SearchHit, ...], tuple[UnsearchedFile, ...]]:
-    for path in query.paths:
-        if path and (tree is None or not has_path(source, tree, path)):
-            raise PathNotFound(b"/" + path)
+    check_paths(source, tree, sidecar, query.paths)
     if tree is None:
         return 0, (), ()
     found = _ask(vault.layout.search_index, source, tree, query, terms)
