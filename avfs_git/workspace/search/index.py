@@ -46,22 +46,23 @@ CREATE TABLE files (path BLOB PRIMARY KEY, blob INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX files_of_blob ON files (blob);
 """
 _FOUND = """
-WITH hits AS (SELECT rowid AS blob, bm25(terms) AS rank FROM terms WHERE terms MATCH ?),
-found AS (
-    SELECT path, files.blob, rank FROM hits CROSS JOIN files ON files.blob = hits.blob
-        WHERE path NOT IN (SELECT path FROM changed)
-    UNION ALL SELECT path, changed.blob, rank FROM changed JOIN hits ON hits.blob = changed.blob
-)
 SELECT path, oid, -rank, total FROM (
-    SELECT path, blob, rank, count(*) OVER () AS total FROM found WHERE is_within(path) ORDER BY rank, path LIMIT ?
+    SELECT path, blob, rank, count(*) OVER () AS total FROM ({hits}) WHERE {within} ORDER BY rank, path LIMIT ?
 ) JOIN blobs ON blobs.id = blob ORDER BY rank, path
 """
+_HITS = "SELECT path, blob, bm25(terms) AS rank FROM terms CROSS JOIN files ON files.blob = terms.rowid WHERE terms MATCH ?1"
+_CHANGED_HITS = """
+WITH hits AS (SELECT rowid AS blob, bm25(terms) AS rank FROM terms WHERE terms MATCH ?1)
+SELECT path, files.blob, rank FROM hits CROSS JOIN files ON files.blob = hits.blob WHERE path NOT IN (SELECT path FROM changed)
+UNION ALL SELECT path, changed.blob, rank FROM changed JOIN hits ON hits.blob = changed.blob
+"""
+_HAS_UNSEARCHED = "SELECT 1 FROM blobs WHERE state > 0 LIMIT 1"
 _UNSEARCHED = """
 SELECT path, state FROM (
     SELECT path, state FROM blobs CROSS JOIN files ON files.blob = blobs.id
         WHERE state > 0 AND path NOT IN (SELECT path FROM changed)
     UNION ALL SELECT path, state FROM changed JOIN blobs ON blobs.id = changed.blob WHERE state > 0
-) WHERE is_within(path) ORDER BY path
+) WHERE {within} ORDER BY path
 """
 
 Changes = Mapping[TreePath, Oid | None]
@@ -130,10 +131,10 @@ class Index:
         """Index those of some blobs that are not here yet; they can be read from `source`."""
         known = "SELECT 1 FROM blobs WHERE oid = ?"
         wanted = [oid for oid in set(oids) if self._connection.execute(known, (oid,)).fetchone() is None]
-        lacking = [
+        missing = [
             Oid(oid) for (oid,) in self._connection.execute("SELECT oid FROM blobs WHERE state > ?1 AND state > 0", (_LARGE,))
         ]
-        wanted += [oid for oid in lacking if source.exists(oid)]
+        wanted += [oid for oid in missing if source.exists(oid)]
         splitter, batch, held = Splitter(), list[tuple[Oid, int, str | None]](), 0
         for oid in sorted(wanted):
             if not source.exists(oid):
@@ -168,7 +169,7 @@ class Index:
                     self._connection.execute("INSERT INTO terms (rowid, text) VALUES (?, ?)", (blob, text))
 
     def find(
-        self, base: Oid | None, changes: Changes, terms: Iterable[Term], is_within: Callable[[bytes], bool], limit: int
+        self, base: Oid | None, changes: Changes, terms: Iterable[Term], is_within: Callable[[bytes], bool] | None, limit: int
     ) -> Found | None:
         """Find the files with all terms in the tree that the base becomes by `changes`, whose blobs are here.
 
@@ -176,17 +177,25 @@ class Index:
             None if another process has changed the base since, or emptied the index.
         """
         spelled = " AND ".join(f'"{term.text}"{"*" if term.is_prefix else ""}' for term in terms)
-        self._connection.create_function("is_within", 1, is_within, deterministic=True)
+        within = "TRUE" if is_within is None else "is_within(path)"
+        if is_within is not None:
+            self._connection.create_function("is_within", 1, is_within, deterministic=True)
+        found = _FOUND.format(hits=_CHANGED_HITS if changes else _HITS, within=within)
         self._connection.execute("BEGIN")
         try:
-            if self.read_base() != base or not self._write(changes):
+            if self.read_base() != base or (changes and not self._write(changes)):
                 return None
-            rows = self._connection.execute(_FOUND, (spelled, limit)).fetchall()
-            unsearched = [(TreePath(path), _REASONS[state]) for path, state in self._connection.execute(_UNSEARCHED)]
+            rows = self._connection.execute(found, (spelled, limit)).fetchall()
+            unsearched = []
+            if self._connection.execute(_HAS_UNSEARCHED).fetchone() is not None:
+                if not changes:
+                    self._write(changes)
+                unsearched = self._connection.execute(_UNSEARCHED.format(within=within)).fetchall()
         finally:
             self._connection.execute("ROLLBACK")
         hits = [(TreePath(path), Oid(oid), score) for path, oid, score, _ in rows]
-        return Found(rows[0][3] if rows else 0, hits, unsearched)
+        lacking = [(TreePath(path), _REASONS[state]) for path, state in unsearched]
+        return Found(rows[0][3] if rows else 0, hits, lacking)
 
     def _write(self, changes: Changes) -> bool:
         """Write changes into a table of this connection; tell whether all their blobs are here."""

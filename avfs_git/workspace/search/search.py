@@ -14,6 +14,7 @@ import contextlib
 import errno
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, HostError, InvalidInput, ObjectMissing
@@ -114,9 +115,8 @@ def _ask(path: Path, source: DryWriter, tree: Oid, query: SearchQuery, terms: Se
 
 
 def _ask_at(path: Path | None, source: DryWriter, tree: Oid, query: SearchQuery, terms: Sequence[Term]) -> Found:
-    def is_within(path: bytes) -> bool:
-        return _is_within(path, query.paths)
-
+    tops = query.paths if b"" not in query.paths else ()
+    is_within = partial(_is_within, tops) if tops else None
     with Index.open(path) as index:
         while True:  # until no other process changes the base meanwhile
             base, changes = _bring_up(index, source, tree)
@@ -147,5 +147,5 @@ def _list_changes(source: ObjectSource, base: Oid | None, tree: Oid) -> Changes:
     }
 
 
-def _is_within(path: bytes, tops: Sequence[bytes]) -> bool:
-    return not tops or any(top in (b"", path) or path.startswith(top + b"/") for top in tops)
+def _is_within(tops: Sequence[bytes], path: bytes) -> bool:
+    return any(top == path or path.startswith(top + b"/") for top in tops)
