@@ -22,9 +22,10 @@ from tests.bench.merging import MergeBench
 from tests.bench.ramdisk import journaled_in_ram
 from tests.bench.remotes import RemoteBench
 from tests.bench.report import BUSY_CORES, Neighbours, Row, describe_machine, markdown, text_table
+from tests.bench.searching import SearchBench
 from tests.bench.trees import SMALL
 
-_PARTS = ["core", "commands", "merging", "remotes", "growth", "live"]
+_PARTS = ["core", "commands", "merging", "searching", "remotes", "growth", "live"]
 _DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "design" / "benchmarks.md"
 NOTES = (
     "What `make bench` measured, in one run and side by side: medians, the fastest round in brackets. avfs runs in process",
@@ -75,6 +76,8 @@ def main() -> None:
                 rows += CommandBench(place, say, quick=options.quick).run()
             elif part == "merging":
                 rows += MergeBench(place, say, quick=options.quick).run()
+            elif part == "searching":
+                rows += SearchBench(place, say, quick=options.quick).run()
             elif part == "remotes":
                 rows += RemoteBench(place, say, quick=options.quick).run()
             elif part == "growth":
