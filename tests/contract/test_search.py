@@ -86,10 +86,12 @@ def test_below_an_empty_directory_nothing_is_found(work: Workspace) -> None:
     work.make_dir("d/e", parents=True)
     work.write("logs/y.log", b"needle\n", parents=True)
     for path in ("d", "d/e", "logs", "x.log"):
-        assert work.search("needle", [path]).hits == work.grep("needle", [path]).files == ()
+        assert work.search("needle", [path]).hits == ()
+        assert work.grep("needle", [path]).files == ()
     work.checkpoint("empty")
-    assert work.search("needle", ["d"]).hits == work.grep("needle", ["d"]).files == ()
-    assert work.search("needle", ["d"], at="empty").hits == work.grep("needle", ["d", "logs"], at="empty").files == ()
+    for at in (None, "empty"):
+        assert work.search("needle", ["d"], at=at).hits == ()
+        assert work.grep("needle", ["d", "logs"], at=at).files == ()
     work.remove("d", recursive=True)
     for find in (work.search, work.grep):
         with pytest.raises(PathNotFound):
