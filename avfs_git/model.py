@@ -365,7 +365,7 @@ class SearchResult:
 
 @value_class
 class BlameCommit:
-    """A commit that lines came from."""
+    """A commit that lines came from, or that removed some."""
 
     id: str
     author: Identity
@@ -377,6 +377,38 @@ class BlameCommit:
     """The session of a coding agent that made it."""
     fork: str | None
     """The fork in which it was made, as far as the newest operations tell."""
+
+
+@value_class
+class RemovedFile:
+    """A content of a file that a full text search found in the history."""
+
+    path: bytes
+    oid: str
+    """The content, as a blob: `avfs cat --at LAST_COMMIT PATH` shows it."""
+    score: float
+    """The higher, the better it fits."""
+    line: GrepLine | None
+    """The line that has most of the words; None if no single line shows any."""
+    last_commit: str
+    """The last commit that had it there."""
+    removed_by: BlameCommit
+    """The commit that removed the file, or gave it a content without the words."""
+
+
+@value_class
+class HistorySearchResult:
+    """What a full text search found of contents that are gone."""
+
+    fork: str
+    state: str
+    """The commit whose history was searched."""
+    total: int
+    """How many contents were found."""
+    removed: tuple[RemovedFile, ...]
+    """The contents that went last, the last one first."""
+    unsearched: tuple[UnsearchedFile, ...] = ()
+    """Removed contents that may have the words, too."""
 
 
 @value_class

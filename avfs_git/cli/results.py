@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         FindResult,
         ForkInfo,
         GrepResult,
+        HistorySearchResult,
         HookInfo,
         LogEntry,
         MergeResult,
@@ -328,6 +329,8 @@ class FilesWithWords(TypedDict):
 
     results: Sequence[SearchResult]
     """One of each state that was searched."""
+    history: HistorySearchResult | None
+    """With `--history`: the contents that are gone; `results` is empty then."""
 
 
 class Listing(TypedDict):

@@ -35,6 +35,24 @@ def test_grep_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) 
     snapshot("grep.txt", avfs.text)
 
 
+def test_search_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """Present and past contents, and the exit status."""
+    avfs("write notes 'one\nparse_tree(x)\n'")
+    avfs("checkpoint save first")
+    avfs("search tree")
+    avfs("write notes 'other'")
+    avfs("mkdir hollow")
+    avfs("search tree", status=1)
+    avfs("search tree hollow", status=1)
+    avfs("search tree nowhere", status=25)
+    avfs("checkpoint save second")
+    avfs("search tree --history")
+    avfs("search tree --history --at first", status=1)
+    avfs("search tree --history --all-forks", status=2)
+    avfs("search '()'", status=2)
+    snapshot("search.txt", avfs.text)
+
+
 def test_find_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
     """What is found in text, the exit status, and what is said of a glob, a size or an age that is none."""
     avfs("write src/new.py 'one'")

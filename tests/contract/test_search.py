@@ -205,6 +205,51 @@ def test_gc_empties_an_index_of_collected_contents(vault: Vault, work: Workspace
     assert names(work.search("needle")) == ["src/long", "src/new.txt"]
 
 
+def test_the_history_tells_which_commit_removed_a_content(vault: Vault, work: Workspace) -> None:
+    """A file that is removed, or loses the words, is found with the last commit that had it; one that is moved is not."""
+    work.checkpoint("second")
+    work.write("a", b"nothing is left\n")
+    work.move("src/b.py", "moved.py")
+    work.checkpoint("third")
+    ids = {label: checkpoint.id for checkpoint in work.list_checkpoints() for label in checkpoint.labels}
+
+    gone = work.search_history("tree")
+    assert [(file.path, file.last_commit, file.removed_by.id) for file in gone.removed] == [
+        (b"a", ids["second"], ids["third"]),
+        (b"gone", ids["first"], ids["second"]),
+    ]
+    assert gone.total == 2
+    assert gone.state == ids["third"]
+    line = gone.removed[0].line
+    assert line is not None
+    assert (line.number, line.text) == (2, b"parse_tree(x)")
+    assert [file.path for file in work.search_history("tree", ["gone", "src"]).removed] == [b"gone"]
+    assert [file.path for file in work.search_history("tree", at="second").removed] == [b"gone"]
+    assert len(work.search_history("tree", limit=1).removed) == 1
+    assert work.search_history("server").removed == work.search_history("nowhere").removed == ()
+
+    work.write("back", b"needle tree\n")
+    work.checkpoint("fourth")
+    assert [file.path for file in work.search_history("tree").removed] == [b"a"]
+    index_of(vault).write_bytes(b"damaged" * 1000)
+    assert [file.path for file in work.search_history("tree").removed] == [b"a"]
+
+
+def test_the_history_of_a_merge_names_what_the_merge_dropped(vault: Vault, work: Workspace) -> None:
+    """What another fork removed was removed there, not by the merge."""
+    work.checkpoint("base")
+    other = vault.fork("other")
+    other.remove("a")
+    removal = other.checkpoint("removal").checkpoint
+    assert removal is not None
+    work.write("c", b"own\n")
+    work.checkpoint("own")
+    assert work.search_history("parse_tree").removed == ()
+    work.merge("other")
+    found = work.search_history("parse_tree").removed
+    assert [(file.path, file.removed_by.id, file.removed_by.fork) for file in found] == [(b"a", removal.id, "other")]
+
+
 WORDS = [
     "tree",
     "parseTree",
@@ -288,3 +333,8 @@ def test_a_search_equals_a_scan(tmp_path_factory: pytest.TempPathFactory, steps:
             assert names(each.search(query, limit=100)) == scan(each, query)
             if each.list_checkpoints() and each.status().clean:
                 assert names(each.search(query, at=each.fork, limit=100)) == scan(each, query)
+            past = each.search_history(query, limit=1000)
+            assert past.total == len(past.removed)
+            for file in past.removed:
+                assert os.fsdecode(file.path) in names(each.search(query, at=file.last_commit, limit=1000))
+                assert os.fsdecode(file.path) not in names(each.search(query, at=file.removed_by.id, limit=1000))

@@ -26,6 +26,7 @@ from avfs_git.model import (
     GrepQuery,
     GrepResult,
     GrepSyntax,
+    HistorySearchResult,
     Kind,
     SearchQuery,
     SearchResult,
@@ -33,7 +34,7 @@ from avfs_git.model import (
     TreeNode,
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths, show_path
-from avfs_git.sdk.parts import client, find, grep, history, operations, revisions, search
+from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -291,6 +292,28 @@ class WorkspaceFiles:
             return search.search_commit(self._at.core, self.fork, commit, query)
         search.prepare(self._at.core, self.fork)
         return self._at.run(operations.search_workspace, query)
+
+    def search_history(
+        self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20
+    ) -> HistorySearchResult:
+        """Find contents with all of some words that are gone: which commit removed each, with its author, the newest first.
+
+        A content is found where a commit has nothing at its path any more, or a content without the words. Changes that are not
+        committed do not count. The first search of a history costs each of its commits, later ones the new commits.
+
+        Args:
+            words: The words, as for `search`.
+            paths: Search only what these files and directories were.
+            at: The checkpoint or fork whose history is searched. If not given: this fork.
+            limit: Give at most so many contents.
+
+        Raises:
+            InvalidInput: If there is no word, or more than 32, or the limit is below 1.
+            CheckpointNotFound: If no state has the name.
+        """
+        query = SearchQuery(words, tuple(parse_tree_paths(paths)), limit)
+        head = revisions.resolve_revision(self._at.core, at if at is not None else "HEAD", fork=self.fork)
+        return removed.search_history(self._at.core, self.fork, head, query)
 
     def find(
         self, *names: str, paths: Sequence[PathLike] = (), at: str | None = None, **options: Unpack[FindOptions]

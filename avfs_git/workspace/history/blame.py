@@ -6,6 +6,8 @@ the fork in the operation log, of which the newest operations are searched. Read
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from avfs_git.errors import PathNotFound, PathUnsuitable
 from avfs_git.gitstore.compare.blame import blame_file
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_TREE
@@ -30,13 +32,18 @@ def blame(vault: OpenVault, commit: Oid, path: TreePath) -> Blame:
     """
     _check_file(vault, commit, path)
     found = blame_file(vault.git_dir, commit, path)
-    order = list(dict.fromkeys(line.commit for line in found))
-    forks = _find_forks(vault, set(order))
-    commits = tuple(_describe(vault, oid, forks.get(oid)) for oid in order)
+    commits = describe_commits(vault, dict.fromkeys(line.commit for line in found))
     lines = tuple(
         BlameLine(number, line.commit.hex(), line.path, line.old_number, line.text) for number, line in enumerate(found, 1)
     )
     return Blame(path, commit.hex(), commits, lines)
+
+
+def describe_commits(vault: OpenVault, oids: Iterable[Oid]) -> tuple[BlameCommit, ...]:
+    """Describe some commits: their authors and times, and the commands, sessions and forks that they were made in."""
+    order = list(oids)
+    forks = _find_forks(vault, set(order))
+    return tuple(_describe(vault, oid, forks.get(oid)) for oid in order)
 
 
 def _check_file(vault: OpenVault, commit: Oid, path: TreePath) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,7 +25,7 @@ from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.search.words import Splitter, Term
 
-VERSION = 2
+VERSION = 3
 """Of the tables and of the terms in them."""
 LARGEST = 2 << 20
 """Bytes of the largest text that is indexed."""
@@ -44,6 +44,11 @@ CREATE VIRTUAL TABLE terms USING fts5(text, content='', tokenize="ascii tokencha
 CREATE TABLE base (tree BLOB NOT NULL);
 CREATE TABLE files (path BLOB PRIMARY KEY, blob INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX files_of_blob ON files (blob);
+CREATE TABLE commits (id INTEGER PRIMARY KEY, oid BLOB NOT NULL UNIQUE);
+CREATE TABLE removals (
+    gone INTEGER NOT NULL, path BLOB NOT NULL, commit_id INTEGER NOT NULL, parent BLOB NOT NULL, next INTEGER NOT NULL
+);
+CREATE INDEX removals_of_blob ON removals (gone);
 """
 _FOUND = """
 SELECT path, oid, -rank, total FROM (
@@ -65,6 +70,20 @@ SELECT path, state FROM (
 ) WHERE {within} ORDER BY path
 """
 
+_REMOVED = """
+WITH hits AS (SELECT rowid AS blob, bm25(terms) AS rank FROM terms WHERE terms MATCH ?1)
+SELECT removals.path, blobs.oid, -rank, parent, commits.oid
+    FROM hits CROSS JOIN removals ON gone = hits.blob
+    JOIN blobs ON blobs.id = gone JOIN commits ON commits.id = commit_id
+    WHERE next NOT IN (SELECT blob FROM hits)
+        AND gone NOT IN (SELECT blob FROM changed WHERE blob IS NOT NULL)
+        AND NOT EXISTS (SELECT 1 FROM files WHERE files.blob = gone AND files.path NOT IN (SELECT path FROM changed))
+"""
+_REMOVED_UNSEARCHED = """
+SELECT path, state, commits.oid FROM blobs CROSS JOIN removals ON gone = blobs.id JOIN commits ON commits.id = commit_id
+    WHERE state > 0
+"""
+
 Changes = Mapping[TreePath, Oid | None]
 """The files of a tree that the base does not have so, with their blobs; None for a path that is no file of the tree."""
 
@@ -77,6 +96,27 @@ class Found(NamedTuple):
     """The best files, with their scores, the best first."""
     unsearched: list[tuple[TreePath, str]]
     """The files without terms in the index, and why."""
+
+
+class Removal(NamedTuple):
+    """A content that a commit removed from a path."""
+
+    path: TreePath
+    gone: Oid
+    next: Oid | None
+    """The content that is there instead."""
+    parent: Oid
+    """The commit that had it: a parent of the commit that removed it."""
+
+
+class RemovedHit(NamedTuple):
+    """A content with the terms that a commit removed, leaving none with them at the path."""
+
+    path: TreePath
+    oid: Oid
+    score: float
+    parent: Oid
+    commit: Oid
 
 
 class Index:
@@ -176,26 +216,67 @@ class Index:
         Returns:
             None if another process has changed the base since, or emptied the index.
         """
-        spelled = " AND ".join(f'"{term.text}"{"*" if term.is_prefix else ""}' for term in terms)
         within = "TRUE" if is_within is None else "is_within(path)"
         if is_within is not None:
             self._connection.create_function("is_within", 1, is_within, deterministic=True)
         found = _FOUND.format(hits=_CHANGED_HITS if changes else _HITS, within=within)
-        self._connection.execute("BEGIN")
-        try:
+        with self._reading():
             if self.read_base() != base or (changes and not self._write(changes)):
                 return None
-            rows = self._connection.execute(found, (spelled, limit)).fetchall()
+            rows = self._connection.execute(found, (_spell(terms), limit)).fetchall()
             unsearched = []
             if self._connection.execute(_HAS_UNSEARCHED).fetchone() is not None:
                 if not changes:
                     self._write(changes)
                 unsearched = self._connection.execute(_UNSEARCHED.format(within=within)).fetchall()
-        finally:
-            self._connection.execute("ROLLBACK")
         hits = [(TreePath(path), Oid(oid), score) for path, oid, score, _ in rows]
         lacking = [(TreePath(path), _REASONS[state]) for path, state in unsearched]
         return Found(rows[0][3] if rows else 0, hits, lacking)
+
+    def lacks_commit(self, commit: Oid) -> bool:
+        """Tell whether what a commit removed is not here yet."""
+        return self._connection.execute("SELECT 1 FROM commits WHERE oid = ?", (commit,)).fetchone() is None
+
+    def add_removals(self, source: ObjectSource, removals: Mapping[Oid, Sequence[Removal]]) -> None:
+        """Add what some commits removed, with the contents."""
+        blobs = {oid for removed in removals.values() for each in removed for oid in (each.gone, each.next) if oid is not None}
+        self.add_missing(source, blobs)
+        with _transaction(self._connection):
+            for commit, removed in removals.items():
+                made = self._connection.execute("INSERT OR IGNORE INTO commits (oid) VALUES (?)", (commit,))
+                if made.rowcount:
+                    self._connection.executemany(
+                        "INSERT INTO removals VALUES ((SELECT id FROM blobs WHERE oid = ?), ?, ?, ?, "
+                        "CASE WHEN ?5 IS NULL THEN 0 ELSE (SELECT id FROM blobs WHERE oid = ?5) END)",
+                        [(each.gone, each.path, made.lastrowid, each.parent, each.next) for each in removed],
+                    )
+
+    def find_removed(
+        self, base: Oid | None, changes: Changes, terms: Iterable[Term]
+    ) -> tuple[list[RemovedHit], list[tuple[TreePath, str, Oid]]] | None:
+        """Find what commits, of any fork, removed, unless the tree that the base becomes by `changes` has the content.
+
+        Returns:
+            The hits; and what has no terms here, with path, reason and commit. None as `find`.
+        """
+        with self._reading():
+            if self.read_base() != base or not self._write(changes):
+                return None
+            rows = self._connection.execute(_REMOVED, (_spell(terms),)).fetchall()
+            lacking = self._connection.execute(_REMOVED_UNSEARCHED).fetchall()
+        hits = [
+            RemovedHit(TreePath(path), Oid(oid), score, Oid(parent), Oid(commit)) for path, oid, score, parent, commit in rows
+        ]
+        return hits, [(TreePath(path), _REASONS[state], Oid(commit)) for path, state, commit in lacking]
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Read one state of the index."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def _write(self, changes: Changes) -> bool:
         """Write changes into a table of this connection; tell whether all their blobs are here."""
@@ -212,10 +293,13 @@ class Index:
             return
         with _transaction(self._connection):
             self._connection.execute("INSERT INTO terms (terms) VALUES ('delete-all')")
-            self._connection.execute("DELETE FROM blobs")
-            self._connection.execute("DELETE FROM files")
-            self._connection.execute("DELETE FROM base")
+            for table in ("blobs", "files", "base", "commits", "removals"):
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
         self._connection.execute("VACUUM")
+
+
+def _spell(terms: Iterable[Term]) -> str:
+    return " AND ".join(f'"{term.text}"{"*" if term.is_prefix else ""}' for term in terms)
 
 
 def prune(path: Path, source: ObjectSource) -> None:
@@ -244,7 +328,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     with _transaction(connection):
         if _version(connection) == VERSION:  # another process was faster
             return
-        for name in ("terms", "blobs", "trees", "base", "files"):
+        for name in ("terms", "blobs", "trees", "base", "files", "commits", "removals"):
             connection.execute(f"DROP TABLE IF EXISTS {name}")
         for statement in _TABLES.strip().split(";\n"):
             connection.execute(statement.rstrip(";"))

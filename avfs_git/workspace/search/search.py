@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final, TypeVar
 
 from avfs_git.errors import AvfsError, HostError, InvalidInput, ObjectMissing
 from avfs_git.gitstore.compare.treediff import find_differences
@@ -34,9 +35,10 @@ from avfs_git.workspace.search.words import Term, parse_query
 from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
+_T = TypeVar("_T")
 _FAR = 64
 """Files that a head may change of the base before it becomes the base."""
-_SKIPPED = (MODE_SYMLINK, MODE_GITLINK)
+SKIPPED: Final = (MODE_SYMLINK, MODE_GITLINK)
 
 
 def prepare(vault: OpenVault, fork: str) -> None:
@@ -48,7 +50,7 @@ def prepare(vault: OpenVault, fork: str) -> None:
         tree = tree_of(vault.store.read_commit(head))
         if tree is not None:
             with Index.open(vault.layout.search_index) as index:
-                base, changes = _bring_up(index, DryWriter(vault.store), tree)
+                base, changes = bring_up(index, DryWriter(vault.store), tree)
                 if len(changes) > _FAR:
                     index.move_base(base, tree, changes)
 
@@ -61,7 +63,7 @@ def search_workspace(locked: LockedWorkspace, query: SearchQuery) -> SearchResul
         PathNotFound: If nothing is at one of its paths.
         FileChanging: If a program changed a file that was to be searched.
     """
-    terms = _check(query)
+    terms = check_query(query)
     writer = Preview(locked)
     captured = writer.taken.captured
     found = _search(locked.vault, writer, captured.tree, captured.sidecar, query, terms)
@@ -74,13 +76,18 @@ def search_commit(vault: OpenVault, fork: str, oid: Oid, query: SearchQuery) -> 
     Raises:
         InvalidInput, PathNotFound: As `search_workspace`.
     """
-    terms = _check(query)
+    terms = check_query(query)
     commit = vault.store.read_commit(oid)
     found = _search(vault, DryWriter(vault.store), tree_of(commit), vault.sidecar_tree(commit), query, terms)
     return SearchResult(fork, oid.hex(), *found)
 
 
-def _check(query: SearchQuery) -> tuple[Term, ...]:
+def check_query(query: SearchQuery) -> tuple[Term, ...]:
+    """Check a query, and give its terms.
+
+    Raises:
+        InvalidInput: If it has no word, or too many.
+    """
     if query.limit < 1:
         raise InvalidInput("at least one file has to be given")
     return parse_query(query.words)
@@ -92,40 +99,41 @@ def _search(
     check_paths(source, tree, sidecar, query.paths)
     if tree is None:
         return 0, (), ()
-    found = _ask(vault.layout.search_index, source, tree, query, terms)
+    found = ask(vault.layout.search_index, lambda index: _find(index, source, tree, query, terms))
     excerpts = Excerpts(terms)
     shown = tuple(SearchHit(path, score, excerpts.choose(source.read_blob(oid))) for path, oid, score in found.hits)
     return found.total, shown, tuple(UnsearchedFile(path, reason) for path, reason in found.unsearched)
 
 
-def _ask(path: Path, source: DryWriter, tree: Oid, query: SearchQuery, terms: Sequence[Term]) -> Found:
-    """Ask the index of the vault; a new one in its place if it is damaged; a temporary one if it cannot be used."""
+def ask(path: Path, find: Callable[[Index], _T]) -> _T:
+    """Ask the index of a vault; a new one in its place if it is damaged; a temporary one if it cannot be used."""
     for _ in range(2):
         try:
-            return _ask_at(path, source, tree, query, terms)
+            with Index.open(path) as index:
+                return find(index)
         except (sqlite3.OperationalError, OSError):  # busy, full or read-only
             break
         except sqlite3.DatabaseError:
             with contextlib.suppress(OSError):
                 path.unlink()
     try:
-        return _ask_at(None, source, tree, query, terms)
+        with Index.open(None) as index:
+            return find(index)
     except sqlite3.Error as error:  # a Python whose SQLite has no full text search; a temporary directory that is full
         raise HostError("search", OSError(errno.EIO, f"SQLite: {error}")) from error
 
 
-def _ask_at(path: Path | None, source: DryWriter, tree: Oid, query: SearchQuery, terms: Sequence[Term]) -> Found:
+def _find(index: Index, source: DryWriter, tree: Oid, query: SearchQuery, terms: Sequence[Term]) -> Found:
     tops = query.paths if b"" not in query.paths else ()
-    is_within = partial(_is_within, tops) if tops else None
-    with Index.open(path) as index:
-        while True:  # until no other process changes the base meanwhile
-            base, changes = _bring_up(index, source, tree)
-            found = index.find(base, changes, terms, is_within, query.limit)
-            if found is not None:
-                return found
+    is_within = partial(within, tops) if tops else None
+    while True:  # until no other process changes the base meanwhile
+        base, changes = bring_up(index, source, tree)
+        found = index.find(base, changes, terms, is_within, query.limit)
+        if found is not None:
+            return found
 
 
-def _bring_up(index: Index, source: DryWriter, tree: Oid) -> tuple[Oid | None, Changes]:
+def bring_up(index: Index, source: DryWriter, tree: Oid | None) -> tuple[Oid | None, Changes]:
     """Index what is missing of a tree; tell what it changes of the base."""
     base = index.read_base()
     try:
@@ -139,13 +147,14 @@ def _bring_up(index: Index, source: DryWriter, tree: Oid) -> tuple[Oid | None, C
     return base, changes
 
 
-def _list_changes(source: ObjectSource, base: Oid | None, tree: Oid) -> Changes:
+def _list_changes(source: ObjectSource, base: Oid | None, tree: Oid | None) -> Changes:
     """List the files of a tree that another one does not have so; costs what differs."""
     return {
-        path: new[1] if new is not None and new[0] not in _SKIPPED else None
+        path: new[1] if new is not None and new[0] not in SKIPPED else None
         for path, (_, new) in find_differences(source, base, tree).items()
     }
 
 
-def _is_within(tops: Sequence[bytes], path: bytes) -> bool:
-    return any(top == path or path.startswith(top + b"/") for top in tops)
+def within(tops: Sequence[bytes], path: bytes) -> bool:
+    """Tell whether a path is one of some, or below one; True for an empty list."""
+    return not tops or any(top in (b"", path) or path.startswith(top + b"/") for top in tops)

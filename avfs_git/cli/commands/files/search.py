@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-l", "--limit", type=LIMIT, default=20, show_default=True, metavar="N", help="Show at most N files.")
 @click.option("--at", metavar="STATE", help="Search that state: a checkpoint's label or id, or a fork.")
+@click.option("--history", is_flag=True, help="Find contents that are gone, and which commits removed them.")
 @click.option("--all-forks", is_flag=True, help="Search the workspaces of all forks.")
-def command(state: State, words: str, paths: tuple[TreePath, ...], limit: int, at: str | None, all_forks: bool) -> FilesWithWords:
+def command(
+    state: State, words: str, paths: tuple[TreePath, ...], limit: int, at: str | None, history: bool, all_forks: bool
+) -> FilesWithWords:
     """Find files by their words, the best first
 
     A file must have all words, in any order and case, as in `avfs search 'merge conflict' src`. `tree` also finds
@@ -30,13 +33,21 @@ def command(state: State, words: str, paths: tuple[TreePath, ...], limit: int, a
     """
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")
+    if history and all_forks:
+        raise BadUsage("--history and --all-forks exclude each other")
+    if history:
+        with state.open_workspace() as workspace:
+            past = workspace.search_history(words, paths, at=at, limit=limit)
+        if not past.removed:
+            state.status = FOUND_NOTHING
+        return {"results": [], "history": past}
     found: FilesWithWords
     if all_forks:
         with state.open_vault() as vault:
-            found = {"results": vault.search(words, paths, limit=limit)}
+            found = {"results": vault.search(words, paths, limit=limit), "history": None}
     else:
         with state.open_workspace() as workspace:
-            found = {"results": [workspace.search(words, paths, at=at, limit=limit)]}
+            found = {"results": [workspace.search(words, paths, at=at, limit=limit)], "history": None}
     if not any(result.hits for result in found["results"]):
         state.status = FOUND_NOTHING
     return found

@@ -9,9 +9,11 @@ from avfs_git.cli.output.quoting import quote_path
 from avfs_git.model import Warning
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import Entries, FilesWithWords, Found, FoundEntries, Listing, Removed, Transfers, Tree, Written
-    from avfs_git.model import FileInfo, GrepFile, GrepLine, TransferResult
+    from avfs_git.model import FileInfo, GrepFile, GrepLine, HistorySearchResult, TransferResult, UnsearchedFile
 
 _KIND_BITS = {
     "file": stat_bits.S_IFREG,
@@ -167,10 +169,34 @@ def search(text: TextOutput, result: FilesWithWords) -> None:
                 text.line((name, "magenta"), (":", "cyan"), number, (":", "cyan"), *_paint_matches(hit.line))
         if found.total > len(found.hits):
             text.hint(f"{len(found.hits)} of {text.count(found.total, 'file')} are shown; `--limit` shows more.")
-        for file in found.unsearched:
-            why = "it is over 2 MiB" if file.reason == "large" else "its content is not fetched yet"
-            text.note(f"{quote_path(file.path)} was not searched: {why}")
+        _tell_unsearched(text, found.unsearched)
         text.warn(found.warnings)
+    if result["history"] is not None:
+        _removed(text, result["history"])
+
+
+def _removed(text: TextOutput, result: HistorySearchResult) -> None:
+    """Show a line of each content that is gone, and below it the commit that removed it."""
+    for file in result.removed:
+        name = (quote_path(file.path), "magenta")
+        if file.line is None:
+            text.line(name)
+        else:
+            text.line(name, (":", "cyan"), (str(file.line.number), "green"), (":", "cyan"), *_paint_matches(file.line))
+        by = file.removed_by
+        maker = by.author.name + (f", {by.session[:8]}" if by.session is not None else "") + (f"@{by.fork}" if by.fork else "")
+        what = " ".join((by.command or by.subject).split())
+        text.line("  removed by ", (text.id(by.id), "yellow"), f" ({maker} {text.since(by.created_at_ns)}) {what}")
+        text.line("  last in ", (text.id(file.last_commit), "yellow"))
+    if result.total > len(result.removed):
+        text.hint(f"{len(result.removed)} of {text.count(result.total, 'content')} are shown; `--limit` shows more.")
+    _tell_unsearched(text, result.unsearched)
+
+
+def _tell_unsearched(text: TextOutput, files: Sequence[UnsearchedFile]) -> None:
+    for file in files:
+        why = "it is over 2 MiB" if file.reason == "large" else "its content is not fetched yet"
+        text.note(f"{quote_path(file.path)} was not searched: {why}")
 
 
 def _matches(text: TextOutput, name: str, file: GrepFile, *, follows: bool) -> None:
