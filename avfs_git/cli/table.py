@@ -157,6 +157,8 @@ _OF_GROUPS = {
     "-m": "rename",
 }
 """The same, behind the name of a group."""
+_WAYS = {("fork", "rename"): "create NEW --from OLD"}
+"""Commands in place of a verb that a group does not have."""
 
 
 class VerbGroup(click.Group):
@@ -196,6 +198,8 @@ class VerbGroup(click.Group):
             place = ctx.command_path
             if ctx.parent is None and name in _MEANT:
                 hint = f"Did you mean `{place} {_MEANT[name]}`?"
+            elif way := _WAYS.get((self.name or "", _OF_GROUPS.get(name, name))):
+                hint = f"Did you mean `{place} {way}`?"
             elif close := get_close_matches(_OF_GROUPS.get(name, name), known, n=1, cutoff=0.7):
                 hint = f"Did you mean `{place} {close[0]}`?"
             else:

@@ -114,6 +114,8 @@ WAYS_OUT = [
     ("checkpoint info HAED", "Did you mean 'HEAD'?"),
     ("fork new x", "`avfs fork create`"),
     ("fork rm x", "`avfs fork delete`"),
+    ("fork rename a b", "`avfs fork create NEW --from OLD`"),
+    ("fork mv a b", "`avfs fork create NEW --from OLD`"),
     ("vault rm x", "`avfs vault delete`"),
     ("vault mv a b", "`avfs vault rename`"),
     ("vault show", "`avfs vault info`"),
