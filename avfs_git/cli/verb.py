@@ -167,7 +167,7 @@ class Verb(click.Command):
             with formatter.section("Example"):
                 formatter.write(f"{' ' * formatter.current_indent}{self.example}\n")
         formatter.write_paragraph()
-        formatter.write_text("--vault, --fork, --json and --verbose are accepted here too: see `avfs --help`.")
+        formatter.write_text("--vault, --fork, --json and --verbose work here too: see `avfs --help`.")
 
 
 def verb(

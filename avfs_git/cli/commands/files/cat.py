@@ -18,7 +18,7 @@ DOCUMENT_MAX = 8 << 20
 """Bytes of a file that one JSON document holds: spelled twice, and a byte may take six characters."""
 
 
-@verb("cat", looks=True, view="files")
+@verb("cat", looks=True, view="files", example="avfs cat src/main.py --at v1")
 @click.argument("path", type=TREE_PATH)
 @click.option("-v", "--version", type=LIMIT, metavar="N", help="An earlier version, as `avfs log PATH` numbers them.")
 @click.option("--at", metavar="STATE", help="As it is in that state: a checkpoint's label or id, or a fork.")

@@ -55,7 +55,7 @@ def nothing_overwritten() -> Iterator[None]:
         raise
 
 
-@verb("cp", view="files")
+@verb("cp", view="files", example="avfs cp -r src build")
 @click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
 @click.argument("destination", type=read_destination)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Also directories with everything below them.")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("export", view="files")
+@verb("export", view="files", example="avfs export -r src ../copy")
 @click.argument("path", type=TREE_PATH)
 @click.argument("destination", type=HOST_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Also directories with everything below them.")

@@ -40,7 +40,7 @@ def _read_age(text: str) -> int:
     return time.time_ns() - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
 
 
-@verb("find", looks=True, view="files", unrecorded=("newer", "older"))
+@verb("find", looks=True, view="files", unrecorded=("newer", "older"), example="avfs find src --name '*.py' --changed-since v1")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="The name, or with a slash the path; repeatable.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in names.")
@@ -74,8 +74,8 @@ def command(
 ) -> FoundEntries:
     """Find files by name, kind, size, time or change
 
-    In the workspace as it is, committed or not. No mount or checkout is needed, as in
-    `avfs find src --name '*.py' --changed-since main`. The status is 0 if something was found, and 1 if not.
+    In the workspace as it is, committed or not. No mount or checkout is needed. The status is 0 if something was found, and 1
+    if not.
     """
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")

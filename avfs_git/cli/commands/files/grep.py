@@ -20,7 +20,7 @@ FOUND_NOTHING = 1
 _LINES = click.IntRange(min=0)
 
 
-@verb("grep", looks=True, view="files")
+@verb("grep", looks=True, view="files", example="avfs grep -n 'TODO|FIXME' src --include '*.py'")
 @click.argument("pattern")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case.")
@@ -70,8 +70,8 @@ def command(
 ) -> Found:
     """Find lines that match a pattern
 
-    In the files of the workspace as they are, committed or not. No mount or checkout is needed, as in
-    `avfs grep -n 'TODO|FIXME' src --include '*.py'`. The status is 0 if something was found, and 1 if not.
+    In the files of the workspace as they are, committed or not. No mount or checkout is needed. The status is 0 if something
+    was found, and 1 if not.
     """
     if fixed_strings + extended_regexp + perl_regexp > 1:
         raise BadUsage("-F, -E and -P exclude each other")

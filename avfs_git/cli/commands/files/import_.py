@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("import", view="files")
+@verb("import", view="files", example="avfs import -r ../data data")
 @click.argument("source", type=HOST_PATH)
 @click.argument("path", required=False, type=TREE_PATH)
 @click.option("-r", "--recursive", is_flag=True, help="Also directories with everything below them.")

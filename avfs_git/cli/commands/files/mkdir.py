@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("mkdir", view="files")
+@verb("mkdir", view="files", example="avfs mkdir -p build/reports")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
 @click.option("-p", "--parents", is_flag=True, help="Make missing parents, too; ignore existing directories.")
 def command(state: State, paths: tuple[TreePath, ...], parents: bool) -> Entries:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("mv", view="files")
+@verb("mv", view="files", example="avfs mv notes.txt docs")
 @click.argument("sources", nargs=-1, required=True, type=TREE_PATH, metavar="SOURCE...")
 @click.argument("destination", type=read_destination)
 def command(state: State, sources: tuple[TreePath, ...], destination: TreePath) -> Transfers:

@@ -49,7 +49,7 @@ def _is_to_remove(workspace: Workspace, path: TreePath, *, recursive: bool, forc
     return True
 
 
-@verb("rm", view="files")
+@verb("rm", view="files", example="avfs rm -r build")
 @click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with everything below them, too.")
 @click.option("-f", "--force", is_flag=True, help="Ignore missing paths.")

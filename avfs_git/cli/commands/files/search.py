@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("search", looks=True, view="files")
+@verb("search", looks=True, view="files", example="avfs search 'merge conflict' src")
 @click.argument("words")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-l", "--limit", type=LIMIT, default=20, show_default=True, metavar="N", help="Show at most N files.")
@@ -28,8 +28,8 @@ def command(
 ) -> FilesWithWords:
     """Find files by their words, the best first
 
-    A file must have all words, in any order and case, as in `avfs search 'merge conflict' src`. `tree` also finds
-    `parseTree` and `parse_tree`; `pars*` finds every word that begins so. The status is 0 if something was found, and 1 if not.
+    A file must have all words, in any order and case. `tree` also finds `parseTree` and `parse_tree`; `pars*` finds every word
+    that begins so. The status is 0 if something was found, and 1 if not.
     """
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("stat", looks=True, view="files")
+@verb("stat", looks=True, view="files", example="avfs stat --oid src/main.py")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
 @click.option("--oid", "with_oid", is_flag=True, help="Also the id of the content, as `git hash-object` gives it.")
 @click.option("-L", "--dereference", is_flag=True, help="Of a symbolic link: what it points to.")

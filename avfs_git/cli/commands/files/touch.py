@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("touch", view="files")
+@verb("touch", view="files", example="avfs touch src/__init__.py")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
 def command(state: State, paths: tuple[TreePath, ...]) -> Entries:
     """Make an empty file, or set the time of a path to now"""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-@verb("write", view="files", unrecorded=("content",))
+@verb("write", view="files", unrecorded=("content",), example="avfs write notes.txt 'Ask about dates'")
 @click.argument("path", type=TREE_PATH)
 @click.argument("content", required=False)
 @click.option("-a", "--append", is_flag=True, help="Add to what is there.")

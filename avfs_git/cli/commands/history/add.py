@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("add", view="history")
+@verb("add", view="history", example="avfs add --force build/report.html")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
 @click.option("-f", "--force", is_flag=True, help="Also add ignored files, and repositories below a directory PATH.")
 def command(state: State, paths: tuple[TreePath, ...], force: bool) -> CheckpointResult:

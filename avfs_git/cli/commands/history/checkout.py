@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("checkout", view="history.checkpoint_restore")
+@verb("checkout", view="history.checkpoint_restore", example="avfs checkout src/main.py --at v1")
 @click.argument("path", type=TREE_PATH)
 @click.option("-v", "--version", type=LIMIT, metavar="N", help="The version, as `avfs log PATH` numbers them.")
 @click.option("--at", metavar="STATE", help="The state to take it from: a checkpoint's label or id, or a fork.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("checkpoint save", view="history")
+@verb("checkpoint save", view="history", example="avfs checkpoint save v3 -m 'Parse dates'")
 @click.argument("label", required=False)
 @click.option("-d", "--description", "-m", "--message", metavar="TEXT", help="What the commit says; default: the label.")
 def save(state: State, label: str | None, description: str | None) -> CheckpointResult:
@@ -32,7 +32,7 @@ def save(state: State, label: str | None, description: str | None) -> Checkpoint
         return workspace.checkpoint(label, description=description)
 
 
-@verb("checkpoint list", looks=True, view="history")
+@verb("checkpoint list", looks=True, view="history", example="avfs checkpoint list -n 10")
 @click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="Show at most N.")
 def list_(state: State, limit: int) -> CheckpointList:
     """List the checkpoints of a fork, the newest first"""
@@ -40,7 +40,7 @@ def list_(state: State, limit: int) -> CheckpointList:
         return {"checkpoints": workspace.list_checkpoints(limit=limit)}
 
 
-@verb("checkpoint info", looks=True, view="history")
+@verb("checkpoint info", looks=True, view="history", example="avfs checkpoint info v1")
 @click.argument("name")
 def info(state: State, name: str) -> CheckpointDetails:
     """Show what a checkpoint holds and what it changed"""
@@ -48,7 +48,14 @@ def info(state: State, name: str) -> CheckpointDetails:
         return workspace.checkpoint_details(name)
 
 
-@verb("checkpoint diff", looks=True, view="history.diff", unrecorded=("paths",), splits_at_dashes=True)
+@verb(
+    "checkpoint diff",
+    looks=True,
+    view="history.diff",
+    unrecorded=("paths",),
+    splits_at_dashes=True,
+    example="avfs checkpoint diff v1 v2 --stat",
+)
 @click.argument("old")
 @click.argument("new", required=False)
 @diff_options
@@ -59,7 +66,7 @@ def diff(
     return compare(state, old, new, stat=stat, name_status=name_status, unified=unified, paths=paths)
 
 
-@verb("checkpoint restore", looks=is_dry_run, view="history")
+@verb("checkpoint restore", looks=is_dry_run, view="history", example="avfs checkpoint restore v1 src --dry-run")
 @click.argument("name")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would change, and change nothing.")
@@ -75,7 +82,7 @@ def restore(state: State, name: str, paths: tuple[TreePath, ...], dry_run: bool,
         return workspace.restore(name, paths=paths, dry_run=dry_run, into=into)
 
 
-@verb("checkpoint delete", view="history")
+@verb("checkpoint delete", view="history", example="avfs checkpoint delete v1")
 @click.argument("label")
 def delete(state: State, label: str) -> DeletedCheckpoint:
     """Take a label away; its commit stays where history holds it"""

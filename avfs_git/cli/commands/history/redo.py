@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from avfs_git.model import UndoResult
 
 
-@verb("redo", view="history")
+@verb("redo", view="history", example="avfs redo")
 def command(state: State) -> UndoResult:
     """Redo the operation that was undone last
 

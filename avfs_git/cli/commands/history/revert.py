@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("revert", view="history.checkpoint_restore")
+@verb("revert", view="history.checkpoint_restore", example="avfs revert src/main.py")
 @click.argument("path", type=TREE_PATH)
 def command(state: State, path: TreePath) -> RestoreResult:
     """Restore the previous version of a path

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from avfs_git.model import Status
 
 
-@verb("status", looks=True, view="history")
+@verb("status", looks=True, view="history", example="avfs status")
 def command(state: State) -> Status:
     """Show what the next checkpoint would save
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import Whereabouts
 
 
-@verb("where", looks=True, view="where")
+@verb("where", looks=True, view="where", example="avfs where")
 def command(state: State) -> Whereabouts:
     """Show which vault and fork commands mean here, and what to do next
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from avfs_git.model import RewriteResult
 
 
-@verb("cherry-pick", view="merging")
+@verb("cherry-pick", view="merging", example="avfs --fork task cherry-pick main@v2")
 @click.argument("checkpoints", nargs=-1, metavar="[CHECKPOINT]...")
 @rewriting_options
 def command(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.model import MergeResult
 
 
-@verb("merge", looks=is_dry_run, view="merging")
+@verb("merge", looks=is_dry_run, view="merging", example="avfs merge task --dry-run")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...")
 @click.option("--into", metavar="FORK", help="The fork to merge into; default: the one to work in.")
 @option_strategy()

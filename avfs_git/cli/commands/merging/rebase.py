@@ -58,7 +58,7 @@ def check_going_on(given: Sequence[object], *, goes_on: bool, skips: bool, gives
     return bool(asked)
 
 
-@verb("rebase", view="merging")
+@verb("rebase", view="merging", example="avfs rebase task --onto main")
 @click.argument("name", required=False, metavar="[FORK]")
 @click.option("--onto", metavar="STATE", help="The fork, label or commit to rebase onto.")
 @rewriting_options

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("resolve", view="merging")
+@verb("resolve", view="merging", example="avfs resolve src/main.py --theirs")
 @click.argument("path", type=TREE_PATH)
 @click.option("--ours", "side", flag_value="ours", help="Take what this fork has.")
 @click.option("--theirs", "side", flag_value="theirs", help="Take what is merged.")

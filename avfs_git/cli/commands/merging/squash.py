@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.model import RewriteResult
 
 
-@verb("squash", view="merging")
+@verb("squash", view="merging", example="avfs squash v1..HEAD -m 'Parse dates'")
 @click.argument("span", metavar="FROM..TO")
 @click.option("-m", "--message", metavar="TEXT", help="What the commit says; default: all messages, without bookkeeping.")
 def command(state: State, span: str, message: str | None) -> RewriteResult:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk import Session
 
 
-@verb("mount", view="mounts")
+@verb("mount", view="mounts", example="avfs mount task ./task")
 @click.argument("name", required=False, metavar="[FORK]")
 @click.argument("directory", required=False, type=HOST_PATH, metavar="[DIR]")
 @click.option("-r", "--readonly", is_flag=True, help="Mount the head of the fork, read-only.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.model import UnmountResult
 
 
-@verb("stop", view="mounts.unmount")
+@verb("stop", view="mounts.unmount", example="avfs stop task")
 @click.argument("name", required=False, metavar="[FORK|DIR]")
 @click.option("--no-checkpoint", is_flag=True, help="Save no checkpoint: what is not saved stays in the workspace.")
 @click.option(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk import Session, Vault
 
 
-@verb("unmount", view="mounts")
+@verb("unmount", view="mounts", example="avfs unmount task")
 @click.argument("name", required=False, metavar="[FORK|DIR]")
 @click.option(
     "-l", "--lazy", is_flag=True, help="Also while programs use it: it is out of sight, and ends with the last of them."

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("apply", looks=is_dry_run, view="remotes")
+@verb("apply", looks=is_dry_run, view="remotes", example="avfs apply task --to ../shop --dry-run")
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @click.option("--to", "directory", type=HOST_PATH, required=True, metavar="DIR", help="The directory to write into.")
 @click.option("--since", metavar="STATE", help="Count changes from this state; default: what the fork began with.")

@@ -22,7 +22,7 @@ def name_of_url(url: str) -> str:
     return last
 
 
-@verb("clone", view="remotes")
+@verb("clone", view="remotes", example="avfs clone https://example.org/shop.git")
 @click.argument("url")
 @click.argument("name", required=False)
 @click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")

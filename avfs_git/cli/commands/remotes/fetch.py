@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.model import FetchResult
 
 
-@verb("fetch", view="remotes")
+@verb("fetch", view="remotes", example="avfs fetch origin")
 @click.argument("remote", required=False)
 @click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
 @click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all its users.")

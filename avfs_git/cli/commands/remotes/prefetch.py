@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("prefetch", view="remotes")
+@verb("prefetch", view="remotes", example="avfs prefetch src")
 @click.argument("paths", type=TREE_PATH, nargs=-1, metavar="[PATH]...")
 @click.option("--at", metavar="STATE", help="The state whose files are meant; default: the newest of the fork.")
 def command(state: State, paths: tuple[TreePath, ...], at: str | None) -> PrefetchResult:

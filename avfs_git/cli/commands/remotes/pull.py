@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.model import PullResult
 
 
-@verb("pull", view="remotes")
+@verb("pull", view="remotes", example="avfs pull task --rebase")
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @click.option("--remote", metavar="NAME", help="From where; default: the only remote, or `origin`.")
 @click.option("--ff-only", is_flag=True, help="Refuse where both sides have commits of their own.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from avfs_git.model import PushResult
 
 
-@verb("push", view="remotes")
+@verb("push", view="remotes", example="avfs push task --remote origin")
 @click.argument("forks", nargs=-1, metavar="[FORK]...")
 @click.option("--all", "every", is_flag=True, help="All forks that have a checkpoint.")
 @click.option("--remote", metavar="NAME", help="Where to; default: the only remote, or `origin`.")

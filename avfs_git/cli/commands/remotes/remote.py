@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from avfs_git.model import RemoteInfo
 
 
-@verb("remote add", view="remotes")
+@verb("remote add", view="remotes", example="avfs remote add server ssh://git@example.org/shop.git")
 @click.argument("name")
 @click.argument("url")
 def add(state: State, name: str, url: str) -> RemoteInfo:
@@ -27,14 +27,14 @@ def add(state: State, name: str, url: str) -> RemoteInfo:
         return vault.add_remote(name, url)
 
 
-@verb("remote list", looks=True, view="remotes")
+@verb("remote list", looks=True, view="remotes", example="avfs remote list")
 def list_(state: State) -> RemoteList:
     """List the remotes of a vault"""
     with state.open_vault() as vault:
         return {"remotes": vault.list_remotes()}
 
 
-@verb("remote remove", view="remotes")
+@verb("remote remove", view="remotes", example="avfs remote remove origin")
 @click.argument("name")
 def remove(state: State, name: str) -> RemoteInfo:
     """Forget a remote and what is known of its branches
@@ -45,7 +45,7 @@ def remove(state: State, name: str) -> RemoteInfo:
         return vault.remove_remote(name)
 
 
-@verb("remote set-url", view="remotes")
+@verb("remote set-url", view="remotes", example="avfs remote set-url origin https://example.org/shop.git")
 @click.argument("name")
 @click.argument("url")
 def set_url(state: State, name: str, url: str) -> RemoteInfo:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import Merges
 
 
-@verb("update", view="remotes")
+@verb("update", view="remotes", example="avfs update task")
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @option_on_conflict()
 def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:

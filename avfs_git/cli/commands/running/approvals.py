@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avfs_git.proxy.policy.approvals import Approval
 
 
-@verb("approvals list", looks=True, view="policy")
+@verb("approvals list", looks=True, view="policy", example="avfs approvals list --all")
 @click.option("-a", "--all", "every", is_flag=True, help="Also requests that are over.")
 def list_(state: State, every: bool) -> ApprovalList:
     """List the commands that wait for a person, or were granted and have not run yet"""
@@ -27,7 +27,7 @@ def list_(state: State, every: bool) -> ApprovalList:
         return {"approvals": vault.policy.approvals(every=every)}
 
 
-@verb("approvals grant", view="policy")
+@verb("approvals grant", view="policy", example="avfs approvals grant 7f3a")
 @click.argument("approval", metavar="ID")
 def grant(state: State, approval: str) -> Approval:
     """Let a command run once, within an hour
@@ -64,7 +64,7 @@ def describe(waiting: Approval) -> Iterator[str]:
     yield from (f"    | {line}" for line in reveal(waiting.command))
 
 
-@verb("approvals deny", view="policy")
+@verb("approvals deny", view="policy", example="avfs approvals deny 7f3a")
 @click.argument("approval", metavar="ID")
 def deny(state: State, approval: str) -> Approval:
     """Refuse a command that waits, or take back a yes that was not used"""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _name_option = click.option("--name", metavar="NAME", help="The name of the attempts; default: the newest ones of the vault.")
 
 
-@verb("attempts compare", looks=True, view="commands")
+@verb("attempts compare", looks=True, view="commands", example="avfs attempts compare")
 @_name_option
 def compare(state: State, name: str | None) -> AttemptsResult:
     """Compare attempts: how each ended, and what it changed
@@ -32,7 +32,7 @@ def compare(state: State, name: str | None) -> AttemptsResult:
         return describe_attempts(vault, attempts.read_record(state.avfs, vault, name))
 
 
-@verb("attempts pick", view="commands")
+@verb("attempts pick", view="commands", example="avfs attempts pick 2")
 @click.argument("number", type=click.IntRange(min=1))
 @_name_option
 def pick(state: State, number: int, name: str | None) -> PickedAttempt:

@@ -54,7 +54,15 @@ def _read_timeout(ctx: click.Context, param: click.Parameter, text: str) -> int:
     return value
 
 
-@verb("proxy exec", looks=is_dry_run, view="commands", unrecorded="all", takes_program=True, failure_status=NOT_RUN)
+@verb(
+    "proxy exec",
+    looks=is_dry_run,
+    view="commands",
+    unrecorded="all",
+    takes_program=True,
+    failure_status=NOT_RUN,
+    example="avfs exec --timeout 90s make test",
+)
 @click.argument("words", nargs=-1, metavar="[PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Run a text with bash instead of a program.")
 @click.option(
@@ -64,55 +72,50 @@ def _read_timeout(ctx: click.Context, param: click.Parameter, text: str) -> int:
     show_default=True,
     metavar="TIME",
     callback=_read_timeout,
-    help="Time limit for the command and its processes, as 90s, 5m or 2h; a number alone is milliseconds; 0 for none.",
+    help="Time limit, as 90s, 5m or 2h; a number alone is milliseconds; 0 for none.",
 )
-@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
+@click.option("--cwd", type=TREE_PATH, metavar="DIR", help="Its directory; default: the current one.")
 @click.option(
     "-e",
     "--env",
     "environment",
     multiple=True,
     metavar="NAME[=VALUE]",
-    help="Set a variable; without a value, pass on avfs's own, even a secret.",
+    help="Set a variable, or pass on avfs's own.",
 )
 @click.option("--readonly", is_flag=True, help="Refuse every change to files.")
-@click.option("--writable", is_flag=True, help="Allow changes to files, even if the policy sees only reads.")
+@click.option("--writable", is_flag=True, help="Allow changes, even of a command that reads.")
 @click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="Standard input; empty by default.")
-@click.option("--stream", is_flag=True, help="With --json: copy its output to standard error as it comes.")
-@click.option("--no-checkpoint", is_flag=True, help="Do not save uncommitted changes before the command.")
+@click.option("--stream", is_flag=True, help="With --json: its output on standard error.")
+@click.option("--no-checkpoint", is_flag=True, help="Do not save uncommitted changes before it.")
 @click.option("--no-commit", is_flag=True, help="Leave the command's changes uncommitted.")
 @click.option("-m", "--message", metavar="TEXT", help="Message of the commit; default: the command.")
 @click.option(
     "--max-output",
     type=click.IntRange(min=0),
     default=1 << 20,
-    show_default=True,
     metavar="BYTES",
-    help="Bytes of each stream in the result; a longer stream is in a file.",
+    help="Bytes of each stream in the result; more go to a file; default: 1 MiB.",
 )
 @click.option(
     "--max-output-file",
     type=click.IntRange(min=0),
     default=1 << 30,
-    show_default=True,
     metavar="BYTES",
-    help="Bytes of a longer stream to keep in its file.",
+    help="Bytes to keep in that file; default: 1 GiB.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["auto", "overlay", "fuse", "checkout"]),
     default="auto",
-    show_default=True,
-    help="The way to show the workspace.",
+    help="How to show the workspace; default: auto.",
 )
-@click.option(
-    "--at", type=HOST_PATH, metavar="DIR", help="Where the command sees the workspace, such as the project's own directory."
-)
+@click.option("--at", type=HOST_PATH, metavar="DIR", help="Where the command sees the workspace.")
 @click.option("--approve", metavar="TOKEN", help="Token of an approval.")
 @click.option(
     "--isolate",
     is_flag=True,
-    help="Run it under bubblewrap: with the workspace and system programs, without home and network.",
+    help="Run it in bubblewrap: no home, no network.",
 )
 @click.option("--network", is_flag=True, help="With --isolate: give it the network.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would happen, and change nothing.")
@@ -141,11 +144,9 @@ def command(
 ) -> ExecResult | ExecPlan | None:
     """Run a command in the workspace, and commit what it changed
 
-    Options of avfs stand before PROGRAM; all that follows it is passed on.
-
-    The policy decides whether the command runs; see `avfs policy`. When the command ends, avfs kills the processes that it
-    left. The exit status is that of the command; 124 if it timed out, 126 or 127 if it cannot be executed, 128+N if signal N
-    killed it, 125 if avfs failed.
+    Options of avfs stand before PROGRAM; all that follows it is passed on. The policy decides whether the command runs; see
+    `avfs policy`. When the command ends, avfs kills the processes that it left. The exit status is that of the command; 124 if
+    it timed out, 126 or 127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed.
     """
     if (shell is None) == (not words):
         raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")

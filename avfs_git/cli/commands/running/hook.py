@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import HookAnswer
 
 
-@verb("hook", view="hook")
+@verb("hook", view="hook", example="avfs hook claude < event.json")
 @click.argument("harness", required=False, metavar="claude|codex|gemini|cursor|opencode")
 def command(state: State, harness: str | None) -> HookAnswer:
     """Answer an event of a coding agent, which its harness runs this for

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _MIN_TOKEN = 16
 
 
-@verb("mcp", looks=True, view="commands", unrecorded=("token_file",))
+@verb("mcp", looks=True, view="commands", unrecorded=("token_file",), example="avfs mcp --read-only")
 @click.option("--read-only", is_flag=True, help="Offer only tools that change nothing.")
 @click.option("--http", is_flag=True, help="Serve over HTTP instead of standard input and output.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="With --http: the address to listen at.")

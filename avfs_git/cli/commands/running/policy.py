@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("policy show", looks=True, view="policy")
+@verb("policy show", looks=True, view="policy", example="avfs policy show")
 def show(state: State) -> PolicyRules:
     """Show the rules in force, in the order in which they apply"""
     with state.open_vault() as vault:
@@ -43,7 +43,14 @@ def show(state: State) -> PolicyRules:
     }
 
 
-@verb("policy check", looks=True, view="policy", unrecorded=("words", "shell", "cwd", "environment"), takes_program=True)
+@verb(
+    "policy check",
+    looks=True,
+    view="policy",
+    unrecorded=("words", "shell", "cwd", "environment"),
+    takes_program=True,
+    example="avfs policy check rm -rf build",
+)
 @click.argument("words", nargs=-1, metavar="[PROGRAM [ARGUMENT]...]")
 @click.option("-c", "--shell", metavar="TEXT", help="Check a shell text instead of a program.")
 @click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
@@ -65,7 +72,7 @@ def check(
     return {"command": shlex.join(words), "command_mode": "argv", "decision": decision}
 
 
-@verb("policy init", view="policy")
+@verb("policy init", view="policy", example="avfs policy init")
 @click.option("--in-vault", is_flag=True, help="Make the vault's own file; it can only make the policy stricter.")
 def init(state: State, in_vault: bool) -> PolicyFileMade:
     """Make a template of a policy file, without rules in force"""
@@ -78,7 +85,7 @@ def init(state: State, in_vault: bool) -> PolicyFileMade:
         return {"path": vault.policy.write_template()}
 
 
-@verb("policy path", looks=True, view="policy")
+@verb("policy path", looks=True, view="policy", example="avfs policy path")
 def path(state: State) -> PolicyPaths:
     """Show the paths of the policy files, which need not exist"""
     with state.open_vault() as vault:

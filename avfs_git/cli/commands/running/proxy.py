@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("proxy prepare", view="commands")
+@verb("proxy prepare", view="commands", example="avfs proxy prepare --idle 60")
 @click.option(
     "--idle", type=click.FloatRange(min=0.1), default=600, show_default=True, metavar="SECONDS", help="Stay warm for so long."
 )
@@ -31,7 +31,7 @@ def prepare(state: State, idle: float) -> CommandSession:
         return {"fork": workspace.fork, "start": prepared.steps().start, "steps": prepared.steps().steps, "discarded": False}
 
 
-@verb("proxy rollback", view="history.checkpoint_restore")
+@verb("proxy rollback", view="history.checkpoint_restore", example="avfs proxy rollback 2")
 @click.argument("count", type=LIMIT, default=1, metavar="[COMMANDS]")
 def rollback(state: State, count: int) -> RestoreResult:
     """Bring back the state before the last command of the session, or before as many as are named
@@ -42,7 +42,7 @@ def rollback(state: State, count: int) -> RestoreResult:
         return workspace.prepared().rollback(count)
 
 
-@verb("proxy inspect", looks=True, view="history.diff", unrecorded=("paths",))
+@verb("proxy inspect", looks=True, view="history.diff", unrecorded=("paths",), example="avfs proxy inspect --stat")
 @diff_options
 def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> Diff:
     """Show what the commands of the session have changed"""
@@ -54,7 +54,7 @@ def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tu
         return summarize(found) if stat else found
 
 
-@verb("proxy finish", view="commands")
+@verb("proxy finish", view="commands", example="avfs proxy finish")
 @click.option("--discard", is_flag=True, help="Bring back the state before the first command.")
 def finish(state: State, discard: bool) -> CommandSession:
     """End the session, and keep what its commands have changed

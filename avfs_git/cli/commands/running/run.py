@@ -28,7 +28,14 @@ if TYPE_CHECKING:
 Prepare = Callable[[dict[str, str]], tuple[list[str], dict[str, str]]]
 
 
-@verb("run", view="commands", unrecorded=("words",), takes_program=True, failure_status=NOT_RUN)
+@verb(
+    "run",
+    view="commands",
+    unrecorded=("words",),
+    takes_program=True,
+    failure_status=NOT_RUN,
+    example="avfs run --name task claude",
+)
 @click.argument("words", nargs=-1, metavar="PROGRAM [ARGUMENT]...")
 @click.option("--name", metavar="NAME", help="The name of the fork; default: that of the program, and four letters.")
 @click.option("--resume", metavar="FORK", help="Run it in this fork again, instead of a new one.")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import SetupChange, SetupResult
 
 
-@verb("setup", view="commands", looks=True)
+@verb("setup", view="commands", looks=True, example="avfs setup claude --dry-run")
 @click.argument("harness", type=click.Choice(NAMES), metavar="|".join(NAMES))
 @click.option(
     "--project", "scope", flag_value="project", default="project", help="For this project: in its working tree. The default."

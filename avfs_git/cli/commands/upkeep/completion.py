@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import CompletionScript
 
 
-@verb("completion", looks=True, view="vaults")
+@verb("completion", looks=True, view="vaults", example="avfs completion bash")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(_state: State, shell: str) -> CompletionScript:
     """Print the script with which a shell completes avfs's command lines

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _NUMBER = click.IntRange(min=0)
 
 
-@verb("gc", looks=is_dry_run, view="vaults")
+@verb("gc", looks=is_dry_run, view="vaults", example="avfs gc --dry-run")
 @click.option("--dry-run", is_flag=True, help="Only tell what would go; change nothing.")
 @click.option("--keep-days", type=_NUMBER, help="Operations of so many days can be undone afterwards. Default: gc.keep_days, 30.")
 @click.option(

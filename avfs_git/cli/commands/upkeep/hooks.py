@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import HookList
 
 
-@verb("hooks install", view="vaults")
+@verb("hooks install", view="vaults", example="avfs hooks install")
 def install(state: State) -> HookList:
     """Protect a vault from pushes that would harm it, and make a place for hooks of your own
 
@@ -26,14 +26,14 @@ def install(state: State) -> HookList:
         return {"hooks": vault.install_hooks()}
 
 
-@verb("hooks list", looks=True, view="vaults")
+@verb("hooks list", looks=True, view="vaults", example="avfs hooks list")
 def list_(state: State) -> HookList:
     """List the hooks that a vault may have, and which of them run"""
     with state.open_vault() as vault:
         return {"hooks": vault.list_hooks()}
 
 
-@verb("hooks enable", view="vaults.hooks_list")
+@verb("hooks enable", view="vaults.hooks_list", example="avfs hooks enable pre-push")
 @click.argument("name", metavar="NAME")
 def enable(state: State, name: str) -> HookList:
     """Let a hook run, with the content that its program has at this time
@@ -44,7 +44,7 @@ def enable(state: State, name: str) -> HookList:
         return {"hooks": vault.enable_hook(name)}
 
 
-@verb("hooks disable", view="vaults.hooks_list")
+@verb("hooks disable", view="vaults.hooks_list", example="avfs hooks disable pre-push")
 @click.argument("name", metavar="NAME")
 def disable(state: State, name: str) -> HookList:
     """Let a hook run no more; its program stays"""

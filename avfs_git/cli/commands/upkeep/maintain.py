@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.model import MaintenanceResult
 
 
-@verb("maintain", looks=lambda given: bool(given["status"]), view="vaults")
+@verb("maintain", looks=lambda given: bool(given["status"]), view="vaults", example="avfs maintain --status")
 @click.option("--status", "--dry-run", "status", is_flag=True, help="Only tell what is due, and what the last run did.")
 @click.option("--all", "every_step", is_flag=True, help="Do all steps but gc, however little is due.")
 def command(state: State, status: bool, every_step: bool) -> MaintenanceResult:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk.vault import Session
 
 
-@verb("end", view="mounts")
+@verb("end", view="mounts", example="avfs end ../task")
 @click.argument("directory", type=HOST_PATH, metavar="DIR")
 @click.option("-l", "--lazy", is_flag=True, help="Also while programs use it; the fork is kept then.")
 @click.option("--discard", is_flag=True, help="Delete the fork although the clone does not have all of its commits.")

@@ -62,7 +62,7 @@ _author_option = click.option(
 )
 
 
-@verb("fork create", view="vaults")
+@verb("fork create", view="vaults", example="avfs fork create task --from main")
 @click.argument("name")
 @click.option(
     "--from", "source", metavar="FORK", help="The fork to start from; default: `--fork`, else the vault's default fork."
@@ -97,7 +97,7 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-@verb("fork dir", view="vaults")
+@verb("fork dir", view="vaults", example="avfs fork . ../task")
 @click.argument("source", type=HOST_PATH)
 @click.argument("directory", type=HOST_PATH, metavar="DIR")
 @click.option("--branch", metavar="NAME", help="The name of the fork; default: that of DIR.")
@@ -134,7 +134,7 @@ def directory_(
     }
 
 
-@verb("fork list", looks=True, view="vaults")
+@verb("fork list", looks=True, view="vaults", example="avfs fork list")
 @click.option("--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched.")
 def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
     """List the forks of a vault, or the branches of its remotes
@@ -147,7 +147,7 @@ def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
         return {"forks": vault.list_forks()}
 
 
-@verb("fork info", looks=True, view="vaults")
+@verb("fork info", looks=True, view="vaults", example="avfs fork info task")
 @click.argument("name", required=False)
 def info(state: State, name: str | None) -> ForkInfo:
     """Show what is known of a fork"""
@@ -156,7 +156,7 @@ def info(state: State, name: str | None) -> ForkInfo:
         return vault.fork_info(vault.choose_fork(fork))
 
 
-@verb("fork delete", view="vaults")
+@verb("fork delete", view="vaults", example="avfs fork delete task")
 @click.argument("name")
 def delete(state: State, name: str) -> ForkInfo:
     """Delete a fork: its branch and its workspace

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avfs_git.model import VaultInfo
 
 
-@verb("vault create", view="vaults")
+@verb("vault create", view="vaults", example="avfs vault create shop --from .")
 @click.argument("name")
 @click.option("--from", "source", type=HOST_PATH, metavar="DIR", help="A directory or git repository to start from.")
 @click.option(
@@ -45,7 +45,7 @@ def create(state: State, name: str, source: Path | None, branch: str, use: bool,
     return info
 
 
-@verb("vault list", looks=True, view="vaults")
+@verb("vault list", looks=True, view="vaults", example="avfs vault list")
 def list_(state: State) -> VaultList:
     """List the vaults
 
@@ -54,7 +54,7 @@ def list_(state: State) -> VaultList:
     return {"vaults": state.avfs.list_vaults()}
 
 
-@verb("vault use", view="vaults")
+@verb("vault use", view="vaults", example="avfs vault use shop")
 @click.argument("name")
 def use(state: State, name: str) -> VaultInfo:
     """Choose the vault that is used where none is named
@@ -64,7 +64,7 @@ def use(state: State, name: str) -> VaultInfo:
     return state.avfs.use_vault(name)
 
 
-@verb("vault info", looks=True, view="vaults")
+@verb("vault info", looks=True, view="vaults", example="avfs vault info --sizes")
 @click.argument("name", required=False)
 @click.option("--sizes", is_flag=True, help="Also count its bytes on disk.")
 def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
@@ -86,7 +86,7 @@ def rename(state: State, name: str, new_name: str) -> VaultInfo:
     return state.avfs.rename_vault(name, new_name)
 
 
-@verb("vault delete", view="vaults")
+@verb("vault delete", view="vaults", example="avfs vault delete shop")
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(state: State, name: str, yes: bool) -> VaultInfo:
@@ -99,7 +99,12 @@ def delete(state: State, name: str, yes: bool) -> VaultInfo:
     return state.avfs.delete_vault(name)
 
 
-@verb("vault config", looks=lambda given: given["value"] is None and not given["unset"], view="vaults")
+@verb(
+    "vault config",
+    looks=lambda given: given["value"] is None and not given["unset"],
+    view="vaults",
+    example="avfs vault config gc.keep_days 60",
+)
 @click.argument("key", required=False)
 @click.argument("value", required=False)
 @click.option("--unset", is_flag=True, help="Take KEY back to its default.")
@@ -124,7 +129,7 @@ def config(state: State, key: str | None, value: str | None, unset: bool) -> Con
         return {"config": {key: settings[key]} if key in settings else {}, "changed": changed}
 
 
-@verb("vault trust", looks=lambda given: given["path"] is None, view="vaults")
+@verb("vault trust", looks=lambda given: given["path"] is None, view="vaults", example="avfs vault trust /srv/vaults/shop.git")
 @click.argument("path", required=False, type=HOST_PATH)
 @click.option("--revoke", is_flag=True, help="Stop trusting PATH.")
 def trust(state: State, path: Path | None, revoke: bool) -> TrustedList:
@@ -140,7 +145,7 @@ def trust(state: State, path: Path | None, revoke: bool) -> TrustedList:
     return {"trusted": state.avfs.distrust_vault(path) if revoke else state.avfs.trust_vault(path)}
 
 
-@verb("vault fork", view="vaults.fork_create")
+@verb("vault fork", view="vaults.fork_create", example="avfs vault fork shop task")
 @click.argument("source", metavar="VAULT[@FORK]")
 @click.argument("name")
 @click.option("--use", is_flag=True, help="Make the vault the current one.")
