@@ -35,7 +35,7 @@ CLI_INTRO = """# The command line
 <!-- Written by `make docs` from the commands themselves. -->
 
 Every command answers with text, or with one JSON document under `--json`: see [json.md](json.md). The options
-`--vault`, `--fork`, `--json` and `--verbose` may stand before or after the verb. The words are explained in
+`--vault`, `--fork`, `--json`, `--verbose` and `--no-pager` may stand before or after the verb. The words are explained in
 [glossary.md](glossary.md).
 
 The environment:
@@ -51,6 +51,9 @@ The environment:
 | `XDG_CONFIG_HOME` | the user's policy for commands is `avfs/policy.toml` in it; default `~/.config` |
 | `AVFS_AUTHOR_NAME`, `AVFS_AUTHOR_EMAIL` | the author of checkpoints |
 | `GIT_AUTHOR_NAME`, `GIT_AUTHOR_EMAIL`, git's configuration | the same, where those are not set, as git finds the author |
+| `AVFS_PAGER` | the pager of results that are longer than the screen, a command for a shell; `cat` for none |
+| `GIT_PAGER`, the user's `core.pager`, `PAGER` | the same, where that is not set; else `less` |
+| `LESS`, `LV` | options of these pagers; `FRX` and `-c` where they are not set, as git's |
 | `NO_COLOR` | no colours, whatever its value |
 
 `--vault` takes a name, a name with a fork (`NAME@FORK`), a path to any bare repository (what holds a slash), or the name

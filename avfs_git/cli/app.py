@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from avfs_git.cli.context import State
-from avfs_git.cli.environment import find_completion, wants_color
+from avfs_git.cli.environment import find_completion, find_pager, wants_color
 from avfs_git.cli.output.base import OutputClosed, OutputLost
 from avfs_git.errors import AvfsError, DirectoryGone, HostError, InternalError, Interrupted, Terminated
 
@@ -40,7 +40,7 @@ def _make_output(arguments: list[str], *, document: bool) -> Output:
         return EnvelopeOutput([argument for argument in arguments if argument != "--json"])
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - one of two
 
-    return TextOutput(color=wants_color())
+    return TextOutput(color=wants_color(), find_pager=find_pager)
 
 
 def _join_trace() -> None:

@@ -92,6 +92,7 @@ class State:
         self.output = output
         self.json = False
         self.verbose = False
+        self.no_pager = False
         self.vault_flag: str | None = None
         self.fork_flag: str | None = None
         self.status = 0

@@ -14,6 +14,10 @@
                     the author of commits, unless the vault's settings name one; else the author that git finds
     _AVFS_COMPLETE  set by the script of `avfs completion` when a shell asks how a command line may go on
     NO_COLOR        no colours
+    AVFS_PAGER      the pager of texts that are longer than the screen, a command for a shell; `cat` or nothing for none. Else git
+                    says which: GIT_PAGER, core.pager of the user or the system, PAGER, less
+    LESS, LV        options of these pagers, as git sets them where they are not set
+    TERM            no pager on a terminal that is `dumb`
 
 What remotes need (credentials, ssh, proxies) is read by name in `gitstore.remote.runner`, which gets the environment from here.
 """
@@ -29,6 +33,7 @@ from avfs_git.cli.targets import Target, read_target
 from avfs_git.paths import ROOT
 
 if TYPE_CHECKING:
+    from avfs_git.cli.output.pager import Pager
     from avfs_git.cli.place import Place
     from avfs_git.host.locks.locks import Holder
     from avfs_git.model import Identity, Warning
@@ -112,6 +117,22 @@ def open_home(
 def wants_color() -> bool:
     """Say whether colours are welcome (no-color.org: any value but the empty one says no)."""
     return not os.environ.get("NO_COLOR")
+
+
+def find_pager() -> Pager | None:
+    """Find the user's pager; None where they want none."""
+    if os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    command = os.environ.get("AVFS_PAGER")
+    if command is None:
+        from avfs_git.gitstore.config.userpager import find_pager  # noqa: PLC0415 - only for a long text
+
+        command = find_pager(os.environ)
+    if command.strip() in {"", "cat"}:
+        return None
+    from avfs_git.cli.output.pager import Pager  # noqa: PLC0415 - the same
+
+    return Pager(command, {"LESS": "FRX", "LV": "-c", **os.environ})
 
 
 def read_environment() -> tuple[Target, str]:

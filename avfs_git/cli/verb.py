@@ -1,7 +1,7 @@
 """What all verbs share: the options that may stand before or after the verb, and the way a result goes out.
 
-Decided here: `--json`, `--vault`, `--fork` and `--verbose` and where they are accepted; which kind of result a verb
-gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator `verb`; it returns
+Decided here: `--json`, `--vault`, `--fork`, `--verbose` and `--no-pager`, and where they are accepted; which kind of result a
+verb gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator `verb`; it returns
 its result, and `Verb.invoke` hands that to the output.
 """
 
@@ -79,6 +79,7 @@ def shared_options(*, hidden: bool) -> list[click.Parameter]:
         option("--fork", metavar="NAME", help="The fork to work in."),
         option("--json", is_flag=True, help="Answer with one JSON document."),
         option("--verbose", is_flag=True, help="Show the whole trace of an unexpected failure."),
+        option("--no-pager", is_flag=True, help="Show a long result on a terminal without a pager."),
     ]
 
 
@@ -110,6 +111,7 @@ class Verb(click.Command):
         takes_program: bool = False,
         failure_status: int | None = None,
         example: str | None = None,
+        pages: bool = False,
         **settings: Any,
     ) -> None:
         if takes_program:
@@ -123,6 +125,7 @@ class Verb(click.Command):
         self.takes_program = takes_program
         self.failure_status = failure_status
         self.example = example
+        self.pages = pages
         self.params.extend([*shared_options(hidden=True), help_option()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -158,7 +161,10 @@ class Verb(click.Command):
         # An operation on forks does not run in the fork that is named.
         state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
         state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
-        state.output.result(super().invoke(ctx))
+        result = super().invoke(ctx)
+        if self.pages and not state.no_pager:
+            state.output.page()
+        state.output.result(result)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """End every help with where the shared options are explained."""
@@ -167,7 +173,7 @@ class Verb(click.Command):
             with formatter.section("Example"):
                 formatter.write(f"{' ' * formatter.current_indent}{self.example}\n")
         formatter.write_paragraph()
-        formatter.write_text("--vault, --fork, --json and --verbose work here too: see `avfs --help`.")
+        formatter.write_text("--vault, --fork, --json and others work here too: see `avfs --help`.")
 
 
 def verb(
@@ -180,6 +186,7 @@ def verb(
     takes_program: bool = False,
     failure_status: int | None = None,
     example: str | None = None,
+    pages: bool = False,
 ) -> Callable[[Callable[..., object]], Verb]:
     """Make a function a verb: `words` is what people type, and gives the result's kind.
 
@@ -193,6 +200,7 @@ def verb(
         takes_program: The first operand is a program: all that follows, options and `--` included, are its arguments.
         failure_status: The exit status where avfs itself fails, also at the command line; default: that of the error.
         example: A command line for the help.
+        pages: A result that is longer than the screen goes through the user's pager.
     """
 
     def decorate(function: Callable[..., object]) -> Verb:
@@ -207,6 +215,7 @@ def verb(
             takes_program=takes_program,
             failure_status=failure_status,
             example=example,
+            pages=pages,
         )
         return command(click.pass_obj(function))
 

@@ -5,20 +5,28 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
+import termios
+from pathlib import Path
 
 import pytest
 
 from avfs_git.cli.output.text import TextOutput
 from tests.support.cli import Cli
+from tests.support.terminal import Terminal
 
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def at_terminal(*arguments: str, answer: str = "", env: dict[str, str] | None = None) -> tuple[int, str]:
+def at_terminal(
+    *arguments: str, answer: str = "", env: dict[str, str] | None = None, screen: tuple[int, int] | None = None
+) -> tuple[int, str]:
     """Run `avfs` with a terminal as its standard streams; return its status and what stood there."""
     controller, terminal = pty.openpty()
+    if screen is not None:
+        termios.tcsetwinsize(terminal, screen)
     process = subprocess.Popen(
         [sys.executable, "-m", "avfs_git", *arguments],
         stdin=terminal,
@@ -63,6 +71,7 @@ def test_a_narrow_table_loses_nothing(width: int, monkeypatch: pytest.MonkeyPatc
     text.on_terminal = True
     text.table(("A", "B", "C"), [("1", "second-column-of-some", "third-column" * 5)])
     text.table(("A", "B"), [])
+    text.flush()
     shown = capsys.readouterr().out
 
     assert ("second-column-of-some" in shown) == (width == 50)
@@ -134,3 +143,134 @@ def test_grep_paints_what_matches(cli: Cli, work: str) -> None:
     assert "one two \x1b[1;31mone\x1b[0m\n" in at_terminal("grep", "one$", "a")[1]
     assert "\x1b[1;31mone\x1b[0m two \x1b[1;31mone\x1b[0m\n" in at_terminal("grep", "-w", "one", "a")[1]
     assert "\x1b" not in at_terminal("grep", "one", "a", env={"NO_COLOR": "1"})[1]
+
+
+LONG = "".join(f"line {number}\n" for number in range(20_000))
+"""More lines than a screen has, and more bytes than a pipe holds."""
+
+
+@pytest.fixture
+def long(cli: Cli, work: str) -> None:
+    """Save a file whose diff is longer than the screen."""
+    cli("write", "long", stdin=LONG.encode()).ok()
+
+
+def test_a_long_result_goes_through_the_pager(long: None) -> None:
+    """The pager gets the whole text in colours, and `less` the options that git gives it; what is remarked comes behind it."""
+    status, shown = at_terminal("diff", screen=(24, 100), env={"AVFS_PAGER": "echo LESS=$LESS; tail -n 1; echo end", "LESS": ""})
+    assert (status, shown) == (0, "LESS=\n\x1b[32m+line 19999\x1b[0m\nend\n(vault work, fork main)\n")
+
+    os.environ.pop("LESS", None)
+    assert at_terminal("diff", screen=(24, 100), env={"AVFS_PAGER": "echo LESS=$LESS; cat > /dev/null"})[1].startswith(
+        "LESS=FRX\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "screen", "env"),
+    [
+        (["diff", "--no-pager"], (24, 100), {}),
+        (["--no-pager", "diff"], (24, 100), {}),
+        (["diff", "--json"], (24, 100), {}),
+        (["diff"], (40_000, 100), {}),
+        (["diff"], (0, 0), {}),
+        (["diff"], (24, 100), {"TERM": "dumb"}),
+        (["diff"], (24, 100), {"AVFS_PAGER": ""}),
+        (["diff"], (24, 100), {"AVFS_PAGER": "cat", "GIT_PAGER": "echo paged"}),
+        (["cat", "long"], (24, 100), {}),
+    ],
+)
+def test_no_pager(long: None, arguments: list[str], screen: tuple[int, int], env: dict[str, str]) -> None:
+    """A document, a text that fits, a terminal that no person looks at and a person who wants none get no pager."""
+    status, shown = at_terminal(*arguments, screen=screen, env={"AVFS_PAGER": "echo paged", **env})
+
+    assert status == 0
+    assert "paged" not in shown
+    assert "line 19999" in shown
+
+
+def test_no_pager_without_a_terminal(cli: Cli, long: None) -> None:
+    """A pipe gets the text."""
+    assert "line 19999" in cli("diff", env={"AVFS_PAGER": "echo paged"}).ok().text
+
+
+def test_a_pager_that_quits_is_no_failure(long: None) -> None:
+    """Its user has seen enough: nothing more is shown, and nobody complains."""
+    status, shown = at_terminal("diff", screen=(24, 100), env={"AVFS_PAGER": "head -n 1"})
+
+    assert (status, plain(shown)) == (0, "diff --git a/long b/long\n(vault work, fork main)\n")
+
+
+@pytest.mark.parametrize("pager", ["/no/such/pager", "no-such-pager -x"])
+def test_a_pager_that_is_missing_costs_nothing(long: None, pager: str) -> None:
+    """The text comes without it, and a warning names it."""
+    status, shown = at_terminal("diff", screen=(24, 100), env={"AVFS_PAGER": pager})
+
+    assert status == 0
+    assert f"warning: cannot run the pager '{pager}'" in plain(shown)
+    assert "+line 0\n" in plain(shown)
+    assert "+line 19999\n" in plain(shown)
+
+
+@pytest.mark.needs("git")
+def test_the_pager_is_found_as_git_finds_it(long: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVFS_PAGER comes before GIT_PAGER, that before the user's `core.pager`, and that before PAGER."""
+    config = tmp_path / "gitconfig"
+    config.write_text("[core]\n\tpager = echo core\n")
+    found = {"PAGER": "echo pager", "GIT_CONFIG_GLOBAL": str(config), "GIT_PAGER": "echo git", "AVFS_PAGER": "echo avfs"}
+    for name in ("PAGER", "GIT_PAGER", "AVFS_PAGER"):
+        monkeypatch.delenv(name, raising=False)
+    shown = []
+    while found:
+        shown.append(at_terminal("diff", screen=(24, 100), env=found)[1].partition("\n")[0])
+        found.popitem()
+        if list(found) == ["PAGER", "GIT_CONFIG_GLOBAL"]:
+            shown.append(at_terminal("diff", screen=(24, 100), env=found)[1].partition("\n")[0])
+            found.popitem()
+
+    assert shown == ["avfs", "git", "core", "pager"]
+
+
+@pytest.mark.needs("git")
+def test_a_repository_names_no_pager(cli: Cli, long: None, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`core.pager` of a vault, of the repository around the current directory or in GIT_DIR runs nothing."""
+    for name in ("GIT_PAGER", "AVFS_PAGER"):
+        monkeypatch.delenv(name, raising=False)
+    vault = cli("vault", "info", "--json").ok().result["path"]
+    subprocess.run(["git", "init", "-q", project], check=True)
+    for place in (vault, project):
+        subprocess.run(["git", "-C", place, "config", "core.pager", "echo owned"], check=True)
+    monkeypatch.chdir(project)
+
+    for env in ({}, {"GIT_DIR": str(project / ".git")}, {"GIT_DIR": vault}):
+        shown = at_terminal("--vault", "work", "diff", screen=(24, 100), env={"PAGER": "echo mine", **env})[1]
+        assert shown.startswith("mine\n"), shown
+
+
+def test_interrupts_belong_to_the_pager(long: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C leaves a pager that handles it on the screen; the command ends when the pager does."""
+    monkeypatch.setenv(
+        "AVFS_PAGER", "trap 'echo interrupted' INT; cat > /dev/null; echo shown; read x < /dev/tty; read y < /dev/tty; echo bye"
+    )
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal("-m", "avfs_git", "diff", screen=(24, 100))
+    terminal.read_until(b"shown")
+    terminal.type(b"\x03")
+    terminal.read_until(b"interrupted")
+    terminal.type(b"\n\n")
+    terminal.read_until(b"bye")
+    assert terminal.wait() == 0
+
+
+@pytest.mark.skipif(shutil.which("less") is None, reason="less is not installed")
+def test_less_shows_the_first_screen(long: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As git's: it stops after a screen, keeps the colours, and leaves the text there when it quits."""
+    monkeypatch.setenv("AVFS_PAGER", "less")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("LESS", raising=False)
+    terminal = Terminal("-m", "avfs_git", "diff", screen=(24, 100))
+    first = terminal.read_until(b"\n:")
+    assert b"\x1b[32m+line 0\x1b[" in first
+    assert b"line 100" not in first
+    terminal.type(b"q")
+    assert terminal.wait() == 0

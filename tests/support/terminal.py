@@ -7,6 +7,7 @@ import pty
 import select
 import signal
 import sys
+import termios
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +21,11 @@ _PATIENCE_S = 10
 class Terminal:
     """A program on a terminal of its own, as the leader of its session."""
 
-    def __init__(self, *command: str) -> None:
+    def __init__(self, *command: str, screen: tuple[int, int] | None = None) -> None:
         self.pid, self.fd = pty.fork()
         if not self.pid:
+            if screen is not None:
+                termios.tcsetwinsize(1, screen)
             os.execv(sys.executable, [sys.executable, *command])
         self.shown = b""
 

@@ -47,6 +47,9 @@ class Output(Protocol):
     def begin(self, kind: str, view: str, request: Mapping[str, object]) -> None:
         """Learn which verb runs, how its result is shown, and with which arguments."""
 
+    def page(self) -> None:
+        """Let the result go through the user's pager, if it is longer than the screen of a person."""
+
     def amend(self, **facts: object) -> None:
         """Add to the request what became known while it was served."""
 

@@ -41,6 +41,9 @@ class EnvelopeOutput:
         if request:
             self._request = dict(request)
 
+    def page(self) -> None:
+        """Write the document as it is: programs read it."""
+
     def amend(self, **facts: object) -> None:
         """Add to the request what became known while it was served."""
         self._request.update(facts)

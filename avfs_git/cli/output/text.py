@@ -8,7 +8,7 @@ tabs between the cells and no heading, times are RFC 3339 and ids are whole.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from keyword import iskeyword
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
 from avfs_git.cli.output.hints import Named, complete
 from avfs_git.cli.output.quoting import defuse, quote_path
-from avfs_git.errors import AvfsError, InternalError
+from avfs_git.errors import AvfsError, InternalError, quote
 from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
+    from avfs_git.cli.output.pager import Pager
     from avfs_git.model import TreeNode, Warning
 
 Part = str | tuple[str, str]
@@ -48,7 +49,7 @@ class TextOutput:
 
     structured = False
 
-    def __init__(self, *, color: bool = True) -> None:
+    def __init__(self, *, color: bool = True, find_pager: Callable[[], Pager | None] | None = None) -> None:
         self.named = Named()
         self.color = color
         self._kind = ""
@@ -58,6 +59,9 @@ class TextOutput:
         """The arguments: how much a view shows may depend on them."""
         self._console: Console | None = None
         self._pending = bytearray()
+        self._find_pager = find_pager
+        self._is_held = False
+        self._remarks: list[str] = []
         self.on_terminal = _is_terminal(sys.stdout)
         self.shows_color = color and self.on_terminal
 
@@ -68,6 +72,10 @@ class TextOutput:
         self._kind = kind
         self._view = view
         self.request = dict(request)
+
+    def page(self) -> None:
+        """Hold the result until it is whole, if a person sees it and may want a pager."""
+        self._is_held = self.on_terminal and self._find_pager is not None
 
     def amend(self, **facts: object) -> None:
         """Add to the request what became known while it was served."""
@@ -88,9 +96,28 @@ class TextOutput:
         name = name or self._kind.removesuffix("_result")
         show = getattr(module, f"{name}_" if iskeyword(name) else name)
         show(self, value)
-        self.flush()
+        self._release()
         self._name_place(passes_on=self._kind in _PASSED_ON)
         self.warn(find_warnings(value))
+
+    def _release(self) -> None:
+        """Bring out a result that is whole, with the pager if it is longer than the screen, then what was remarked meanwhile."""
+        if self._is_held:
+            self._is_held = False
+            from avfs_git.cli.output.pager import is_longer, measure_screen, page  # noqa: PLC0415 - only on a terminal
+
+            screen = measure_screen(sys.stdout.fileno())
+            is_long = screen is not None and is_longer(bytes(self._pending), *screen)
+            pager = self._find_pager() if is_long and self._find_pager is not None else None
+            if pager is not None:
+                if page(bytes(self._pending), pager):
+                    self._pending.clear()
+                else:
+                    self._remark("warning", f"cannot run the pager {quote(pager.command)}: AVFS_PAGER names another", "yellow")
+        self.flush()
+        for remark in self._remarks:
+            _write_remark(remark)
+        self._remarks.clear()
 
     def _name_place(self, *, passes_on: bool) -> None:
         """Name the vault and fork of the result; next to the bytes of a file or command, only on a terminal."""
@@ -158,6 +185,7 @@ class TextOutput:
     def failure(self, error: AvfsError, *, trace: str | None = None) -> None:
         """Say on standard error what failed and what to do."""
         self._pending.clear()
+        self._is_held = False
         if trace is not None:
             _write_remark(trace)
         self._remark("error", error.message, "bold red")
@@ -172,7 +200,10 @@ class TextOutput:
         text = defuse(message)
         if label:
             text = f"{_paint(f'{label}: ', style) if self.color and _is_terminal(sys.stderr) else f'{label}: '}{text}"
-        _write_remark(f"{text}\n")
+        if self._is_held:
+            self._remarks.append(f"{text}\n")
+        else:
+            _write_remark(f"{text}\n")
 
     # --- what views write with -------------------------------------------------------------------
 
@@ -326,20 +357,17 @@ class TextOutput:
         return f"{value / 1024:.1f} TiB"
 
     def flush(self) -> None:
-        """Bring out what was written so far."""
-        if self._pending:
+        """Bring out what was written so far, unless it may be for the pager."""
+        if self._pending and not self._is_held:
             data = bytes(self._pending)
             self._pending.clear()
             write_all(sys.stdout, data)
 
     def _print(self, what: RenderableType) -> None:
-        self.flush()
-        try:
-            self._prepare_console().print(what)
-        except BrokenPipeError as err:
-            raise OutputClosed from err
-        except OSError as err:
-            raise OutputLost(err) from err
+        console = self._prepare_console()
+        with console.capture() as shown:
+            console.print(what)
+        self.raw(shown.get().encode("utf-8", "surrogateescape"))
 
     def _prepare_console(self) -> Console:
         if self._console is None:

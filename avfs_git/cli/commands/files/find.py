@@ -40,7 +40,14 @@ def _read_age(text: str) -> int:
     return time.time_ns() - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
 
 
-@verb("find", looks=True, view="files", unrecorded=("newer", "older"), example="avfs find src --name '*.py' --changed-since v1")
+@verb(
+    "find",
+    looks=True,
+    view="files",
+    unrecorded=("newer", "older"),
+    pages=True,
+    example="avfs find src --name '*.py' --changed-since v1",
+)
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="The name, or with a slash the path; repeatable.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in names.")

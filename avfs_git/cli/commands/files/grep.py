@@ -20,7 +20,7 @@ FOUND_NOTHING = 1
 _LINES = click.IntRange(min=0)
 
 
-@verb("grep", looks=True, view="files", example="avfs grep -n 'TODO|FIXME' src --include '*.py'")
+@verb("grep", looks=True, view="files", pages=True, example="avfs grep -n 'TODO|FIXME' src --include '*.py'")
 @click.argument("pattern")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case.")

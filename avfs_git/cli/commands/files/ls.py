@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk import Workspace
 
 
-@verb("ls", looks=True, view="files", example="avfs ls -l src")
+@verb("ls", looks=True, view="files", pages=True, example="avfs ls -l src")
 @click.argument("path", required=False, type=TREE_PATH)
 @click.option("-l", "--long", is_flag=True, help="Also mode, size and time.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also names that start with a dot.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("search", looks=True, view="files", example="avfs search 'merge conflict' src")
+@verb("search", looks=True, view="files", pages=True, example="avfs search 'merge conflict' src")
 @click.argument("words")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-l", "--limit", type=LIMIT, default=20, show_default=True, metavar="N", help="Show at most N files.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("tree", looks=True, view="files", example="avfs tree src -L 2")
+@verb("tree", looks=True, view="files", pages=True, example="avfs tree src -L 2")
 @click.argument("path", required=False, type=TREE_PATH)
 @click.option("-L", "--level", type=LIMIT, metavar="N", help="Only so many levels deep.")
 def command(state: State, path: TreePath | None, level: int | None) -> Tree:

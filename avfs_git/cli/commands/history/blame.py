@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("blame", looks=True, view="history", example="avfs blame src/main.py")
+@verb("blame", looks=True, view="history", pages=True, example="avfs blame src/main.py")
 @click.argument("path", type=TREE_PATH)
 @click.option("--at", metavar="STATE", help="As the file is in that state: a checkpoint's label or id, or a fork.")
 def command(state: State, path: TreePath, at: str | None) -> Blame:

@@ -32,7 +32,7 @@ def save(state: State, label: str | None, description: str | None) -> Checkpoint
         return workspace.checkpoint(label, description=description)
 
 
-@verb("checkpoint list", looks=True, view="history", example="avfs checkpoint list -n 10")
+@verb("checkpoint list", looks=True, view="history", pages=True, example="avfs checkpoint list -n 10")
 @click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="Show at most N.")
 def list_(state: State, limit: int) -> CheckpointList:
     """List the checkpoints of a fork, the newest first"""
@@ -40,7 +40,7 @@ def list_(state: State, limit: int) -> CheckpointList:
         return {"checkpoints": workspace.list_checkpoints(limit=limit)}
 
 
-@verb("checkpoint info", looks=True, view="history", example="avfs checkpoint info v1")
+@verb("checkpoint info", looks=True, view="history", pages=True, example="avfs checkpoint info v1")
 @click.argument("name")
 def info(state: State, name: str) -> CheckpointDetails:
     """Show what a checkpoint holds and what it changed"""
@@ -54,6 +54,7 @@ def info(state: State, name: str) -> CheckpointDetails:
     view="history.diff",
     unrecorded=("paths",),
     splits_at_dashes=True,
+    pages=True,
     example="avfs checkpoint diff v1 v2 --stat",
 )
 @click.argument("old")

@@ -70,7 +70,13 @@ def summarize(difference: Diff) -> Diff:
 
 
 @verb(
-    "diff", looks=True, view="history", unrecorded=("states", "paths"), splits_at_dashes=True, example="avfs diff v1..v2 -- src"
+    "diff",
+    looks=True,
+    view="history",
+    unrecorded=("states", "paths"),
+    splits_at_dashes=True,
+    pages=True,
+    example="avfs diff v1..v2 -- src",
 )
 @click.argument("states", nargs=-1, metavar="[OLD [NEW]] [-- PATH...]")
 @diff_options

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _Shown = Literal["--patch", "--stat", "--name-status", "--graph"]
 
 
-@verb("log", looks=True, view="history", splits_at_dashes=True, example="avfs log --graph --format '%h %an %s' -- src")
+@verb(
+    "log", looks=True, view="history", splits_at_dashes=True, pages=True, example="avfs log --graph --format '%h %an %s' -- src"
+)
 @click.argument("path", required=False, type=TREE_PATH, metavar="[PATH] [-- PATH...]")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("-p", "--patch", is_flag=True, help="Also the changed lines of each commit.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _NUMBER = click.argument("number", type=LIMIT)
 
 
-@verb("op log", looks=True, view="history", example="avfs op log -n 10 --stat")
+@verb("op log", looks=True, view="history", pages=True, example="avfs op log -n 10 --stat")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("--stat", is_flag=True, help="Also how many files and lines each changed.")
 def log(state: State, limit: int, stat: bool) -> OperationList:
@@ -43,7 +43,7 @@ def _count(diff: Diff | None) -> OperationStat:
     }
 
 
-@verb("op show", looks=True, view="history", example="avfs op show 12 -p")
+@verb("op show", looks=True, view="history", pages=True, example="avfs op show 12 -p")
 @_NUMBER
 @click.option("-p", "--patch", is_flag=True, help="Show the changed lines, not only how many.")
 def show(state: State, number: int, patch: bool) -> OperationDetails:  # noqa: ARG001 - the view shows less without it

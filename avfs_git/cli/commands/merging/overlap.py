@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from avfs_git.model import Overlap
 
 
-@verb("overlap", looks=True, view="merging", example="avfs overlap main task")
+@verb("overlap", looks=True, view="merging", pages=True, example="avfs overlap main task")
 @click.argument("forks", nargs=-1, metavar="[FORK]...")
 def command(state: State, forks: tuple[str, ...]) -> Overlap:
     """Show which forks touch the same files, and which would conflict

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import SessionList
 
 
-@verb("sessions", looks=True, view="mounts", example="avfs sessions")
+@verb("sessions", looks=True, view="mounts", pages=True, example="avfs sessions")
 def list_(state: State) -> SessionList:
     """List mounts
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from avfs_git.proxy.policy.approvals import Approval
 
 
-@verb("approvals list", looks=True, view="policy", example="avfs approvals list --all")
+@verb("approvals list", looks=True, view="policy", pages=True, example="avfs approvals list --all")
 @click.option("-a", "--all", "every", is_flag=True, help="Also requests that are over.")
 def list_(state: State, every: bool) -> ApprovalList:
     """List the commands that wait for a person, or were granted and have not run yet"""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _name_option = click.option("--name", metavar="NAME", help="The name of the attempts; default: the newest ones of the vault.")
 
 
-@verb("attempts compare", looks=True, view="commands", example="avfs attempts compare")
+@verb("attempts compare", looks=True, view="commands", pages=True, example="avfs attempts compare")
 @_name_option
 def compare(state: State, name: str | None) -> AttemptsResult:
     """Compare attempts: how each ended, and what it changed

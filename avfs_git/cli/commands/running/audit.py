@@ -30,7 +30,7 @@ def read_time(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 10**9
 
 
-@verb("audit", looks=True, view="policy", example="avfs audit --since 2026-01-31")
+@verb("audit", looks=True, view="policy", pages=True, example="avfs audit --since 2026-01-31")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.paths import TreePath
 
 
-@verb("policy show", looks=True, view="policy", example="avfs policy show")
+@verb("policy show", looks=True, view="policy", pages=True, example="avfs policy show")
 def show(state: State) -> PolicyRules:
     """Show the rules in force, in the order in which they apply"""
     with state.open_vault() as vault:

@@ -42,7 +42,7 @@ def rollback(state: State, count: int) -> RestoreResult:
         return workspace.prepared().rollback(count)
 
 
-@verb("proxy inspect", looks=True, view="history.diff", unrecorded=("paths",), example="avfs proxy inspect --stat")
+@verb("proxy inspect", looks=True, view="history.diff", unrecorded=("paths",), pages=True, example="avfs proxy inspect --stat")
 @diff_options
 def inspect(state: State, stat: bool, name_status: bool, unified: int, paths: tuple[TreePath, ...]) -> Diff:
     """Show what the commands of the session have changed"""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from avfs_git.model import DoctorReport
 
 
-@verb("doctor", looks=lambda given: not given["repair"], view="vaults", example="avfs doctor --repair")
+@verb("doctor", looks=lambda given: not given["repair"], view="vaults", pages=True, example="avfs doctor --repair")
 @click.option("--repair", is_flag=True, help="Mend what can be mended; each repair is checked.")
 def command(state: State, repair: bool) -> DoctorReport:
     """Check a vault, and repair it

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import SchemaResult
 
 
-@verb("schema", looks=True, view="vaults", example="avfs schema status_result")
+@verb("schema", looks=True, view="vaults", pages=True, example="avfs schema status_result")
 @click.argument("kind", required=False)
 def command(_state: State, kind: str | None) -> SchemaResult:
     """Print the JSON Schema of a command's JSON document

@@ -134,7 +134,7 @@ def directory_(
     }
 
 
-@verb("fork list", looks=True, view="vaults", example="avfs fork list")
+@verb("fork list", looks=True, view="vaults", pages=True, example="avfs fork list")
 @click.option("--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched.")
 def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
     """List the forks of a vault, or the branches of its remotes
@@ -147,7 +147,7 @@ def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
         return {"forks": vault.list_forks()}
 
 
-@verb("fork info", looks=True, view="vaults", example="avfs fork info task")
+@verb("fork info", looks=True, view="vaults", pages=True, example="avfs fork info task")
 @click.argument("name", required=False)
 def info(state: State, name: str | None) -> ForkInfo:
     """Show what is known of a fork"""

@@ -45,7 +45,7 @@ def create(state: State, name: str, source: Path | None, branch: str, use: bool,
     return info
 
 
-@verb("vault list", looks=True, view="vaults", example="avfs vault list")
+@verb("vault list", looks=True, view="vaults", pages=True, example="avfs vault list")
 def list_(state: State) -> VaultList:
     """List the vaults
 
@@ -103,6 +103,7 @@ def delete(state: State, name: str, yes: bool) -> VaultInfo:
     "vault config",
     looks=lambda given: given["value"] is None and not given["unset"],
     view="vaults",
+    pages=True,
     example="avfs vault config gc.keep_days 60",
 )
 @click.argument("key", required=False)
