@@ -283,6 +283,15 @@ class Merges(TypedDict):
 
 
 @final
+class Updates(TypedDict):
+    """The merges of an update, in the order in which they were made."""
+
+    merges: Sequence[MergeResult]
+    remotes: Sequence[RemoteInfo]
+    """The remotes of the vault; those that a merge names were fetched from just before."""
+
+
+@final
 class MergeAborted(TypedDict):
     """A merge, rebase or cherry-pick that was given up."""
 

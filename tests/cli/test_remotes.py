@@ -134,3 +134,21 @@ def test_work_goes_back_to_where_it_came_from(avfs: Transcript, project: Path, s
     avfs("hooks list --json")
 
     snapshot("origin.txt", avfs.text)
+
+
+def test_an_update_says_which_repository_it_asked(cli: Cli, work: str, bare: Path) -> None:
+    """Where there is nothing new, the remote was asked for it, and its URL says which repository that is."""
+    cli("remote", "add", "origin", str(bare)).ok()
+    cli("push", "main").ok()
+
+    assert cli("update").ok().text == f"main has all of origin/main already, fetched just now from {bare}\n"
+
+
+def test_a_push_names_the_forks_that_it_pushed(cli: Cli, work: str, bare: Path) -> None:
+    """Not the default fork; of several, the list says which."""
+    cli("remote", "add", "origin", str(bare)).ok()
+    cli("fork", "create", "task").ok()
+
+    assert cli("push", "task").ok().stderr == "(vault work, fork task)\n"
+    assert cli("push", "--all").ok().stderr == "(vault work)\n"
+    assert cli("push").ok().stderr == "(vault work, fork main)\n"

@@ -58,6 +58,7 @@ def command(
             listed = vault.list_forks()
             names = [fork.name for fork in listed if fork.head is not None]
             state.output.warn(Warning("fork.damaged", f"{fork.problem}: it is not pushed") for fork in listed if fork.problem)
+        state.output.amend(fork=names[0] if len(names) == 1 else None)
         if origin:
             return vault.push_to_origin(names)
         with state.output.progress("pushing") as progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -10,23 +11,29 @@ from avfs_git.cli.context import State
 from avfs_git.cli.verb import IN_CONFLICT, option_on_conflict, verb
 
 if TYPE_CHECKING:
-    from avfs_git.cli.results import Merges
+    from avfs_git.cli.results import Updates
 
 
 @verb("update", view="remotes", example="avfs update task")
 @click.argument("fork_name", metavar="[FORK]", required=False)
 @option_on_conflict()
-def command(state: State, fork_name: str | None, on_conflict: str) -> Merges:
+def command(state: State, fork_name: str | None, on_conflict: str) -> Updates:
     """Update a fork from its upstream
 
     The fork keeps its own changes. avfs merges, in this order: commits that a push added to the fork's branch; the branch of the
-    same name on the vault's remote, which avfs fetches; the clone's branch that the fork was made from. A fork without any of
+    same name on the vault's remote, which avfs fetches; the clone's branch that the fork was made from, as it is in the clone
+    (`git pull` there brings in what its server has). A fork without any of
     these is updated from the fork that it was made from. A mounted fork is updated in place. `avfs undo` undoes the update. The
     exit status is 1 if there are conflicts.
     """
     state.name_fork(fork_name)
-    with state.open_workspace() as workspace, state.output.progress("fetching") as progress:
+    with (
+        state.open_vault_and_fork() as (vault, fork),
+        closing(vault.workspace(fork)) as workspace,
+        state.output.progress("fetching") as progress,
+    ):
+        remotes = vault.list_remotes()
         merges = workspace.update(on_conflict=on_conflict, progress=progress)
     if any(merge.outcome == "conflicted" for merge in merges):
         state.status = IN_CONFLICT
-    return {"merges": merges}
+    return {"merges": merges, "remotes": remotes}

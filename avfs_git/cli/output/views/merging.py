@@ -25,10 +25,10 @@ def list_conflicts(text: TextOutput, conflicts: Sequence[Conflict]) -> None:
         text.line(("C", "red"), "\t", quote_path(conflict.path), f"\t{conflict.kind.value}{where}")
 
 
-def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted) -> None:
+def merge(text: TextOutput, result: MergeResult | Merges | MergeAborted, *, fetched_from: str | None = None) -> None:
     """Say what was merged, or would be, or what is in the way."""
     if isinstance(result, MergeResult):
-        _merge(text, result)
+        _merge(text, result, fetched_from)
         return
     if "aborted" in result:
         _gave_up(text, result, "merge")
@@ -50,12 +50,12 @@ def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:
         text.line("Saved uncommitted changes as ", text.id(result.saved))
 
 
-def _merge(text: TextOutput, result: MergeResult) -> None:
+def _merge(text: TextOutput, result: MergeResult, fetched_from: str | None = None) -> None:
     source, target = (result.source, "bold"), (result.target, "bold")
     planned = bool(text.request.get("dry_run"))
     paths = text.count(len(result.changed_files), "path")
     if result.outcome == "up_to_date":
-        text.line(target, " has all of ", source, " already")
+        text.line(target, " has all of ", source, " already", f", fetched just now from {fetched_from}" if fetched_from else "")
         return
     if result.outcome == "conflicted":
         verb = "would conflict" if planned else "stopped in the files" if result.in_workspace else "conflicts"

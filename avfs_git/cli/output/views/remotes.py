@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import Merges, RemoteList
+    from avfs_git.cli.results import RemoteList, Updates
     from avfs_git.model import ApplyResult, CloneResult, FetchResult, PrefetchResult, PullResult, PushResult, RefMove, RemoteInfo
 
 _KINDS = (("refs/heads/", ""), ("refs/remotes/", ""), ("refs/tags/", "tag "), ("refs/avfs/remotes/", ""), ("refs/avfs/", ""))
@@ -84,11 +84,13 @@ def pull(text: TextOutput, result: PullResult) -> None:
         merging.rebase(text, result.rebase)
 
 
-def update(text: TextOutput, result: Merges) -> None:
-    """Say what was brought in."""
+def update(text: TextOutput, result: Updates) -> None:
+    """Say what was brought in, and of what was there already, which repository was asked."""
     if not result["merges"]:
         text.line("Nothing to bring in: the fork comes from nowhere")
-    merging.merge(text, result)
+    urls = {remote.name: remote.url for remote in result["remotes"]}
+    for one in result["merges"]:
+        merging.merge(text, one, fetched_from=urls.get(one.source.partition("/")[0]))
 
 
 def prefetch(text: TextOutput, result: PrefetchResult) -> None:
