@@ -475,6 +475,23 @@ class ForkInfo:
 
 
 @value_class
+class ForkStanding:
+    """How a fork stands: since when, where it is mounted, and how far it is from its upstream."""
+
+    fork: str
+    changed_at_ns: int | None = None
+    """When its head was committed."""
+    upstream: str | None = None
+    """The branch of a remote that it follows, as it was last fetched; else the vault's default fork. None for that one."""
+    ahead: int | None = None
+    """How many commits it has which the upstream has not; None without an upstream, or too many to count."""
+    behind: int | None = None
+    """How many commits it lacks."""
+    mounted_at: Path | None = None
+    """The directory where its workspace is mounted."""
+
+
+@value_class
 class Checkpoint:
     """A commit that holds a state of a workspace."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         FileInfo,
         FindResult,
         ForkInfo,
+        ForkStanding,
         GrepResult,
         HistorySearchResult,
         HookInfo,
@@ -206,6 +207,8 @@ class ForkList(TypedDict):
     """The forks of a vault."""
 
     forks: Sequence[ForkInfo]
+    standings: Sequence[ForkStanding]
+    """How far each of them that has a commit is from its upstream, and where it is mounted."""
 
 
 @final
@@ -288,7 +291,7 @@ class Updates(TypedDict):
 
     merges: Sequence[MergeResult]
     remotes: Sequence[RemoteInfo]
-    """The remotes of the vault; those that a merge names were fetched from just before."""
+    """The remotes of the vault; avfs has just fetched from the remote that a merge names."""
 
 
 @final

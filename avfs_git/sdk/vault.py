@@ -20,6 +20,7 @@ from avfs_git.model import (
     BASES,
     FindResult,
     ForkInfo,
+    ForkStanding,
     GrepResult,
     Identity,
     MergeMode,
@@ -57,6 +58,7 @@ from avfs_git.sdk.workspace.files import WorkspaceFiles
 from avfs_git.sdk.workspace.merging import WorkspaceMerging
 from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.sdk.workspace.states import WorkspaceStates
+from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.host.files.seal import Seal
@@ -281,6 +283,12 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
     def list_forks(self) -> list[ForkInfo]:
         """Describe all forks, sorted by name."""
         return forkinfo.list_forks(self._core)
+
+    def compare_forks(self) -> list[ForkStanding]:
+        """Describe how each fork stands: its distance from its upstream, as of the last fetch, and its mount; sorted by name."""
+        mounts = {session.fork: session.directory for session in self.sessions() if session.at is None}
+        standings = forkinfo.compare_forks(self._core)
+        return [replace(standing, mounted_at=mounts.get(standing.fork)) for standing in standings]
 
     def has_fork(self, name: str) -> bool:
         """Whether there is a fork of that name."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Cli, Transcript
+from tests.support.servers import make_bare
 
 NO_AUTHOR = {f"GIT_{who}_{what}": "" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 Snapshot = Callable[[str, str], None]
@@ -207,3 +208,42 @@ def test_a_fork_with_a_damaged_branch_is_listed_as_damaged(cli: Cli, work: str) 
 
     (git_dir / "refs/heads/main").write_bytes(b"")
     assert cli("fork", "list", "--fork", "whole").ok().text.count("\tdamaged\t") == 4
+
+
+def test_fork_list_compares_forks_with_their_upstream(cli: Cli, work: str, tmp_path: Path) -> None:
+    """The default fork is the upstream of a fork that no branch of a remote goes with; counts are as of the last fetch."""
+    cli("fork", "create", "task").ok()
+    cli("fork", "create", "same").ok()
+    cli("write", "a", "1").ok()
+    cli("checkpoint", "save").ok()
+    for name in ("b", "c"):
+        cli("--fork", "task", "write", name, "1").ok()
+        cli("--fork", "task", "checkpoint", "save").ok()
+
+    def compare() -> dict[str, tuple[str | None, int | None, int | None]]:
+        listed = cli("fork", "list", "--json").ok().result["standings"]
+        return {one["fork"]: (one["upstream"], one["ahead"], one["behind"]) for one in listed}
+
+    assert compare() == {"main": (None, None, None), "same": ("main", 0, 1), "task": ("main", 2, 1)}
+    cells = [line.split("\t") for line in cli("fork", "list").ok().text.splitlines()]
+    assert [(row[0], row[5]) for row in cells] == [("main", "-"), ("same", "main: 1 behind"), ("task", "main: 2 ahead, 1 behind")]
+
+    cli("remote", "add", "origin", str(make_bare(tmp_path / "there.git"))).ok()
+    cli("push", "--all").ok()
+    cli("--fork", "task", "write", "d", "1").ok()
+    cli("--fork", "task", "checkpoint", "save").ok()
+
+    assert compare() == {"main": ("origin/main", 0, 0), "same": ("origin/same", 0, 0), "task": ("origin/task", 1, 0)}
+
+
+@pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+def test_fork_list_says_where_forks_are_mounted(cli: Cli, work: str, mount_dir: Path) -> None:
+    """The directory of a mount of the workspace; a read-only mount of a commit is not one."""
+    cli("fork", "create", "task").ok()
+    cli("mount", "task", str(mount_dir)).ok()
+    try:
+        listed = cli("fork", "list", "--json").ok().result["standings"]
+    finally:
+        cli("stop", str(mount_dir)).ok()
+
+    assert {one["fork"]: one["mounted_at"] for one in listed} == {"main": None, "task": str(mount_dir)}

@@ -22,6 +22,8 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile
 from avfs_git.paths import Oid, TreePath, components
 
+_COUNTED_AT_MOST = 2000
+
 
 def log(
     source: ObjectSource,
@@ -137,3 +139,34 @@ def _find_in_tree(source: ObjectSource, tree: Oid, name: bytes, pattern: re.Patt
         if _SOUND_TREE.fullmatch(data):
             return None
     return source.read_tree(tree).get(name)  # which says what is wrong with it
+
+
+def count_apart(
+    read: Callable[[Oid], Commit], ours: Oid, theirs: Oid, shallow: Collection[Oid] = ()
+) -> tuple[int | None, int | None]:
+    """Count the commits that one side has and the other has not, if they are not too many."""
+    sides: dict[Oid, int] = {}
+    waiting: list[tuple[int, Oid, int]] = []
+    apart = 0
+    """How many that wait are known to one side only: without any, all that is left is common."""
+
+    def see(oid: Oid, side: int) -> None:
+        nonlocal apart
+        if sides.get(oid, 0) | side != sides.get(oid, 0):
+            sides[oid] = sides.get(oid, 0) | side
+            apart += sides[oid] != 3
+            heapq.heappush(waiting, (-read(oid).committer.when_s, oid, sides[oid]))
+
+    see(ours, 1)
+    see(theirs, 2)
+    while waiting and apart:
+        _, oid, side = heapq.heappop(waiting)
+        apart -= side != 3
+        if len(sides) > _COUNTED_AT_MOST:
+            return None, None
+        for parent in () if oid in shallow else read(oid).parents:
+            see(parent, sides[oid])
+    return sum(side == 1 for side in sides.values()), sum(side == 2 for side in sides.values())
+
+
+# --- fetching ------------------------------------------------------------------------------------------------

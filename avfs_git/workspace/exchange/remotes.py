@@ -18,7 +18,6 @@ of the other side first, and then what is remembered of them: a crash in between
 
 from __future__ import annotations
 
-import heapq
 import re
 import shlex
 from collections.abc import Sequence
@@ -40,6 +39,7 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.faults import reach
+from avfs_git.gitstore.compare.walk import count_apart
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
@@ -71,7 +71,6 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 ORIGIN = "origin"
 TAGS = "refs/tags/"
-_COUNTED_AT_MOST = 2000
 _LEFT = re.compile(r"warning: rejected refs/remotes/(\S+) because shallow roots are not allowed")
 _TRIES = 10
 
@@ -131,7 +130,7 @@ def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBra
     """Describe the branches of the remotes, or of one, as they were when they were last fetched."""
     names = [remotes.find_remote(vault.git_dir, remote).name] if remote is not None else None
     known = names or sorted({ref.split("/")[2] for ref in vault.refs.list(REMOTES)})
-    heads = vault.list_heads()
+    heads, shallow = vault.list_heads(), read_shallow(vault.git_dir)
     found = []
     for name in known:
         prefix = f"{REMOTES}{name}/"
@@ -142,40 +141,10 @@ def list_branches(vault: OpenVault, remote: str | None = None) -> list[RemoteBra
             here = heads.get(branch)
             ahead = behind = None
             with suppress(ObjectCorrupt, ObjectMissing):  # any user who may push can put anything there
-                ahead, behind = _count(vault, here, oid) if here is not None else (None, None)
+                ahead, behind = count_apart(vault.store.read_commit, here, oid, shallow) if here is not None else (None, None)
             fork = branch if here is not None else None
             found.append(RemoteBranch(f"{name}/{branch}", name, branch, oid.hex(), fork, ahead, behind))
     return found
-
-
-def _count(vault: OpenVault, ours: Oid, theirs: Oid) -> tuple[int | None, int | None]:
-    """Count the commits that one side has and the other has not, if they are not too many."""
-    sides: dict[Oid, int] = {}
-    waiting: list[tuple[int, Oid, int]] = []
-    apart = 0
-    """How many that wait are known to one side only: without any, all that is left is common."""
-
-    def see(oid: Oid, side: int) -> None:
-        nonlocal apart
-        if sides.get(oid, 0) | side != sides.get(oid, 0):
-            sides[oid] = sides.get(oid, 0) | side
-            apart += sides[oid] != 3
-            heapq.heappush(waiting, (-vault.store.read_commit(oid).committer.when_s, oid, sides[oid]))
-
-    see(ours, 1)
-    see(theirs, 2)
-    shallow = read_shallow(vault.git_dir)
-    while waiting and apart:
-        _, oid, side = heapq.heappop(waiting)
-        apart -= side != 3
-        if len(sides) > _COUNTED_AT_MOST:
-            return None, None
-        for parent in () if oid in shallow else vault.store.read_commit(oid).parents:
-            see(parent, sides[oid])
-    return sum(side == 1 for side in sides.values()), sum(side == 2 for side in sides.values())
-
-
-# --- fetching ------------------------------------------------------------------------------------------------
 
 
 def fetch(

@@ -7,11 +7,16 @@ a light command loads nothing that writes. Reads refs and one small file a fork.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 
-from avfs_git.errors import ForkNotFound, InvalidName, RefDamaged
-from avfs_git.model import ForkInfo, Identity
+from avfs_git.errors import ForkNotFound, InvalidName, ObjectCorrupt, ObjectMissing, RefDamaged
+from avfs_git.gitstore.compare.walk import count_apart
+from avfs_git.gitstore.repository import read_shallow
+from avfs_git.model import ForkInfo, ForkStanding, Identity
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
-from avfs_git.workspace.vault.format import HEADS, KNOWN, WorkspaceState
+from avfs_git.workspace.vault.format import HEADS, KNOWN, REMOTES, WorkspaceState
 from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -69,6 +74,14 @@ def _list_opened(vault: OpenVault) -> set[str]:
         return set()
 
 
+def _read_states(vault: OpenVault, forks: Iterable[str]) -> dict[str, WorkspaceState | None]:
+    """Read what is known of forks, those without a workspace from the log."""
+    opened = _list_opened(vault)
+    states = {fork: read_own_state(vault, fork) if fork_dir_name(fork) in opened else None for fork in forks}
+    states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
+    return states
+
+
 def list_forks(vault: OpenVault) -> list[ForkInfo]:
     """Describe all forks, by name; say of one whose branch is damaged what is wrong."""
     heads: dict[str, Oid | None] = dict(vault.list_heads())
@@ -80,7 +93,26 @@ def list_forks(vault: OpenVault) -> list[ForkInfo]:
     first = vault.head_fork()
     if first is not None and first not in heads and vault.has_fork(first):  # a fork without a commit
         heads[first] = None
-    opened = _list_opened(vault)
-    states = {fork: read_own_state(vault, fork) if fork_dir_name(fork) in opened else None for fork in heads}
-    states.update(recall_states(vault, {fork for fork, state in states.items() if state is None}))
+    states = _read_states(vault, heads)
     return [_describe(fork, heads[fork], states[fork], problems.get(fork)) for fork in sorted(heads)]
+
+
+def compare_forks(vault: OpenVault) -> list[ForkStanding]:
+    """Compare each fork with its upstream, by name; the cost follows the forks and the commits between."""
+    heads, default = vault.list_heads(), vault.head_fork()
+    followed = {ref.removeprefix(REMOTES): oid for ref, oid in vault.refs.list(REMOTES).items()}
+    remotes = sorted({name.partition("/")[0] for name in followed}, key=lambda name: (name != "origin", name))
+    shallow, read = read_shallow(vault.git_dir), cache(vault.store.read_commit)
+    found = []
+    for fork, state in sorted(_read_states(vault, heads).items()):
+        names = [f"{remote}/{fork}" for remote in remotes[:1]] + ([state.upstream] if state and state.upstream else [])
+        upstream, theirs = next(((name, followed[name]) for name in names if name in followed), (None, None))
+        if upstream is None and default != fork and default in heads:
+            upstream, theirs = default, heads[default]
+        ahead = behind = changed_at_ns = None
+        with suppress(ObjectCorrupt, ObjectMissing):  # `list_forks` names what is damaged
+            changed_at_ns = read(heads[fork]).committer.when_s * 1_000_000_000
+            if theirs is not None:
+                ahead, behind = count_apart(read, heads[fork], theirs, shallow)
+        found.append(ForkStanding(fork, changed_at_ns, upstream, ahead, behind))
+    return found

@@ -139,12 +139,14 @@ def directory_(
 def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
     """List the forks of a vault, or the branches of its remotes
 
-    A branch of a remote may be a fork of another vault: continue it here with `avfs fork create NAME --at REMOTE/BRANCH`.
+    For each fork: how many commits it is ahead of its upstream, as of the last fetch, and behind it; without an upstream, the
+    vault's default fork takes its place. A branch of a remote may be a fork of another vault: continue it here with
+    `avfs fork create NAME --at REMOTE/BRANCH`.
     """
     with state.open_vault() as vault:
         if from_remotes:
             return {"branches": vault.list_remote_branches()}
-        return {"forks": vault.list_forks()}
+        return {"forks": vault.list_forks(), "standings": vault.compare_forks()}
 
 
 @verb("fork info", looks=True, view="vaults", pages=True, example="avfs fork info task")

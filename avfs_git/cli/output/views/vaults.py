@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
 from avfs_git.errors import quote
-from avfs_git.model import Warning
+from avfs_git.model import ForkStanding, Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -121,22 +121,42 @@ def fork_list(text: TextOutput, result: ForkList | RemoteBranchList) -> None:
     if "branches" in result:
         _branch_list(text, result)
         return
-    rows = (
-        (
-            fork.name,
-            text.id(fork.head),
-            fork.parent or "-",
-            "damaged" if fork.problem else "ephemeral" if fork.ephemeral else "",
-            text.time(fork.created_at_ns),
-        )
-        for fork in result["forks"]
-    )
-    text.table(("Fork", "Head", "From", "", "Made"), rows)
+    standings = {standing.fork: standing for standing in result["standings"]}
+    rows = [_fork_row(text, fork, standings.get(fork.name) or ForkStanding(fork.name)) for fork in result["forks"]]
+    columns = ["Fork", "Head", "From", "State", "Made", "Upstream", "Changed", "Mounted at"]
+    if text.on_terminal:  # where it is narrow, a column in which nothing stands leaves its room to the others
+        left_out = {"From", "Made"}
+        columns = [name for name in columns if name not in left_out and any(row[name] not in {"", "-"} for row in rows)]
+    text.table(columns, [[row[name] for name in columns] for row in rows])
     text.warn(
         Warning("fork.damaged", f"{fork.problem}; `avfs doctor` says what can be done")
         for fork in result["forks"]
         if fork.problem is not None
     )
+
+
+def _fork_row(text: TextOutput, fork: ForkInfo, standing: ForkStanding) -> dict[str, str]:
+    """Name what a list of forks says of one, by column."""
+    return {
+        "Fork": fork.name,
+        "Head": text.id(fork.head),
+        "From": fork.parent or "-",
+        "State": "damaged" if fork.problem else "ephemeral" if fork.ephemeral else "",
+        "Made": text.time(fork.created_at_ns),
+        "Upstream": _compare(standing),
+        "Changed": text.since(standing.changed_at_ns) if standing.changed_at_ns is not None else "-",
+        "Mounted at": quote_path(bytes(standing.mounted_at)) if standing.mounted_at is not None else "-",
+    }
+
+
+def _compare(standing: ForkStanding) -> str:
+    """Say how far a fork is from its upstream, as short as a table wants it."""
+    if standing.upstream is None:
+        return "-"
+    if standing.ahead is None or standing.behind is None:
+        return f"far from {standing.upstream}"
+    parts = [f"{count} {word}" for count, word in ((standing.ahead, "ahead"), (standing.behind, "behind")) if count]
+    return f"{standing.upstream}: {', '.join(parts)}" if parts else f"as {standing.upstream}"
 
 
 def _branch_list(text: TextOutput, result: RemoteBranchList) -> None:
