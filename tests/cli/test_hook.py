@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from avfs_git.cli.harness.events import HARNESSES
+from avfs_git.cli.harness.events import HARNESSES, Event, read_event
 from avfs_git.cli.harness.own import is_own_command
 from avfs_git.sdk import Avfs
 from avfs_git.session.control.step import save_step
@@ -372,6 +372,18 @@ def test_nothing_happens_outside_of_a_live_tree(cli: Cli, tmp_path: Path, monkey
         ("avfs --vault other undo", False),
         ("avfs fork delete x", False),
         ("avfs end ../tree", True),
+        ("avfs fork . ../a && avfs fork . ../b", True),
+        ("avfs diff HEAD~1", True),
+        ("avfs policy check -- rm -rf /", True),
+        ("avfs policy allow x", False),
+        ("avfs undo && ~/deploy", False),
+        ("avfs show ~/x", False),
+        ("avfs show --x=~/x", False),
+        ("avfs fork /home/x/.ssh keys", False),
+        ("avfs fork ../other keys", False),
+        ("avfs fork dir /home/x/.ssh keys", False),
+        ("avfs exec --stdin /home/x/.ssh/id_rsa -- cat", False),
+        ("avfs exec --stdin=/home/x/.ssh/id_rsa -- cat", False),
         ("avfs end ../tree --discard", False),
         ("avfs checkpoint save x -m -- --fork other", False),
         ("avfs checkpoint save x -d -- --vault other", False),
@@ -394,3 +406,33 @@ def test_nothing_happens_outside_of_a_live_tree(cli: Cli, tmp_path: Path, monkey
 def test_commands_of_avfs_about_the_present_fork_need_no_question(command: str | tuple[str, ...], expected: bool) -> None:
     """And nothing that only begins like one."""
     assert is_own_command(command) is expected
+
+
+@pytest.mark.parametrize(("key", "harness"), [("dir_path", "gemini"), ("workdir", "codex")])
+def test_a_command_is_judged_where_it_runs(key: str, harness: str, tmp_path: Path) -> None:
+    """A shell tool that names a directory runs its command there: the policy reads that as `cd`."""
+
+    def read(where: str) -> Event:
+        given = {"command": "cat key.pem", key: where}
+        tool = "run_shell_command" if harness == "gemini" else "shell"
+        event = {"hook_event_name": "BeforeTool", "cwd": str(tmp_path), "tool_name": tool, "tool_input": given}
+        return read_event(harness, json.dumps(event).encode())
+
+    assert read("my secrets").command == "cd 'my secrets' && cat key.pem"
+    assert read(str(tmp_path)).command == read("./").command == "cat key.pem"
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("text", ["fix the \ud83d", "a\0b"])
+@pytest.mark.parametrize("field", ["description", "tool_use_id", "session_id", "file_path"])
+def test_no_text_of_a_harness_keeps_a_step_from_being_saved(cli: Cli, tree: Path, field: str, text: str) -> None:
+    """Harnesses cut texts within a character; a commit takes no such text."""
+    (tree / "a").write_text(text.encode("utf-8", "replace").decode())
+    given = (
+        {"command": "x", "description": text} if field == "description" else {"file_path": text} if field == "file_path" else {}
+    )
+    event = {"hook_event_name": "PostToolUse", "cwd": str(tree), "tool_name": "Bash", "tool_input": given, field: text}
+    done = cli("hook", "claude", stdin=json.dumps(event).encode())
+
+    assert (done.status, done.stderr) == (0, "")
+    assert _git(tree, "status", "--porcelain") == ""

@@ -167,21 +167,37 @@ def test_links_modes_and_what_the_user_wrote_stay(cli: Cli, project: Path) -> No
     assert cli("setup", "nosuch").status == 2
 
 
-def test_a_link_to_a_file_with_nothing_else_stays(cli: Cli, project: Path, tmp_path: Path) -> None:
-    """The user keeps their settings elsewhere: what was written there is taken out, and the link is as it was."""
+def test_a_link_to_a_file_with_nothing_else_stays(cli: Cli, project: Path) -> None:
+    """Where a project keeps its settings elsewhere, what was written there is taken out, and the link is as it was."""
     (project / ".claude").mkdir()
-    (tmp_path / "settings.json").write_text("{}")
-    (tmp_path / "claude.md").touch()
-    (project / ".claude" / "settings.json").symlink_to(tmp_path / "settings.json")
-    (project / "CLAUDE.md").symlink_to(tmp_path / "claude.md")
+    (project / "kept").mkdir()
+    (project / "kept" / "settings.json").write_text("{}")
+    (project / "kept" / "claude.md").touch()
+    (project / ".claude" / "settings.json").symlink_to("../kept/settings.json")
+    (project / "CLAUDE.md").symlink_to("kept/claude.md")
     cli("setup", "claude").ok()
-    assert "avfs" in (tmp_path / "settings.json").read_text()
+    assert "avfs" in (project / "kept" / "settings.json").read_text()
 
     cli("setup", "claude", "--remove").ok()
 
     assert _read(project / ".claude" / "settings.json") == {}
     assert (project / "CLAUDE.md").is_symlink()
-    assert (tmp_path / "claude.md").read_text() == ""
+    assert (project / "kept" / "claude.md").read_text() == ""
+
+
+@pytest.mark.parametrize("path", ["CLAUDE.md", ".mcp.json", ".claude"])
+def test_a_link_out_of_the_project_is_refused(cli: Cli, project: Path, tmp_path: Path, path: str) -> None:
+    """The author of a repository made it: nothing that is the user's changes, and nothing is made elsewhere."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (project / path).symlink_to(outside if path == ".claude" else outside / "file")
+
+    refused = cli("setup", "claude")
+
+    assert refused.status == 2
+    assert "leads out of the project" in refused.stderr
+    assert list(outside.iterdir()) == []
+    assert not (project / "CLAUDE.md").exists()
 
 
 def test_check_proves_each_part(cli: Cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -63,6 +64,8 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {
 }
 _SHELLS = frozenset({"Bash", "bash", "shell", "local_shell", "exec_command", "run_shell_command"})
 """The tools that run a command of a shell."""
+_RUN_IN = ("workdir", "dir_path", "directory")
+"""The arguments by which such a tool names where its command runs."""
 
 
 class Event(NamedTuple):
@@ -103,7 +106,7 @@ def read_event(harness: str | None, data: bytes) -> Event:
         raise InvalidInput(f"the event of {harness} is no JSON object")
     name = _text(found, "hook_event_name")
     tool_input = found.get("tool_input")
-    given = tool_input if isinstance(tool_input, dict) else {}
+    given: dict[str, object] = tool_input if isinstance(tool_input, dict) else {}
     tool = _text(found, "tool_name")
     command: object = given.get("command") if tool in _SHELLS else None
     if harness == "cursor":
@@ -115,11 +118,17 @@ def read_event(harness: str | None, data: bytes) -> Event:
         spelled = command
     elif isinstance(command, list) and all(isinstance(word, str) for word in command):
         spelled = tuple(command)
+    directory = _find_directory(found)
+    where = next((Path(value) for value in map(given.get, _RUN_IN) if isinstance(value, str) and value), directory)
+    if spelled and os.path.normpath(directory / where) != os.path.normpath(directory):
+        # The policy reads where `cd` leads.
+        text = spelled if isinstance(spelled, str) else shlex.join(spelled)
+        spelled = f"cd {shlex.quote(os.fspath(where))} && {text}"
     return Event(
         harness=harness,
         name=name,
         kind=_KINDS[harness].get(name, Kind.OTHER),
-        directory=_find_directory(found),
+        directory=directory,
         session=_text(found, "session_id", "conversation_id"),
         call=_text(found, "tool_use_id", "generation_id"),
         tool=tool,
@@ -132,7 +141,12 @@ def read_event(harness: str | None, data: bytes) -> Event:
 def _text(found: Mapping[str, object], *names: str) -> str:
     """Give the first field of these that is a text, on one line."""
     texts = (value for name in names if isinstance(value := found.get(name), str) and value)
-    return next((" ".join(text.split()) if "path" not in names[0] else text for text in texts), "")
+    return next((_clean(text) if "path" not in names[0] else text for text in texts), "")
+
+
+def _clean(text: str) -> str:
+    """Make a text fit for the message of a commit: harnesses cut texts within a character, and JSON can hold a NUL."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").replace("\0", " ").split())
 
 
 def _find_directory(found: Mapping[str, object]) -> Path:
@@ -149,6 +163,6 @@ def _find_subject(given: Mapping[str, object], command: str | tuple[str, ...]) -
         return described[:60]
     path = given.get("file_path") or given.get("filePath") or given.get("notebook_path") or given.get("path")
     if isinstance(path, str) and path:
-        return Path(path).name
+        return _clean(Path(path).name)
     words = command.split() if isinstance(command, str) else command
-    return next((Path(word.rstrip(";&|")).name for word in words if "=" not in word), "")[:60]
+    return _clean(next((Path(word.rstrip(";&|")).name for word in words if "=" not in word), ""))[:60]

@@ -5,10 +5,6 @@ import { spawn } from "node:child_process"
 const READS = new Set(["read", "grep", "glob", "list", "lsp", "webfetch", "websearch", "codesearch", "todoread", "todowrite", "skill", "question"])
 const LIMIT_MS = 30_000
 
-function quote(word) {
-  return `'${word.replaceAll("'", `'\\''`)}'`
-}
-
 function run(event) {
   return new Promise((resolve) => {
     const child = spawn("avfs", ["hook", "opencode"], { timeout: LIMIT_MS })
@@ -36,10 +32,8 @@ export const AvfsPlugin = async ({ client, directory }) => {
     return answer
   }
 
-  // The policy reads the text of a command: the directory in which it runs is a part of it.
   function describe({ tool, callID }, args) {
-    const command = args?.workdir && typeof args.command === "string" ? `cd ${quote(args.workdir)} && ${args.command}` : args?.command
-    return { tool_name: tool, tool_use_id: callID, tool_input: { ...args, command } }
+    return { tool_name: tool, tool_use_id: callID, tool_input: args ?? {} }
   }
 
   return {

@@ -56,6 +56,8 @@ def command(state: State, harness: str, scope: str, dry_run: bool, remove: bool,
         found["checks"] = prove(harness, plan)
         state.status = int(not all(part["passed"] for part in found["checks"]))
         return found
+    if scope == "project":
+        _check_inside(plan, root)
     before = _read(plan)
     after = compute(plan, before, remove=remove)
     found["changes"] = [_describe(path, before[path], after[path]) for path in before]
@@ -74,6 +76,16 @@ def _find_project() -> Path:
     if top == Path.home():
         raise InvalidInput(f"'{top}' is the home directory, and no project", hint="Say `--user`, or go to a project's directory.")
     return top
+
+
+def _check_inside(plan: Plan, root: Path) -> None:
+    """Refuse links that lead out of a project: its author made them, and they would have the user's own files changed."""
+    for edit in plan.edits:
+        if not edit.path.resolve().is_relative_to(root.resolve()):
+            raise InvalidInput(
+                f"'{edit.path}' leads out of the project, to '{edit.path.resolve()}'",
+                hint="Nothing was changed. Replace the link with a file, or say `--user`.",
+            )
 
 
 def _read(plan: Plan) -> dict[Path, str | None]:
