@@ -62,7 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Clean up after workers that died."""
+    """Let modules be freed at exit: duckdb's bindings (nanobind) list each frozen object as leaked. Clean up after workers that died."""
+    gc.unfreeze()
     if not hasattr(config, "workerinput"):
         sweep.sweep()
 
