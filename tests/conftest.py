@@ -62,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let modules be freed at exit: duckdb's bindings (nanobind) list each frozen object as leaked. Clean up after workers that died."""
+    """Let modules be freed at exit, or duckdb's bindings (nanobind) list them as leaked; clean up after workers that died."""
     gc.unfreeze()
     if not hasattr(config, "workerinput"):
         sweep.sweep()
@@ -167,12 +167,15 @@ def snapshot(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return compare
 
 
-@pytest.fixture
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for the disk in this process and in those it forks.
+@pytest.fixture(autouse=True)
+def unsynced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do not wait for the disk in this process and in those it forks, unless the test is marked `synced`.
 
-    What a failed step or a process that dies leaves is what the kernel holds; what the disk holds is the matter of `tests/power`.
+    What reaches the disk, and in which order, is checked by tests that look at the calls and by `tests/power`. What a failed
+    step or a process that dies leaves is what the kernel holds.
     """
+    if request.node.get_closest_marker("synced"):
+        return
 
     def check(fd: int) -> None:
         os.fstat(fd)  # a wrong descriptor stays an error

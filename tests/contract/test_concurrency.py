@@ -16,7 +16,7 @@ from avfs_git.host.locks.locks import Holder
 from tests.support.faults import check_objects, check_vault, git
 from tests.support.powercut import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.synced]
 
 
 def _start(job: str, home: Path, name: str, count: int) -> subprocess.Popen[str]:

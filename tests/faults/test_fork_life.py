@@ -1,6 +1,6 @@
 """Two actors on one fork's name: one makes, deletes, brings back or takes back a fork, another does so in the middle of it.
 
-At each point that the first one passes the second one begins; it goes on alone where it need not wait. After each pair: every
+At each point that the first one passes a second one begins; it goes on alone where it need not wait. After each pair: every
 workspace that was written to is in its fork, or in the trash under the name that the log gives it; who did not get through
 was refused by a typed error; and a third one can go on.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,11 +21,11 @@ from avfs_git.errors import AvfsError, ForkExists, NothingToUndo, WorkspaceBusy,
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.workspace.forks.trash import clear_orphan
 from tests.support.faults import check_vault, die_in, git, reachable_contents
+from tests.support.seeds import choose_seed
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("git", "user-xattrs", "whiteout"),
-    pytest.mark.usefixtures("unsynced"),
 ]
 FORK = "fix"
 _WAIT_S = 0.05
@@ -110,24 +110,23 @@ def _check(home: Path, written: set[str]) -> None:
         check_vault(vault)
 
 
-PAIRS = [
-    (state, first, second)
-    for state, firsts in {
-        "none": ("create",),
-        "there": ("delete", "undo", "write"),
-        "deleted": ("create", "undo"),
-        "back": ("redo", "delete"),
-        "undone": ("redo", "create"),
-    }.items()
-    for first in firsts
-    for second in ACTIONS
-]
+FIRSTS = [
+    ("none", "create"), ("there", "delete"), ("there", "undo"), ("there", "write"), ("deleted", "create"), ("deleted", "undo"),
+    ("back", "redo"), ("back", "delete"), ("undone", "redo"), ("undone", "create"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("state", "first", "second"), PAIRS)
-def test_two_actors_on_one_name(state: str, first: str, second: str, tmp_path: Path) -> None:
+def _take_turns(actions: Sequence[str], count: int) -> Callable[[int], list[str]]:
+    """Give a point some of the actions, the next point the next ones; `make soak` runs all at each point."""
+    begin = choose_seed()
+    return lambda point: [actions[(begin + point * count + number) % len(actions)] for number in range(count)]
+
+
+@pytest.mark.parametrize(("state", "first"), FIRSTS)
+def test_two_actors_on_one_name(state: str, first: str, tmp_path: Path) -> None:
     """Whatever two do with one name at once, acknowledged work stays where the fork or the log has it."""
-    _run_everywhere(state, first, second, tmp_path)
+    # A write is no operation of `tests.support.two_actors`.
+    _run_everywhere(state, first, _take_turns(tuple(ACTIONS), len(ACTIONS) if first == "write" else 2), tmp_path)
 
 
 @pytest.mark.ordinary
@@ -136,25 +135,25 @@ def test_two_actors_on_one_name(state: str, first: str, second: str, tmp_path: P
 )
 def test_two_ordinary_users_on_one_name(state: str, first: str, second: str, tmp_path: Path) -> None:
     """So it is for ordinary users."""
-    _run_everywhere(state, first, second, tmp_path)
+    _run_everywhere(state, first, lambda _: [second], tmp_path)
 
 
-def _run_everywhere(state: str, first: str, second: str, directory: Path) -> None:
+def _run_everywhere(state: str, first: str, seconds: Callable[[int], list[str]], directory: Path) -> None:
     _make(directory / state, state)
-    point = 1
-    while True:
-        home = directory / str(point)
-        shutil.copytree(directory / state, home, symlinks=True)
-        written = {"mark-old"} if state != "none" else set()
-        done, points = _run_pair(home, first, second, point)
-        for mark, action in (("first", first), ("second", second)):
-            if mark in done and action in ("create", "write"):
-                written.add(f"mark-{mark}")
-        _check(home, written)
-        shutil.rmtree(home)
-        if points < point:
-            return
-        point += 1 if points <= 8 else 2
+    point, most = 1, 0
+    while point <= most + 1:  # the last time, the first actor has no such point
+        for second in seconds(point):
+            home = directory / f"{point}-{second}"
+            shutil.copytree(directory / state, home, symlinks=True)
+            written = {"mark-old"} if state != "none" else set()
+            done, points = _run_pair(home, first, second, point)
+            most = max(most, points)
+            for mark, action in (("first", first), ("second", second)):
+                if mark in done and action in ("create", "write"):
+                    written.add(f"mark-{mark}")
+            _check(home, written)
+            shutil.rmtree(home)
+        point += 1 if most <= 8 else 2
 
 
 def _run_pair(home: Path, first: str, second: str, point: int) -> tuple[set[str], int]:
@@ -188,27 +187,28 @@ def _run_pair(home: Path, first: str, second: str, point: int) -> tuple[set[str]
     return done, len(seen)
 
 
-FIRSTS = sorted({(state, first) for state, first, _ in PAIRS if first != "write"})
+KILLED = [pair for pair in FIRSTS if pair != ("there", "write")]
 
 
-@pytest.mark.parametrize(("state", "first"), FIRSTS)
-@pytest.mark.parametrize("then", ["create", "undo", "redo"])
-def test_killed_and_then_another(state: str, first: str, then: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("state", "first"), KILLED)
+def test_killed_and_then_another(state: str, first: str, tmp_path: Path) -> None:
     """After a kill at any point the next command goes on, without the doctor, and nothing written is lost."""
-    _kill_everywhere(state, first, then, tmp_path)
+    _kill_everywhere(state, first, ("create", "undo", "redo"), tmp_path)
 
 
 @pytest.mark.ordinary
-@pytest.mark.parametrize(("state", "first"), FIRSTS)
+@pytest.mark.parametrize(("state", "first"), [("none", "create"), ("there", "delete"), ("deleted", "undo"), ("undone", "redo")])
 def test_an_ordinary_user_goes_on_after_a_kill(state: str, first: str, tmp_path: Path) -> None:
     """So it is for ordinary users."""
-    _kill_everywhere(state, first, "undo", tmp_path)
+    _kill_everywhere(state, first, ("undo",), tmp_path)
 
 
-def _kill_everywhere(state: str, first: str, then: str, tmp_path: Path) -> None:
+def _kill_everywhere(state: str, first: str, actions: Sequence[str], tmp_path: Path) -> None:
     _make(tmp_path / state, state)
+    turns = _take_turns(actions, 1)
     point = 1
     while True:
+        (then,) = turns(point)
         home = tmp_path / str(point)
         shutil.copytree(tmp_path / state, home, symlinks=True)
 

@@ -15,7 +15,7 @@ from avfs_git.errors import AvfsError
 from tests.support.failing import FailAt
 from tests.support.faults import check_vault, die_in, git, make_vault_with_garbage, read_states
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 
 def _open(home: Path) -> Vault:

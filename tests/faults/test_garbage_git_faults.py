@@ -14,7 +14,7 @@ from avfs_git import Avfs
 from avfs_git.errors import AvfsError
 from tests.support.faults import check_vault, git, make_vault_with_garbage, read_states
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 
 def _objects(git_dir: Path) -> set[str]:

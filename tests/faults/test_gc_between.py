@@ -22,7 +22,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from tests.support.faults import check_objects, git
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 PERSON = ("-c", "user.name=a", "-c", "user.email=b@c")
 

@@ -21,7 +21,7 @@ from avfs_git.model import Identity
 from tests.support.faults import read_files
 from tests.support.powercut import image
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "root", "user-xattrs", "whiteout")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "git", "root", "user-xattrs", "whiteout"), pytest.mark.synced]
 
 ADA = Identity("Ada Author", "ada@example.org")
 BIG = bytes(range(256)) * (3 << 12)

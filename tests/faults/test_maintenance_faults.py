@@ -21,7 +21,7 @@ from avfs_git.errors import AvfsError
 from tests.support.failing import FailAt
 from tests.support.faults import check_vault, die_in, git, make_source, make_vault, read_states
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 CHECKPOINTS = 4
 POINTS = ("refs.pack", "repack.", "maintain.", "oplog.indexing", "sweep.synced")

@@ -16,7 +16,7 @@ from avfs_git.errors import AvfsError
 from tests.support.failing import FailAt
 from tests.support.faults import Files, check_vault, copy_home, die_in, git, make_source, make_vault, read_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 _NAMED = re.compile(rb"((?:\|{7}|>{7}) )[0-9a-f]{7,12}")
 Run = Callable[[Vault], object]

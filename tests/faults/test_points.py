@@ -39,7 +39,7 @@ from tests.support.faults import (
     read_files,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tests.support.capabilities import mount
 from tests.support.faults import UNCOMMITTED, check_vault, error_of, make_source, make_vault, reachable_contents, read_files
 from tests.support.powercut import ROOT, Round, check_acknowledged, image, interrupt_workload
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.synced]
 
 BLOCK = 4096
 

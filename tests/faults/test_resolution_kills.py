@@ -14,7 +14,7 @@ from tests.support.failing import DieAt
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("git", "whiteout", "user-xattrs"),
-    pytest.mark.usefixtures("person", "unsynced"),
+    pytest.mark.usefixtures("person"),
 ]
 
 

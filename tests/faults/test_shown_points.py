@@ -26,7 +26,6 @@ from tests.support.shown import Program, mounted_layers, read_shown, serving
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.needs("root", "overlayfs", "git", "user-xattrs", "whiteout"),
-    pytest.mark.usefixtures("unsynced"),
 ]
 
 

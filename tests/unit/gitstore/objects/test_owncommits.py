@@ -39,7 +39,6 @@ def _commits(count: int, seed: int = 1) -> dict[Oid, Oid | None]:
     return {Oid(numbers.randbytes(20)): Oid(numbers.randbytes(20)) if numbers.random() < 0.7 else None for _ in range(count)}
 
 
-@pytest.mark.usefixtures("unsynced")
 @pytest.mark.parametrize("at_once", [1, 7, 5000])
 def test_what_was_added_is_found(vault: Path, at_once: int) -> None:
     """Each commit has its sidecar, in the process that added it and in others, however often the table grew; others have none."""
@@ -56,7 +55,6 @@ def test_what_was_added_is_found(vault: Path, at_once: int) -> None:
         assert not any(each.has(oid) for oid in others)
 
 
-@pytest.mark.usefixtures("unsynced")
 def test_commits_of_one_place_make_the_table_grow(vault: Path) -> None:
     """Ids that were chosen to be in each other's way are found as others are."""
     commits: dict[Oid, Oid | None] = {Oid((256 * number).to_bytes(8, "big") + os.urandom(12)): None for number in range(80)}
@@ -78,7 +76,6 @@ def test_a_later_sidecar_is_the_one_that_counts(vault: Path) -> None:
         assert own.find(oid) == sidecar
 
 
-@pytest.mark.usefixtures("unsynced")
 def test_many_may_add_at_once(vault: Path) -> None:
     """What each of several adds is there afterwards, also where the table grew under them."""
     parts = [_commits(300, seed) for seed in range(6)]
