@@ -13,7 +13,7 @@ import pytest
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
 from tests.support.failing import FailAt
-from tests.support.faults import check_vault, die_in, git, make_vault_with_garbage, read_states
+from tests.support.faults import check_vault, copy_home, die_in, git, make_vault_with_garbage, read_states
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
@@ -28,6 +28,7 @@ def _collect(home: Path) -> None:
 
 
 def _prepare(directory: Path) -> Path:
+    directory.mkdir()
     make_vault_with_garbage(directory).close()
     time.sleep(0.02)
     return directory / "home"
@@ -36,7 +37,7 @@ def _prepare(directory: Path) -> Path:
 def _check(home: Path) -> None:
     """Demand that all states are there, that the next collection does what this one did not, and that undo works."""
     with _open(home) as vault:
-        check_vault(vault)
+        check_vault(vault, again=True)
         before = read_states(vault)
         labels = {
             label
@@ -66,8 +67,9 @@ def _check(home: Path) -> None:
 @pytest.mark.parametrize(("number", "stay"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["EIO-once", "ENOSPC-from-then-on"])
 def test_a_collection_that_fails_loses_nothing(number: int, stay: bool, tmp_path: Path) -> None:
     """A disk that fails at any step ends the collection, or part of it; the next one completes it."""
+    made = _prepare(tmp_path / "made")
     for point in count(1):
-        home = _prepare(tmp_path / str(point))
+        home = copy_home(made, tmp_path / str(point))
         fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
         faults.arm(fault)
         try:
@@ -87,8 +89,9 @@ def test_a_collection_that_fails_loses_nothing(number: int, stay: bool, tmp_path
 
 def test_a_collection_that_dies_loses_nothing(tmp_path: Path) -> None:
     """A process that dies at any step leaves nothing to clean up; the next collection completes what it began."""
+    made = _prepare(tmp_path / "made")
     for point in count(1):
-        home = _prepare(tmp_path / str(point))
+        home = copy_home(made, tmp_path / str(point))
         died = die_in(lambda home=home: _collect(home), point)  # type: ignore[misc]  # a default binds the loop's value
         try:
             _check(home)

@@ -98,6 +98,8 @@ def read_states(vault: Vault) -> dict[str, Files]:
     found = {info.name: read_files(vault.workspace(info.name)) for info in vault.list_forks()}
     for info in vault.list_forks():
         for checkpoint in vault.workspace(info.name).list_checkpoints():
+            if checkpoint.id in found:  # of the fork that this one began with
+                continue
             with vault.fork("look", at=checkpoint.id, source=info.name, ephemeral=True) as work:
                 found[checkpoint.id] = read_files(work)
     return found
