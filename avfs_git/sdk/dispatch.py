@@ -534,9 +534,8 @@ class Dispatch:
         mounts: Path | None = None,
     ) -> record.FoundSession:
         """Start a session that shows a fork, or the whole vault; see `Workspace.mount` and `Vault.mount`."""
-        request = self._request(
-            fork=fork,
-            directory=os.fspath(point.resolve(directory)),
+        request = replace(
+            self._request(fork, os.fspath(point.resolve(directory))),
             at=at,
             allow_other=allow_other,
             leash_fd=leash_fd,
@@ -571,18 +570,9 @@ class Dispatch:
 
     def attend(self, session_id: str) -> None:
         """Start another process for a session that died, and whose mount goes on without it."""
-        start.attend(self.core.layout.sessions, session_id, self._request(fork="", directory=""))
+        start.attend(self.core.layout.sessions, session_id, self._request("", ""))
 
-    def _request(
-        self,
-        *,
-        fork: str,
-        directory: str,
-        at: str | None = None,
-        allow_other: bool = False,
-        leash_fd: int | None = None,
-        mounts: str | None = None,
-    ) -> request.Request:
+    def _request(self, fork: str, directory: str) -> request.Request:
         """Ask for a session of this vault."""
         who = self.core.caller()
         return request.Request(
@@ -591,10 +581,6 @@ class Dispatch:
             fork=fork,
             directory=directory,
             lock_timeout_s=self.lock_timeout_s,
-            at=at,
-            allow_other=allow_other,
             identity=(who.name, who.email) if who is not None else None,
-            leash_fd=leash_fd,
             remote_environment=dict(self.access().without_prompts()) if is_partial(self.core.git_dir) else None,
-            mounts=mounts,
         )

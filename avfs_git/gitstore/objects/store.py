@@ -14,10 +14,10 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from avfs_git.errors import GitFailed, HostError, InternalError, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats import packfile
@@ -26,7 +26,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAME
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
 from avfs_git.gitstore.objects.cache import GenerationCache
 from avfs_git.gitstore.objects.owncommits import OwnCommits
-from avfs_git.gitstore.objects.packset import PackSet
+from avfs_git.gitstore.objects.packset import Pack, PackSet
 from avfs_git.gitstore.objects.translate import object_errors
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.source import Tree
@@ -38,6 +38,7 @@ from avfs_git.values import replace
 if TYPE_CHECKING:
     import pygit2
 
+_T = TypeVar("_T")
 _LOOSE_DIRECTORY, _LOOSE_NAME = compiled(r"[0-9a-f]{2}"), compiled(r"[0-9a-f]{38}")
 _SHALLOW = compiled(rb"[0-9a-f]{40}\n?")
 _KINDS = {name: kind for kind, name in KIND_NAMES.items()}
@@ -147,10 +148,10 @@ class ObjectStore:
 
     def _read_first(self, oid: Oid) -> tuple[int, bytes]:
         generation = self.packs.generation
-        found = self._read_packed(oid) or self._read_loose(oid)
+        found = self._in_pack(oid, Pack.read) or self._read_loose(oid)
         while found is None and self.packs.changed_since(generation):  # others may join packs again and again
             generation = self.packs.generation
-            found = self._read_packed(oid)
+            found = self._in_pack(oid, Pack.read)
         if found is None:
             if oid == EMPTY_TREE:
                 return KIND_TREE, b""  # as git has it: known without being stored
@@ -325,10 +326,10 @@ class ObjectStore:
 
     def _header_first(self, oid: Oid) -> tuple[int, int]:
         generation = self.packs.generation
-        header = self._header_packed(oid) or self._header_loose(oid)
+        header = self._in_pack(oid, Pack.describe) or self._header_loose(oid)
         while header is None and self.packs.changed_since(generation):
             generation = self.packs.generation
-            header = self._header_packed(oid)
+            header = self._in_pack(oid, Pack.describe)
         if header is not None:
             return header
         if oid == EMPTY_TREE:
@@ -442,13 +443,14 @@ class ObjectStore:
             raise wrong_kind(oid, found, kind)
         return data
 
-    def _read_packed(self, oid: Oid) -> tuple[int, bytes] | None:
+    def _in_pack(self, oid: Oid, look: Callable[[Pack, int], _T]) -> _T | None:
+        """Look at an object in a pack; None if no pack holds it."""
         with _read_errors(oid):
             found = self.packs.find(oid)
             if found is None:
                 return None
             try:
-                return found[0].read(found[1])
+                return look(*found)
             except FileNotFoundError:
                 return None  # git has moved it to another pack
 
@@ -463,16 +465,6 @@ class ObjectStore:
                 return kind, b"".join(packfile.inflate_stream(loose, 0, size + length))[length:]
             finally:
                 os.close(loose)
-
-    def _header_packed(self, oid: Oid) -> tuple[int, int] | None:
-        with _read_errors(oid):
-            found = self.packs.find(oid)
-            if found is None:
-                return None
-            try:
-                return found[0].describe(found[1])
-            except FileNotFoundError:
-                return None  # git has moved it to another pack
 
     def _header_loose(self, oid: Oid) -> tuple[int, int] | None:
         with _read_errors(oid):

@@ -131,11 +131,10 @@ def _make_mounts(steps: list[dict[str, Any]]) -> None:
                 step["upper_fd"] = os.open(step["upper"], os.O_PATH)
             _mount("mount overlayfs", "avfs", target, "overlay", _MS_NOSUID | _MS_NODEV, step["options"])
             _check_lower(step)  # once more: what was there before and after was there in between
-        elif what == "readonly":
+        elif what in {"readonly", "writable"}:
             _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
-            _make_readonly(target)
-        elif what == "writable":
-            _mount("bind a directory", target, target, "", _MS_BIND | _MS_REC)
+            if what == "readonly":
+                _make_readonly(target)
         elif what == "hiding":
             _hide(target, step["kept"], step["files"])
         elif what == "bind":

@@ -192,7 +192,10 @@ class OpLog:
     def _open_locked(self) -> tuple[int, bool]:
         """Open the log for writing, with its lock taken; tell whether it was made just now."""
         while True:
-            fd, fresh = self._open()
+            try:
+                fd, fresh = open_plain(self._path, os.O_RDWR), False
+            except FileNotFoundError:
+                fd, fresh = open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW), True
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 # While this waited, `expire` may have put another file in its place.
@@ -228,7 +231,7 @@ class OpLog:
                 os.close(fd)
 
     def _shorten(self, choose: Callable[[list[OpRecord]], Chosen], mode: int) -> int:
-        lines = self._read_all().split(b"\n")
+        lines = read_plain(self._path).split(b"\n")
         found = [(at, line) for at in reversed(range(len(lines))) for line in parse_lines([(at, lines[at])])]  # one or none
         place_of = {id(record): at for at, (record, _) in found}
         records = list(self._resolve(line for _, line in found))
@@ -254,13 +257,6 @@ class OpLog:
             reach("oplog.expiring")
             write_file_atomically(self._path, content, mode=mode)
         return gone
-
-    def _open(self) -> tuple[int, bool]:
-        """Open the log for writing; tell whether it was made just now."""
-        try:
-            return open_plain(self._path, os.O_RDWR), False
-        except FileNotFoundError:
-            return open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW), True
 
     def read(self) -> Iterator[OpRecord]:
         """Yield all operations that happened, newest first; reads no more of the log than the caller asks for."""
@@ -290,14 +286,6 @@ class OpLog:
         """Count the lines that were written whole and are not as they were; a crash leaves parts of lines, which do not count."""
         with self._view() as view:
             return sum(line.endswith(b"}") and open_line(line) is None for _, line in view.lines())
-
-    def _read_all(self) -> bytes:
-        """Read the whole log; empty where it does not exist."""
-        with host_errors("read the operation log"):
-            try:
-                return read_plain(self._path)
-            except FileNotFoundError:
-                return b""
 
     def _resolve(self, found: Iterable[tuple[OpRecord, bytes]]) -> Iterator[OpRecord]:
         """Yield the operations that happened, newest first, of the last lines of the log with their marks."""
@@ -528,23 +516,20 @@ class OpLog:
                 return
 
     def _read_turns(self, fork: str | None) -> Iterator[OpRecord]:
+        """Yield the operations of a fork and the operations on others for which it was at hand, or all, newest first."""
         if fork is None:
             yield from self.read()
             return
-        with self._view() as view:
-            yield from self._find_turns(view, fork)
-
-    def _find_turns(self, view: LogView, fork: str) -> Iterator[OpRecord]:
-        """Merge the operations of a fork and the operations on others for which it was at hand, newest first."""
         from heapq import merge  # noqa: PLC0415 - only undo needs it
 
-        outcomes = _Outcomes(view, self._has_happened)
-        lines = merge(view.find(name_key(fork)), view.find(by_key(fork)), key=_negative_offset)
-        last = -1
-        for at, record, mark in parse_places(lines):
-            if at != last and fork in (record.fork, record.more.get(BY)) and outcomes.happened(at, record, mark):
-                yield record
-            last = at
+        with self._view() as view:
+            outcomes = _Outcomes(view, self._has_happened)
+            lines = merge(view.find(name_key(fork)), view.find(by_key(fork)), key=_negative_offset)
+            last = -1
+            for at, record, mark in parse_places(lines):
+                if at != last and fork in (record.fork, record.more.get(BY)) and outcomes.happened(at, record, mark):
+                    yield record
+                last = at
 
 
 def _negative_offset(line: Line) -> int:
