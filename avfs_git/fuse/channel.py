@@ -12,8 +12,6 @@ is one system call.
 - **Direct writes are not asynchronous** (no `ASYNC_DIO`): the kernel would drop cached pages of the range only before the write,
   and a reader beside it would cache old content for good.
 - **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely (docs/decisions/awake-server.md).
-  The setting `mount.keep_awake` keeps idle processors awake, too: a request then takes 16 µs instead of 28. It costs the whole
-  machine, so it is off unless the user turns it on.
 
 Nothing survives a crash but the mount itself.
 """
@@ -31,7 +29,6 @@ from typing import Protocol
 
 from avfs_git.errors import MountError
 from avfs_git.fuse import protocol as p
-from avfs_git.host.processes.idle import AwakeProcessors
 from avfs_git.lazy import LazyLogger
 
 MAX_IO = 1 << 20
@@ -45,10 +42,6 @@ _AWAKE_NS = 60_000
 """How long a thread looks for the next request before it sleeps."""
 _SOON_NS = 200_000
 """When two requests are closer than this, the thread stays awake for the next."""
-_BURST = 64
-"""After how many requests in close succession processors are kept awake."""
-_CALM_MS = 3
-"""After how long without a request processors may sleep again."""
 _unpack_head = p.IN_HEAD.unpack_from
 _JOINED = 1 << 16
 """Answers up to this size are joined with their header: copying them is cheaper than a second piece."""
@@ -142,14 +135,12 @@ class Noting(Protocol):
 class Channel:
     """The descriptor on which the kernel speaks to the server of one mount."""
 
-    def __init__(self, fd: int, *, keep_awake: bool = False) -> None:
+    def __init__(self, fd: int) -> None:
         """Take over a descriptor of `/dev/fuse`, which is closed with this object."""
         self.fd = fd
         os.set_blocking(fd, False)
         self._take = io.FileIO(fd, "r+b", closefd=False).readinto
         self._is_lively = False
-        self._burst = 0
-        self._processors = AwakeProcessors() if keep_awake else None
         self._handover: Noting | None = None
         self.spare: Callable[[], bool] | None = None
         """Work that a receiving thread does piece by piece before it waits; False when none is left."""
@@ -159,8 +150,6 @@ class Channel:
     def close(self) -> None:
         """End the conversation: what still uses the tree gets errors. A second call does nothing."""
         fd, self.fd = self.fd, -1
-        if self._processors is not None:
-            self._processors.release()
         if fd >= 0:
             os.close(fd)
             os.close(self._bell)
@@ -241,21 +230,11 @@ class Channel:
             while clock() - began < _AWAKE_NS:
                 size = take(buffer)
                 if size is not None:
-                    if self._processors is not None:
-                        self._burst += 1
-                        if self._burst == _BURST:
-                            self._processors.hold()
                     return size
         waiting = select.poll()
         waiting.register(self.fd, select.POLLIN)
         waiting.register(self._bell, select.POLLIN)
-        if self._processors is None:
-            ready = waiting.poll()
-        elif not (ready := waiting.poll(_CALM_MS)):
-            self._burst = 0
-            self._processors.release()
-            ready = waiting.poll()
-        if any(fd == self._bell for fd, _ in ready):
+        if any(fd == self._bell for fd, _ in waiting.poll()):
             return 0
         self._is_lively = clock() - began < _SOON_NS
         return take(buffer)

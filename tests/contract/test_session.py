@@ -798,18 +798,6 @@ def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Worksp
     nothing_is_left(vault, tree)
 
 
-def test_nothing_is_asked_of_the_whole_machine(work: Workspace, tree: Path) -> None:
-    """However many requests come, idle processors sleep as they like, unless the setting `mount.keep_awake` says otherwise."""
-    with work.mount(tree) as session:
-        open_files = Path(f"/proc/{server_of(session)}/fd")
-        for burst in range(5):
-            for number in range(200):
-                assert not (session.path / f"{burst}-{number}").exists()
-            for link in open_files.iterdir():
-                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-                    assert link.readlink() != Path("/dev/cpu_dma_latency")
-
-
 def test_attributes_that_are_not_wanted_stay(vault: Vault, work: Workspace, tree: Path) -> None:
     """With `mount.xattrs` 0, programs find and set none; what files have is kept, also of files that are written to."""
     with work.mount(tree):

@@ -60,7 +60,7 @@ def mount(session: Session, tree: MergedTree | None) -> LiveTree:
     )
     reach("session.mounted")
     settings = vault.config.read()
-    channel = Channel(fd, keep_awake=settings["mount.keep_awake"] == "1")
+    channel = Channel(fd)
     channel.negotiate()
     session.mounted = find_mount(session.directory)
     if session.mounted is not None:

@@ -66,12 +66,6 @@ SETTINGS = {
             choices=("0", "1"),
         ),
         Setting(
-            "mount.keep_awake",
-            "0",
-            "1 keeps idle processors of the whole machine awake while programs use a live tree of root's; quicker, and warmer",
-            is_number=True,
-        ),
-        Setting(
             "mount.xattrs",
             "1",
             "0 mounts workspaces without extended attributes, which makes writing quicker; checkpoints keep those that there are",
