@@ -12,6 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from avfs_git.errors import AvfsError, ForkExists, NothingToUndo, WorkspaceBusy,
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.workspace.forks.trash import clear_orphan
 from tests.support.faults import check_vault, die_in, git, reachable_contents
-from tests.support.seeds import choose_seed
+from tests.support.seeds import take_turns
 
 pytestmark = [
     pytest.mark.slow,
@@ -116,17 +117,11 @@ FIRSTS = [
 ]  # fmt: skip
 
 
-def _take_turns(actions: Sequence[str], count: int) -> Callable[[int], list[str]]:
-    """Give a point some of the actions, the next point the next ones; `make soak` runs all at each point."""
-    begin = choose_seed()
-    return lambda point: [actions[(begin + point * count + number) % len(actions)] for number in range(count)]
-
-
 @pytest.mark.parametrize(("state", "first"), FIRSTS)
 def test_two_actors_on_one_name(state: str, first: str, tmp_path: Path) -> None:
     """Whatever two do with one name at once, acknowledged work stays where the fork or the log has it."""
     # A write is no operation of `tests.support.two_actors`.
-    _run_everywhere(state, first, _take_turns(tuple(ACTIONS), len(ACTIONS) if first == "write" else 2), tmp_path)
+    _run_everywhere(state, first, take_turns(tuple(ACTIONS), count=len(ACTIONS) if first == "write" else 2), tmp_path)
 
 
 @pytest.mark.ordinary
@@ -205,32 +200,34 @@ def test_an_ordinary_user_goes_on_after_a_kill(state: str, first: str, tmp_path:
 
 def _kill_everywhere(state: str, first: str, actions: Sequence[str], tmp_path: Path) -> None:
     _make(tmp_path / state, state)
-    turns = _take_turns(actions, 1)
-    point = 1
-    while True:
-        (then,) = turns(point)
-        home = tmp_path / str(point)
-        shutil.copytree(tmp_path / state, home, symlinks=True)
-
-        def act(home: Path = home) -> None:
-            with Avfs(home) as avfs:
-                ACTIONS[first](avfs.open_vault("v"), "first")
-
-        died = die_in(act, point)
-        written = {"mark-old"} if state != "none" else set()
-        with Avfs(home) as avfs:
-            vault = avfs.open_vault("v")
-            try:
-                ACTIONS[then](vault, "then")
-            except (ForkExists, NothingToUndo):
-                pass
-            else:
-                written |= {"mark-then"} if then == "create" else set()
-        _check_after_kill(home, written)
-        shutil.rmtree(home)
-        if not died:
+    turns = take_turns(actions)
+    for point in count(1):
+        if not all(_kill_and_check(state, first, then, point, tmp_path) for then in turns(point)):
             return
-        point += 1
+
+
+def _kill_and_check(state: str, first: str, then: str, point: int, directory: Path) -> bool:
+    """Kill the first actor at its n-th point, let another one act, and check; tell whether there is such a point."""
+    home = directory / f"{point}-{then}"
+    shutil.copytree(directory / state, home, symlinks=True)
+
+    def act() -> None:
+        with Avfs(home) as avfs:
+            ACTIONS[first](avfs.open_vault("v"), "first")
+
+    died = die_in(act, point)
+    written = {"mark-old"} if state != "none" else set()
+    with Avfs(home) as avfs:
+        vault = avfs.open_vault("v")
+        try:
+            ACTIONS[then](vault, "then")
+        except (ForkExists, NothingToUndo):
+            pass
+        else:
+            written |= {"mark-then"} if then == "create" else set()
+    _check_after_kill(home, written)
+    shutil.rmtree(home)
+    return died
 
 
 def _check_after_kill(home: Path, written: set[str]) -> None:

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -24,7 +25,7 @@ from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, Vau
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
-from tests.support.failing import FailAt
+from tests.support.failing import DISKS, FailAt
 from tests.support.faults import (
     UNCOMMITTED,
     Files,
@@ -38,6 +39,7 @@ from tests.support.faults import (
     reachable_contents,
     read_files,
 )
+from tests.support.seeds import take_turns
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
@@ -359,23 +361,24 @@ def _fail_and_check(operation: Operation, bounds: Bounds, fault: FailAt, point: 
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name.replace(" ", "-"))
-@pytest.mark.parametrize(("number", "stay"), [(errno.EIO, False), (errno.ENOSPC, True)], ids=["EIO-once", "ENOSPC-from-then-on"])
-def test_a_failing_step_leaves_the_old_state(operation: Operation, number: int, stay: bool, tmp_path: Path) -> None:
+def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Path) -> None:
     """An operation that fails at any step leaves the old state, or says that the new one stays; it loses nothing.
 
     One that does not fail has done all of it. Either can be taken back, or be repeated.
     """
     bounds, points = _bounds(operation, tmp_path)
+    turns = take_turns(DISKS, stay=4)  # for so many points what is checked after the failure differs
 
     assert points
     made = _prepare(operation, tmp_path / "made")
     for point in count(1):
-        fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
-        try:
-            _fail_and_check(operation, bounds, fault, point, copy_home(made, tmp_path / str(point)))
-        except Exception as error:
-            error.add_note(f"failing at point {point}: {fault.seen[point - 1 :]}")
-            raise
+        for number, stay in turns(point):
+            fault = FailAt(point, partial(OSError, number, os.strerror(number)), stay=stay)
+            try:
+                _fail_and_check(operation, bounds, fault, point, copy_home(made, tmp_path / f"{point}-{number}"))
+            except Exception as error:
+                error.add_note(f"failing at point {point}: {fault.seen[point - 1 :]}")
+                raise
         if len(fault.seen) < point:
             break
 

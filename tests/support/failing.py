@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
+
+DISKS = ((errno.EIO, False), (errno.ENOSPC, True))
+"""How disks fail: once, or from then on."""
 
 
 class FailAt:

@@ -1,16 +1,23 @@
-"""The seeds of tests that draw their cases at random.
+"""The seeds of tests that draw their cases at random, and the cases that take turns.
 
 On a developer's machine each run draws other cases. Under CI all runs draw the same ones, so that a run fails because of the
 change that it judges. `AVFS_SEED` names the seed of a run that is to be repeated.
+
+A matrix of points and cases has each point with some of the cases, the next point with the next ones. With `AVFS_ALL`, as in
+`make soak`, each point has all of them.
 """
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+_T = TypeVar("_T")
 _GIVEN = os.environ.get("AVFS_SEED")
 """Read when this module is imported: a test runs without the variables of avfs."""
+_IS_ALL = bool(os.environ.get("AVFS_ALL"))
 
 
 def choose_seed() -> int:
@@ -18,3 +25,10 @@ def choose_seed() -> int:
     seed = int(_GIVEN or (1 if os.environ.get("CI") else random.SystemRandom().randrange(1 << 30)))
     print(f"AVFS_SEED={seed}")
     return seed
+
+
+def take_turns(cases: Sequence[_T], *, count: int = 1, stay: int = 1) -> Callable[[int], list[_T]]:
+    """Choose which cases a point has: so many, and after so many points the next ones."""
+    begin = choose_seed()
+    count = len(cases) if _IS_ALL else count
+    return lambda point: [cases[(begin + point // stay * count + number) % len(cases)] for number in range(count)]
