@@ -154,7 +154,7 @@ class RedirectingMachine(OverlayfsMachine):
     options = ",".join(mark_options(is_trusted=True))
 
 
-OverlayfsMachine.TestCase.settings = settings(stateful_step_count=20, max_examples=40)
+OverlayfsMachine.TestCase.settings = settings(stateful_step_count=20, max_examples=settings().max_examples // 4)
 OverlayfsTest = OverlayfsMachine.TestCase
 RedirectingMachine.TestCase.settings = OverlayfsMachine.TestCase.settings
 RedirectingTest = RedirectingMachine.TestCase

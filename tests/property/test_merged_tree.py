@@ -153,7 +153,7 @@ class MergedTreeMachine(RuleBasedStateMachine):
         shutil.rmtree(self.base)
 
 
-MergedTreeMachine.TestCase.settings = settings(stateful_step_count=30, max_examples=100)
+MergedTreeMachine.TestCase.settings = settings(stateful_step_count=30, max_examples=settings().max_examples * 3 // 5)
 MergedTreeTest = MergedTreeMachine.TestCase
 if not capabilities.has("whiteout") or not capabilities.has("user-xattrs"):
     del MergedTreeTest

@@ -188,5 +188,5 @@ class RedirectedMachine(RuleBasedStateMachine):
         shutil.rmtree(self.base)
 
 
-RedirectedMachine.TestCase.settings = settings(stateful_step_count=14, max_examples=40)
+RedirectedMachine.TestCase.settings = settings(stateful_step_count=14, max_examples=settings().max_examples // 4)
 RedirectedTest = RedirectedMachine.TestCase

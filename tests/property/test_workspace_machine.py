@@ -659,7 +659,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
             shutil.rmtree(self.base)
 
 
-WorkspaceMachine.TestCase.settings = settings(stateful_step_count=25, max_examples=max(40, settings().max_examples // 50))
+WorkspaceMachine.TestCase.settings = settings(stateful_step_count=25, max_examples=settings().max_examples // 4)
 WorkspaceTest = WorkspaceMachine.TestCase
 if not capabilities.has("whiteout") or not capabilities.has("user-xattrs"):
     del WorkspaceTest
