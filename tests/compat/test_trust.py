@@ -263,6 +263,73 @@ def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: 
     cli("--vault", str(copy), "status").ok()
 
 
+def make_submodule(git_dir: Path, name: str = "worktrees/main/modules/lib") -> Path:
+    """Make what git keeps of a submodule of a live tree that is not shown."""
+    place = git_dir / name
+    subprocess.run(["git", "init", "-q", "--bare", place], check=True)
+    subprocess.run(["git", "config", "--file", place / "config", "core.bare", "false"], check=True)
+    subprocess.run(["git", "config", "--file", place / "config", "core.worktree", "../../../../../gone/lib"], check=True)
+    return place
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("name", ["lib", "third/party", "objects", "HEAD", "lib/modules/inner", "lib/objects/hidden"])
+@pytest.mark.parametrize("file", ["config", "config.worktree", "hooks/post-checkout"])
+def test_a_submodule_in_a_vault_from_an_archive_runs_nothing(
+    vault: Path, name: str, file: str, tmp_path: Path, traces: Path, cli: Cli
+) -> None:
+    """A `git status` in a live tree obeys the repository of each submodule. Trusted, the vault is opened."""
+    copy = tmp_path / "copy.git"
+    shutil.copytree(vault, copy)
+    make_submodule(copy)
+    place = make_submodule(copy, f"worktrees/main/modules/{name}")
+    cli("--vault", str(copy), "status").ok()
+    if file.startswith("hooks"):
+        (place / file).write_text(f"#!/bin/sh\ntouch {traces}/hook\n")
+        (place / file).chmod(0o755)
+    else:
+        subprocess.run(["git", "config", "--file", place / file, "core.fsmonitor", f"touch {traces}/set"], check=True)
+
+    error = cli("--json", "--vault", str(copy), "status").document["error"]
+
+    assert error["code"] == "vault.untrusted"
+    assert f"modules/{name}/{file}'" in error["message"]
+    cli("vault", "trust", str(copy)).ok()
+    cli("--vault", str(copy), "status").ok()
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("file", ["commondir", "core.worktree", "url", "worktrees/x/commondir"])
+def test_a_submodule_in_a_vault_from_an_archive_leads_nowhere_else(vault: Path, file: str, tmp_path: Path, cli: Cli) -> None:
+    """Git would obey another repository, or check out the submodule's files over a directory of the user's."""
+    copy, precious = tmp_path / "copy.git", tmp_path / "precious"
+    shutil.copytree(vault, copy)
+    precious.mkdir()
+    place = make_submodule(copy)
+    if file == "core.worktree":
+        subprocess.run(["git", "config", "--file", place / "config", file, "../../../../../precious"], check=True)
+    elif file == "url":
+        subprocess.run(["git", "config", "--file", place / "config", "remote.origin.url", "ext::touch /x"], check=True)
+    else:
+        (place / file).parent.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text("../../../../avfs/workspaces/main/upper/lib\n")
+
+    error = cli("--json", "--vault", str(copy), "status").document["error"]
+
+    assert error["code"] == "vault.untrusted"
+    assert "modules/lib/" in error["message"]
+
+
+@pytest.mark.usefixtures("person")
+def test_a_linked_working_tree_of_a_submodule_is_no_reason(vault: Path, cli: Cli) -> None:
+    """Git makes one with `git worktree add` in a submodule."""
+    place = make_submodule(vault)
+    (place / "worktrees/x").mkdir(parents=True)
+    (place / "worktrees/x/commondir").write_text("../..\n")
+    (place / "worktrees/x/HEAD").write_text("ref: refs/heads/x\n")
+    cli("--vault", str(vault), "status").ok()
+
+
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize(
     "name",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,3 +91,22 @@ def test_a_day_of_work_with_a_submodule(tmp_path: Path, mount_dir: Path) -> None
             assert sorted(os.listdir(tree)) == [".git", ".gitmodules", "f"]
         assert not vault.doctor().problems
         git(vault.path, "fsck", "--strict")
+
+
+def test_a_vault_outside_the_home_is_opened_with_its_submodules(tmp_path: Path, mount_dir: Path) -> None:
+    """What git writes for a submodule of a live tree is no reason not to trust a vault, mounted or not, here or copied."""
+    library, tree, place = tmp_path / "library", mount_dir / "tree", mount_dir / "v.git"
+    _make_library(library)
+    tree.mkdir()
+    with Avfs(mount_dir / "other") as avfs, avfs.create_vault("v") as made:
+        made.path.rename(place)
+    with Avfs(mount_dir / "home") as avfs:
+        with avfs.open_vault(place) as vault, _mounted(vault.workspace("main"), tree):
+            _git_in(tree, "submodule", "--quiet", "add", str(library), "lib")
+            with avfs.open_vault(place) as again:
+                assert again.workspace("main").read("lib/l") == b"1\n"
+        with avfs.open_vault(place) as again:
+            assert again.workspace("main").read("lib/l") == b"1\n"
+        shutil.copytree(place, mount_dir / "copy.git", symlinks=True)
+        with avfs.open_vault(mount_dir / "copy.git") as copy:
+            assert copy.workspace("main").read("lib/l") == b"1\n"

@@ -136,10 +136,17 @@ def is_shared(git_dir: Path) -> bool:
 def check_inert(git_dir: Path) -> None:
     """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
 
-    That is a hook of git's, a setting that is not known to be harmless, or a link. Hooks of avfs do not count: each runs only as
-    its owner enabled it. Costs a look at each entry that is no object and no file of a workspace.
+    That is a hook of git's, a setting that is not known to be harmless, or a link; also in the repositories of submodules, which
+    git keeps with the working tree that has them. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a
+    look at each entry that is no object of the repository itself and no file of a workspace.
     """
-    reason = find_harmful_setting(git_dir) or _find_link(git_dir) or _find_hook(git_dir) or _find_shown(git_dir)
+    reason = (
+        find_harmful_setting(git_dir)
+        or _find_link(git_dir)
+        or _find_hook(git_dir)
+        or _find_shown(git_dir)
+        or _find_in_submodules(git_dir)
+    )
     if reason is not None:
         raise VaultUntrusted(str(git_dir), reason)
 
@@ -162,15 +169,65 @@ def find_harmful_setting(git_dir: Path, *, for_own_git: bool = False) -> str | N
     return None
 
 
-def _find_hook(git_dir: Path) -> str | None:
+def _find_hook(git_dir: Path, below: str = "") -> str | None:
     with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
-        for path in sorted((git_dir / "hooks").iterdir()):
+        for path in sorted((git_dir / below / "hooks").iterdir()):
             if path.name.endswith(".sample") or not os.access(path, os.X_OK):
                 continue
             if path.name == "update" and not path.is_symlink() and read_plain_file(path) == UPDATE:
                 continue
-            return f"it has a hook, 'hooks/{path.name}', which would be run"
+            return f"it has a hook, '{path.relative_to(git_dir)}', which would be run"
     return None
+
+
+def _find_in_submodules(git_dir: Path) -> str | None:
+    """Say what in the repository of a submodule would run a program, or lead out of it; links are judged before."""
+    for name in _list_submodules(git_dir):
+        for file in ("config", "config.worktree"):
+            for key, values in read_config(git_dir / name, file).items():
+                if key == "core.worktree":
+                    if not all(_is_of_live_tree(git_dir, name, value) for value in values):
+                        return f"its '{name}/{file}' has git work in a directory that is in no live tree of it"
+                elif not is_harmless(key, values):
+                    return f"its '{name}/{file}' holds '{key}', which could make git run other programs"
+        with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError):
+            common = read_plain_file(git_dir / name / "commondir").strip()
+            if common != b"../.." or os.path.basename(os.path.dirname(name)) != "worktrees":  # that one is judged, too
+                return f"its '{name}/commondir' has git obey another repository"
+        if (hook := _find_hook(git_dir, name)) is not None:
+            return hook
+    return None
+
+
+def _list_submodules(git_dir: Path) -> Iterator[str]:
+    """List what git takes for a repository, or for a linked working tree of one, below those of the submodules.
+
+    Any directory may be one: the name of a submodule is a path, and the file `.git` of a tree can name each of them.
+    """
+    top = os.fspath(git_dir)
+    left = ["worktrees"]
+    with host_errors(f"open '{git_dir}'"):
+        while left:
+            directory = left.pop()
+            with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{top}/{directory}") as entries:
+                kinds = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+                is_outside = directory.count("/") < 2
+                if not is_outside and ((kinds.get("objects") and kinds.get("refs")) or "commondir" in kinds):
+                    yield directory
+                left += [f"{directory}/{name}" for name, is_dir in kinds.items() if is_dir]
+
+
+def _is_of_live_tree(git_dir: Path, name: str, directory: str) -> bool:
+    """Tell whether a submodule's files are in a mounted live tree of the repository, or nowhere.
+
+    git notes where they are from the repository of the submodule. The live tree is not looked into, since its session may hang.
+    """
+    from avfs_git.host.mounts.mounts import list_mounts  # noqa: PLC0415 - few vaults have submodules
+
+    top = git_dir.resolve()
+    place = Path(os.path.normpath(top / name / directory))
+    trees = (mounted.directory for mounted in list_mounts() if mounted.source.endswith(f":{top}"))
+    return any(place.is_relative_to(tree) for tree in trees) or not os.path.lexists(place)
 
 
 def _find_link(git_dir: Path) -> str | None:
