@@ -25,6 +25,7 @@ from avfs_git.sdk.vault import Session
 from tests.support.cli import spawn
 from tests.support.servers import git
 from tests.support.terminal import Terminal
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")]
 
@@ -594,6 +595,32 @@ def test_attempts_are_known_from_when_they_begin(clone: Path) -> None:
     assert spawn("attempts", "compare").ok().text.splitlines()[0].split("\t")[:4] == ["1", "new-1", "-", "-"]
     assert spawn("attempts", "pick", "2").status != 0  # the other one is mounted still
     assert _forks(clone) == {"old-1", "old-2", "new-1", "new-2"}
+
+
+def test_the_attempts_that_began_last_are_meant(clone: Path) -> None:
+    """Not those that ended last. Of two runs at the same time neither is meant before one has ended."""
+    _try("oldest")
+    script = "echo x > x; touch ../began-$AVFS_FORK; until [ -e $0/$AVFS_FORK ]; do sleep 0.05; done"
+    ends, trees = clone.parent / "ends", clone.parent / "home" / "mounts" / "shop"
+    ends.mkdir()
+    command = [sys.executable, "-m", "avfs_git", "run", "--attempts", "2"]
+    runs = {}
+    try:
+        for name in ("first", "second"):
+            line = [*command, "--name", name, "--", "sh", "-c", script, str(ends)]
+            runs[name] = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for fork in (f"{name}-1", f"{name}-2"):
+                wait_for((trees / fork / f"began-{fork}").exists)
+        for refused in (spawn("attempts", "compare"), spawn("attempts", "pick", "1")):
+            assert (refused.status, "'first' and 'second' are both under way" in refused.stderr) == (2, True)
+        assert len(spawn("attempts", "compare", "--name", "first", "--json").ok().result["attempts"]) == 2
+    finally:
+        for name, run in reversed(runs.items()):
+            for fork in (f"{name}-1", f"{name}-2"):
+                (ends / fork).touch()
+            run.wait()
+    compared = spawn("attempts", "compare", "--json").ok().result
+    assert [attempt["fork"] for attempt in compared["attempts"]] == ["second-1", "second-2"]
 
 
 def test_undo_in_the_clone_restores_what_was_deleted_there(clone: Path) -> None:

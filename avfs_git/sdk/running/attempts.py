@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,29 +67,43 @@ def write_record(home: Home, vault: Vault, record: Attempts) -> None:
 
 
 def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
-    """Read the record of a run, by default the newest one, or an empty one without any.
+    """Read the record of a run, by default of the one whose first fork was made last, or an empty one without any.
 
     Raises:
-        InvalidInput: If there is no record of that name.
+        InvalidInput: If there is no record of that name; without a name, if two runs are under way.
     """
-    found: list[tuple[int, Path]] = []
-    with suppress(FileNotFoundError):
-        found = sorted((path.stat().st_mtime_ns, path) for path in _directory(home, vault).glob("*.json"))
-    paths = [path for _, path in found if name is None or path.name == f"{fork_dir_name(name)}.json"]
-    if not paths and name is None:
+    if name is not None:
+        path = _directory(home, vault) / f"{fork_dir_name(name)}.json"
+        if not path.exists():
+            raise InvalidInput(f"there are no attempts {quote(name)} in vault {quote(vault.name)}")
+        return _read(path)
+    found = sorted(map(_read, _directory(home, vault).glob("*.json")), key=lambda record: record.attempts[0].made_ns)
+    if not found:
         return Attempts("", os.fspath(vault.path), (), ())
-    if not paths:
-        raise InvalidInput(f"there are no attempts {quote(name or '')} in vault {quote(vault.name)}")
+    mounted = {info.fork for info in vault.sessions()}
+    under_way = [record for record in found if _is_under_way(vault, record, mounted)]
+    if len(under_way) > 1:
+        names = " and ".join(quote(record.name) for record in under_way)
+        raise InvalidInput(f"the attempts {names} are both under way", hint="Name those that are meant with `--name`.")
+    return found[-1]
+
+
+def _is_under_way(vault: Vault, record: Attempts, mounted: Container[str]) -> bool:
+    """Tell whether a program of a run is still at work: the forks of a run that was killed are not mounted for long."""
+    return any(attempt.exit_code is None and attempt.fork in mounted and has_fork(vault, attempt) for attempt in record.attempts)
+
+
+def _read(path: Path) -> Attempts:
     try:
-        document = json.loads(paths[-1].read_bytes())
+        document = json.loads(path.read_bytes())
         attempts = [Attempt(**attempt) for attempt in document["attempts"]]
-        if not all(isinstance(attempt.made_ns, int) for attempt in attempts):
+        if not attempts or not all(isinstance(attempt.made_ns, int) for attempt in attempts):
             raise TypeError(attempts)
         return Attempts(document["name"], document["vault"], document["command"], attempts)
     except OSError as error:
-        raise HostError(f"read '{paths[-1]}'", error) from error
+        raise HostError(f"read '{path}'", error) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"'{paths[-1]}' is no record of attempts", hint="Delete it; the forks stay.") from error
+        raise InvalidInput(f"'{path}' is no record of attempts", hint="Delete it; the forks stay.") from error
 
 
 def find_made(vault: Vault, fork: str) -> int | None:

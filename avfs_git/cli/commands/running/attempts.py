@@ -16,7 +16,7 @@ from avfs_git.model import Warning
 if TYPE_CHECKING:
     from avfs_git.cli.results import AttemptsResult, PickedAttempt
 
-_name_option = click.option("--name", metavar="NAME", help="The name of the attempts; default: the newest ones of the vault.")
+_name_option = click.option("--name", metavar="NAME", help="The name of the attempts; default: those begun last.")
 
 
 @verb("attempts compare", looks=True, view="commands", pages=True, example="avfs attempts compare")
