@@ -775,12 +775,17 @@ class RequestNotUnderstood(MountError, code="session.not_understood", exit_code=
 
 
 class OutcomeUnknown(MountError, code="session.outcome_unknown", exit_code=57):
-    """The process of a session died in the middle of something that is not to be done twice."""
+    """The process of a session died, or was stopped, in the middle of something that is not to be done twice."""
 
-    def __init__(self, fork: str, operation: str) -> None:
+    def __init__(self, fork: str, operation: str, *, stopped: Sequence[int] = ()) -> None:
+        outcome = f"died in the middle of '{operation}': it is done, or not at all"
+        hint = "Look with `avfs status` and `avfs op log`."
+        if stopped:
+            outcome = f"was asked for '{operation}' and is stopped: it is done, or not at all"
+            hint = f"Continue its processes with `kill -CONT {' '.join(map(str, stopped))}`, then look with `avfs op log`."
         self._say(
-            f"the session of {quote(fork)} died in the middle of '{operation}': it is done, or not at all",
-            "Look with `avfs status` and `avfs op log`.",
+            f"the session of {quote(fork)} {outcome}",
+            hint,
             fork=fork,
             operation=operation,
         )

@@ -20,9 +20,9 @@ import pytest
 from avfs_git import faults
 from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.tree import on_base
-from avfs_git.errors import WorkspaceBusy
+from avfs_git.errors import OutcomeUnknown, WorkspaceBusy
 from avfs_git.host.mounts.mounts import list_mounts
-from avfs_git.host.processes.processes import list_family
+from avfs_git.host.processes.processes import list_family, list_stopped
 from avfs_git.model import FileDiff, SessionBackend, Warning
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault
@@ -258,6 +258,20 @@ def _added(file: FileDiff) -> bytes:
     return next(line[1:] for line in file.patch.splitlines() if line.startswith(b"+") and not line.startswith(b"+++"))
 
 
+@contextlib.contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """Stop a session with all of its processes, and wait until they are."""
+    family = list_family(pid)
+    for each in family:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        wait_for(lambda: set(list_stopped(pid)) == set(family))
+        yield
+    finally:
+        for each in family:
+            os.kill(each, signal.SIGCONT)
+
+
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
 def test_a_stopped_session_is_not_waited_for(vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend) -> None:
@@ -265,10 +279,7 @@ def test_a_stopped_session_is_not_waited_for(vault: Vault, start: Start, mount_d
     start(backend, "never.reached")
     (mount_dir / "tree" / "new").write_text("by a program\n")
     (session,) = [info for info in vault.sessions() if info.at is None]
-    stopped = list_family(session.pid)
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with _stopped(session.pid):
         warned: list[Warning] = []
         with Avfs(mount_dir / "h", lock_timeout_s=0.1, on_warnings=warned.extend) as home:
             other = home.open_vault("v")
@@ -283,10 +294,31 @@ def test_a_stopped_session_is_not_waited_for(vault: Vault, start: Start, mount_d
             with pytest.raises(WorkspaceBusy, match="does not answer"):
                 work.write("other", b"")
         assert avfs("cat", "file") == "changed\n"
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
     assert vault.workspace("work").checkpoint("then").outcome == "created"
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
+def test_a_client_that_used_a_session_does_not_wait_for_it_when_it_is_stopped(
+    vault: Vault, start: Start, mount_dir: Path, backend: SessionBackend
+) -> None:
+    """Whether it does what it was asked for is not known, and the error says so; a checkpoint flushes files before it asks."""
+    start(backend, "never.reached")
+    with Avfs(mount_dir / "h") as home:
+        other = home.open_vault("v")
+        work, mounted = other.workspace("work"), other.find_session("work")
+        assert mounted is not None
+        work.write("other", b"1\n")
+        (session,) = [info for info in vault.sessions() if info.at is None]
+        with _stopped(session.pid):
+            with pytest.raises(OutcomeUnknown, match="asked for 'write' and is stopped") as refused:
+                work.write("other", b"2\n")
+            assert str(session.pid) in (refused.value.hint or "")
+        assert work.read("other") in {b"1\n", b"2\n"}
+        with _stopped(session.pid):
+            for ask in (lambda: work.checkpoint("then"), lambda: mounted.stop(checkpoint=True)):
+                with pytest.raises((OutcomeUnknown, WorkspaceBusy), match=r"stopped|does not answer"):
+                    ask()
 
 
 @pytest.mark.parametrize("point", ["restore.announced", "restore.step", "restore.applied"])

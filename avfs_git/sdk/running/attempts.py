@@ -84,7 +84,7 @@ def read_record(home: Home, vault: Vault, name: str | None = None) -> Attempts:
     under_way = [record for record in found if _is_under_way(vault, record, mounted)]
     if len(under_way) > 1:
         names = " and ".join(quote(record.name) for record in under_way)
-        raise InvalidInput(f"the attempts {names} are both under way", hint="Name those that are meant with `--name`.")
+        raise InvalidInput(f"the attempts {names} are both under way", hint="Name the run with `--name`.")
     return found[-1]
 
 

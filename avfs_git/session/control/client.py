@@ -10,7 +10,8 @@ next. It holds no state worth keeping. A child of fork(2) opens its own connecti
 
 A session that is stopped or hangs is not waited for by what only looks: that is done here, on the state that is on disk, and a
 warning names the fork. It counts as such a one when the kernel says that it is stopped, or when it does not even say hello for
-`_SILENT_S`; a session that is only slow says hello. A change waits as for any other holder, and is told for whom.
+`_SILENT_S`; a session that is only slow says hello. A change waits as for any other holder, and is told for whom. Of a change
+that a session was asked for before it was stopped, the outcome is not known.
 
 When the process of a session dies in a call, the next one answers at the same socket: operations that may be repeated
 are, once; so is what it had not read. A checkpoint is found in the vault. Of all others the outcome is not known.
@@ -55,6 +56,8 @@ _KEPT = 4
 _PAUSE_S = 0.02
 _SILENT_S = 2.0
 """A session that does not say hello for so long hangs: a thread that does nothing else says it."""
+_STOPPED_S = 1.0
+"""For so long a session has to be stopped before a change that it was asked for is given up."""
 _SILENT_FOR_S = 5.0
 """For so long it is not asked again by looks."""
 _DEATHS_MAX = 5
@@ -110,7 +113,7 @@ class Sessions:
         Raises:
             AvfsError: What the operation raises.
             WorkspaceBusy: If it is not had in time.
-            OutcomeUnknown: If the session died in the middle of it.
+            OutcomeUnknown: If the session died or was stopped in the middle of it.
         """
         operation = TABLE[function.__name__]
         looks = operation.only_looks(args, kwargs)
@@ -153,18 +156,21 @@ class Sessions:
             given = {**dict(zip(hints, args, strict=False)), **kwargs}
             flush = flusher_of(connection.served) if operation.flushes else None
             if flush is not None and not looks:  # programs may be kept waiting, which is no reason not to look
+                _check_awake(connection)
                 flush()  # so that little is left for when its turn has come
             before = before or _Before(opened, given.get("label") if operation.name == save_checkpoint.__name__ else None)
+            silence = _Silence(
+                partial(self._tell, opened, looks=looks),
+                is_patient=not looks,
+                limit_s=_SILENT_S if looks else math.inf,
+                is_over=partial(self._is_silent, opened, session),
+            )
             try:
-                silence = _Silence(
-                    partial(self._tell, opened, looks=looks),
-                    is_patient=not looks,
-                    limit_s=_SILENT_S if looks else math.inf,
-                    is_over=partial(self._is_silent, opened, session),
-                )
                 answer: _T = connection.ask(operation.name, hints, given, result, flush=flush, on_silence=silence)
             except Silent:
-                raise
+                if looks:
+                    raise
+                raise OutcomeUnknown(opened.fork, operation.name, stopped=silence.stopped) from None
             except SessionEnding:
                 connection.close()
                 _wait_until(end, opened, session)
@@ -260,22 +266,27 @@ class Sessions:
 
         Raises:
             AvfsError: Why the checkpoint cannot be taken.
-            OutcomeUnknown: If the session died meanwhile.
+            OutcomeUnknown: If the session died or was stopped meanwhile.
         """
         served = self.served_at(opened)
         if served is None:
             return None
         flush = flusher_of(served) if checkpoint else None
-        if flush is not None:
-            flush()
         try:
             connection = self._take(opened, served.session)
+            if flush is not None:
+                _check_awake(connection)
+                flush()
         except Silent:
             raise _busy(opened, served.session) from None
+        silence = _Silence(lambda: None, is_patient=True, limit_s=math.inf)
+        hints = {"checkpoint": bool}
         try:
             found: CheckpointResult | None = connection.ask(
-                "stop", {"checkpoint": bool}, {"checkpoint": checkpoint}, CheckpointResult | None, flush=flush
+                "stop", hints, {"checkpoint": checkpoint}, CheckpointResult | None, flush=flush, on_silence=silence
             )
+        except Silent:
+            raise OutcomeUnknown(opened.fork, "stop", stopped=silence.stopped) from None
         except (Unread, Lost) as error:
             raise OutcomeUnknown(opened.fork, "stop") from error
         finally:
@@ -334,29 +345,48 @@ class _Silence:
     """Decides how long a session may say nothing; see `connection.OnSilence`.
 
     Its caller is told once for whom it waits. The wait ends after `limit_s` if `is_over` says so then, else after as long again;
-    and at once where a session that is waited for impatiently is known to be stopped.
+    and where the session is known to be stopped: at once where it is waited for impatiently, else when it has been for
+    `_STOPPED_S`.
     """
 
     def __init__(
         self, tell: Callable[[], object], *, is_patient: bool, limit_s: float, is_over: Callable[[], bool] = lambda: True
     ) -> None:
         self._tell = tell
-        self._is_patient = is_patient
+        self._stopped_max = _STOPPED_S / SILENCE_S if is_patient else 1
         self._limit = limit_s / SILENCE_S
         self._is_over = is_over
         self._count = 0
         """How often nothing came; no clock, which goes on while this process is stopped, too."""
+        self._stopped_count = 0
+        """How often in succession the session was stopped."""
+        self.stopped: list[int] = []
+        """Those of its processes that were stopped when it was looked at last."""
 
     def __call__(self, connection: Connection) -> None:
         if not self._count:
             self._tell()
         self._count += 1
-        if not self._is_patient and connection.is_stopped():
+        self.stopped = connection.list_stopped()
+        self._stopped_count = self._stopped_count + 1 if self.stopped else 0
+        if self._stopped_count >= self._stopped_max:
             raise Silent
         if self._count >= self._limit:
             if self._is_over():
                 raise Silent
             self._count = 1
+
+
+def _check_awake(connection: Connection) -> None:
+    """Raise `Silent` if a session stays stopped: what flushes its files waits in the kernel then, and heeds no signal."""
+    silence = _Silence(lambda: None, is_patient=True, limit_s=math.inf)
+    try:
+        while connection.list_stopped():
+            silence(connection)
+            time.sleep(SILENCE_S)
+    except Silent:
+        connection.close()
+        raise
 
 
 def _busy(opened: OpenWorkspace, session: str) -> WorkspaceBusy:

@@ -97,7 +97,7 @@ class Connection:
         """Ask for something and wait for the answer.
 
         `flush` writes out the pages that programs have mapped and changed, whenever the session asks for it meanwhile.
-        `on_silence` is called whenever nothing has come for `SILENCE_S`, until the first answer.
+        `on_silence` is called whenever nothing has come for `SILENCE_S`.
 
         Raises:
             AvfsError: What the operation raised there.
@@ -116,18 +116,12 @@ class Connection:
         finally:
             if len(descriptors) > len(out.handles):
                 os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
-        try:
-            while on_silence is not None and not self._comes_within(SILENCE_S):
-                on_silence(self)
-        except BaseException:
-            self.close()  # the answer may still come, and belongs to no other request
-            raise
-        answer, received = self._receive()
+        answer, received = self._receive(on_silence)
         while flush is not None and answer == wire.FLUSH:
             flush()
             with suppress(OSError):  # then the next answer does not come either
                 self.socket.sendall(wire.FLUSHED + b"\n")
-            answer, received = self._receive()
+            answer, received = self._receive(on_silence)
         incoming = wire.Incoming(received)
         try:
             message = wire.unpack_message(answer, incoming)
@@ -140,20 +134,28 @@ class Connection:
         finally:
             incoming.close()
 
-    def is_stopped(self) -> bool:
-        """Whether the session is known to be stopped by a signal, so that waiting is in vain until it is continued."""
+    def list_stopped(self) -> list[int]:
+        """List the processes of the session that are known to be stopped: waiting is in vain until they are continued."""
         pid = read_peer_pid(self.socket)
-        return bool(pid) and bool(list_stopped(pid))
+        return list_stopped(pid) if pid else []
 
     def _comes_within(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
-        return bool(self._rest or poll.poll(seconds * 1000))
+        return bool(poll.poll(seconds * 1000))
 
-    def _receive(self) -> tuple[bytes, list[int]]:
+    def _receive(self, on_silence: OnSilence | None) -> tuple[bytes, list[int]]:
         received: list[int] = []
         buffer = bytearray(self._rest)
         while b"\n" not in buffer:
+            try:
+                while on_silence is not None and not self._comes_within(SILENCE_S):
+                    on_silence(self)
+            except BaseException:
+                self.close()  # the answer may still come, and belongs to no other request
+                for descriptor in received:
+                    os.close(descriptor)
+                raise
             try:
                 data, descriptors, _ = receive_descriptors(self.socket, 1 << 16, wire.DESCRIPTORS_MAX)
             except ConnectionResetError as error:

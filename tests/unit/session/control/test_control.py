@@ -31,7 +31,7 @@ from avfs_git.sdk import Avfs
 from avfs_git.session.control import client, control, operations, wire
 from avfs_git.session.control.address import listen, socket_address
 from avfs_git.session.control.client import Sessions, opened_above, opened_source, spooled, spooled_file
-from avfs_git.session.control.connection import Connection, Lost
+from avfs_git.session.control.connection import Connection, Lost, OnSilence
 from avfs_git.session.control.connections import CLIENTS_MAX, Client
 from avfs_git.session.control.control import ControlServer
 from avfs_git.session.control.operations import CONTENT_INLINE, Content
@@ -559,8 +559,8 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
         dying = iter((False,))
         receive = Connection._receive
 
-        def die_once(self: Connection) -> tuple[bytes, list[int]]:
-            found = receive(self)
+        def die_once(self: Connection, on_silence: OnSilence | None) -> tuple[bytes, list[int]]:
+            found = receive(self, on_silence)
             if next(dying, False):
                 raise Lost
             return found
@@ -622,8 +622,8 @@ def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Serv
         assert sessions.run(opened, operations.exists, TreePath(b"file")) is True
         receive = Connection._receive
 
-        def die(self: Connection) -> tuple[bytes, list[int]]:
-            receive(self)
+        def die(self: Connection, on_silence: OnSilence | None) -> tuple[bytes, list[int]]:
+            receive(self, on_silence)
             raise Lost
 
         with monkeypatch.context() as patched:
