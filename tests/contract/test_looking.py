@@ -86,7 +86,9 @@ def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
             backend=backend,
         )
         begin = partial(
-            start_session, vault.path / "avfs" / "sessions", program=(sys.executable, "-c", _PROGRAM, "wait", point, str(flag))
+            start_session,
+            vault.path / "avfs" / "sessions",
+            program=(sys.executable, "-P", "-c", _PROGRAM, "wait", point, str(flag)),
         )
         if backend is SessionBackend.OVERLAY:
             on_base(opened, lowers, request, begin)
