@@ -93,6 +93,31 @@ def test_a_day_of_work_with_a_submodule(tmp_path: Path, mount_dir: Path) -> None
         git(vault.path, "fsck", "--strict")
 
 
+def test_a_submodule_that_came_with_a_clone_is_removed_in_two_steps(tmp_path: Path, mount_dir: Path) -> None:
+    """Git would move its repository out of the tree, into the vault: it refuses, and nothing is lost."""
+    library, clone, tree = tmp_path / "library", tmp_path / "clone", mount_dir / "tree"
+    _make_library(library)
+    clone.mkdir()
+    tree.mkdir()
+    _git_in(clone, "init", "-q", "-b", "main")
+    _git_in(clone, "submodule", "--quiet", "add", str(library), "lib")
+    _git_in(clone, "commit", "-q", "-m", "submodule")
+    with (
+        Avfs(mount_dir / "home") as avfs,
+        avfs.create_vault("v", source=clone) as vault,
+        _mounted(vault.workspace("main"), tree),
+    ):
+        with pytest.raises(AssertionError, match="cross-device"):
+            _git_in(tree, "rm", "lib")
+        assert _git_in(tree, "status", "--porcelain") == ""
+        assert _git_in(tree / "lib", "log", "--format=%s") == "library\n"
+
+        _git_in(tree, "rm", "--quiet", "--cached", "lib")
+        shutil.rmtree(tree / "lib")
+        _git_in(tree, "commit", "-q", "-m", "removed")
+        assert _git_in(tree, "ls-files") == ".gitmodules\n"
+
+
 def test_a_vault_outside_the_home_is_opened_with_its_submodules(tmp_path: Path, mount_dir: Path) -> None:
     """What git writes for a submodule of a live tree is no reason not to trust a vault, mounted or not, here or copied."""
     library, tree, place = tmp_path / "library", mount_dir / "tree", mount_dir / "v.git"
