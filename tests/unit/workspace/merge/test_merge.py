@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -389,6 +390,53 @@ def test_a_dry_run_tells_what_a_merge_does_and_does_nothing(vault: Vault, work: 
     done = work.merge("side")
 
     assert (done.tree, done.changed_files) == (planned.tree, planned.changed_files)
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize("is_saved", [True, False])
+@pytest.mark.parametrize("line", [2, 17])
+def test_a_dry_run_writes_nothing_into_the_vault(
+    vault: Vault, work: Workspace, side: Workspace, line: int, *, is_saved: bool
+) -> None:
+    """No object, ref, log or note: not for conflicts either, and not for what neither side has saved."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    side.checkpoint()
+    work.write("text", LINES.replace(b"line %d\n" % line, b"ours\n"))
+    if is_saved:
+        work.checkpoint()
+    else:
+        side.write("unsaved", b"theirs\n")
+    before = _read_all(vault.path)
+
+    assert work.merge("side", dry_run=True).outcome == ("conflicted" if line == 2 else "clean")
+    assert work.merge_many(["side"], dry_run=True)
+
+    after = _read_all(vault.path)
+    assert {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)} == set()
+
+
+def _read_all(directory: Path) -> dict[Path, bytes | None]:
+    """Read all files below a directory but locks, which say who had them last; None stands for a directory."""
+    return {path: path.read_bytes() if path.is_file() else None for path in directory.rglob("*") if path.name != "lock"}
+
+
+def test_a_merge_with_conflicts_saves_both_sides_and_changes_no_file(vault: Vault, work: Workspace, side: Workspace) -> None:
+    """What neither had committed is a checkpoint in each, which `undo` takes back; the files stay as they are."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    before = read_files(work), read_files(side)
+    heads = vault.fork_info(work.fork).head, vault.fork_info("side").head
+
+    merged = work.merge("side")
+
+    assert merged.outcome == "conflicted"
+    assert merged.saved == vault.fork_info(work.fork).head != heads[0]
+    assert vault.fork_info("side").head == merged.theirs != heads[1]
+    assert (read_files(work), read_files(side)) == before
+    assert not work.status().changed_files
+    work.undo()
+    assert vault.fork_info(work.fork).head == heads[0]
+    assert read_files(work) == before[0]
 
 
 def test_the_engine_is_one_of_two_and_git_has_to_be_new_enough(
