@@ -194,6 +194,37 @@ os.kill(os.getpid(), 9)
     assert names(work.search("needle")) == sorted([*expected, "more"])
 
 
+def test_two_processes_search_at_once(vault: Vault) -> None:
+    """Each changes its own fork meanwhile, in part so much that the index lists the files of that fork."""
+    search = """
+import sys
+from pathlib import Path
+from avfs_git import Home
+
+home, fork = sys.argv[1:]
+with Home(Path(home)) as home:
+    work = home.open_vault("v").workspace(fork)
+    for turn in range(6):
+        expected = {b"src/long", b"src/new.txt"}
+        for number in range(4, 80 if turn % 2 else 8):
+            word = "needle" if number % 4 else "other"
+            work.write(f"many/{number}", f"{word} {fork} turn{turn} file{number}".encode())
+            expected |= {b"many/%d" % number} if number % 4 else set()
+        found = {hit.path for hit in work.search("needle", limit=1000).hits}
+        assert found >= expected, expected - found
+        assert all(b"needle" in work.read(path) for path in found), found
+        work.checkpoint()
+        past = work.search_history(f"needle {fork} turn{turn - 1}").removed if turn else ()
+        assert len(past) >= (3 if turn else 0), past
+"""
+    vault.workspace().checkpoint()
+    home = str(vault.path.parents[1])
+    forks = [vault.fork(name).fork for name in ("ours", "theirs")]
+    running = [subprocess.Popen([sys.executable, "-c", search, home, fork], stderr=subprocess.PIPE) for fork in forks]
+    said = [process.communicate()[1].decode() for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+
+
 def test_gc_empties_an_index_of_collected_contents(vault: Vault, work: Workspace) -> None:
     """Words of contents that were never committed do not stay."""
     for number in range(9):
