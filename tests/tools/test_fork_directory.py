@@ -378,18 +378,51 @@ def test_git_works_in_submodules_and_around_them(avfs: Avfs, clone: Path, librar
 
 
 def test_submodules_that_nobody_worked_in_keep_no_fork(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
-    """Looking at one changes its index, which is nobody's work; a `.git` that leads elsewhere stays as it is."""
+    """Looking at one changes its index, which is nobody's work."""
     _git(clone, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "module")
     _git(clone, "commit", "-q", "-m", "submodule", "--", "module", ".gitmodules")
-    (clone / "elsewhere").mkdir()
-    (clone / "elsewhere" / ".git").write_text(f"gitdir: {library}/.git\n")
     tree = mount_dir / "one"
     session = avfs.fork_directory(clone, tree)
 
-    assert (tree / "elsewhere" / ".git").read_text() == f"gitdir: {library}/.git\n"
     assert _git(tree / "module", "status", "--short") == ""
     _git(tree, "status")
     assert session.remove().deleted
+
+
+def test_a_repository_that_is_elsewhere_is_not_led_to(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
+    """Git in a fork cannot reach what a `.git` in the clone names: a linked worktree's files come, its branch and index stay."""
+    _git(clone, "worktree", "add", "-q", "trees/x", "-b", "x")
+    _git(clone, "init", "-q", "--separate-git-dir", str(clone.parent / "apart.git"), "apart")
+    relative = os.path.relpath(clone / ".git" / "worktrees" / "x", clone / "relative")
+    pointers = {
+        "library": f"gitdir: {library}/.git\n",
+        "inside by its whole path": f"gitdir: {clone}/node_modules/repo\n",
+        "relative": f"gitdir: {relative}\n",
+        "through a link": "gitdir: ../way out/.git\n",
+    }
+    (clone / "way out").symlink_to(library)
+    for name, text in pointers.items():
+        (clone / name).mkdir()
+        (clone / name / "file").write_text("file\n")
+        (clone / name / ".git").write_text(text)
+    (clone / "linked").mkdir()
+    (clone / "linked" / ".git").symlink_to(library / ".git")
+    (clone / "kept").mkdir()
+    (clone / "kept" / ".git").write_text("gitdir: ../node_modules/repo\n")
+    _git(clone, "init", "-q", "--bare", "node_modules/repo")
+    left_out = {*pointers, "linked", "trees/x", "apart"}
+    before = _git(clone / "trees" / "x", "status"), _git(clone, "for-each-ref"), describe_dir(library)
+    tree = mount_dir / "one"
+
+    session = avfs.fork_directory(clone, tree)
+
+    assert {os.fsdecode(found.path or b"") for found in session.vault.warnings if found.code == "fork.submodule"} == left_out
+    assert [name for name in sorted(left_out) if os.path.lexists(tree / name / ".git")] == []
+    assert (tree / "library" / "file").read_text() == "file\n"
+    assert (tree / "kept" / ".git").read_text() == "gitdir: ../node_modules/repo\n"
+    (tree / "trees" / "x" / "a").write_text("by an agent\n")
+    _git(tree / "trees" / "x", "commit", "-q", "-am", "in the fork", check=False)
+    assert (_git(clone / "trees" / "x", "status"), _git(clone, "for-each-ref"), describe_dir(library)) == before
 
 
 @pytest.mark.parametrize("commits_around", [False, True])

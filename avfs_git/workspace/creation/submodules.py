@@ -8,6 +8,10 @@ a program (`gitstore.foreign.rebuild`) and without its objects: these are linked
 which all such repositories borrow, so that they stay if the clone's go. What is committed there is in the workspace, kept by
 checkpoints as any nested repository.
 
+Any other `.git` that names a git directory which no copy in the fork stands for (that of a linked worktree, of `git init
+--separate-git-dir`, or a symbolic link) is left out with a warning: git in the fork would move branches and indexes of the
+repository that it names. The files beside it are plain files in the fork.
+
 `WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures it. The
 copies are made in the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
 """
@@ -29,7 +33,7 @@ from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, join
 from avfs_git.vfs.layer.readers import PlainDirectory, Xattrs
-from avfs_git.vfs.scan.scan import DIRECTORY, FILE, Found, Layer
+from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found, Layer
 from avfs_git.workspace.vault.format import VaultLayout
 
 _GIT = b".git"
@@ -50,7 +54,7 @@ class WithModules:
         self._inside: dict[TreePath, PlainDirectory] = {}
         """What is shown at the `.git` of each submodule that was found so far."""
         self.warnings: list[Warning] = []
-        """Which submodules are shown as they are."""
+        """Which repositories are not shown, or without something."""
 
     def __enter__(self) -> Self:
         return self
@@ -130,53 +134,70 @@ class WithModules:
     def _show(self, path: TreePath, found: Found) -> Found | None:
         """Show the `.git` of a directory: of a submodule or a repository of another user one made anew, else what is there.
 
-        None where it is another user's and cannot be made anew: what is there becomes the caller's own, and git would obey it.
+        None where it cannot be made anew: another user's would become the caller's own, and git would obey it; with a pointer,
+        git in the fork would write to what that names.
         """
         place = join(path, _GIT)
         shown = self._inside.get(place)
         is_own = found.stat.st_uid == os.geteuid()
-        if shown is None and (found.kind == FILE or not is_own):
-            repository = self._read_pointer(path) if found.kind == FILE else None
+        if shown is None and (found.kind in (FILE, SYMLINK) or not is_own):
+            target = self._read_pointer(path, found.kind)
+            repository = self._find_module(path, target) if target is not None and found.kind == FILE else None
             if found.kind == DIRECTORY:
                 repository = self._source / os.fsdecode(place)
-            if repository is None and is_own:
+            if repository is None and is_own and (target is None or self._is_inside(path, target)):
                 return found
             try:
                 if repository is None:
                     raise NotAVault(os.fsdecode(place), "it leads elsewhere")
                 shown = PlainDirectory(self._copy(repository))
             except (OSError, NotAVault, FormatUnsupported) as error:
-                what = "its repository cannot be taken along, so that git does not work in it"
-                self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' has a repository: {what} ({error})", path))
-                return found if is_own else None
+                what = "has a repository that cannot be taken along: its '.git' is left out, so that git does not work in it"
+                self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' {what} ({error})", path))
+                return None
             if found.kind == DIRECTORY:
                 what = "the repository in it belongs to another user: its hooks and settings were left out"
                 self.warnings.append(Warning("fork.foreign_repository", f"'{os.fsdecode(path)}': {what}", path))
             self._inside[place] = shown
         return found if shown is None else Found(_GIT, shown.dir_stat(ROOT), DIRECTORY, opaque=False)
 
-    def _read_pointer(self, path: TreePath) -> Path | None:
-        """Find the repository in the clone's own that the `.git` of a directory leads to; None if it leads elsewhere."""
+    def _read_pointer(self, path: TreePath, kind: str) -> str | None:
+        """Read which git directory the `.git` of a directory names; None if git finds none in it."""
         try:
+            if kind == SYMLINK:
+                return os.fsdecode(self._layer.read_link(path, _GIT))
+            if kind != FILE:
+                return None
             fd = self._layer.open_listed(path, _GIT)
+            try:
+                data = os.read(fd, _POINTER_MAX)
+            finally:
+                os.close(fd)
         except OSError:
             return None
-        try:
-            data = os.read(fd, _POINTER_MAX)
-        except OSError:
-            return None
-        finally:
-            os.close(fd)
-        if not data.startswith(b"gitdir:"):
-            return None
-        text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n"))
-        if not text or "\0" in text:
-            return None
+        text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n")) if data.startswith(b"gitdir:") else ""
+        return text if text and "\0" not in text else None
+
+    def _find_module(self, path: TreePath, target: str) -> Path | None:
+        """Find the repository of a submodule in the clone's own that is named; None if something else is."""
         if self._common is None:
             return None
-        target = Path(os.path.realpath(self._source / os.fsdecode(path) / text))
-        is_module = target.is_relative_to(self._common) and "modules" in target.relative_to(self._common).parts
-        return target if is_module and (target / "HEAD").is_file() else None
+        found = Path(os.path.realpath(self._source / os.fsdecode(path) / target))
+        is_module = found.is_relative_to(self._common) and "modules" in found.relative_to(self._common).parts
+        return found if is_module and (found / "HEAD").is_file() else None
+
+    def _is_inside(self, path: TreePath, target: str) -> bool:
+        """Whether a path that is named in a directory leads in the fork to a copy of what it names here.
+
+        It is relative, has no symbolic link on its way, leaves the directory nowhere, and does not go into its own `.git`.
+        """
+        if os.path.isabs(target):
+            return False
+        way = os.path.normpath(os.path.join(os.fsdecode(path), target))
+        if way.split("/")[0] in ("..", ".", os.fsdecode(_GIT)):
+            return False
+        source = os.path.realpath(self._source)
+        return os.path.realpath(os.path.join(source, os.fsdecode(path), target)) == os.path.join(source, way)
 
     def _copy(self, repository: Path) -> Path:
         """Make a git directory with what a repository holds, and link its objects."""
