@@ -10,12 +10,13 @@ renames. On return it is on disk.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged
+from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
 from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
 from avfs_git.gitstore.refs import RefStore, check_ref_name
 from avfs_git.gitstore.repofile import read_plain_file
@@ -162,7 +163,8 @@ def check_repository(git_dir: Path) -> None:
     for alternate in list_alternates(git_dir / "objects"):
         if not alternate.resolve().is_relative_to(git_dir.resolve()):
             raise NotAVault(str(git_dir), f"it borrows objects from '{alternate}'")
-    read_head(git_dir)
+    with suppress(RefDamaged):  # it is opened all the same, for `avfs doctor` among others
+        read_head(git_dir)
 
 
 def check_layout(git_dir: Path) -> None:
@@ -227,6 +229,7 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
 
     Raises:
         NotAVault: If HEAD is missing, is a link, or leads out of `refs/`.
+        RefDamaged: If the file of the branch holds no id. A branch that has no file is one yet to be born.
     """
     with host_errors(f"open '{git_dir}'"):
         try:
@@ -243,10 +246,14 @@ def read_head(git_dir: Path) -> tuple[str | None, Oid | None]:
         check_ref_name(name)
     except InvalidName:
         raise NotAVault(str(git_dir), "its HEAD leads out of it") from None
+    common = common_dir(git_dir)
     try:
-        return name, RefStore(common_dir(git_dir), recover=False).read(name)
-    except RefDamaged:
-        return name, None
+        return name, RefStore(common, recover=False).read(name)
+    except RefDamaged as damaged:
+        if damaged.ref.startswith("refs/"):
+            finds = f"`git -C {shlex.quote(str(git_dir))} fsck --lost-found` lists commits that no branch has"
+            damaged.hint = f"{finds}: write the id of its last one into {quote(str(common / damaged.ref))}."
+        raise
 
 
 def read_shallow(git_dir: Path) -> frozenset[Oid]:

@@ -502,6 +502,7 @@ class Home:
             MountPointUnusable: If the directory cannot be mounted on, or lies in the source.
             InvalidInput: If the directory is in a read-only mount.
             NotAVault, FormatUnsupported: If the clone cannot be read safely.
+            RefDamaged: If the branch that is checked out there does not say at which commit it is.
             FuseUnavailable, SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
         if not Path(source).is_dir():  # else the clone around it would be forked

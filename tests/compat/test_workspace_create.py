@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import HostError, InvalidName
+from avfs_git.errors import HostError, InvalidName, RefDamaged
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.workspace.creation.create import create_vault
@@ -151,6 +151,19 @@ def test_the_git_directory_of_a_working_tree_brings_its_history_and_says_what_it
     vault = home.create_vault("v", source=source / ".git")
     assert [warning.code for warning in vault.warnings] == ["import.history_only"]
     assert vault.workspace().read("a") == b"changed\n"
+    home.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 41, b"garbage\n"])
+def test_a_source_whose_branch_is_damaged_is_refused(home: Avfs, source: Path, content: bytes) -> None:
+    """A file of the checked-out branch that holds no id, as after a power cut, is no branch without commits."""
+    (source / ".git" / "refs" / "heads" / "work").write_bytes(content)
+    with pytest.raises(RefDamaged, match="refs/heads/work") as refused:
+        home.create_vault("v", source=source)
+    assert "fsck --lost-found" in (refused.value.hint or "")
+    assert [info.name for info in home.list_vaults()] == []
+    with pytest.raises(RefDamaged, match="refs/heads/work"):
+        home.fork_directory(source, source.parent / "fork")
     home.close()
 
 

@@ -58,6 +58,7 @@ def import_objects_and_refs(source_git_dir: Path, git_dir: Path) -> str | None:
         NotAVault: If the source is no complete repository.
         FormatUnsupported: If it is of a kind that this program does not read.
         ObjectMissing: If a ref of the source names an object that it has not.
+        RefDamaged: If the file of the branch that HEAD names holds no id: the history would be missing.
     """
     if (git_dir / "packed-refs").exists():
         raise InternalError("history is taken over into a repository that has refs")

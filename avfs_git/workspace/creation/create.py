@@ -75,6 +75,7 @@ def create_vault(
         InvalidName: If no fork may have the name of the first one.
         VaultExists: If something is there.
         NotAVault: If the source is a repository that cannot be read safely.
+        RefDamaged: If the branch that is checked out there does not say at which commit it is.
         HostError: If the source or the disk cannot be used. Nothing is left behind, unless the error says so.
     """
     check_fork_name(branch)

@@ -117,6 +117,7 @@ def fork_present(
         ForkExists: If the name is taken.
         InvalidName: If git has no branch of that name beside those of other forks.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
+        RefDamaged: If the branch that is checked out there does not say at which commit it is.
     """
     check_fork_name(name)
     vault.prepare()
