@@ -13,7 +13,7 @@ from avfs_git import Avfs
 from avfs_git.model import ChangedFile
 from avfs_git.sdk import Vault, Workspace
 from tests.support.commands import ALLOW_ALL, CORPUS, changed, is_ignored, look, make_project
-from tests.support.seeds import take_turns
+from tests.support.seeds import one_in
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -95,8 +95,7 @@ def test_what_changed_is_what_a_plain_directory_shows(
     """For each command of the corpus: the same status, the same files, one commit or none, and nothing uncommitted after."""
     wrong = {}
     # What an ordinary user's namespace changes depends on no single command.
-    turns = take_turns((True, False, False, False) if request.node.get_closest_marker("ordinary") else (True,))
-    for name, text in (each for number, each in enumerate(CORPUS.items()) if any(turns(number))):
+    for name, text in one_in(4 if request.node.get_closest_marker("ordinary") else 1, CORPUS.items()):
         workspace = vault.fork(f"{name}-{backend}")
         try:
             check(vault, workspace, backend, text, project, tmp_path / name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -32,3 +32,9 @@ def take_turns(cases: Sequence[_T], *, count: int = 1, stay: int = 1) -> Callabl
     begin = choose_seed()
     count = len(cases) if _IS_ALL else count
     return lambda point: [cases[(begin + point // stay * count + number) % len(cases)] for number in range(count)]
+
+
+def one_in(count: int, cases: Iterable[_T]) -> list[_T]:
+    """Choose one in so many of the cases of a matrix."""
+    turns = take_turns((True, *[False] * (count - 1)))
+    return [case for number, case in enumerate(cases) if any(turns(number))]
