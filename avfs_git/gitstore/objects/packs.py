@@ -138,8 +138,8 @@ def is_left_hold(path: Path) -> bool:
         return False
 
 
-def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 24 * 3600) -> int:
-    """Remove what killed writers left beside the packs for longer than any writer takes; return how many files went.
+def remove_leftovers(store: ObjectStore, *, now_s: float) -> int:
+    """Remove what killed writers left beside the packs a day ago, longer than any writer takes; return how many files went.
 
     That is temporary files of ours. A pack without an index may hold the only copy of an object: git indexes it, and then it is a
     pack like any other. A pack that git cannot index stays; `doctor` names it.
@@ -150,7 +150,7 @@ def remove_leftovers(store: ObjectStore, *, now_s: float, older_than_s: float = 
     for name in names:
         with suppress(OSError, GitFailed):
             path = directory / name
-            if path.stat().st_mtime >= now_s - older_than_s:
+            if path.stat().st_mtime >= now_s - 24 * 3600:
                 continue
             if is_without_index(path):
                 from avfs_git.gitstore.gitcommand import run  # noqa: PLC0415 - slow to load, and most find none of these

@@ -172,7 +172,7 @@ class Contents:
         finally:
             os.close(fd)
 
-    def stream(self, node: Node, chunk: int = 1 << 20, *, judged: bool = False) -> Iterator[bytes]:
+    def stream(self, node: Node, *, judged: bool = False) -> Iterator[bytes]:
         """Read a file in pieces; a file that replaces it meanwhile is not read.
 
         `judged`: a program has the file open, so that its mode is not checked.
@@ -187,7 +187,7 @@ class Contents:
             yield from self._lower.stream(entry)
             return
         offset = 0
-        while data := os.pread(held.fd, chunk, offset):
+        while data := os.pread(held.fd, 1 << 20, offset):
             yield data
             offset += len(data)
 
