@@ -576,10 +576,14 @@ class NothingToUndo(CheckpointError, code="undo.nothing", exit_code=36):
 
 
 class OperationNotFound(CheckpointError, code="undo.not_found", exit_code=39):
-    """No operation of that number."""
+    """The log has no operation of that number, or another fork has it than was named."""
 
-    def __init__(self, number: int) -> None:
-        self._say(f"there is no operation {number}", "See what was done with `avfs op log`.", operation=number)
+    def __init__(self, number: int, *, fork: str | None = None, of: str | None = None) -> None:
+        if fork is None or of is None:
+            self._say(f"there is no operation {number}", "See what was done with `avfs op log`.", operation=number)
+        else:
+            hint = f"Name that fork with `--fork {of}`, or see what was done with `avfs --fork {fork} op log`."
+            self._say(f"operation {number} is on fork {quote(of)}, not on {quote(fork)}", hint, operation=number, fork=fork)
 
 
 class CannotUndo(CheckpointError, code="undo.impossible", exit_code=37):

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-from avfs_git.errors import InvalidInput, PathNotFound
+from avfs_git.errors import InvalidInput, OperationNotFound, PathNotFound
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
@@ -250,23 +250,29 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         self._dispatch.make_fork(name, source=source, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
         return Workspace(self, name, ephemeral=ephemeral)
 
-    def restore_operation(self, number: int, *, dry_run: bool = False) -> RestoreResult:
+    def restore_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> RestoreResult:
         """Restore the files of a fork to their state after an operation. Uncommitted changes are saved first; it can be undone.
 
         Args:
             number: The operation's number in the log.
+            fork: Refuse an operation on another fork than this one.
             dry_run: Only list what would change.
 
         Raises:
-            OperationNotFound: If the log has none of that number.
+            OperationNotFound: If the log has none of that number, or it is one on another fork than `fork`.
             InvalidInput: If it led to no state of a fork.
         """
-        fork, state = opdetails.find_state_after(self._core, number)
-        return self.workspace(fork).restore(state, dry_run=dry_run)
+        of, state = opdetails.find_state_after(self._core, number)
+        if fork not in (None, of):
+            raise OperationNotFound(number, fork=fork, of=of)
+        return self.workspace(of).restore(state, dry_run=dry_run)
 
-    def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:
-        """Undo one operation on any fork, as `Workspace.undo_operation` does."""
-        return self.workspace(opundo.find_undone(self._core, number).fork).undo_operation(number, dry_run=dry_run)
+    def undo_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
+        """Undo one operation on any fork, or on `fork` only, as `Workspace.undo_operation` does."""
+        of = opundo.find_undone(self._core, number).fork
+        if fork not in (None, of):
+            raise OperationNotFound(number, fork=fork, of=of)
+        return self.workspace(of).undo_operation(number, dry_run=dry_run)
 
     def workspace(self, fork: str | None = None) -> Workspace:
         """Open the workspace of a fork, by default that of the default fork.

@@ -336,6 +336,23 @@ def test_an_operation_by_its_number(cli: Cli, work: str) -> None:
     assert cli("op", "show", "9999").status == 39
 
 
+@pytest.mark.parametrize("verb", ["restore", "undo"])
+def test_an_operation_on_another_fork_is_refused(cli: Cli, work: str, verb: str) -> None:
+    """Who names a fork means that fork; without one the operation says which, and the answer names it."""
+    cli("fork", "create", "other").ok()
+    for text in (b"one\n", b"two\n"):
+        cli("--fork", "other", "write", "notes", stdin=text).ok()
+        cli("--fork", "other", "checkpoint", "save").ok()
+    number = next(row.split("\t")[0] for row in cli("--fork", "other", "op", "log").ok().text.splitlines() if "write" in row)
+
+    refused = cli("--fork", "main", "op", verb, number)
+
+    assert refused.status == 39
+    assert "is on fork 'other', not on 'main'" in refused.stderr
+    assert cli("--fork", "other", "cat", "notes").ok().text == "two\n"
+    assert "fork other" in cli("op", verb, number).ok().stderr
+
+
 def test_one_operation_is_undone(avfs: Transcript, work: str, cli: Cli, snapshot: Snapshot) -> None:
     """`op undo` keeps what came after it; where that changed the same, it names the paths."""
     cli("write", "notes", stdin=b"one\n").ok()

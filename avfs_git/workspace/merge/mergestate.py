@@ -29,7 +29,7 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, split
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
-from avfs_git.workspace.checkpoint.changes import find_sidecar, tell_sidecar
+from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, tell_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
@@ -41,7 +41,7 @@ from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
-from avfs_git.workspace.vault.log.oprecord import OURS, SIDECAR, OpRecord
+from avfs_git.workspace.vault.log.oprecord import EXACT, OURS, SIDECAR, SIDECAR_BEFORE, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state
 
 REBASE, CHERRY_PICK = "rebase", "cherry_pick"
@@ -78,6 +78,8 @@ def _begin(
     locked: LockedWorkspace, pack: PackWriter, tree: Oid, merging: Merging, plan: AdvancePlan, now: Trees
 ) -> tuple[Warning, ...]:
     vault = locked.vault
+    # Of a rebase or cherry-pick, the state before is that of the head: what was put on by then is no longer it.
+    facts = {} if merging.rewriting is not None else {STATE_BEFORE: keep_state(locked, oid_of(merging.head), now).hex()}
     with announced(locked, "merge_begin", now, begins=merging) as intent:
         change = Application(locked, plan.now, plan.wanted)
         change.apply(plan.steps)
@@ -96,7 +98,7 @@ def _begin(
         vault.refs.update(vault.hold(sidecar, oid))
         text = f"begin to merge {merging.source}"
         vault.move_refs(
-            [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more=dict(intent.facts))
+            [], OpRecord(0, locked.fork, "merge_begin", text, vault.clock_ns(), after=oid.hex(), more={**facts, **intent.facts})
         )
         told = mark_captured(locked, captured, commit=oid)
     return (*plan.warnings, *captured.warnings, *change.warnings, *told, *intent.warnings)
@@ -288,7 +290,8 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     head = locked.vault.read_head(locked.fork)
     # Where others had moved the branch, it stands at their commit, and ours is the other parent.
     other = merging.theirs
-    facts = {"merged": merging.theirs, **tell_sidecar(locked.vault, locked.fork, oid_of(merging.head))}
+    before, _, told = _find_state_before(locked, merging, SIDECAR_BEFORE)
+    facts = {"merged": merging.theirs, **told}
     if head is not None and head.hex() == merging.theirs:
         other = facts[OURS] = merging.head
     # What would be put back after a crash has to be stored.
@@ -299,7 +302,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
             locked,
             CheckpointRequest(kind="merge", message=message or merging.message, description=f"merge {merging.source}"),
             Applied(
-                before=merging.head,
+                before=before.hex(),
                 parents=() if merging.squash else (oid_of(other),),
                 concludes_merge=True,
                 more={**facts, **intent.facts},
@@ -323,6 +326,16 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     )
 
 
+def _find_state_before(locked: LockedWorkspace, merging: Merging, fact: str) -> tuple[Oid, Oid | None, dict[str, object]]:
+    """Find the commit with what the workspace held before a merge, what stood beside it, and what the log is to say of both."""
+    vault, head = locked.vault, oid_of(merging.head)
+    if merging.rewriting is None:
+        began = next((each for each in vault.oplog.read_fork(locked.fork) if each.kind == "merge_begin"), None)
+        if began is not None and STATE_BEFORE in began.more:
+            return oid_of(began.more[STATE_BEFORE]), None, {EXACT: True}
+    return head, find_sidecar(vault, locked.fork, head), tell_sidecar(vault, locked.fork, head, fact)
+
+
 def abort_merge(locked: LockedWorkspace) -> UndoResult:
     """Give a merge, rebase or cherry-pick up: the files are what they were before it. What was done since is kept beside.
 
@@ -331,8 +344,7 @@ def abort_merge(locked: LockedWorkspace) -> UndoResult:
     """
     merging = _merging(locked)
     text = f"give up merging {merging.source}" if merging.rewriting is None else f"give up: {merging.rewriting.description}"
-    vault, head = locked.vault, oid_of(merging.head)
-    more = tell_sidecar(vault, locked.fork, head, SIDECAR)
-    record = OpRecord(0, locked.fork, "merge_abort", text, vault.clock_ns(), after=merging.head, more=more)
-    done = replay_operation(locked, Replay(record, [], head, find_sidecar(vault, locked.fork, head), ends_merge=True))
+    state, sidecar, more = _find_state_before(locked, merging, SIDECAR)
+    record = OpRecord(0, locked.fork, "merge_abort", text, locked.vault.clock_ns(), after=state.hex(), more=more)
+    done = replay_operation(locked, Replay(record, [], state, sidecar, ends_merge=True, is_exact=EXACT in more))
     return UndoResult(record.to_operation(), done.changed_files, done.saved, done.warnings, done.sidecar_changed)

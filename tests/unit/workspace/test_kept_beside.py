@@ -333,7 +333,7 @@ def test_what_was_only_recorded_in_the_log_is_not_tracked(avfs: Avfs, tmp_path: 
         assert work.read("x/a") == SECRET
 
 
-@pytest.mark.parametrize("done", ["restore", "op restore", "merge", "merge of both"])
+@pytest.mark.parametrize("done", ["restore", "op restore", "merge", "merge of both", "resolved merge"])
 def test_undo_brings_back_what_was_beside_a_commit_of_gits(avfs: Avfs, repository: Path, done: str) -> None:
     """The head of a fresh fork of a clone says nothing of ignored files; undo has them all the same."""
     (repository / ".env").write_bytes(SECRET)
@@ -352,14 +352,24 @@ def test_undo_brings_back_what_was_beside_a_commit_of_gits(avfs: Avfs, repositor
             vault.restore_operation(next(each.id for each in vault.operations(fork="mine") if each.undone))
         case "merge":
             mine.merge("theirs")
-        case _:
+        case "merge of both":
             mine.write("b", b"mine\n")
             mine.merge("theirs")
+        case _:
+            mine.write("a", b"mine\n")
+            mine.merge("theirs", on_conflict="workspace")
+            mine.abort_merge()
+            assert mine.read(".env") == SECRET
+            assert not mine.exists("build")
+            mine.merge("theirs", on_conflict="workspace")
+            mine.write("a", b"both\n")
+            mine.resolve("a")
+            mine.continue_merge()
     after = {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}
     mine.undo()
     before = {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}
     mine.redo()
 
-    assert before == {"a": b"a\n", ".env": SECRET, "build": None}
+    assert before == {"a": b"mine\n" if done == "resolved merge" else b"a\n", ".env": SECRET, "build": None}
     assert after != before
     assert after == {name: mine.read(name) if mine.exists(name) else None for name in ("a", ".env", "build")}

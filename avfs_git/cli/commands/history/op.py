@@ -65,8 +65,10 @@ def restore(state: State, number: int, dry_run: bool) -> RestoreResult:
 
     NUMBER is that of `avfs op log`. avfs saves unsaved changes first, and `avfs undo` takes it back.
     """
-    with state.open_vault() as vault:
-        return vault.restore_operation(number, dry_run=dry_run)
+    with state.open_vault_and_fork(whole=True) as (vault, fork):
+        result = vault.restore_operation(number, fork=fork, dry_run=dry_run)
+        state.output.amend(fork=vault.operation(number).operation.fork)
+        return result
 
 
 @verb("op undo", looks=is_dry_run, view="history", example="avfs op undo 12 --dry-run")
@@ -78,8 +80,8 @@ def undo(state: State, number: int, dry_run: bool) -> UndoResult:
     NUMBER is that of `avfs op log`. avfs merges the changes of the operation out of the files, and changes nothing if later
     changes conflict with that. Ignored files stay. avfs saves unsaved changes first, and `avfs undo` takes it back.
     """
-    with state.open_vault() as vault:
-        result = vault.undo_operation(number, dry_run=dry_run)
+    with state.open_vault_and_fork(whole=True) as (vault, fork):
+        result = vault.undo_operation(number, fork=fork, dry_run=dry_run)
         state.output.amend(fork=result.operation.fork)
         return result
 
