@@ -92,6 +92,8 @@ class Captured:
     """A time of the kernel's, in nanoseconds since the epoch: what is changed after the capture was changed then or later."""
     is_partial: bool = False
     """Whether a directory could not be read, and is as it was at the previous state."""
+    is_afresh: bool = False
+    """Whether all was read again, because what decides on untracked files had changed."""
 
 
 class _GoneError(Exception):

@@ -100,7 +100,7 @@ def take(
         captured = capture_workspace(locked, sink, request)
         if request.index is not None:
             captured.tree = adopt_submodules(sink, captured.tree, request.index)
-        elif _has_other_rules(locked, sink, captured, commit):
+        elif not captured.is_afresh and _has_other_rules(locked, sink, captured, commit):
             anew = replace(request, afresh=True, beside=request.beside or before, skips_unreadable=False)
             captured = capture_workspace(locked, sink, anew)
 

@@ -43,6 +43,7 @@ def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: Captur
     if request.index is None and not request.afresh and not captured.is_partial and _has_other_rules(locked, sink, captured):
         beside = request.beside or locked.opened.synced_trees()[1]
         captured = _capture(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
+        captured.is_afresh = True
     return captured
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.errors import PathNotFound, PathUnsuitable
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
@@ -179,6 +180,23 @@ def test_one_process_removes_the_rules_and_another_one_saves(avfs: Avfs, vault: 
         vault = again.open_vault("v")
         assert kept(vault.workspace("main").checkpoint()) == [b".env", b"node_modules/"]
         assert files_of(vault) == ["a"]
+
+
+def test_files_are_read_once_where_rules_came(avfs: Avfs, vault: Vault, tmp_path: Path) -> None:
+    """The whole workspace is captured again, but once: for rules that the log has and for those that it has not."""
+    for number in range(10):
+        vault.workspace("main").write(f"new{number}", b"%d\n" % number)
+    avfs.close()
+    with Avfs(tmp_path / "home", identity=Identity("Ada Author", "ada@example.org")) as again:
+        work = again.open_vault("v").workspace("main")
+        work.write(".gitignore", b"other\n")
+        read: list[str] = []
+        faults.arm(lambda point: read.append(point) if point == "capture.file_read" else None)
+        try:
+            assert {each.path for each in work.status().changed_files} >= {b"new0", b"new9", b".gitignore"}
+        finally:
+            faults.arm(None)
+    assert 10 <= len(read) < 20
 
 
 def test_adding_saves_what_else_changed_before_it(vault: Vault) -> None:
