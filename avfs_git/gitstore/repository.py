@@ -18,6 +18,7 @@ from pathlib import Path
 
 from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
 from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
+from avfs_git.gitstore.formats.quoting import unquote
 from avfs_git.gitstore.refs import RefStore, check_ref_name
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
@@ -65,12 +66,6 @@ _OTHER_FORMATS = frozenset({"objectformat", "refstorage", "partialclone", "compa
 _KNOWN_EXTENSIONS = frozenset({"noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"})
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
 _HEX = compiled(rb"[0-9a-f]{40}")
-_QUOTED = compiled(rb'"(?:[^"\\]|\\(?:[abfnrtv"\\]|[0-3][0-7]{2}))*"')
-_ESCAPED = compiled(rb"\\(?:([0-3][0-7]{2})|(.))")
-_ESCAPES = {
-    letter.encode(): code
-    for letter, code in zip('abfnrtv"\\', [b"\a", b"\b", b"\f", b"\n", b"\r", b"\t", b"\v", b'"', b"\\"], strict=True)
-}
 _MOST_ALTERNATES = 1_000
 _PATH_MAX, _NAME_MAX = 4_095, 255
 
@@ -273,7 +268,7 @@ def list_alternates(objects_dir: Path) -> list[Path]:
             data = read_plain_file(objects_dir / "info" / "alternates")
         except (FileNotFoundError, NotADirectoryError):
             return []
-    lines = [_unquote(line) for line in data.split(b"\n") if line and not line.startswith(b"#")]
+    lines = [unquote(line) for line in data.split(b"\n") if line and not line.startswith(b"#")]
     if len(lines) > _MOST_ALTERNATES:
         raise NotAVault(str(objects_dir.parent), f"it borrows objects from more than {_MOST_ALTERNATES} places")
     return [objects_dir / _name_path(line, objects_dir.parent) for line in lines]
@@ -288,13 +283,6 @@ def _name_path(name: bytes, git_dir: Path) -> str:
     if b"\0" in name or len(name) > _PATH_MAX or max(map(len, name.split(b"/"))) > _NAME_MAX:
         raise NotAVault(str(git_dir), "it names a path that no file can have")
     return os.fsdecode(name)
-
-
-def _unquote(line: bytes) -> bytes:
-    """Take the quotes off a path as git writes one with odd bytes in it; anything else is a path as it stands."""
-    if not _QUOTED.fullmatch(line):
-        return line
-    return _ESCAPED.sub(lambda match: bytes((int(match[1], 8),)) if match[1] else _ESCAPES[match[2]], line[1:-1])
 
 
 # --- finding -----------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ NAMES = [b"merge", b"conflict-marker-size", b"diff", b"text", b"mine"]
 SHOWN: dict[bytes, Value] = {b"set": True, b"unset": False, b"unspecified": None}
 PATTERNS = [
     b"*", b"one", b"t*", b"a/*", b"a/**", b"**/one", b"/one", b"b/in/deep/two", b"in/*", b'"t\\167o"', b"a/", b"!one", b"\\!x",
-    b"?n*", b"[ot]*", b'"t wo"', b"#x", b"\\#x", b"[attr]", b"one\\ ", b"b/**/two", b".gitattributes",
+    b'"t\\wo"', b"?n*", b"[ot]*", b'"t wo"', b"#x", b"\\#x", b"[attr]", b"one\\ ", b"b/**/two", b".gitattributes",
 ]  # fmt: skip
 VALUES = [
     b"merge=union", b"merge=binary", b"merge=text", b"-merge", b"merge", b"!merge", b"merge=mine", b"binary", b"-binary",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from avfs_git.errors import GitFailed
 from avfs_git.gitstore import gitcommand
+from avfs_git.gitstore.formats.quoting import unquote
 from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.patterns import compiled
 
@@ -56,17 +57,4 @@ def _parse(output: bytes) -> Iterator[Blamed]:
             yield Blamed(oid_of(header[0].decode()), TreePath(names[header[0]]), header[1], line[1:])
             header = None
         elif line.startswith(b"filename "):
-            names[header[0]] = _unquote(line[len(b"filename ") :])
-
-
-def _unquote(name: bytes) -> bytes:
-    """Read a name that git has put between quotes because of its letters."""
-    if not name.startswith(b'"'):
-        return name
-    escapes = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
-    return _ESCAPED.sub(
-        lambda match: bytes([int(match[1], 8)]) if match[1][:1].isdigit() else escapes.get(match[1], match[1]), name[1:-1]
-    )
-
-
-_ESCAPED = compiled(rb"\\([0-7]{3}|.)", 16)
+            names[header[0]] = unquote(line[len(b"filename ") :])

@@ -9,11 +9,12 @@ one thread.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import NotAVault
+from avfs_git.gitstore.formats.quoting import split_quoted
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, find_entry
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.rules.ignore import IgnoreRules
@@ -29,19 +30,6 @@ FILE_MAX_BYTES = 1 << 20
 _MAX_LINE = 2048
 _BLANK = b" \t\r\n"
 _NAME = re.compile(rb"[A-Za-z0-9_.][-A-Za-z0-9_.]*")
-_QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"')
-_ESCAPE = re.compile(rb"\\([0-7]{3}|.)", re.DOTALL)
-_ESCAPED: Mapping[bytes, bytes] = {
-    b"a": b"\a",
-    b"b": b"\b",
-    b"f": b"\f",
-    b"n": b"\n",
-    b"r": b"\r",
-    b"t": b"\t",
-    b"v": b"\v",
-    b"\\": b"\\",
-    b'"': b'"',
-}
 _MACRO = b"[attr]"
 _BUILT_IN = b"[attr]binary -diff -merge -text\n"
 
@@ -129,11 +117,7 @@ def _parse(content: bytes, directory: TreePath, *, is_top: bool) -> Iterator[_Li
         line = raw.partition(b"\0")[0].lstrip(_BLANK)
         if not line or line.startswith(b"#") or len(raw) >= _MAX_LINE:
             continue
-        quoted = _QUOTED.match(line)
-        if quoted is not None:
-            pattern, rest = _unquote(quoted[1]), line[quoted.end() :]
-        else:
-            pattern, rest = _first_word(line)
+        pattern, rest = split_quoted(line) or _first_word(line)
         values = _parse_values(rest)
         if values is None:
             continue
@@ -155,14 +139,6 @@ def _as_rule(pattern: bytes) -> bytes:
 def _first_word(text: bytes) -> tuple[bytes, bytes]:
     end = next((at for at, byte in enumerate(text) if byte in _BLANK), len(text))
     return text[:end], text[end:]
-
-
-def _unquote(text: bytes) -> bytes:
-    def replace(found: re.Match[bytes]) -> bytes:
-        what: bytes = found[1]
-        return bytes([int(what, 8) & 0xFF]) if len(what) == 3 else _ESCAPED.get(what, what)
-
-    return _ESCAPE.sub(replace, text)
 
 
 def _parse_values(text: bytes) -> tuple[tuple[bytes, Value], ...] | None:
