@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict
 
 from pydantic import Field
 
-from avfs_git.mcp.scope import Call
+from avfs_git.mcp.scope import Call, Reach
 from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Paths, State, Toolbox, VaultName
 from avfs_git.model import Checkpoint, CheckpointResult, Operation, RestoreResult, UndoResult
 
@@ -62,6 +62,8 @@ def restore(
 @tools.tool("Undo the last operation", CHANGES)
 def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
     """Undo the last operation on a fork, with its files: an edit, a command, a restore, a merge. Can be repeated."""
+    if call.scope.reach == Reach.FORK:
+        return call.workspace(vault, fork).undo(alone=True)
     opened, name = call.vault_and_fork(vault, fork)
     return opened.undo() if name is None else opened.workspace(name).undo()
 
@@ -81,6 +83,8 @@ def undo_operation(
 @tools.tool("Redo what was undone", CHANGES)
 def redo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
     """Redo the operation that was undone last."""
+    if call.scope.reach == Reach.FORK:
+        return call.workspace(vault, fork).redo(alone=True)
     opened, name = call.vault_and_fork(vault, fork)
     return opened.redo(fork=name)
 
@@ -90,4 +94,4 @@ def operations(
     call: Call, limit: Annotated[int, Field(ge=1, le=1000)] = 20, vault: VaultName = None, fork: ForkName = None
 ) -> Operations:
     """List what was done to a fork, the newest first: what `undo` takes back, one by one."""
-    return {"operations": call.workspace(vault, fork).operations(limit=limit)}
+    return {"operations": call.workspace(vault, fork).operations(limit=limit, at_hand=call.scope.reach > Reach.FORK)}

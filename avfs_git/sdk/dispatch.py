@@ -438,8 +438,8 @@ class Dispatch:
             err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then {then}."
             raise
 
-    def turn(self, fork: str | None, *, back: bool, inside: bool = False) -> UndoResult:
-        """Undo or redo the last operation on a fork; see `Vault.undo`. `inside`: the caller works in the fork, which stays."""
+    def turn(self, fork: str | None, *, back: bool, inside: bool = False, alone: bool = False) -> UndoResult:
+        """Undo or redo the last operation on a fork; see `Vault.undo`. `inside` and `alone` as in `undo.undo`."""
         fork = self._choose_turned(fork, back=back)
         if fork is not None:
             self.check_left(fork, "undo")
@@ -448,7 +448,7 @@ class Dispatch:
         if fork is not None and self.core.has_fork(fork) and (back or not self._redo_ends(fork)):
             told = self.record_changes(fork)  # newer work is undone first, and nothing is done again over it
             recorded_at = self.open_workspace(fork).epoch if back else None
-        done = self._turn_next(fork, back=back, recorded_at=recorded_at, inside=inside)
+        done = self._turn_next(fork, back=back, recorded_at=recorded_at, inside=inside, alone=alone)
         return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
 
     def _choose_turned(self, fork: str | None, *, back: bool) -> str | None:
@@ -461,15 +461,15 @@ class Dispatch:
             fork = self.core.choose_fork(fork)
         return fork
 
-    def plan_undo(self, fork: str | None, *, inside: bool = False) -> UndoResult:
+    def plan_undo(self, fork: str | None, *, inside: bool = False, alone: bool = False) -> UndoResult:
         """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
         fork = self._choose_turned(fork, back=True)
         told = self.record_changes(fork) if fork is not None and self.core.has_fork(fork) else ()
         self._adopt_moves(fork)
         undo.adopt(self.core, fork, self.open_workspace)
-        if inside and (record := undo.find_next(self.core, fork, oprecord.UNDO)) is not None:
+        if inside and (record := undo.find_next(self.core, fork, oprecord.UNDO, alone=alone)) is not None:
             undo.check_outside(record, fork)
-        return replace(planned := opdetails.plan_undo(self.core, fork), warnings=(*told, *planned.warnings))
+        return replace(planned := opdetails.plan_undo(self.core, fork, alone=alone), warnings=(*told, *planned.warnings))
 
     def _adopt_moves(self, fork: str | None) -> None:
         """Ask sessions what git has done in their live trees since avfs last looked."""
@@ -481,14 +481,14 @@ class Dispatch:
         record = undo.find_next(self.core, fork, oprecord.REDO)
         return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
 
-    def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool) -> UndoResult:
+    def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool, alone: bool) -> UndoResult:
         direction = oprecord.UNDO if back else oprecord.REDO
         while True:
             self._adopt_moves(fork)
-            record = undo.find_next(self.core, fork, direction)
+            record = undo.find_next(self.core, fork, direction, alone=alone)
             if record is not None and self._is_mounted(record.fork):
                 if record.kind not in oprecord.OF_FORKS:
-                    return self.run(self.open_workspace(record.fork), operations.turn, record.id, back)
+                    return self.run(self.open_workspace(record.fork), operations.turn, record.id, back, alone)
                 try:
                     self.check_unmounted(record.fork)
                 except WorkspaceMounted as err:
@@ -496,9 +496,9 @@ class Dispatch:
                     raise
             turn = partial(undo.undo, recorded_at=recorded_at, inside=inside) if back else undo.redo
             try:
-                return turn(self.core, fork, self.open_workspace)
+                return turn(self.core, fork, self.open_workspace, alone=alone)
             except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
-                record = undo.find_next(self.core, fork, direction)
+                record = undo.find_next(self.core, fork, direction, alone=alone)
                 if record is None or record.kind in oprecord.OF_FORKS or not self._is_mounted(record.fork):
                     raise
 

@@ -336,6 +336,42 @@ def test_undo_keeps_the_fork_that_the_server_works_in(place: Place) -> None:
     assert place.read("notes", "side") == b"long work"
 
 
+def test_undo_of_a_server_limited_to_a_fork_leaves_the_others(place: Place) -> None:
+    """Forks that a person made or deleted from this one stay so; the work in this one is undone and redone all the same."""
+    limited = place.serve(vault="work", fork="side", reach=1)
+    ok(call(limited, "write_file", path="notes", content="agent's"))
+    with place.open() as home:
+        vault = home.open_vault("work")
+        for name in ("kept", "gone"):
+            vault.fork(name, source="side")
+        vault.delete_fork("gone", by="side")
+    assert {listed["fork"] for listed in ok(call(limited, "operations"))["operations"]} == {"side"}
+
+    assert {ok(call(limited, "undo"))["operation"]["fork"] for _ in ("checkpoint", "write")} == {"side"}
+    assert code_of(call(limited, "undo")) == "undo.nothing"
+
+    with place.open() as home:
+        vault = home.open_vault("work")
+        assert {info.name for info in vault.list_forks()} == {"main", "side", "kept"}
+        assert vault.undo(fork="side").operation.kind == "fork_delete"
+    assert {ok(call(limited, "redo"))["operation"]["fork"] for _ in ("write", "checkpoint")} == {"side"}
+    assert code_of(call(limited, "redo")) == "undo.nothing"
+    assert place.read("notes", "side") == b"agent's"
+    assert place.read("notes", "gone") == b"agent's"
+
+
+def test_the_operations_are_what_undo_takes_back(place: Place) -> None:
+    """A fork that was made from this one is among them."""
+    server = place.serve(vault="work", fork="side")
+    ok(call(server, "write_file", path="notes", content="mine"))
+    ok(call(server, "fork_create", name="try"))
+
+    listed = ok(call(server, "operations", limit=2))["operations"]
+
+    undone = [ok(call(server, "undo"))["operation"]["id"] for _ in range(2)]
+    assert [operation["id"] for operation in listed] == undone
+
+
 def test_a_limit_to_a_vault_or_a_fork_holds(place: Place) -> None:
     """Tools that reach further are not there, and no argument or address leads out."""
     fork = place.serve(vault="work", fork="side", reach=1)

@@ -237,14 +237,19 @@ class WorkspaceStates:
         """
         return self._at.run(operations.revert_path, parse_tree_path(path))
 
-    def undo(self, *, dry_run: bool = False) -> UndoResult:
-        """Undo the last operation on this fork, as `Vault.undo` does; the making of this fork is not taken back."""
-        turn = self._at.dispatch.plan_undo if dry_run else partial(self._at.dispatch.turn, back=True)
-        return turn(self.fork, inside=True)
+    def undo(self, *, dry_run: bool = False, alone: bool = False) -> UndoResult:
+        """Undo the last operation on this fork, as `Vault.undo` does; the making of this fork is not taken back.
 
-    def redo(self) -> UndoResult:
-        """Redo the operation that was undone last."""
-        return self._at.dispatch.turn(self.fork, back=False)
+        Args:
+            dry_run: Only tell which operation comes next, as `Vault.undo` does.
+            alone: Leave other forks as they are: pass over their making and deletion.
+        """
+        turn = self._at.dispatch.plan_undo if dry_run else partial(self._at.dispatch.turn, back=True)
+        return turn(self.fork, inside=True, alone=alone)
+
+    def redo(self, *, alone: bool = False) -> UndoResult:
+        """Redo the operation that was undone last; `alone` leaves other forks as they are."""
+        return self._at.dispatch.turn(self.fork, back=False, alone=alone)
 
     def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:
         """Undo one operation on this fork, and keep what was done after it; `undo` takes that back.
@@ -263,9 +268,14 @@ class WorkspaceStates:
         """
         return self._at.run(operations.undo_operation, number, dry_run)
 
-    def operations(self, *, limit: int = 50) -> list[Operation]:
-        """List the operations on this fork, newest first."""
-        return undo.list_operations(self._at.core, self.fork, limit)
+    def operations(self, *, limit: int = 50, at_hand: bool = False) -> list[Operation]:
+        """List the operations on this fork, newest first.
+
+        Args:
+            limit: List at most so many.
+            at_hand: List also the forks that were made or deleted with this one at hand: `undo` takes these back, too.
+        """
+        return undo.list_operations(self._at.core, self.fork, limit, at_hand=at_hand)
 
     def events(self, *, since: str | None = None, follow: bool = False) -> events.Events:
         """Iterate over what happens to this fork, the oldest first, as `Vault.events` does."""

@@ -373,10 +373,10 @@ def undo_operation(opened: OpenWorkspace, number: int, dry_run: bool) -> UndoRes
 
 
 @operation(flushes=True)
-def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
+def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) -> UndoResult:
     """Take an operation on this fork back, or do it again.
 
-    `record` is the number of the operation, so that it is the one that the caller means.
+    `record` is the number of the operation, so that it is the one that the caller means. `alone` as in `undo.undo`.
 
     Raises:
         CannotUndo: If another one is the next by now, or it made or ended the fork.
@@ -388,15 +388,15 @@ def turn(opened: OpenWorkspace, record: int, back: bool) -> UndoResult:
         return opened
 
     with opened.locked() as locked:
-        found = undo.find_next(opened.vault, opened.fork, UNDO if back else REDO)
+        found = undo.find_next(opened.vault, opened.fork, UNDO if back else REDO, alone=alone)
         if found is None or found.id != record or found.kind in OF_FORKS:
             raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
         if not back:  # while programs go on; before an undo it is recorded already
             changes.record_changes(locked)
-            if undo.find_next(opened.vault, opened.fork, REDO) is None:
+            if undo.find_next(opened.vault, opened.fork, REDO, alone=alone) is None:
                 raise NothingToUndo(REDO)
         with _barrier(opened):
-            return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this)
+            return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this, alone=alone)
 
 
 @_repeatable

@@ -55,13 +55,13 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
     return record.fork, after.hex()
 
 
-def plan_undo(vault: OpenVault, fork: str | None) -> UndoResult:
+def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> UndoResult:
     """Tell what `undo` would take back, and which files would change. The caller has learnt what git has done in live trees.
 
     Raises:
         NothingToUndo: If there is no operation.
     """
-    record = undo.find_next(vault, fork, UNDO)
+    record = undo.find_next(vault, fork, UNDO, alone=alone)
     if record is None:
         raise NothingToUndo(UNDO)
     before, after = states_of(record)

@@ -66,7 +66,13 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 
 def undo(
-    vault: OpenVault, fork: str | None, open_workspace: Opener, *, recorded_at: int | None = None, inside: bool = False
+    vault: OpenVault,
+    fork: str | None,
+    open_workspace: Opener,
+    *,
+    recorded_at: int | None = None,
+    inside: bool = False,
+    alone: bool = False,
 ) -> UndoResult:
     """Take back the last operation of a fork, or of the vault, that is still in force.
 
@@ -77,29 +83,30 @@ def undo(
         recorded_at: The epoch of the fork's files at which the log had all that was done to them. The making of the fork itself
             is not taken back where they have changed since.
         inside: Whether the caller works in the fork: its making is never taken back then.
+        alone: Whether to pass over what was done to other forks with this one at hand.
 
     Raises:
         NothingToUndo: If there is no operation.
         CannotUndo: If its refs have moved since, another process undoes it, or it made the fork and files have changed since.
     """
-    return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at, inside=inside)
+    return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
 
 
-def redo(vault: OpenVault, fork: str | None, open_workspace: Opener) -> UndoResult:
-    """Do the operation again that was taken back last.
+def redo(vault: OpenVault, fork: str | None, open_workspace: Opener, *, alone: bool = False) -> UndoResult:
+    """Do the operation again that was taken back last; `alone` as in `undo`.
 
     Raises:
         NothingToUndo: If no operation was undone, or something else was done since.
         CannotUndo: If its refs have moved since, or another process does it again.
     """
-    return _turn_next(vault, fork, REDO, open_workspace)
+    return _turn_next(vault, fork, REDO, open_workspace, alone=alone)
 
 
-def find_next(vault: OpenVault, fork: str | None, direction: str) -> OpRecord | None:
-    """Find the operation that undo takes back, or redo does again, next, or None."""
+def find_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool = False) -> OpRecord | None:
+    """Find the operation that undo takes back, or redo does again, next, or None; `alone` as in `undo`."""
     if direction == UNDO:
-        return vault.oplog.find_undoable(fork, partial(_is_as_made, vault))
-    return vault.oplog.find_redoable(fork, partial(_is_as_left, vault))
+        return vault.oplog.find_undoable(fork, partial(_is_as_made, vault), alone=alone)
+    return vault.oplog.find_redoable(fork, partial(_is_as_left, vault), alone=alone)
 
 
 def find_ended(vault: OpenVault, direction: str) -> str | None:
@@ -192,12 +199,16 @@ def _is_mounted(layout: WorkspaceLayout) -> bool:
     return is_upper_used(layout.upper)
 
 
-def list_operations(vault: OpenVault, fork: str | None, limit: int) -> list[Operation]:
-    """List operations, newest first, with what git has done since avfs last looked. Writes nothing."""
+def list_operations(vault: OpenVault, fork: str | None, limit: int, *, at_hand: bool = False) -> list[Operation]:
+    """List operations, newest first, with what git has done since avfs last looked. Writes nothing.
+
+    With `at_hand`, also those on other forks for which this one was at hand, which `undo` takes back, too.
+    """
     found = [record for name in forks_with_git_dir(vault, fork) for record in list_unrecorded(vault, name)]
     gone = (find_deletion(vault, name) for name in vault.layout.list_workspaces() if fork in (None, name))
     found += [record for record in gone if record is not None]
-    return vault.oplog.list_operations(fork, limit, unrecorded=sorted(found, key=lambda record: record.created_at_ns))
+    unrecorded = sorted(found, key=lambda record: record.created_at_ns)
+    return vault.oplog.list_operations(fork, limit, unrecorded=unrecorded, at_hand=at_hand)
 
 
 def _turn_next(
@@ -208,6 +219,7 @@ def _turn_next(
     *,
     recorded_at: int | None = None,
     inside: bool = False,
+    alone: bool = False,
 ) -> UndoResult:
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         adopt(vault, fork, open_workspace)
@@ -215,7 +227,7 @@ def _turn_next(
             if find_deleted(vault, name) is not None:
                 with vault.fork_locked(name):
                     note_deletion(vault, name)
-        record = find_next(vault, fork, direction)
+        record = find_next(vault, fork, direction, alone=alone)
         if record is None:
             raise NothingToUndo(direction)
         if inside:
@@ -224,7 +236,7 @@ def _turn_next(
         with _locked(vault, record, open_workspace) as locked:
             if locked is not None and direction == REDO:
                 record_changes(locked)  # what was written since is newer, and stays
-            found = find_next(vault, fork, direction)
+            found = find_next(vault, fork, direction, alone=alone)
             if found is None or found.id != record.id:
                 raise CannotUndo(record.description, "something else was done meanwhile")
             if locked is None:

@@ -435,12 +435,15 @@ class OpLog:
             new = record.more.get(OURS, new)
         return maybe_oid(new)
 
-    def list_operations(self, fork: str | None, limit: int, *, unrecorded: Sequence[OpRecord] = ()) -> list[Operation]:
+    def list_operations(
+        self, fork: str | None, limit: int, *, unrecorded: Sequence[OpRecord] = (), at_hand: bool = False
+    ) -> list[Operation]:
         """List operations, newest first, with what has been undone marked.
 
+        With `at_hand`, also those on other forks for which this one was at hand.
         The operations `unrecorded`, which git has done since, get the numbers that come next.
         """
-        records = list(islice(self.read_fork(fork), limit))
+        records = list(islice(self._read_turns(fork) if at_hand else self.read_fork(fork), limit))
         newest = next(self.read(), None)
         for number, record in enumerate(unrecorded, newest.id + 1 if newest is not None else 1):
             if fork in (None, record.fork):
@@ -448,12 +451,14 @@ class OpLog:
         undone = {record.id for record in replay(records)[1]}  # what takes back one of these is newer, so it is among them
         return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
 
-    def find_undoable(self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
+    def find_undoable(
+        self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False
+    ) -> OpRecord | None:
         """Find the operation that `undo` takes back next: on a fork, or where it was at hand when another was made or deleted.
 
         The making of another fork counts until something is done there. `is_as_made` tells of a line that made another fork
         whether nothing was done there that the log does not say. The deletion of a fork whose name is taken again is passed
-        over, with all that came before it there: that was another fork.
+        over, with all that came before it there: that was another fork. With `alone`, so is all that was done to other forks.
         """
         remade: set[str] = set()
 
@@ -463,9 +468,9 @@ class OpLog:
             if record.kind == FORK_DELETE and self._read_ref(HEADS + record.fork) is not None:
                 remade.add(record.fork)
                 return False
-            if fork in (None, record.fork) or record.kind != FORK_CREATE:
+            if fork in (None, record.fork):
                 return True
-            return not self._is_used(record) and is_as_made(record)
+            return not alone and (record.kind != FORK_CREATE or (not self._is_used(record) and is_as_made(record)))
 
         for done, _ in self._replay_back(fork):
             remade.clear()
@@ -485,15 +490,19 @@ class OpLog:
         is_deleted = any(record.kind == FORK_DELETE for record in replay(since)[0])
         return is_deleted and self._read_ref(HEADS + made.fork) is not None
 
-    def find_redoable(self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True) -> OpRecord | None:
+    def find_redoable(
+        self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False
+    ) -> OpRecord | None:
         """Find the operation that `redo` does again next.
 
         Args:
             fork: Which fork; all if not given.
             is_as_left: Tells of a line that deleted a fork whether nothing was done there since undo brought it back.
+            alone: Whether to pass over what was done to other forks.
         """
         for _, undone in self._replay_back(fork):
-            found = next((record for record in reversed(undone) if record.kind != FORK_DELETE or is_as_left(record)), None)
+            own = (record for record in reversed(undone) if not alone or record.fork == fork)
+            found = next((record for record in own if record.kind != FORK_DELETE or is_as_left(record)), None)
             if found is not None:
                 return found
         return None
