@@ -969,6 +969,40 @@ class GarbageResult:
 
 
 @value_class
+class WorkspaceUsage:
+    """The room that the workspace of a fork takes on disk."""
+
+    fork: str
+    size_bytes: int
+
+
+@value_class
+class VaultStats:
+    """What a vault holds, and the room that its parts take on disk."""
+
+    forks: int
+    """Forks that have a commit."""
+    labels: int
+    """Labels of checkpoints."""
+    packs: int
+    packed_objects: int
+    """Objects in packs; an object in two packs counts twice."""
+    objects_bytes: int
+    """History: packs and loose objects."""
+    workspaces_bytes: int
+    trash_bytes: int
+    """Workspaces of deleted forks, which `undo` brings back until `avfs gc` removes them."""
+    log_bytes: int
+    """The operation log with its index."""
+    caches_bytes: int
+    """The search index and other data that avfs makes or fetches again."""
+    other_bytes: int
+    total_bytes: int
+    workspaces: tuple[WorkspaceUsage, ...] = ()
+    """The workspace of each fork that has one, the largest first."""
+
+
+@value_class
 class MaintenanceStep:
     """One step of maintenance."""
 

@@ -102,6 +102,7 @@ VERBS = {
     "hooks": Entry("upkeep", "Manage hooks: programs that run at the ends of operations"),
     "doctor": Entry("upkeep", "Check a vault, and repair it"),
     "gc": Entry("upkeep", "Free space used by unreachable data"),
+    "stats": Entry("upkeep", "Show what a vault holds, and what takes its room on disk"),
     "maintain": Entry("upkeep", "Keep a vault small and fast"),
     "completion": Entry("upkeep", "Print the script with which a shell completes avfs's command lines"),
     "schema": Entry("upkeep", "Print the JSON Schema of a command's JSON document"),

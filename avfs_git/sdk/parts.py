@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import recovery
     from avfs_git.workspace.search import removed, search
-    from avfs_git.workspace.upkeep import doctor, garbage, maintenance
+    from avfs_git.workspace.upkeep import doctor, garbage, maintenance, stats
     from avfs_git.workspace.upkeep import due as upkeepdue
     from avfs_git.workspace.vault import forkinfo, gitmoves, identity, revisions
     from avfs_git.workspace.vault.log import oprecord
@@ -57,7 +57,7 @@ else:
         "avfs_git.workspace.opened": "beside workspace",
         "avfs_git.workspace.restore": "recovery",
         "avfs_git.workspace.search": "removed search",
-        "avfs_git.workspace.upkeep": "doctor due garbage maintenance",
+        "avfs_git.workspace.upkeep": "doctor due garbage maintenance stats",
         "avfs_git.workspace.vault": "forkinfo gitmoves identity revisions",
         "avfs_git.workspace.vault.log": "oprecord",
     }

@@ -437,6 +437,7 @@ LOOKS = {
     "gc": "--dry-run",
     "grep": ". --include *",
     "search": "the",
+    "stats": "",
     "hooks list": "",
     "log": "",
     "ls": "",

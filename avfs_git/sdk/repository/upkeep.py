@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import WorkspaceBusy
-from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult
-from avfs_git.sdk.parts import background, doctor, garbage, maintenance, upkeepdue, userhooks
+from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, VaultStats
+from avfs_git.sdk.parts import background, doctor, garbage, maintenance, stats, upkeepdue, userhooks
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -97,6 +97,10 @@ class VaultUpkeep:
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
         shown = background.list_shown(self._core)
         return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run, deltas=compact)
+
+    def stats(self) -> VaultStats:
+        """Count what this vault holds, and the room that its parts take on disk; reads every directory of the vault."""
+        return stats.measure_vault(self._core)
 
     def maintain(self, *, dry_run: bool = False, every_step: bool = False) -> MaintenanceResult:
         """Do the maintenance that is due: the vault stays small and fast as it grows.

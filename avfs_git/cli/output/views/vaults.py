@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         TrustedList,
         VaultList,
     )
-    from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, MaintenanceResult, MaintenanceStep, VaultInfo
+    from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, MaintenanceResult, MaintenanceStep, VaultInfo, VaultStats
 
 
 _HOOK_STATES = {"missing": "-", "not_enabled": "not enabled", "enabled": "enabled", "changed": "changed"}
@@ -235,6 +235,29 @@ def gc(text: TextOutput, result: GarbageResult) -> None:
             text.line("Nothing would be dropped.")
         return
     text.line(f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}")
+
+
+def stats(text: TextOutput, result: VaultStats) -> None:
+    """Show the counts, then the bytes of each part, then the workspaces."""
+    text.facts(
+        [
+            ("forks", str(result.forks)),
+            ("labels", str(result.labels)),
+            ("packed objects", f"{result.packed_objects} in {text.count(result.packs, 'pack')}"),
+            ("objects", text.size(result.objects_bytes)),
+            ("workspaces", text.size(result.workspaces_bytes)),
+            ("trash", text.size(result.trash_bytes)),
+            ("operation log", text.size(result.log_bytes)),
+            ("caches", text.size(result.caches_bytes)),
+            ("other", text.size(result.other_bytes)),
+            ("total", text.size(result.total_bytes)),
+        ]
+    )
+    if result.workspaces:
+        rows = [(usage.fork, text.size(usage.size_bytes)) for usage in result.workspaces]
+        text.table(("Workspace", "Size"), rows, right=("Size",))
+    if result.trash_bytes:
+        text.hint("See what can be freed with `avfs gc --dry-run`.")
 
 
 def maintain(text: TextOutput, result: MaintenanceResult) -> None:

@@ -1,0 +1,37 @@
+"""What a vault holds, and which part of it takes the room on disk.
+
+Decided here: the parts of a vault's directory that a person can do something about. Takes no lock and writes nothing: beside
+other processes the numbers are rough. The time follows the number of files in the vault's directory.
+"""
+
+from __future__ import annotations
+
+from avfs_git.host.files.usage import disk_usage
+from avfs_git.model import VaultStats, WorkspaceUsage
+from avfs_git.workspace.vault.format import LABELS
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+def measure_vault(vault: OpenVault) -> VaultStats:
+    """Count what a vault holds, and the bytes of its parts."""
+    layout, packs = vault.layout, vault.store.packs.packs()
+    usages = [WorkspaceUsage(fork, disk_usage(layout.workspace(fork).root)) for fork in layout.list_workspaces()]
+    objects, trash = disk_usage(vault.store.objects_dir), disk_usage(layout.trash)
+    log = sum(path.stat().st_blocks * 512 for path in (layout.oplog, *layout.root.glob("oplog.*")) if path.is_file())
+    caches = disk_usage(layout.root / "cache")
+    workspaces = disk_usage(layout.workspaces)
+    total = disk_usage(layout.git_dir)
+    return VaultStats(
+        forks=len(vault.list_heads()),
+        labels=len(vault.refs.list(LABELS)),
+        packs=len(packs),
+        packed_objects=sum(pack.index.count for pack in packs),
+        objects_bytes=objects,
+        workspaces_bytes=workspaces,
+        trash_bytes=trash,
+        log_bytes=log,
+        caches_bytes=caches,
+        other_bytes=max(0, total - objects - workspaces - trash - log - caches),
+        total_bytes=total,
+        workspaces=tuple(sorted(usages, key=lambda usage: (-usage.size_bytes, usage.fork))),
+    )
