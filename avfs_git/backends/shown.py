@@ -18,8 +18,8 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import make_private_dirs
 from avfs_git.host.processes.runner_handle import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
+from avfs_git.workspace.gitlinks import link_tree
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.vault.gitmoves import link_worktree
 
 
 class BackendName(StrEnum):
@@ -108,7 +108,7 @@ def prepare_git(opened: OpenWorkspace, root: Path) -> Path | None:
     None if there is nothing that git could work on.
     """
     try:
-        return link_worktree(opened.vault, opened.fork, root)
+        return link_tree(opened, root)
     except AvfsError:
         if opened.vault.read_head(opened.fork) is None:
             return None

@@ -95,6 +95,10 @@ class Worktree:
         self.index = self.path / "index"
         self._made_mode: int | None = None
 
+    def find_directory(self) -> Path | None:
+        """Tell where the tree was shown the last time; None if it never was."""
+        return _shown_at(self.path) if self.is_there else None
+
     @property
     def is_there(self) -> bool:
         """Whether it has been made."""
@@ -397,6 +401,32 @@ def list_worktrees(git_dir: Path) -> frozenset[str]:
         return frozenset(name.removesuffix("%avfs") for name in os.listdir(git_dir / "worktrees"))
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
+
+
+def list_linked(git_dir: Path) -> dict[Path, Path]:
+    """List the working trees that git has made, and where the tree of each is."""
+    found = {place: _shown_at(place) for place in _list_places(git_dir) if not (place / _MARK).exists()}
+    return {place: where for place, where in found.items() if where is not None}
+
+
+def list_shown_at(git_dir: Path, *, but: str) -> list[Path]:
+    """List where the working trees of ours were shown the last time, without the one of a name."""
+    found = [_shown_at(place) for place in _list_places(git_dir) if place.name != but and (place / _MARK).exists()]
+    return [where for where in found if where is not None]
+
+
+def _list_places(git_dir: Path) -> list[Path]:
+    try:
+        with os.scandir(git_dir / "worktrees") as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _shown_at(place: Path) -> Path | None:
+    """Tell where the tree is by the note of git's in its directory; relative in some versions of git."""
+    note = os.fsdecode(_read(place / "gitdir").removesuffix(b"\n"))
+    return Path(os.path.normpath(place / note)).parent if note.endswith("/.git") and "\0" not in note else None
 
 
 def list_half_made(git_dir: Path) -> list[Path]:

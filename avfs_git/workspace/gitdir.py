@@ -53,9 +53,10 @@ from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored, find_redirec
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
+from avfs_git.workspace.gitlinks import prepare_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import open_worktree, prepare_worktree
+from avfs_git.workspace.vault.gitmoves import open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
@@ -75,7 +76,7 @@ class GitDir:
     def show(self, directory: Path) -> None:
         """Make the tree one in which git works: it shows a file `.git`. Called before anything is served."""
         opened = self.opened
-        content = prepare_worktree(opened.vault, opened.fork, directory)
+        content = prepare_tree(opened, directory)
         opened.merged.nodes.show_git_file(content, opened.vault.clock_ns(), self.bring_up)
 
     def bring_up(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.sdk import Workspace
+from avfs_git.sdk import Vault, Workspace
 from tests.support.faults import git
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
@@ -135,3 +135,74 @@ def test_a_vault_outside_the_home_is_opened_with_its_submodules(tmp_path: Path, 
         shutil.copytree(place, mount_dir / "copy.git", symlinks=True)
         with avfs.open_vault(mount_dir / "copy.git") as copy:
             assert copy.workspace("main").read("lib/l") == b"1\n"
+
+
+@pytest.fixture
+def with_module(tmp_path: Path, mount_dir: Path) -> Iterator[Vault]:
+    """A vault with a fork `a` with a submodule, which git is to check out in a live tree."""
+    library, source = tmp_path / "library", tmp_path / "source"
+    _make_library(library)
+    _make_library(source)
+    _git_in(source, "submodule", "--quiet", "add", str(library), "lib")
+    _git_in(source, "commit", "-q", "-m", "submodule")
+    _git_in(tmp_path, "clone", "-q", "--bare", str(source), "bare.git")
+    with Avfs(mount_dir / "home") as avfs, avfs.create_vault("v", source=tmp_path / "bare.git") as vault:
+        vault.fork("a", at="main")
+        yield vault
+
+
+def test_a_submodule_works_wherever_its_fork_is_mounted(with_module: Vault, mount_dir: Path) -> None:
+    """Git wrote paths for the place of the first mount; at another depth they lead to the same repository."""
+    for place in ("first", "deep/er/tree", "first"):
+        tree = mount_dir / place
+        tree.mkdir(parents=True, exist_ok=True)
+        with _mounted(with_module.workspace("a"), tree):
+            _git_in(tree, "submodule", "--quiet", "update", "--init")
+            assert _git_in(tree, "status", "--porcelain") == ""
+            assert _git_in(tree / "lib", "rev-parse", "--show-toplevel").strip() == os.path.realpath(tree / "lib")
+            (tree / "lib" / "l").write_text(f"{place}\n")
+            assert _git_in(tree / "lib", "status", "--porcelain") == " M l\n"
+            _git_in(tree / "lib", "reset", "-q", "--hard")
+            assert (tree / "lib" / "l").read_text() == "1\n"
+
+
+def test_a_fork_has_its_own_repository_of_a_submodule(with_module: Vault, mount_dir: Path) -> None:
+    """Git in a fork of a fork touches neither the files nor the branches of the first one's submodule, and works."""
+    one, two = mount_dir / "one", mount_dir / "two"
+    one.mkdir()
+    two.mkdir()
+    with _mounted(with_module.workspace("a"), one):
+        _git_in(one, "submodule", "--quiet", "update", "--init")
+        _git_in(one / "lib", "switch", "-q", "-c", "mine")
+        other = with_module.fork("b", source="a")
+        with _mounted(other, two):
+            (one / "lib" / "l").write_text("work of a\n")
+            (two / "lib" / "l").write_text("work of b\n")
+            assert _git_in(two / "lib", "rev-parse", "--show-toplevel").strip() == os.path.realpath(two / "lib")
+            _git_in(two / "lib", "commit", "-q", "-am", "in b")
+            assert _git_in(two / "lib", "log", "--format=%s") == "in b\nlibrary\n"
+            assert _git_in(one / "lib", "log", "--format=%s") == "library\n"
+            _git_in(two / "lib", "reset", "-q", "--hard", "HEAD~")
+            assert (two / "lib" / "l").read_text() == "1\n"
+            assert (one / "lib" / "l").read_text() == "work of a\n"
+            assert _git_in(one / "lib", "status", "--porcelain") == " M l\n"
+    assert not with_module.doctor().problems
+
+
+def test_a_linked_worktree_stays_with_its_fork(with_module: Vault, mount_dir: Path) -> None:
+    """A fork of a fork has the files of a linked worktree in it, and git there cannot move the branch of that."""
+    one, two = mount_dir / "one", mount_dir / "two"
+    one.mkdir()
+    two.mkdir()
+    with _mounted(with_module.workspace("a"), one):
+        _git_in(one, "worktree", "add", "-q", "trees/x", "-b", "x")
+        before = _git_in(one, "rev-parse", "x")
+    other = with_module.fork("b", source="a")
+    with _mounted(other, one):
+        assert (one / "trees" / "x" / "l").read_text() == "1\n"
+        assert not (one / "trees" / "x" / ".git").exists()
+        _git_in(one / "trees" / "x", "commit", "-q", "--allow-empty", "-m", "in b")
+    with _mounted(with_module.workspace("a"), two):
+        assert _git_in(two / "trees" / "x", "rev-parse", "HEAD") == before
+        assert _git_in(two / "trees" / "x", "status", "--porcelain") == ""
+        assert str(two / "trees" / "x") in _git_in(two, "worktree", "list")

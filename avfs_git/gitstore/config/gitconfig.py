@@ -94,6 +94,12 @@ def parse_plain(data: bytes) -> dict[str, list[str]] | None:
     return values
 
 
+def parse_config(data: bytes) -> Config:
+    """Read a file in the form of git's configuration; empty if git cannot read it."""
+    values = parse_plain(data)
+    return _ask_git(data)[0] if values is None else values
+
+
 @lru_cache(maxsize=8)
 def _ask_git(data: bytes) -> tuple[dict[str, list[str]], str | None]:
     """Have git read a configuration file; also say why it could not."""

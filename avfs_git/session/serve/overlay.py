@@ -41,6 +41,7 @@ from avfs_git.session.life.record import take_over
 from avfs_git.session.life.request import Request
 from avfs_git.session.serve.gitwatch import GitWatch
 from avfs_git.session.serve.session import Session
+from avfs_git.workspace.gitlinks import link_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.gitmoves import link_worktree
 from avfs_git.workspace.vault.vault import OpenVault
@@ -67,7 +68,7 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     if wanted != [opened.state.base, opened.state.sidecar] or (base is None) != (opened.state.base is None):
         raise BaseMoved("it stands on another commit by now")
     _check_kind(opened.layout.upper)
-    lower = [link_worktree(session.vault, opened.fork, directory).parent]
+    lower = [link_tree(opened, directory).parent]
     if base is not None:
         lower.append(Path(base))
     _clear_git(opened.layout.upper)
