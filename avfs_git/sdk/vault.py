@@ -368,7 +368,9 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         fetched = self.fetch(remote, progress=progress)
         upstream = remotes.find_upstream(self._core, workspace.fork, fetched.remote)
         if rebase:
-            rebased = workspace.rebase(upstream, on_conflict=on_conflict)
+            # What the remote took back, as by a forced push, is not the fork's own, as with `git pull --rebase`.
+            was = next((move.old for move in fetched.moves if move.ref == f"refs/remotes/{upstream}"), None)
+            rebased = workspace.rebase(upstream, on_conflict=on_conflict, was=was)
             return PullResult(fetched, upstream, None, rebased, (*fetched.warnings, *rebased.warnings))
         mode = MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL
         merged = workspace.merge(upstream, mode=mode, on_conflict=on_conflict)

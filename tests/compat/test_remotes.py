@@ -140,6 +140,31 @@ def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine)
     assert git("ls-tree", "--name-only", "main", cwd=bare).split() == ["a", "b", "c"]
 
 
+def test_a_rebasing_pull_leaves_out_what_the_server_took_back(tmp_path: Path) -> None:
+    """What came from the server is not the fork's own, whether something is uncommitted or not; its own commits stay."""
+    bare = make_bare(tmp_path / "shop.git")
+    with Avfs(tmp_path / "one") as one, Avfs(tmp_path / "two") as two:
+        first = one.create_vault("shop")
+        good = save(first, "a", b"1\n")
+        first.add_remote("origin", str(bare))
+        save(first, "secret", b"password\n")
+        first.push()
+        two.clone_vault(str(bare), "shop")
+        second = two.open_vault("shop")
+        save(second, "mine", b"2\n")
+        second.workspace().write("uncommitted", b"3\n")
+        git("update-ref", "refs/heads/main", good, cwd=bare)
+
+        pulled = second.pull(rebase=True)
+
+        assert pulled.rebase is not None
+        assert pulled.rebase.outcome == "rewritten"
+        assert git("rev-parse", "main~2", cwd=second.path) == good
+        assert git("ls-tree", "--name-only", "main", cwd=second.path).split() == ["a", "mine", "uncommitted"]
+        second.undo()
+        assert second.workspace().read("secret") == b"password\n"
+
+
 def test_a_pull_rebases(server: Server, machine: Machine) -> None:
     """The fork's own commits stand on what came, and are pushed; one that does not fit is an error, or waits in the files."""
     server.make("shop.git")

@@ -208,7 +208,12 @@ class WorkspaceMerging:
 
     @holding_objects
     def rebase(
-        self, onto: str, *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
+        self,
+        onto: str,
+        *,
+        strategy: MergeStrategy | str = MergeStrategy.NORMAL,
+        on_conflict: str = "report",
+        was: str | None = None,
     ) -> RewriteResult:
         """Rebase this fork's own commits onto another state. It can be undone.
 
@@ -218,6 +223,7 @@ class WorkspaceMerging:
             onto: A fork, label or commit.
             strategy: How lines that both sides changed are merged.
             on_conflict: As for `cherry_pick`.
+            was: A state that `onto` had before it was rewritten: commits up to it are not this fork's own, and are left out.
 
         Raises:
             MergeInProgress: If a merge is in progress in this workspace.
@@ -227,12 +233,13 @@ class WorkspaceMerging:
         """
         chosen, in_workspace = _choose(MergeStrategy, strategy), _in_workspace(on_conflict)
         revisions.resolve_source(self._at.core, onto, fork=self.fork)
+        before = revisions.resolve_revision(self._at.core, was, fork=self.fork) if was is not None else None
         self._at.run(operations.check_rebase)  # before the other side is saved
         changed = self._at.dispatch.resolve_with_changes(onto, self.fork) if not in_workspace else None
         if changed is not None:
-            self._at.run(operations.check_rebase, changed, chosen)
+            self._at.run(operations.check_rebase, changed, chosen, before)
         oid, warnings = self._at.dispatch.save_and_resolve(onto, self.fork, save=True)
-        result = self._at.run(operations.rebase, oid, onto, chosen, in_workspace)
+        result = self._at.run(operations.rebase, oid, onto, chosen, in_workspace, before)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     @holding_objects

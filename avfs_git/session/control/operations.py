@@ -454,20 +454,27 @@ def pick_commits(opened: OpenWorkspace, picked: Sequence[Oid], strategy: MergeSt
 
 
 @operation(repeatable=True, flushes=True)
-def check_rebase(opened: OpenWorkspace, onto: Oid | None = None, strategy: MergeStrategy = MergeStrategy.NORMAL) -> None:
+def check_rebase(
+    opened: OpenWorkspace,
+    onto: Oid | None = None,
+    strategy: MergeStrategy = MergeStrategy.NORMAL,
+    was: Oid | None = None,
+) -> None:
     """Refuse a rebase that cannot be made, at all or onto a state, before the other side is saved. It waits for its turn."""
     if onto is None:
         with opened.locked() as locked:
             rewrite.check_rebase(locked)
         return
     with _standstill(opened) as (locked, _):
-        rewrite.check_rebase(locked, onto, strategy)
+        rewrite.check_rebase(locked, onto, strategy, was)
 
 
 @operation(flushes=True)
-def rebase(opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool) -> RewriteResult:
+def rebase(
+    opened: OpenWorkspace, onto: Oid, name: str, strategy: MergeStrategy, in_workspace: bool, was: Oid | None = None
+) -> RewriteResult:
     """Put the fork's own commits onto another commit."""
-    return _replace(opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace))
+    return _replace(opened, lambda locked: rewrite.rebase(locked, onto, name, strategy, in_workspace=in_workspace, was=was))
 
 
 @operation(flushes=True)

@@ -105,9 +105,9 @@ def pick_commits(
 
 
 def rebase(
-    locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrategy, *, in_workspace: bool = False
+    locked: LockedWorkspace, onto: Oid, name: str, strategy: MergeStrategy, *, in_workspace: bool = False, was: Oid | None = None
 ) -> RewriteResult:
-    """Put the commits that only a fork has onto another commit.
+    """Put the commits that only a fork has onto another commit; `was` is where that branch stood: its commits are not the fork's.
 
     Raises:
         CommitConflicts: If one does not fit; nothing is changed then.
@@ -115,14 +115,19 @@ def rebase(
         MergeInProgress: If the workspace is in the middle of a merge.
     """
     plan = _Plan(REBASE, f"rebase onto {name}", strategy, in_workspace)
-    without_effect = _foresee(locked, onto, None, plan)
+    without_effect = _foresee(locked, onto, None, plan, was=was)
     if without_effect is not None:
         return without_effect
     start = save_target(locked, f"save before rebase onto {name}")
-    return _put_on(locked, start, onto, _own_commits(locked.vault.store, start.head, onto), plan)
+    return _put_on(locked, start, onto, _own_commits(locked.vault.store, start.head, onto, was), plan)
 
 
-def check_rebase(locked: LockedWorkspace, onto: Oid | None = None, strategy: MergeStrategy = MergeStrategy.NORMAL) -> None:
+def check_rebase(
+    locked: LockedWorkspace,
+    onto: Oid | None = None,
+    strategy: MergeStrategy = MergeStrategy.NORMAL,
+    was: Oid | None = None,
+) -> None:
     """Refuse a rebase that no state of the other side allows, or that the state `onto` does not, before that side is saved.
 
     Raises:
@@ -132,7 +137,7 @@ def check_rebase(locked: LockedWorkspace, onto: Oid | None = None, strategy: Mer
     check_head(locked.vault, locked.fork)
     check_seen(locked)
     if onto is not None:
-        _foresee(locked, onto, None, _Plan(REBASE, "", strategy, in_workspace=False), also_saved=True)
+        _foresee(locked, onto, None, _Plan(REBASE, "", strategy, in_workspace=False), also_saved=True, was=was)
 
 
 def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteResult:
@@ -169,7 +174,13 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
 
 
 def _foresee(
-    locked: LockedWorkspace, onto: Oid | None, picked: Sequence[Oid] | None, plan: _Plan, *, also_saved: bool = False
+    locked: LockedWorkspace,
+    onto: Oid | None,
+    picked: Sequence[Oid] | None,
+    plan: _Plan,
+    *,
+    also_saved: bool = False,
+    was: Oid | None = None,
 ) -> RewriteResult | None:
     """Try it with what is uncommitted before that is saved: give the result if nothing would change; raise what refuses it.
 
@@ -183,7 +194,7 @@ def _foresee(
     sink = Preview(locked)
     ours = sink.add_uncommitted()
     if picked is None:
-        picked = _own_commits(sink, ours, onto or ours)
+        picked = _own_commits(sink, ours, onto or ours, was)
     stand = _Stand(onto or ours, sink.read_commit(onto or ours).tree, [])
     stop = _put_all(locked, sink, stand, picked, plan, {})
     if stop is not None and not plan.in_workspace:
@@ -193,10 +204,10 @@ def _foresee(
     return None
 
 
-def _own_commits(source: ObjectStore | DryWriter, head: Oid, onto: Oid) -> list[Oid]:
-    """List the commits that lead to a head and not to another commit, the oldest first, without merges."""
+def _own_commits(source: ObjectStore | DryWriter, head: Oid, onto: Oid, was: Oid | None) -> list[Oid]:
+    """List the commits that lead to a head, and neither to another commit nor to `was`, the oldest first, without merges."""
     read = source.read_commit
-    ends = set(find_merge_bases(source, head, onto))
+    ends = {base for other in (onto, was) if other is not None for base in find_merge_bases(source, head, other)}
     if head in ends:
         return []
     order: list[Oid] = []
