@@ -118,13 +118,13 @@ def check_room(vault: OpenVault, name: str) -> None:
     Raises:
         InvalidName: If there is such a fork.
     """
-    other = _find_in_the_way(vault, name)
+    other = find_in_the_way(vault, name)
     if other is not None:
         reason = f"there is a fork {quote(other)}, and git has no branch both at a name and below it"
         raise InvalidName("fork", name, reason)
 
 
-def _find_in_the_way(vault: OpenVault, name: str) -> str | None:
+def find_in_the_way(vault: OpenVault, name: str) -> str | None:
     """Find a fork whose name is below a name, or above it."""
     parts = name.split("/")
     above = ("/".join(parts[:count]) for count in range(1, len(parts)))

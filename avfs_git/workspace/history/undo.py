@@ -9,6 +9,7 @@ who undo at once, the second one is refused.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from avfs_git.model import Operation, UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
-from avfs_git.workspace.forks.forks import Opener, end_fork
+from avfs_git.workspace.forks.forks import Opener, end_fork, find_in_the_way
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
     clear_orphan,
@@ -61,6 +62,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     OpRecord,
     RefMoveRecord,
 )
+from avfs_git.workspace.vault.log.replay import replay
 from avfs_git.workspace.vault.origin import facts_of, read_own_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -87,7 +89,8 @@ def undo(
 
     Raises:
         NothingToUndo: If there is no operation.
-        CannotUndo: If its refs have moved since, another process undoes it, or it made the fork and files have changed since.
+        CannotUndo: If its refs have moved since, another process undoes it, it made the fork and files have changed since, or it
+            deleted a fork whose name a branch has that avfs did not make.
     """
     return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
 
@@ -229,6 +232,9 @@ def _turn_next(
                     note_deletion(vault, name)
         record = find_next(vault, fork, direction, alone=alone)
         if record is None:
+            taken = _find_overtaken(vault, fork) if direction == UNDO else None
+            if taken is not None:
+                raise _name_taken(vault, taken, taken.fork)
             raise NothingToUndo(direction)
         if inside:
             check_outside(record, fork)
@@ -243,6 +249,30 @@ def _turn_next(
                 only_if = partial(_may_go, record, fork, direction, recorded_at)
                 return _turn_fork(vault, record, direction, open_workspace, only_if)
             return _turn_files(locked, record, direction)
+
+
+def _find_overtaken(vault: OpenVault, fork: str | None) -> OpRecord | None:
+    """Find the last deletion that undo passes over because another program has given the fork's name to a branch."""
+    for record in reversed(replay(list(vault.oplog.read()))[0]):
+        if record.kind == FORK_DELETE and fork in (None, record.fork, record.more.get(BY)):
+            newest = next(vault.oplog.read_fork(record.fork))
+            if newest.id == record.id and vault.read_head(record.fork) is not None:
+                return record
+    return None
+
+
+def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
+    """Make the error that names the branch that a deleted fork cannot be beside."""
+    reason = f"there is another branch {quote(branch)}, which is in the way of that fork's"
+    if branch != record.fork:
+        rename = f"git -C {shlex.quote(str(vault.git_dir))} branch -m {shlex.quote(branch)} NAME"
+        return CannotUndo(record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again.")
+    head = next((old for ref, old, _ in record.moves if ref == HEADS + branch and old is not None), "COMMIT")
+    hint = f"Make a fork of its last commit with `avfs --vault {shlex.quote(vault.name)} fork create NAME --at {head[:12]}`."
+    trash = vault.layout.trash / str(record.more.get("trash", ""))
+    if "trash" in record.more and (trash / "upper").is_dir():
+        hint += f" Its unsaved files are in {quote(str(trash / 'upper'))}."
+    return CannotUndo(record.description, reason, hint=hint)
 
 
 @contextmanager
@@ -387,6 +417,8 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
         What is not in the trash any more.
     """
     fork = record.fork
+    if (other := find_in_the_way(vault, fork)) is not None:
+        raise _name_taken(vault, record, other)
     gone = _last_end(vault, record)
     warnings: tuple[Warning, ...] = ()
     if gone is not None and is_lost(vault, gone):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from avfs_git import faults
@@ -274,6 +276,31 @@ def test_the_doctor_tells_of_a_damaged_line_of_the_log(vault: Vault, work: Works
     assert [problem.code for problem in vault.doctor().problems if problem.is_left] == ["log.damaged"]
 
 
+def test_a_deleted_fork_whose_name_is_taken_says_so(vault: Vault, work: Workspace) -> None:
+    """A branch that git made has the fork's name, or one below it: undo names it, and what can be done is true."""
+    work.write("a", b"1")
+    head = work.checkpoint("c1").checkpoint
+    assert head is not None
+    vault.fork("task").write("unsaved", b"2")
+    vault.delete_fork("task", by="main")
+    below = RefChange("refs/heads/task/below", None, Oid(bytes.fromhex(head.id)))
+    vault._core.refs.update([below])
+    with pytest.raises(CannotUndo, match="another branch 'task/below'") as refused:
+        vault.undo(fork="task")
+    assert "branch -m task/below NAME" in (refused.value.hint or "")
+    vault._core.refs.update([RefChange(below.name, below.new, None)])
+    vault.undo(fork="task")
+    assert vault.workspace("task").read("unsaved") == b"2"
+
+    vault.delete_fork("task", by="main")
+    vault._core.refs.update([RefChange("refs/heads/task", None, below.new)])
+    with pytest.raises(CannotUndo, match="another branch 'task'") as refused:
+        vault.undo(fork="task")
+    hint = refused.value.hint or ""
+    assert f"--at {head.id[:12]}" in hint
+    assert (Path(hint.rsplit("'", 2)[1]) / "unsaved").read_bytes() == b"2"
+
+
 def test_deleted_label_comes_back(work: Workspace) -> None:
     """Taking a label away is an operation like any other."""
     work.write("a", b"1")
@@ -328,7 +355,7 @@ def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(vault: Vaul
     assert "c1" in work.undo().operation.description
     assert vault.has_fork("x")
     if remade_by == "git":
-        with pytest.raises(NothingToUndo):
+        with pytest.raises(CannotUndo, match="another branch 'x'"):
             vault.workspace("x").undo()
 
 
