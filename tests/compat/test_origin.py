@@ -165,6 +165,25 @@ def test_the_users_own_changes_are_never_overwritten(project: Path, vault: Vault
     assert (project / "b").read_bytes() == b"continued from what was not committed\n"
 
 
+def test_a_directory_in_the_place_of_a_file_is_applied_again(project: Path, vault: Vault) -> None:
+    """The next times, what stands there is what was written, also after the fork has gone on; an edit below is a conflict."""
+    fork = vault.fork("topic")
+    fork.remove("a")
+    fork.write("a/q", b"1\n")
+    fork.checkpoint("one")
+    vault.apply("topic", project)
+    assert vault.apply("topic", project).changed_files == ()
+    fork.write("a/q", b"2\n")
+    fork.write("c", b"new\n")
+    fork.checkpoint("two")
+    vault.apply("topic", project)
+    assert ((project / "a/q").read_bytes(), (project / "c").read_bytes()) == (b"2\n", b"new\n")
+    (project / "a/q").write_bytes(b"mine\n")
+    with pytest.raises(ApplyConflict, match="a/q"):
+        vault.apply("topic", project)
+    assert (project / "a/q").read_bytes() == b"mine\n"
+
+
 @pytest.mark.parametrize("trap", ["link", "directory", "file", "fifo"])
 def test_what_stands_in_the_way_is_not_followed_or_removed(tmp_path: Path, project: Path, vault: Vault, trap: str) -> None:
     """What the user has where the fork has something else is a conflict, and no link leads outside."""

@@ -36,7 +36,7 @@ from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, components, join, oid_of, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, climb, components, join, oid_of, show_path, split
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
@@ -124,13 +124,14 @@ def _plan(
     own: list[str] = []
     warnings: list[Warning] = []
     going = frozenset(change.path for change in wanted if change.new_oid is None)
+    led = {above for change in wanted if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
     for change in wanted:
         path = TreePath(change.path)
         if MODE_GITLINK in (change.old_mode, change.new_mode):
             text = f"'{show_path(path)}' is a submodule; it was left as it is"
             warnings.append(Warning("apply.submodule", text, path))
             continue
-        held, after = _look(root, path, going), _held(change.new_mode, change.new_oid)
+        held, after = _look(root, path, going, led), _held(change.new_mode, change.new_oid)
         if held == after:
             if path in left:
                 left[path] = (after,)
@@ -241,13 +242,16 @@ def _held(mode: int | None, oid: str | None) -> Held:
     return (mode, oid) if mode is not None and oid is not None else None
 
 
-def _look(root: int, path: TreePath, going: frozenset[bytes]) -> Held:
-    """Tell what a directory holds at a path, in git's words, without the entries that go."""
+def _look(root: int, path: TreePath, going: frozenset[bytes], led: AbstractSet[bytes]) -> Held:
+    """Tell what a directory holds at a path, in git's words, without the entries that go.
+
+    A directory that leads to what the fork has (`led`) is no entry: each file below is looked at for itself.
+    """
     directory, name = split(path)
     try:
         parent = open_beneath(root, components(directory))
         if stat.S_ISDIR(os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_mode):
-            return None if _holds_only(open_beneath(parent.fd, [name]), path, going) else _OTHER
+            return None if path in led or _holds_only(open_beneath(parent.fd, [name]), path, going) else _OTHER
         return _look_at(parent.fd, name)
     except FileNotFoundError:
         return None
