@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.sdk import Workspace
+from avfs_git.sdk import Avfs, Workspace
 from tests.support.commands import BACKENDS, fork_with_file
 from tests.support.faults import git
 
@@ -60,6 +60,21 @@ def test_a_command_in_which_git_commits_all_is_one_operation(work: Workspace, ba
     )
 
     turn(work, start, {"file", "one"})
+
+
+def test_it_is_so_in_a_fresh_fork_of_a_clone(mount_dir: Path) -> None:
+    """The log has no state of it yet, and its head is a commit of git's."""
+    clone = mount_dir / "clone"
+    clone.mkdir()
+    (clone / "file").write_bytes(b"content\n")
+    made = f"git init -q && git add -A && {_COMMIT} -m c"
+    subprocess.run(["bash", "-c", made], cwd=clone, check=True)
+    with Avfs(mount_dir / "h") as avfs:
+        work = avfs.create_vault("v", source=clone).fork("work")
+        start = head_of(work)
+        work.exec(shell=f"echo 1 > one; git add one; {_COMMIT} -m first")
+
+        turn(work, start, {"file", "one"})
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

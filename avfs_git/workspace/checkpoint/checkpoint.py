@@ -235,7 +235,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
-            unchanged = _label_head(locked, taken, label, request.description)
+            # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
+            unchanged = _label_head(locked, taken, label, request.description, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         _refuse_left_out(locked, taken)
         # Of a merge that others began by moving the branch, the branch is one side.
@@ -449,7 +450,9 @@ def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
     return oid
 
 
-def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None) -> CheckpointResult:
+def _label_head(
+    locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None, *, is_recorded: bool
+) -> CheckpointResult:
     """Answer that nothing changed; a label is given to the head."""
     vault, head = locked.vault, taken.head
     assert head is not None  # noqa: S101 - there is a head where nothing changed
@@ -460,7 +463,7 @@ def _label_head(locked: LockedWorkspace, taken: Taken, label: str | None, descri
         moves: list[RefMoveRecord] = [(ref, None, head.hex())]
         record = OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=moves)
         vault.move_refs([RefChange(ref, None, head)], record)
-    told = mark_recorded(locked, taken.captured, head, recorded_sidecar(locked, head, taken.commit))
+    told = mark_recorded(locked, taken.captured, head, recorded_sidecar(locked, head, taken.commit)) if is_recorded else ()
     return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))
 
 
