@@ -132,6 +132,17 @@ def test_what_takes_out_uncommitted_work_is_a_change(clone: Path) -> None:
     assert [file["change"]["path"] for file in found["diff"]["files"]] == ["src/main"]
 
 
+def test_changes_of_ignored_files_are_told_where_git_made_the_first_commit(clone: Path) -> None:
+    """Such a commit does not say what was beside it: what the fork had then is known, in a clean clone and at a second run."""
+    _git(clone, "commit", "-q", "-a", "-m", "all")
+    for number, more in enumerate((["--name", "task"], ["--resume", "task"])):
+        ran = spawn("run", "--json", *more, "--", "sh", "-c", f"echo {number} > ../.env").ok().result
+        assert [file["path"] for file in ran["diff"]["sidecar"]] == [".env"]
+        seen = spawn(*shlex.split(ran["next"]["diff"])[1:], "--json").ok().result
+        assert [file["path"] for file in seen["sidecar"]] == [".env"]
+        spawn("run", "--resume", "task", "--", "git", "commit", "-q", "--allow-empty", "-m", "of git's").ok()
+
+
 def test_a_fork_that_was_there_before_is_not_deleted(clone: Path) -> None:
     """Nothing changed in it, but it was not made for the program; `--discard` deletes it."""
     spawn("run", "--keep", "--name", "mine", "--", "true").ok()

@@ -57,7 +57,8 @@ class VaultHistory:
         with self._dispatch.at_hand(fork) as of:
             left = revisions.resolve_revision(self._core, old, fork=of) if old is not None else None
             right = revisions.resolve_revision(self._core, new, fork=of)
-        return compare.diff_commits(self._core, left, right, paths=parse_tree_paths(paths), context=context, patches=patches)
+        chosen = parse_tree_paths(paths)
+        return compare.diff_commits(self._core, left, right, fork=of, paths=chosen, context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
         """List operations, newest first, with what git did in live trees."""

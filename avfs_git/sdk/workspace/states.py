@@ -150,7 +150,9 @@ class WorkspaceStates:
         if new is not None:
             left, right = (revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in (old or "HEAD", new))
             chosen = parse_tree_paths(paths)
-            return compare.diff_commits(self._at.core, left, right, paths=chosen, context=context, patches=patches)
+            return compare.diff_commits(
+                self._at.core, left, right, fork=self.fork, paths=chosen, context=context, patches=patches
+            )
         return self._at.run(operations.diff_workspace, old, parse_tree_paths(paths), context, patches)
 
     def log(self, **options: Unpack[LogOptions]) -> list[LogEntry]:

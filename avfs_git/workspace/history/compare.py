@@ -1,7 +1,7 @@
 """Comparing states: checkpoints, forks, and a workspace as it is now.
 
-Decided here: what the two sides of a diff are when they are not named, and how the content of a workspace is
-read without being stored. Reads only; costs what differs.
+Decided here: what the two sides of a diff are when they are not named, what a fork had beside a commit of git's, and how the
+content of a workspace is read without being stored. Reads only; costs what differs.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff
-from avfs_git.paths import Oid, TreePath, oid_of
+from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.vault import OpenVault
 
 WORKSPACE = "workspace"
 """What the new side is called when it is the workspace as it is."""
+_HISTORY_LOOKED_AT = 10_000
 
 
 def diff_workspace(
@@ -40,32 +42,58 @@ def diff_workspace(
     if old is None:
         commit = taken.commit
         name = taken.head.hex() if taken.head else ""
-        sidecar = recorded_sidecar(locked, taken.head, commit)
+        is_known, sidecar = True, recorded_sidecar(locked, taken.head, commit)
     else:
         oid = resolve_revision(vault, old, fork=locked.fork)
         commit, name = vault.store.read_commit(oid), oid.hex()
-        sidecar = vault.sidecar_tree(commit)
+        is_known, sidecar = _find_beside(vault, locked.fork, oid)
     old_tree = commit.tree if commit is not None else None
     files = _diff_files(vault, writer, old_tree, taken.captured.tree, paths, context, patches=patches)
-    untracked = diff_sidecars(writer, sidecar, taken.captured.sidecar) if commit is None or sidecar is not None else []
+    untracked = diff_sidecars(writer, sidecar, taken.captured.sidecar) if is_known else []
     return Diff(name, WORKSPACE, files, tuple(change for change in untracked if _is_within(change.path, paths)))
 
 
 def diff_commits(
-    vault: OpenVault, old: Oid | None, new: Oid, *, paths: Sequence[TreePath] = (), context: int = 3, patches: bool = True
+    vault: OpenVault,
+    old: Oid | None,
+    new: Oid,
+    *,
+    fork: str | None,
+    paths: Sequence[TreePath] = (),
+    context: int = 3,
+    patches: bool = True,
 ) -> Diff:
-    """Compare two commits, or one with nothing."""
+    """Compare two commits, or one with nothing, of a fork if there is one."""
     left = vault.store.read_commit(old) if old is not None else None
     right = vault.store.read_commit(new)
     files = _diff_files(vault, vault.store, left.tree if left else None, right.tree, paths, context, patches=patches)
-    old_sidecar, new_sidecar = vault.sidecar_tree(left), vault.sidecar_tree(right)
-    # A commit that git made says nothing of what it does not track.
-    untracked = (
-        diff_sidecars(vault.store, old_sidecar, new_sidecar) if new_sidecar is not None and (left is None or old_sidecar) else []
-    )
+    new_sidecar, untracked = vault.sidecar_tree(right), []
+    if new_sidecar is not None:  # a commit that git made says nothing of what it does not track
+        is_known, old_sidecar = _find_beside(vault, fork, old) if old is not None else (True, None)
+        untracked = diff_sidecars(vault.store, old_sidecar, new_sidecar) if is_known else []
     return Diff(
         old.hex() if old else "", new.hex(), files, tuple(change for change in untracked if _is_within(change.path, paths))
     )
+
+
+def _find_beside(vault: OpenVault, fork: str | None, at: Oid) -> tuple[bool, Oid | None]:
+    """Tell whether it is known what a fork had beside a commit, and give the tree of that.
+
+    A commit of git's has none of its own: what was last recorded before it stands for it, or what the fork began with. Costs a
+    look at the commits since that.
+    """
+    made = find_making(vault, fork, allow_newer=True) if fork is not None else None
+    base, sidecar = (maybe_oid(made.more.get(fact)) for fact in ("base", "sidecar")) if made is not None else (None, None)
+    for _ in range(_HISTORY_LOOKED_AT):
+        commit = vault.store.read_commit(at)
+        if commit.sidecar is not None:
+            return True, vault.sidecar_tree(commit)
+        if at == base:
+            return True, vault.store.read_commit(sidecar).tree if sidecar is not None else None
+        if not commit.parents or not vault.store.exists(commit.parents[0]):
+            break
+        at = commit.parents[0]
+    return False, None
 
 
 def _diff_files(

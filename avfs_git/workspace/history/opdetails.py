@@ -68,7 +68,7 @@ def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> Und
     operation = record.to_operation()
     if record.before is None or after is None or before is None:
         return UndoResult(operation)  # a checkpoint changes no files, nor does what makes or ends another fork
-    diff = compare.diff_commits(vault, after, before, patches=False)
+    diff = compare.diff_commits(vault, after, before, fork=record.fork, patches=False)
     return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=diff_beside(vault, record))
 
 
@@ -117,4 +117,4 @@ def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context:
     before, after = states_of(record)
     if after is None:
         return OperationDetails(operation, None, None)
-    return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, context=context))
+    return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, fork=record.fork, context=context))
