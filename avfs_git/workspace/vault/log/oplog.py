@@ -358,10 +358,11 @@ class OpLog:
 
     def find_making(self, fork: str) -> OpRecord | None:
         """Find the operation that made a fork, or the vault with it; None if the log does not say it of today's fork."""
-        records = list(self.read_fork(fork))
-        undone = {record.id for record in replay(records)[1]}
-        for record in records:
-            if record.kind in (FORK_CREATE, FORK_DELETE, "vault_create") and record.id not in undone:
+        turned: dict[int | None, str] = {}
+        for record in self.read_fork(fork):
+            if record.kind in (UNDO, REDO):
+                turned.setdefault(record.target, record.kind)  # the newest of these counts
+            elif record.kind in (FORK_CREATE, FORK_DELETE, "vault_create") and turned.get(record.id) != UNDO:
                 return record if record.kind != FORK_DELETE else None
         return None
 

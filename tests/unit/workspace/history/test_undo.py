@@ -148,6 +148,19 @@ def test_deleted_fork_comes_back_with_everything(vault: Vault, work: Workspace) 
     assert vault.workspace("other").read("new") == b"uncommitted"
 
 
+def test_a_restored_fork_was_made_where_it_was_made(vault: Vault, work: Workspace) -> None:
+    """The log tells it also when work in the fork has followed, so that the deletion can no longer be redone."""
+    vault.fork("other")
+    made = vault._core.oplog.find_making("other")
+    assert made is not None
+    vault.delete_fork("other")
+    assert vault._core.oplog.find_making("other") is None
+    vault.undo()
+    assert vault._core.oplog.find_making("other") == made
+    vault.workspace("other").write("new", b"work")
+    assert vault._core.oplog.find_making("other") == made
+
+
 def test_another_fork_with_unsaved_work_is_not_undone(home: Avfs, vault: Vault, work: Workspace) -> None:
     """What somebody writes to a fork keeps undo elsewhere from it before anything is recorded: its own operation comes next."""
     work.write("a", b"1")
