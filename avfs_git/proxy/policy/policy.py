@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
 from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.files.plainfile import open_plain
 from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Action, Category, Decision, Finding, Request, RuleVerdict, Scope
 from avfs_git.proxy.policy.redaction import Redactor
@@ -262,7 +263,8 @@ def _read(path: Path | None, scope: str) -> PolicyFile | None:
     if path is None:
         return None
     try:
-        with path.open("rb") as file:
+        # A link leads to a user's own file where they keep it elsewhere; in a vault, it may lead anywhere.
+        with os.fdopen(open_plain(os.path.realpath(path) if scope == USER else path), "rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return None

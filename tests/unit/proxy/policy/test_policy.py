@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,32 @@ def make(tmp_path: Path, *, user: str | None = None, vault: str | None = None) -
 def ask(policy: Policy, text: str) -> Action:
     """Decide about a text for a shell."""
     return decide(Request("/v", "f", shell=text), policy).action
+
+
+@pytest.mark.parametrize("name", ["user", "vault"])
+def test_a_pipe_as_policy_file_is_refused(tmp_path: Path, name: str) -> None:
+    """Nothing is read from it, not even where something is in it: so nothing can wait for more."""
+    pipe = tmp_path / f"{name}.toml"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    closing = threading.Timer(1, os.close, [held])  # a reader that waits gets the end then, so that the test ends, too
+    try:
+        os.write(held, b"version = 1\n")
+        closing.start()
+        with pytest.raises(PolicyInvalid, match="not a regular file"):
+            make(tmp_path)
+    finally:
+        closing.join()
+
+
+def test_a_link_is_the_policy_file_of_a_user_and_of_no_vault(tmp_path: Path) -> None:
+    """A person may keep their own file elsewhere."""
+    (tmp_path / "kept").write_text('version = 1\n[[rule]]\nname="n"\ncommands=["ls"]\naction="deny"\n')
+    (tmp_path / "user.toml").symlink_to("kept")
+    assert ask(make(tmp_path), "ls") is Action.DENY
+    (tmp_path / "vault.toml").symlink_to("kept")
+    with pytest.raises(PolicyInvalid, match="a symbolic link"):
+        make(tmp_path)
 
 
 def test_the_built_in_rules() -> None:
