@@ -184,7 +184,7 @@ def _read(workspace: Workspace, path: str, *, head: int | None, tail: int | None
     end = offset + len(kept)
     is_over = head is None and not more and len(kept) == len(data)
     whole = None if is_over or end >= size else end
-    return {"path": tree_path, "content": kept, "size": max(size, end), "offset": offset, "next_offset": whole}
+    return {"path": tree_path, "content": kept, "size": max(size, end) if kept else size, "offset": offset, "next_offset": whole}
 
 
 def _first(pieces: Iterator[bytes], offset: int, room: int) -> tuple[bytes, bool]:

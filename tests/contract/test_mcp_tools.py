@@ -308,6 +308,12 @@ def test_push_reaches_a_remote(place: Place, tmp_path: Path) -> None:
     assert subprocess.run(["git", "-C", str(tmp_path / "there"), "rev-parse", "main"], check=False).returncode == 0
 
 
+def test_the_size_of_a_file_is_told_from_behind_its_end(place: Place) -> None:
+    """An offset behind the end reads nothing, and makes the file no larger."""
+    record = ok(call(place.serve(), "read_text_file", path="README", offset=1000))
+    assert (record["size"], record["content"], record["next_offset"]) == (len("hello\n"), "", None)
+
+
 def test_undo_restores_the_fork_that_this_server_deleted(place: Place) -> None:
     """The deletion is one of the fork at hand, and none of the default fork."""
     server = place.serve(vault="work", fork="side")
