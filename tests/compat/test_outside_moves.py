@@ -47,6 +47,25 @@ def work(request: pytest.FixtureRequest, tmp_path: Path, mount_dir: Path) -> Ite
                 session.unmount()
 
 
+def test_update_takes_none_of_several_remotes_for_the_one(tmp_path: Path) -> None:
+    """Without an `origin` among them, a fork follows the one it was made from; one made from none is told what to type."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        main = vault.workspace()
+        main.write("a", b"1\n")
+        main.checkpoint("one")
+        task = vault.fork("task")
+        main.write("b", b"2\n")
+        main.checkpoint("two")
+        for name in ("one", "two"):
+            vault.add_remote(name, str(make_bare(tmp_path / f"{name}.git")))
+        assert [merge.source for merge in task.update()] == ["main"]
+        assert task.read("b") == b"2\n"
+        with pytest.raises(InvalidInput) as refused:
+            main.update()
+        assert "`avfs pull main --remote one`" in (refused.value.hint or "")
+
+
 def test_a_push_into_a_fork_is_shown(work: Workspace) -> None:
     """Status says that the branch was moved and what to do, and no checkpoint takes back what was pushed."""
     status = work.status()

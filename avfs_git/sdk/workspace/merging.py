@@ -7,6 +7,7 @@ threads and processes.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -99,7 +100,7 @@ class WorkspaceMerging:
 
         It merges, in this order: commits that others pushed to its branch in the vault; the branch of its name on the vault's
         remote, which is fetched; the branch of the clone that it was made from. Without any of these, the fork that it was made
-        from.
+        from. Of several remotes, it is `origin`; without one of that name, none is fetched.
 
         Args:
             strategy: As for `merge`.
@@ -315,14 +316,21 @@ class WorkspaceMerging:
     def _find_upstreams(self, progress: Callable[[str, int, int], None] | None) -> list[str]:
         """Name the upstreams of the fork: branches of the remote (`list_upstreams`), or the fork that it was made from."""
         core, dispatch = self._at.core, self._at.dispatch
-        if remotes.list_remotes(core):
+        names = [remote.name for remote in remotes.list_remotes(core)]
+        is_told = len(names) == 1 or remotes.ORIGIN in names
+        if is_told:
             fetched = remotes.fetch(core, None, access=dispatch.access(), progress=progress)
             dispatch.tell(fetched.warnings)
             found = remotes.list_upstreams(core, self.fork, fetched.remote)
             if found:
                 return found
         parent = forkinfo.fork_info(core, self.fork).parent
-        return [parent] if parent is not None and dispatch.has_fork(parent) else []
+        if parent is not None and dispatch.has_fork(parent):
+            return [parent]
+        if names and not is_told:
+            hint = f"Pull from one of them, as with `avfs pull {shlex.quote(self.fork)} --remote {shlex.quote(names[0])}`."
+            raise InvalidInput("this vault has several remotes", hint=hint)
+        return []
 
 
 def _choose(choices: type[_Choice], name: str) -> _Choice:
