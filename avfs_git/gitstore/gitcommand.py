@@ -24,6 +24,7 @@ from pathlib import Path
 from avfs_git.errors import GitFailed, InternalError
 from avfs_git.gitstore.config.gitconfig import quote_value
 from avfs_git.gitstore.config.trust import find_harmful_setting, is_private
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.repofile import find_no_file
 from avfs_git.host.files.durable import host_errors
 
@@ -209,6 +210,10 @@ def find_git(verb: str) -> tuple[str, dict[str, str]]:
     return program, {**_ENVIRONMENT, "PATH": f"{os.path.dirname(program)}:{os.defpath}"}
 
 
+_EMPTY_TREE_MISSING = f"missing tree {EMPTY_TREE.hex()}"
+"""What `git fsck` says of a tree that git has built in, as after `git rebase --root`: nothing is missing."""
+
+
 def fsck(git_dir: Path) -> list[str]:
     """Have git check every object and ref; return what it finds fault with, at most 1000 lines."""
     result = run(git_dir, "fsck", ["--strict", "--full", "--no-dangling", "--no-progress"])
@@ -216,6 +221,8 @@ def fsck(git_dir: Path) -> list[str]:
     # Under --strict git's warnings are errors; what it still calls a warning is information, as on a `.gitignore` that is a
     # symbolic link, which plain git commits without a word.
     found = [line for line in lines if line and not line.startswith(("notice: ", "dangling ", "warning in "))]
-    if result.status and not found:
+    if _EMPTY_TREE_MISSING in found:
+        found = [line for line in found if line != _EMPTY_TREE_MISSING]
+    elif result.status and not found:
         found = [f"git fsck ended with status {result.status}"]
     return found[:1000]

@@ -66,6 +66,19 @@ def test_update_takes_none_of_several_remotes_for_the_one(tmp_path: Path) -> Non
         assert "`avfs pull main --remote one`" in (refused.value.hint or "")
 
 
+def test_doctor_knows_the_tree_that_git_has_built_in(tmp_path: Path) -> None:
+    """A commit of the empty tree, which git stores nowhere, is as sound for it as for git."""
+    git("init", "-q", str(tmp_path / "clone"), cwd=tmp_path)
+    (tmp_path / "clone" / "a").write_bytes(b"1\n")
+    git("add", "a", cwd=tmp_path / "clone")
+    git("commit", "-qm", "one", cwd=tmp_path / "clone")
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=tmp_path / "clone")
+        empty = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+        git("branch", "empty", git("commit-tree", "-m", "empty", empty, cwd=vault.path).strip(), cwd=vault.path)
+        assert vault.doctor().problems == ()
+
+
 def test_a_push_into_a_fork_is_shown(work: Workspace) -> None:
     """Status says that the branch was moved and what to do, and no checkpoint takes back what was pushed."""
     status = work.status()
