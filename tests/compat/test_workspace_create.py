@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import HostError, InvalidName, RefDamaged
+from avfs_git.errors import HostError, InvalidName, NotAVault, RefDamaged
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.workspace.creation.create import create_vault
@@ -151,6 +151,21 @@ def test_the_git_directory_of_a_working_tree_brings_its_history_and_says_what_it
     vault = home.create_vault("v", source=source / ".git")
     assert [warning.code for warning in vault.warnings] == ["import.history_only"]
     assert vault.workspace().read("a") == b"changed\n"
+    home.close()
+
+
+@pytest.mark.parametrize("layout", ["bare", "beside"])
+def test_a_bare_repository_has_no_files_to_fork(home: Avfs, source: Path, tmp_path: Path, layout: str) -> None:
+    """Its objects and refs are no files of a fork: it is refused with what can be done, alone and below a `.git` file."""
+    place = bare = tmp_path / "bare.git"
+    if layout == "beside":
+        place, bare = tmp_path / "around", tmp_path / "around" / ".bare"
+    git("clone", "-q", "--bare", source, bare)
+    if layout == "beside":
+        (place / ".git").write_text("gitdir: ./.bare\n")
+    with pytest.raises(NotAVault, match="bare repository") as refused:
+        home.fork_directory(place, tmp_path / "fork")
+    assert "avfs vault create NAME --from " in (refused.value.hint or "")
     home.close()
 
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
-from avfs_git.errors import ForkExists
+from avfs_git.errors import ForkExists, NotAVault
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.foreign.takeover import import_as_remote
@@ -27,7 +28,7 @@ from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, read_head
+from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
@@ -130,6 +131,8 @@ def _take_present(
     vault: OpenVault, name: str, source: Path, parent: str | None, author: Identity | None, made_for: str | None
 ) -> list[Warning]:
     git_dir = find_git_dir(source)
+    if parent is None and git_dir is not None and (git_dir == source or is_bare(git_dir)):
+        raise _has_no_files(source, git_dir)
     head = upstream = None
     if parent is not None:  # its commits are here already
         head = vault.read_head(parent)
@@ -164,6 +167,14 @@ def _take_present(
         text = f"a {verb} is in progress in '{source}': the fork has its files as they are, and is not in it"
         warnings.append(Warning("fork.unfinished", text))
     return warnings
+
+
+def _has_no_files(source: Path, git_dir: Path) -> NotAVault:
+    """Make the error for a repository without a working tree: what is in it are git's own files, and no state of anything."""
+    refused = NotAVault(str(source), "it is a bare repository, without files of its own to fork")
+    create = f"avfs vault create NAME --from {shlex.quote(str(git_dir))}"
+    refused.hint = f"Make a vault of its history with `{create}`, or fork a working tree of it."
+    return refused
 
 
 def _find_unfinished(git_dir: Path) -> str | None:
