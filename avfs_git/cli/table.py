@@ -193,20 +193,25 @@ class VerbGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
-            from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
-
             known = [*self.list_commands(ctx), *ALIASES] if ctx.parent is None else self.list_commands(ctx)
             place = ctx.command_path
             if ctx.parent is None and name in _MEANT:
                 hint = f"Did you mean `{place} {_MEANT[name]}`?"
             elif way := _WAYS.get((self.name or "", _OF_GROUPS.get(name, name))):
                 hint = f"Did you mean `{place} {way}`?"
-            elif close := get_close_matches(_OF_GROUPS.get(name, name), known, n=1, cutoff=0.7):
-                hint = f"Did you mean `{place} {close[0]}`?"
+            elif close := _find_close(_OF_GROUPS.get(name, name), known):
+                hint = f"Did you mean {' or '.join(f'`{place} {verb}`' for verb in close)}?"
             else:
                 hint = f"See `{place} --help`."
             raise BadUsage(f"there is no command {quote(name)}", hint=hint)
         return name, command, args[1:]
+
+
+def _find_close(typed: str, known: list[str]) -> list[str]:
+    """Find the verb that a mistyped one may have meant; two where both are near, as `stats` and `status` are to `statsu`."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
+
+    return get_close_matches(typed, known, n=2, cutoff=0.8) or get_close_matches(typed, known, n=1, cutoff=0.7)
 
 
 class MissingVerb(BadUsage):
