@@ -280,6 +280,10 @@ def test_a_working_tree_of_claude_code_is_a_fork(cli: Cli, mount_dir: Path, monk
     assert _git(clone, "show", "bright-fox:made") == "1"
     assert _git(clone, "branch", "--show-current") == "main"
     assert cli("--vault", "shop", "fork", "list", "--json").result["forks"] == []
+    # A branch that the clone has is not the harness's: it stays where it is.
+    place = Path(cli("hook", "claude", stdin=create).ok().text.splitlines()[-1])
+    assert place.name == "bright-fox-2"
+    cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(place))).ok()
     # One in which nothing was done leaves no branch.
     place = Path(cli("hook", "claude", stdin=create.replace(b"bright-fox", b"idle")).ok().text.splitlines()[-1])
     cli("hook", "claude", stdin=_event("claude", "worktree_remove", clone, worktree=str(place))).ok()

@@ -152,8 +152,8 @@ def _save_beside(place: Place, description: str) -> CheckpointResult | None:
 def _make_tree(state: State, event: Event) -> bytes:
     """Fork what the agent's directory holds; give the path of the mount.
 
-    A fork of that name is mounted again if this made it for the same harness. Any other one is somebody's own: the new one gets a
-    number then.
+    A fork of that name is mounted again if this made it for the same harness. Any other one is somebody's own, and so is a branch
+    of the clone: the new one gets a number then.
     """
     from avfs_git.sdk.running import runs  # noqa: PLC0415 - only here
     from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - the same

@@ -115,7 +115,7 @@ def fork_present(
         What could not be taken along.
 
     Raises:
-        ForkExists: If the name is taken.
+        ForkExists: If the name is taken; for a program, which hands its branch to the clone, also by a branch of the clone.
         InvalidName: If git has no branch of that name beside those of other forks.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
         RefDamaged: If the branch that is checked out there does not say at which commit it is.
@@ -123,6 +123,8 @@ def fork_present(
     check_fork_name(name)
     vault.prepare()
     _check_free(vault, name)
+    if made_for is not None and _is_branch_of_clone(vault, name):
+        raise ForkExists(name)
     with objects_held(vault.git_dir):  # what is linked here is as old as it is there, and no ref names it yet
         return _take_present(vault, name, source, parent, author, made_for)
 
@@ -232,6 +234,12 @@ def _check_free(vault: OpenVault, name: str) -> None:
         hint = f"Mount it with `avfs --vault {vault.name} mount {name} DIR`, or name the new one with `--branch NAME`."
         raise ForkExists(name, hint=hint)
     check_room(vault, name)
+
+
+def _is_branch_of_clone(vault: OpenVault, name: str) -> bool:
+    source = vault.layout.read_origin()
+    git_dir = find_git_dir(source) if source is not None else None
+    return git_dir is not None and RefStore(common_dir(git_dir), recover=False).read(HEADS + name) is not None
 
 
 def is_of_directory(vault: OpenVault, fork: str) -> bool:
