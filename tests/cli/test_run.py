@@ -217,6 +217,16 @@ def test_a_fork_that_was_deleted_during_a_run_is_named(clone: Path) -> None:
     assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/x").ok().text == "x\n"
 
 
+def test_a_fork_whose_branch_was_renamed_during_a_run_comes_back(clone: Path) -> None:
+    """By the commands that the end of the run names, with what was not committed."""
+    ran = spawn("run", "--name", "task", "--json", "--", "sh", "-c", "git branch -m better; echo x > x").ok().result
+    assert (ran["outcome"], ran["mounted"]) == ("gone", True)
+    for what in ("unmount", "restore"):
+        spawn(*shlex.split(ran["next"][what])[1:]).ok()
+    assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/x").ok().text == "x\n"
+    assert _forks(clone) == {"task", "better"}
+
+
 @pytest.mark.parametrize("discard", [True, False])
 def test_a_fork_that_was_mounted_elsewhere_during_a_run_is_kept(clone: Path, discard: bool) -> None:
     """The end of the run says so, and where."""

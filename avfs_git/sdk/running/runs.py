@@ -90,7 +90,8 @@ class Run:
         found = self.vault.find_session(self.fork) or self.session
         if found.info().state == SessionState.UNMOUNTING:  # a program has it in a mount namespace of its own
             return f"--vault {shlex.quote(self.vault.name)} unmount --force {shlex.quote(self.fork)}"
-        return f"stop {shlex.quote(os.fspath(found.path))}"
+        verb = "stop" if self.vault.has_fork(self.fork) else "unmount"  # nothing is saved on a branch that git has taken away
+        return f"{verb} {shlex.quote(os.fspath(found.path))}"
 
     def directory(self) -> Path:
         """Find where the program starts: `below`, or the nearest directory above it that exists."""
@@ -123,6 +124,8 @@ class Run:
         text = f"the fork '{self.fork}' was deleted during the run"
         if self.vault.has_fork(self.fork):
             text += "; the fork that has its name now was made since, and stays as it is"
+        elif self.session.info().state != SessionState.ENDED:
+            text += ", or its branch renamed; what is not committed is in its tree, and the commands that are named bring it back"
         is_mounted = self.session.info().state != SessionState.ENDED
         return RunEnd(
             "gone", Diff(self.start, "", ()), (), pushed=False, mounted=is_mounted, warnings=(Warning("run.gone", text),)
