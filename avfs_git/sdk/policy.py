@@ -6,7 +6,7 @@ Decided here: nothing; each method is one call of `proxy`. Got from `Vault.polic
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from avfs_git.errors import InvalidInput
@@ -21,8 +21,9 @@ from avfs_git.proxy.policy.policy import Policy
 class VaultPolicy:
     """The policy for commands in a vault."""
 
-    def __init__(self, git_dir: Path, asked: gate.Gate) -> None:
+    def __init__(self, git_dir: Path, asked: gate.Gate, find_root: Callable[[str], Path | None]) -> None:
         self._git_dir = git_dir
+        self._find_root = find_root
         self.gate = asked
         """The gate that `Workspace.exec` asks."""
 
@@ -56,10 +57,10 @@ class VaultPolicy:
         Args:
             argv: The program and its arguments.
             shell: Text for a shell instead.
-            fork: The fork that the command would run in.
+            fork: The fork that the command would run in; without one, paths are judged as in the default fork.
             cwd: Its directory in the workspace.
             env: Variables added to its environment.
-            mountpoint: The host directory at which it sees the workspace.
+            mountpoint: The host directory at which it sees the workspace; where `Workspace.exec` shows it if not given.
             harness: The coding agent's harness that heeds the decision: a refusal or a question is in the audit log.
             asks_itself: Whether that harness can ask a person; else what needs approval waits in `approvals`, and the same
                 command is let in once when a person has granted it.
@@ -71,6 +72,8 @@ class VaultPolicy:
         """
         if (shell is None) == (not argv):
             raise InvalidInput("a command is either a program with arguments or a text for a shell")
+        if mountpoint is None:
+            mountpoint = self._find_root(fork)
         asked = decision.Request(
             vault=str(self._git_dir),
             fork=fork,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-from avfs_git.errors import InvalidInput, OperationNotFound, PathNotFound
+from avfs_git.errors import InvalidInput, NoForkChosen, NoForks, OperationNotFound, PathNotFound
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
@@ -145,7 +145,12 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
     @property
     def policy(self) -> policy.VaultPolicy:
         """The policy for commands: rules, approvals, audit log."""
-        return policy.VaultPolicy(self.path, self._dispatch.gate)
+        return policy.VaultPolicy(self.path, self._dispatch.gate, self._find_root)
+
+    def _find_root(self, fork: str) -> Path | None:
+        with suppress(NoForkChosen, NoForks):
+            return commands.find_root(self._dispatch, fork or self.choose_fork())
+        return None
 
     def info(self, *, sizes: bool = False) -> VaultInfo:
         """Describe the vault; `sizes` adds its size on disk, which reads every directory of the vault."""

@@ -58,6 +58,17 @@ def _stable(text: str) -> str:
     return re.sub(r"\b[0-9a-f]{12}\b", lambda match: seen.setdefault(match[0], f"<approval {len(seen) + 1}>"), text)
 
 
+def test_a_check_judges_a_path_on_the_host_as_a_command_is_judged(hermetic: Path, work: str) -> None:
+    """Below the place where commands see the workspace, an absolute path is one of the workspace."""
+    with Avfs(hermetic / "avfs") as avfs, avfs.open_vault(work) as vault:
+        vault.policy.vault_file.write_text('version = 1\n[[rule]]\nname = "s"\npaths = ["secrets/**"]\naction = "deny"\n')
+        workspace = vault.workspace()
+        secret = f"{workspace.exec_plan('true').mountpoint}/secrets/key"
+        assert workspace.exec_plan("cat", secret).decision.action == "deny"
+        assert vault.policy.check(["cat", secret], fork=workspace.fork).action == "deny"
+        assert vault.policy.check(["cat", secret]).action == "deny"
+
+
 def test_rules_are_shown_and_explained(avfs: Transcript, work: str, hermetic: Path, tmp_path: Path, snapshot: Snapshot) -> None:
     """What holds, and what it says to commands."""
     user = hermetic / ".config/avfs/policy.toml"

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.backends.shown import Served
@@ -28,6 +29,7 @@ from avfs_git.session.life.record import FoundSession, find_workspace_session, l
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
+    from avfs_git.sdk.dispatch import Dispatch
     from avfs_git.sdk.handle import ForkHandle
     from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.workspace.states import WorkspaceStates
@@ -35,12 +37,24 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.02
 
 
+def find_root(dispatch: Dispatch, fork: str) -> Path | None:
+    """Tell where a command in a fork would see the workspace, without waiting for a session; None in a vault without a home."""
+    session = find_workspace_session(dispatch.core.layout.sessions, fork)
+    if session is not None and (shown := session.find_mount()) is not None:
+        return shown.directory
+    return _default_root(dispatch.mounts, dispatch, fork) if dispatch.mounts is not None else None
+
+
+def _default_root(mounts: Path, dispatch: Dispatch, fork: str) -> Path:
+    return point.resolve(point.default_directory(mounts, dispatch.home_name, fork, None))
+
+
 def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
     """Make the executor of a workspace's commands."""
     dispatch = at.dispatch
     if dispatch.mounts is None:
         raise InvalidInput("a vault without a home cannot run commands")
-    root = point.resolve(point.default_directory(dispatch.mounts, dispatch.home_name, at.fork, None))
+    root = _default_root(dispatch.mounts, dispatch, at.fork)
 
     def mounted() -> Served | None:
         end = time.monotonic() + dispatch.lock_timeout_s

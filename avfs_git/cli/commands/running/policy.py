@@ -63,8 +63,8 @@ def check(
         raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")
     if cwd is None:
         cwd = state.tree_directory()
-    with state.open_vault() as vault:
-        decision = vault.policy.check(words, shell=shell, cwd=cwd, env=dict(environment))
+    with state.open_vault_and_fork() as (vault, fork):
+        decision = vault.policy.check(words, shell=shell, fork=fork or "", cwd=cwd, env=dict(environment))
     if shell is not None:
         return {"command": shell, "command_mode": "shell", "decision": decision}
     import shlex  # noqa: PLC0415 - only here
