@@ -429,6 +429,15 @@ def _shown_at(place: Path) -> Path | None:
     return Path(os.path.normpath(place / note)).parent if note.endswith("/.git") and "\0" not in note else None
 
 
+def read_heads_beside(git_dir: Path) -> list[Logged]:
+    """List what git's logs say of HEAD in the working trees that git itself has made (`git worktree add`)."""
+    try:
+        places = sorted((git_dir / "worktrees").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [logged for place in places if not (place / _MARK).exists() for logged in read_log(place / "logs" / "HEAD")]
+
+
 def list_half_made(git_dir: Path) -> list[Path]:
     """List the directories of ours below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
     try:

@@ -266,6 +266,7 @@ def test_a_program_in_a_mount_namespace_of_its_own_keeps_the_fork_mounted(clone:
     [
         ("echo x > x; git stash -q -u", "stash@{0}"),
         ("git switch -q -c topic; echo x > x; git add x; git commit -q -m x; git switch -q task", "heads/topic"),
+        ("git worktree add -q ../../side -b topic; cd ../../side; echo x > x; git add x; git commit -q -m x", "heads/topic"),
         ("git switch -q --detach; echo x > x; git add x; git commit -q -m x; git switch -q task", "commit "),
         ("echo x > x; git add x; git commit -q -m x; git reset -q --hard HEAD~1", "commit "),
     ],

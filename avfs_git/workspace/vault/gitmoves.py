@@ -15,7 +15,7 @@ from pathlib import Path
 
 from avfs_git.errors import HeadElsewhere, HostError
 from avfs_git.gitstore.merge.bases import is_ancestor
-from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config
+from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config, read_heads_beside
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.model import Warning
@@ -183,17 +183,21 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
 
     So are commits that HEAD left by a reset or checkout, or is at, and that nothing else leads to: only git's log names them; and
     a rebase that is not finished. The stash is shared by all live trees: an entry made at `since_ns` or later counts, unless it
-    says that it was made on another fork that has a live tree of its own.
+    says that it was made on another fork that has a live tree of its own. So are the working trees that git itself has made: a
+    commit made there since then counts.
     """
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
         return ()
+    beside = [logged for logged in read_heads_beside(vault.git_dir) if logged.when_s >= since_ns // 1_000_000_000]
     head, made = vault.read_head(fork), list_made_inside(vault, fork)
+    made |= {logged.new for logged in beside if not _GOING.match(logged.message)}
     refs = {**vault.refs.list(HEADS), **vault.refs.list(_TAGS)} if made else {}
     found = [
         ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork
     ]
-    left = [logged.old for logged in worktree.read_heads() if logged.old in made and _LEAVING.match(logged.message)]
+    heads = [*worktree.read_heads(), *beside]
+    left = [logged.old for logged in heads if logged.old in made and _LEAVING.match(logged.message)]
     at = worktree.find_head()
     left += [oid_of(at)] if at is not None and not at.startswith("refs/") and oid_of(at) in made else []
     reached = [*refs.values(), *([head] if head is not None else [])]
