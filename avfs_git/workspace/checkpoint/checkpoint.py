@@ -197,7 +197,8 @@ def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
     head, came_from = unseen
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {locked.fork}`"
     if is_ancestor(locked.vault.store, head, came_from):
-        told = f"{moved} back to {head.hex()[:12]}, and the files here have what came after that; {update} puts that on it again"
+        drop = f"`avfs --fork {locked.fork} checkpoint restore HEAD` drops it here, too"
+        told = f"{moved} back to {head.hex()[:12]}; {update} puts on it again what came after that, {drop}"
     else:
         told = f"{moved} to {head.hex()[:12]}, and the files here do not have what that has; bring it in with {update}"
     return (Warning("fork.moved_outside", told),)

@@ -61,7 +61,7 @@ from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, GIT_HEAD, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, INTENT, SINCE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 
 Barrier = Callable[[], AbstractContextManager[object]]
@@ -173,6 +173,13 @@ def _replace_files(
                 more={**intent.facts, EXACT: True},
             ),
         )
+        if result.outcome == "unchanged":  # the branch had that state, where others had moved it: only files have changed
+            after = keep_state(locked, vault.read_head(locked.fork), locked.opened.synced_trees())
+            facts = {**intent.facts, EXACT: True}
+            told = f"{kind} {shown}"
+            vault.oplog.append(
+                OpRecord(0, locked.fork, FILES, told, vault.clock_ns(), before=before.hex(), after=after.hex(), more=facts)
+            )
         recorded = result.checkpoint.tree if result.checkpoint is not None else None
         if not paths and not change.warnings and recorded != (wanted[0] or EMPTY_TREE).hex():
             if locked.opened.shown_at is None:

@@ -81,7 +81,7 @@ def test_restore_takes_over_what_git_committed(vault: Vault, work: Workspace, mo
 
 @pytest.mark.parametrize("how", ["reset", "branch -f"])
 def test_a_branch_that_went_back_keeps_the_files(vault: Vault, work: Workspace, moved: str, how: str) -> None:
-    """After git took the branch back the files are uncommitted changes; a checkpoint goes on from there."""
+    """After git took the branch back outside of the tree, no checkpoint brings back what it dropped before the user chooses."""
     if how == "reset":
         git(vault.path, "update-ref", "refs/heads/main", moved)
     else:
@@ -91,16 +91,17 @@ def test_a_branch_that_went_back_keeps_the_files(vault: Vault, work: Workspace, 
 
     assert work.read("a") == b"2"
     assert [change.path for change in work.status().changed_files] == [b"a"]
-    saved = work.checkpoint("again").checkpoint
-    assert saved is not None
-    assert saved.parents == (moved,)
+    with pytest.raises(RefConflict):
+        work.checkpoint("again")
+    work.restore("HEAD")  # to drop it here, too
+    assert work.read("a") == b"1"
+    assert git(vault.path, "rev-parse", "main^{tree}") == git(vault.path, "rev-parse", f"{moved}^{{tree}}")
     work.undo()
     assert work.read("a") == b"2"
-    assert git(vault.path, "rev-parse", "main").strip() == moved
-    work.undo()  # of the checkpoint that git has taken from the branch: its label is left to take away
-    assert {label for point in work.list_checkpoints() for label in point.labels} == {"one"}
-    work.restore("one")
-    assert work.read("a") == b"1"
+    (merge,) = work.update()  # to have it on the branch again
+    assert merge.outcome == "fast_forward"
+    assert work.read("a") == b"2"
+    assert work.status().clean
     check_vault(vault)
 
 
