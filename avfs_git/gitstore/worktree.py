@@ -429,13 +429,19 @@ def _shown_at(place: Path) -> Path | None:
     return Path(os.path.normpath(place / note)).parent if note.endswith("/.git") and "\0" not in note else None
 
 
-def read_heads_beside(git_dir: Path) -> list[Logged]:
-    """List what git's logs say of HEAD in the working trees that git itself has made (`git worktree add`)."""
-    try:
-        places = sorted((git_dir / "worktrees").iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [logged for place in places if not (place / _MARK).exists() for logged in read_log(place / "logs" / "HEAD")]
+def read_heads_beside(git_dir: Path, since_ns: int) -> list[Logged]:
+    """List what git's logs say of HEAD since then in the working trees that git itself has made (`git worktree add`).
+
+    The logs have seconds only: one that was last written before says nothing, whatever its last second.
+    """
+    found: list[Logged] = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for place in sorted((git_dir / "worktrees").iterdir()):
+            log = place / "logs" / "HEAD"
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if not (place / _MARK).exists() and log.stat().st_mtime_ns >= since_ns:
+                    found += [logged for logged in read_log(log) if logged.when_s >= since_ns // 1_000_000_000]
+    return found
 
 
 def list_half_made(git_dir: Path) -> list[Path]:

@@ -189,7 +189,7 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
     worktree = open_worktree(vault, fork)
     if not worktree.is_there:
         return ()
-    beside = [logged for logged in read_heads_beside(vault.git_dir) if logged.when_s >= since_ns // 1_000_000_000]
+    beside = read_heads_beside(vault.git_dir, since_ns)
     head, made = vault.read_head(fork), list_made_inside(vault, fork)
     made |= {logged.new for logged in beside if not _GOING.match(logged.message)}
     refs = {**vault.refs.list(HEADS), **vault.refs.list(_TAGS)} if made else {}
