@@ -432,7 +432,7 @@ def _shown_at(place: Path) -> Path | None:
 def read_heads_beside(git_dir: Path, since_ns: int) -> list[Logged]:
     """List what git's logs say of HEAD since then in the working trees that git itself has made (`git worktree add`).
 
-    The logs have seconds only: one that was last written before says nothing, whatever its last second.
+    The logs have seconds only: a log that was last written before says nothing, even with that second in it.
     """
     found: list[Logged] = []
     with suppress(FileNotFoundError, NotADirectoryError):

@@ -33,7 +33,7 @@ _OF_A_FORK = frozenset(
             "undo",
             "redo",
         ),
-        *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "run", "shell"),
+        *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "policy", "run", "shell"),
         *("ls", "cat", "grep", "search", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
     }
 )
