@@ -292,7 +292,8 @@ class OpenVault:
         if last == head:
             return []
         held = self.hold(last) if last != came_from else []
-        return [*held, RefChange(ref, last, head, forced=head is not None)]
+        # Without it the branch is as good as before; there alone it would say that git has deleted the branch.
+        return [*held, RefChange(ref, last, head, lasting=last is not None, forced=head is not None)]
 
     def move_refs(
         self,
