@@ -11,7 +11,7 @@ from avfs_git import Avfs, Vault
 from tests.support.faults import check_vault, make_source, make_vault
 from tests.support.powercut import cut_at_sync, image, pretend_reboot, run_round
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "git", "loop")]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "git", "loop"), pytest.mark.synced]
 
 ROUNDS = 4
 """`make power` runs 18 on each file system."""

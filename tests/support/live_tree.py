@@ -94,7 +94,7 @@ def run_in(
     cwd: Path, argv: Sequence[str | bytes], *, check: bool = True, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program in a directory."""
-    env = {**os.environ, "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    env = {**os.environ, "HOME": "/dev/null", "PYTHONDONTWRITEBYTECODE": "1", **environment}
     done = subprocess.run(argv, check=False, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True)
     if check and done.returncode:
         raise AssertionError(f"{argv!r} ended with {done.returncode}\n{done.stdout.decode()}{done.stderr.decode()}")
@@ -131,7 +131,7 @@ def mounted(git_dir: Path, home: Path, path: Path, *options: str) -> Iterator[Li
     server = subprocess.Popen(
         [sys.executable, "-m", module, git_dir, FORK, path, *options],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nonexistent"},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/dev/null"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

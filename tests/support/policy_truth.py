@@ -57,7 +57,7 @@ def options_of(tool: str) -> tuple[str, ...]:
     text = ""
     for call in calls:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/nonexistent", "MANWIDTH": "200"}
+            environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "HOME": "/dev/null", "MANWIDTH": "200"}
             ran = subprocess.run(
                 call, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20, env=environment, cwd="/"
             )
