@@ -503,6 +503,31 @@ def test_update_of_a_branch_that_git_made_adds_one_commit_of_ours(tmp_path: Path
         check_vault(vault)
 
 
+def test_a_push_while_conflicts_are_resolved_names_a_way_on(work: Workspace) -> None:
+    """The merge cannot be concluded over the push: the way that is named keeps the resolution, and works."""
+    work.update()
+    other = work.vault.fork("other", source="main")
+    for each, text in ((work, b"ours\n"), (other, b"others\n")):
+        each.write("a", text)
+        each.checkpoint("changed")
+    work.merge("other", on_conflict="workspace")
+    work.write("a", b"resolved\n")
+    work.resolve("a")
+    pushed = push_more(work, "pushed")
+
+    with pytest.raises(RefConflict) as refused:
+        work.continue_merge()
+    assert "`avfs merge --abort`" in str(refused.value.hint)
+    kept = work.abort_merge().saved
+    work.update()
+
+    assert is_ancestor(work, pushed)
+    assert kept is not None
+    assert git("show", f"{kept}:a", cwd=work.vault.path) == "resolved"
+    assert (work.read("a"), work.read("pushed")) == (b"ours\n", b"more\n")
+    check_vault(work.vault)
+
+
 def test_a_branch_that_was_taken_back_is_shown(work: Workspace) -> None:
     """A forced push to an older commit is told; no checkpoint brings back what it dropped, before the user says so."""
     work.update()

@@ -19,7 +19,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable
+from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, find_entry
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
@@ -297,17 +297,16 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     # What would be put back after a crash has to be stored.
     saved, left_out = save_aside(locked, f"resolved merge of {merging.source}")
     now = saved_trees(locked, saved)
+    request = CheckpointRequest(kind="merge", message=message or merging.message, description=f"merge {merging.source}")
+    parents = () if merging.squash else (oid_of(other),)
     with announced(locked, "merge", now, ends_merge=True) as intent:
-        result = save_checkpoint(
-            locked,
-            CheckpointRequest(kind="merge", message=message or merging.message, description=f"merge {merging.source}"),
-            Applied(
-                before=before.hex(),
-                parents=() if merging.squash else (oid_of(other),),
-                concludes_merge=True,
-                more={**facts, **intent.facts},
-            ),
-        )
+        applied = Applied(before=before.hex(), parents=parents, concludes_merge=True, more={**facts, **intent.facts})
+        try:
+            result = save_checkpoint(locked, request, applied)
+        except RefConflict as error:
+            again = f"then `avfs update {locked.fork}`, and merge again"
+            error.hint = f"Give the merge up with `avfs merge --abort`, which keeps the resolution in a commit; {again}."
+            raise
     made = result.checkpoint
     if made is None:
         raise InternalError("a merge was concluded without a commit")
