@@ -28,7 +28,7 @@ pytestmark = pytest.mark.needs("git")
 
 _ENV = {
     "PATH": os.environ.get("PATH", os.defpath),
-    "HOME": "/nonexistent",
+    "HOME": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "Ada",
     "GIT_AUTHOR_EMAIL": "ada@example.org",

@@ -65,7 +65,7 @@ def test_what_is_printed_is_what_git_prints(
     """Byte for byte, with the same exit status."""
     home, plain = searched
     monkeypatch.setenv("AVFS_HOME", os.fspath(home))
-    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/nonexistent"}
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "GIT_CONFIG_NOSYSTEM": "1", "HOME": "/dev/null"}
     different = {}
     for pattern in _PATTERNS:
         words = ([] if {"-F", "-P"} & {*options.split()} else ["-E"]) + options.split()

@@ -353,6 +353,35 @@ def test_git_ends_a_rebase_whatever_is_saved_meanwhile(mounted: tuple[Workspace,
     check_vault(work.vault)
 
 
+@pytest.mark.parametrize("command", ["merge", "cherry-pick", "revert"])
+@pytest.mark.parametrize("end", ["--abort", "--continue"])
+def test_git_ends_a_merge_whatever_is_saved_meanwhile(mounted: tuple[Workspace, Path], command: str, end: str) -> None:
+    """What is saved without a label is recorded beside the branch: giving up brings back what was there before."""
+    work, tree = mounted
+    if command == "revert":
+        (tree / "file").write_bytes(b"later\n")
+        git_in(tree, "commit", "-q", "-a", "-m", "later")
+        with pytest.raises(subprocess.CalledProcessError):
+            git_in(tree, "revert", "HEAD~1")
+    else:
+        begin_conflict(tree, command)
+    head, before = git_in(tree, "rev-parse", "HEAD"), git_in(tree, "show", "HEAD:file")
+    steps = [work.checkpoint(description="a step", step=True) for _ in range(2)]
+    assert [step.outcome for step in steps] == ["recorded", "unchanged"]
+    ran = work.exec(shell="echo resolved > file; git add file; echo new > beside")
+    assert ran.commit is None
+    assert git_in(tree, "rev-parse", "HEAD") == head
+
+    git_in(tree, "-c", "core.editor=true", command, end)
+
+    assert (tree / "file").read_text() == (before if end == "--abort" else "resolved\n")
+    saved = work.checkpoint()
+    assert saved.outcome == "created"  # the other file
+    assert git(work.vault.path, "show", "main:file") == (before if end == "--abort" else "resolved\n")
+    assert git(work.vault.path, "show", "main:beside") == "new\n"
+    check_vault(work.vault)
+
+
 @pytest.mark.parametrize("command", ["merge", "rebase", "stash pop"])
 def test_what_git_has_not_merged_is_told_with_a_checkpoint(mounted: tuple[Workspace, Path], command: str) -> None:
     """Git commits no conflict; a checkpoint saves the file with its markers, and says so until git knows that it is resolved."""
@@ -386,7 +415,7 @@ def begin_conflict(tree: Path, command: str) -> None:
         (tree / "file").write_bytes(b"theirs\n")
         git_in(tree, "commit", "-q", "-a", "-m", "theirs")
         git_in(tree, "switch", "-q", "main")
-        command = "merge other"
+        command = f"{command} other"
     with pytest.raises(subprocess.CalledProcessError):
         git_in(tree, *command.split())
 
@@ -479,6 +508,7 @@ def test_what_git_leaves_out_of_the_tree_is_not_removed(mounted: tuple[Workspace
         git_in(tree, "update-index", "--skip-worktree", "there/file")
         (tree / "there" / "file").unlink()
     else:
+        git_in(tree, "status")  # git leaves a file that its index does not know to be unchanged
         git_in(tree, *how.split())
     (tree / "here" / "file").write_bytes(b"2\n")
 

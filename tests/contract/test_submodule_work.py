@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 _ENV = {
     **{f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     "PATH": os.environ.get("PATH", os.defpath),
-    "HOME": "/nonexistent",
+    "HOME": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_COUNT": "1",
     "GIT_CONFIG_KEY_0": "protocol.file.allow",

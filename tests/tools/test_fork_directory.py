@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 
 _ENV = {
     "PATH": os.environ.get("PATH", os.defpath),
-    "HOME": "/nonexistent",
+    "HOME": "/dev/null",
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
     **{f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytes
 ADA = Identity("Ada Author", "ada@example.org")
 _ENV = {
     "PATH": os.environ.get("PATH", os.defpath),
-    "HOME": "/nonexistent",
+    "HOME": "/dev/null",
     "LC_ALL": "C",
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "Ada",

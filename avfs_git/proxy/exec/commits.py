@@ -30,7 +30,7 @@ from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.gitmoves import CommandStart, is_rebased, list_moves_inside
+from avfs_git.workspace.vault.gitmoves import CommandStart, find_under_way, list_moves_inside
 
 if TYPE_CHECKING:
     from avfs_git.gitstore.compare import renames
@@ -88,7 +88,7 @@ class Commits:
             pass  # the command changes nothing, so that nothing can be taken for its doing
         elif held and opened.state.merging is None and opened.is_recorded_by(opened.vault.read_head(opened.fork)):
             pass  # nothing is uncommitted
-        elif saves_before(run.command, run.decision) and not is_rebased(opened.vault, opened.fork):
+        elif saves_before(run.command, run.decision) and find_under_way(opened.vault, opened.fork) is None:
             text = f"before: {run.redactor.headline(run.request)}"
             saved = self._save(bookkeeping(text), text, held=held)
             run.warnings += saved.warnings
@@ -107,7 +107,7 @@ class Commits:
         """Commit what the command changed, and tell what that is."""
         command, opened = run.command, self._opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
-        wants_commit = wants_commit and not is_rebased(opened.vault, opened.fork)  # git could not end the rebase
+        wants_commit = wants_commit and find_under_way(opened.vault, opened.fork) is None  # git could not end or give up that
         began, subject = CommandStart(run.head, run.ran), _make_subject(run, finished)
         status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
         message = f"{command.message or subject}{status}\n"

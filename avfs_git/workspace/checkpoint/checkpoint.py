@@ -52,8 +52,8 @@ from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
 from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     facts_of_moves,
+    find_under_way,
     is_made_inside,
-    is_rebased,
     record_head_move,
     tell_head_move,
     warn_of_git,
@@ -275,15 +275,15 @@ def _has_new_message(request: CheckpointRequest, head: Commit | None) -> bool:
 
 
 def save_or_record(locked: LockedWorkspace, request: CheckpointRequest) -> CheckpointResult:
-    """Save a checkpoint; in the middle of a rebase of git's, record the changes instead, unless a label is wanted.
+    """Save a checkpoint; in the middle of a rebase or merge of git's, record the changes instead, unless a label is wanted.
 
-    A checkpoint would move the branch that git is about to move, and git would not end the rebase.
+    A checkpoint would move the branch: git would not end the rebase, and giving up the merge would leave the conflicts there.
 
     Raises:
         As `save_checkpoint`.
     """
     vault = locked.vault
-    if request.label is not None or not is_rebased(vault, locked.fork):
+    if request.label is not None or find_under_way(vault, locked.fork) is None:
         return save_checkpoint(locked, request)
     check_not_merging(locked)
     recorded, head = find_recorded(locked)[0], vault.read_head(locked.fork)

@@ -118,9 +118,16 @@ def _way_back(vault: OpenVault, fork: str) -> str:
     return there if command == "rebase" else f"{there}, then `git switch {fork}`,"
 
 
-def is_rebased(vault: OpenVault, fork: str) -> bool:
-    """Tell whether git is in the middle of rebasing a fork's branch, which it ends only where the branch has not moved."""
-    return open_worktree(vault, fork).find_rebased(HEADS + fork) is not None
+def find_under_way(vault: OpenVault, fork: str) -> str | None:
+    """Name the git command in the middle of which a fork's branch is, as `rebase`; None if there is no such command.
+
+    Git ends a rebase only where the branch has not moved, and gives up a merge, cherry-pick or revert by the branch as it is.
+    """
+    worktree = open_worktree(vault, fork)
+    if worktree.find_rebased(HEADS + fork) is not None:
+        return "rebase"
+    command = worktree.under_way
+    return command if command in ("merge", "cherry-pick", "revert") and worktree.find_head() is None else None
 
 
 def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
@@ -132,7 +139,7 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         text = f"git's HEAD in this tree is {where}, and a checkpoint goes to '{fork}'"
-        if is_rebased(vault, fork):
+        if find_under_way(vault, fork) == "rebase":
             text = f"git's HEAD in this tree is {where}, and what is saved, other than with a label, is recorded beside '{fork}'"
         told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(vault, fork)} in the tree brings it back"))
     unmerged = worktree.list_unmerged()
@@ -140,6 +147,8 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
         named = ", ".join(f"'{show_path(path)}'" for path in unmerged[:_NAMED])
         more = f" and {len(unmerged) - _NAMED} more" if len(unmerged) > _NAMED else ""
         text = f"git has unresolved conflicts in {named}{more}, and a checkpoint holds the conflict markers that are there"
+        if find_under_way(vault, fork) is not None:
+            text = f"{text}; what is saved, other than with a label, is recorded beside '{fork}'"
         told.append(Warning("git.unmerged", f"{text}; `git add` in the tree tells git that a file is resolved"))
     return tuple(told)
 
@@ -206,7 +215,8 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
         for oid in dict.fromkeys(left)
         if vault.store.exists(oid) and not any(is_ancestor(vault.store, oid, tip) for tip in reached)
     ]
-    found += ["a rebase that is not finished"] if is_rebased(vault, fork) else []
+    command = find_under_way(vault, fork)
+    found += [f"a {command} that is not finished"] if command is not None else []
     for age, logged in enumerate(reversed(worktree.read_moves(_STASH))):
         on = _STASHED_ON.match(logged.message)
         is_of_other = on is not None and on[1] != fork and vault.has_fork(on[1]) and open_worktree(vault, on[1]).is_there
