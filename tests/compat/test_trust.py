@@ -32,6 +32,11 @@ def make_trap(git_dir: Path, traces: Path) -> None:
         file.write(f"[core]\n\tfsmonitor = touch {traces}/fsmonitor\n[alias]\n\tst = !touch {traces}/alias\n")
 
 
+def copy_vault(vault: Path, copy: Path) -> None:
+    """Copy it as an archive would. A session that ends meanwhile takes its directory away, so none is copied."""
+    shutil.copytree(vault, copy, symlinks=True, ignore=shutil.ignore_patterns("sessions"))
+
+
 @pytest.fixture
 def vault(tmp_path: Path) -> Path:
     """A vault outside the home, without anything that runs, and without changes that only root could read."""
@@ -241,7 +246,7 @@ def test_a_list_of_trust_that_others_can_write_does_not_count(vault: Path, herme
 def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: Path, traces: Path, cli: Cli) -> None:
     """Its files belong to whoever unpacked it, and say nothing about who wrote them. Trusted, it is opened."""
     copy = tmp_path / "copy.git"
-    shutil.copytree(vault, copy)
+    copy_vault(vault, copy)
     cli("--vault", str(copy), "status").ok()
     if "/" in what:
         (copy / what).parent.mkdir(exist_ok=True)
@@ -280,7 +285,7 @@ def test_a_submodule_in_a_vault_from_an_archive_runs_nothing(
 ) -> None:
     """A `git status` in a live tree obeys the repository of each submodule. Trusted, the vault is opened."""
     copy = tmp_path / "copy.git"
-    shutil.copytree(vault, copy)
+    copy_vault(vault, copy)
     make_submodule(copy)
     place = make_submodule(copy, f"worktrees/main/modules/{name}")
     cli("--vault", str(copy), "status").ok()
@@ -303,7 +308,7 @@ def test_a_submodule_in_a_vault_from_an_archive_runs_nothing(
 def test_a_submodule_in_a_vault_from_an_archive_leads_nowhere_else(vault: Path, file: str, tmp_path: Path, cli: Cli) -> None:
     """Git would obey another repository, or check out the submodule's files over a directory of the user's."""
     copy, precious = tmp_path / "copy.git", tmp_path / "precious"
-    shutil.copytree(vault, copy)
+    copy_vault(vault, copy)
     precious.mkdir()
     place = make_submodule(copy)
     if file == "core.worktree":
@@ -342,7 +347,7 @@ def test_a_linked_working_tree_of_a_submodule_is_no_reason(vault: Path, cli: Cli
 def test_a_vault_from_an_archive_leads_nowhere_else(vault: Path, name: str, tmp_path: Path, cli: Cli) -> None:
     """Through a link avfs would empty a directory of the user's as its cache or trash, and run what appears there later."""
     copy, precious = tmp_path / "copy.git", tmp_path / "precious"
-    shutil.copytree(vault, copy, symlinks=True)
+    copy_vault(vault, copy)
     place = copy / name
     if place.is_dir():
         place.rename(precious)
@@ -364,7 +369,7 @@ def test_links_in_a_workspace_are_its_files(vault: Path, tmp_path: Path, cli: Cl
     """A vault from elsewhere may hold them as any other; they are never followed."""
     cli("--vault", str(vault), "exec", "--no-commit", "--", "ln", "-s", "a", "link").ok()
     assert (vault / "avfs/workspaces/main/upper/link").is_symlink()
-    shutil.copytree(vault, tmp_path / "copy.git", symlinks=True)
+    copy_vault(vault, tmp_path / "copy.git")
     assert cli("--vault", str(tmp_path / "copy.git"), "cat", "link").ok().text == "1\n"
 
 
@@ -456,7 +461,7 @@ def set_trap(git_dir: Path, traces: Path) -> None:
 def test_a_vault_that_was_copied_into_the_home_is_judged(vault: Path, vaults: Path, what: str, traces: Path, cli: Cli) -> None:
     """`cp -r` makes somebody's vault no vault of one's own: nothing of it runs until its user says so."""
     copy = vaults / "copy.git"
-    shutil.copytree(vault, copy)
+    copy_vault(vault, copy)
     if what == "setting":
         set_trap(copy, traces)
     elif what == "hook":
@@ -511,7 +516,7 @@ def test_a_mark_of_another_home_does_not_count(vault: Path, vaults: Path, traces
 @pytest.mark.usefixtures("person")
 def test_a_vault_that_cannot_be_opened_hides_no_other(vault: Path, vaults: Path, traces: Path, cli: Cli) -> None:
     """It is listed with the reason; mounts of the others are listed, and names of their forks are found."""
-    shutil.copytree(vault, vaults / "copy.git")
+    copy_vault(vault, vaults / "copy.git")
     set_trap(vaults / "copy.git", traces)
     (vaults / "file.git").touch()
     cli("fork", "create", "other").ok()
