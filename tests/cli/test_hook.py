@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -313,31 +314,83 @@ def test_a_fork_of_somebody_is_no_working_tree_of_claude_code(cli: Cli, tree: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "data"),
+    ("arguments", "data", "status"),
     [
-        (["claude"], b""),
-        (["claude"], b"[]"),
-        (["claude"], b"{"),
-        (["claude"], b'{"hook_event_name": "WorktreeCreate", "cwd": "/no such directory", "name": "x"}'),
-        (["claude"], b'{"hook_event_name": "WorktreeCreate", "cwd": "/", "name": "a..b"}'),
-        (["nosuch"], b"{}"),
-        ([], b"{}"),
+        (["claude"], b"", 1),
+        (["claude"], b"[]", 1),
+        (["claude"], b"{", 1),
+        (["claude"], b'{"hook_event_name": "WorktreeCreate", "cwd": "/no such directory", "name": "x"}', 1),
+        (["claude"], b'{"hook_event_name": "WorktreeCreate", "cwd": "/", "name": "a..b"}', 1),
+        (["nosuch"], b"{}", 1),
+        ([], b"{}", 1),
+        # What cannot be read, and may come before a tool: the tool is refused.
+        (["claude"], b'{"hook_event_name": "PreToolUse", "tool', 2),
+        (["gemini"], b'{"hook_event_name": "BeforeTool", "tool_input": ' + b"[" * 100_000, 2),
+        (["nosuch"], b'{"hook_event_name": "PreToolUse"}', 2),
+        (["claude"], b'{"hook_event_name": "PostToolUse", "tool', 1),
     ],
 )
-def test_a_failure_lets_the_agent_go_on_and_is_said(cli: Cli, arguments: list[str], data: bytes) -> None:
-    """Status 1, with a message: 2 would refuse the tool."""
+def test_a_failure_lets_the_agent_go_on_but_not_run_a_command(cli: Cli, arguments: list[str], data: bytes, status: int) -> None:
+    """Status 1, with a message, which harnesses pass over; 2 refuses the tool."""
     ran = cli("hook", *arguments, stdin=data)
-    assert (ran.status, ran.text) == (1, "")
+    assert (ran.status, ran.text) == (status, "")
     assert ran.stderr.startswith("avfs hook: ")
 
 
+def _verdict(harness: str, answer: bytes) -> tuple[str, str]:
+    """Give what a harness hears, and the reason."""
+    found = json.loads(answer)
+    found = found.get("hookSpecificOutput", found)
+    verdict = found.get("permissionDecision") or found.get("permission") or found["decision"]
+    assert verdict == ("ask" if harness in {"claude", "cursor"} else "deny")
+    return verdict, found.get("permissionDecisionReason") or found.get("user_message") or found["reason"]
+
+
 @pytest.mark.needs("fuse")
-def test_a_broken_vault_and_a_broken_policy_let_the_agent_go_on(cli: Cli, tree: Path) -> None:
-    """Also a bug."""
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_no_command_runs_unasked_where_the_policy_cannot_be_asked(cli: Cli, tree: Path, harness: str) -> None:
+    """A policy with an error, a damaged vault, a place that is none: harnesses pass over a hook that fails."""
     vault = tree.parent / "home" / "vaults" / "shop.git"
-    (vault / "avfs" / "policy.toml").write_text("nonsense")
-    ran = cli("hook", "claude", stdin=_event("claude", "bash_before", tree, command="ls"))
-    assert (ran.status, ran.text, "policy" in ran.stderr) == (1, "", True)
+    policy = vault / "avfs" / "policy.toml"
+
+    def reason(event: bytes) -> str:
+        return _verdict(harness, cli("hook", harness, stdin=event).ok().stdout)[1]
+
+    before = _event(harness, "bash_before", tree, command="ls")
+    policy.write_text("nonsense")
+    assert "policy.toml" in reason(before)
+    policy.write_text('version = 1\n[[rule]]\nname = "save"\ncommands = ["ls"]\naction = "allow_with_checkpoint"\nreason = "x"\n')
+    (vault / "avfs" / "format").rename(vault / "avfs" / "format.away")
+    (vault / "avfs" / "format").write_text("999\n")
+    try:
+        assert "999" in reason(before)
+    finally:
+        (vault / "avfs" / "format.away").rename(vault / "avfs" / "format")
+    assert "bug" in reason(_event(harness, "bash_before", tree / "a\0b", command="ls"))
+
+
+@pytest.mark.needs("fuse")
+def test_a_command_is_put_to_the_user_where_the_policy_takes_too_long(tree: Path) -> None:
+    """Before the harness ends the hook and runs the command: here another process holds the lock of the audit log."""
+    root = tree.parent / "home" / "vaults" / "shop.git" / "avfs"
+    (root / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "x"\n'
+    )
+    event = _event("claude", "bash_before", tree, command="deploy")
+    subprocess.run([sys.executable, "-m", "avfs_git", "hook", "claude"], input=event, check=True)
+    code = "from avfs_git.cli import app; from avfs_git.cli.harness import hook; hook.ANSWERS_AFTER_S = 0.2; "
+    code += "app.run(['hook', 'claude'])"
+    with (root / "audit.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run([sys.executable, "-c", code], input=event, check=True, capture_output=True)
+
+    assert "no answer within" in _verdict("claude", done.stdout)[1]
+
+
+@pytest.mark.needs("fuse")
+def test_a_broken_vault_lets_the_agent_go_on_after_a_call(cli: Cli, tree: Path) -> None:
+    """The next call's checkpoint has what the failed one would have had."""
+    vault = tree.parent / "home" / "vaults" / "shop.git"
     (tree / "x").write_text("1")
     os.rename(vault / "objects", vault / "objects.away")
     try:

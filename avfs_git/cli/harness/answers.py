@@ -37,6 +37,11 @@ def deny(event: Event, *, reason: str, hint: str | None) -> bytes:
     return _spell(event, "deny", f"The policy of avfs forbids this command: {reason}. {way}")
 
 
+def ask_or_deny_unjudged(event: Event, failure: str) -> bytes:
+    """Let a person decide about a command that the policy could not be asked about; where the harness cannot ask, refuse it."""
+    return _spell(event, "ask" if can_ask(event.harness) else "deny", f"avfs cannot ask the policy about this command: {failure}")
+
+
 def _spell(event: Event, verdict: str, reason: str) -> bytes:
     document: dict[str, object]
     if event.harness in {"gemini", "opencode"}:

@@ -138,6 +138,13 @@ def read_event(harness: str | None, data: bytes) -> Event:
     )
 
 
+def may_be_before(harness: str | None, data: bytes) -> bool:
+    """Tell whether an event that cannot be read may be one before a tool: its text has the name of such an event."""
+    kinds = _KINDS.values() if harness not in HARNESSES else [_KINDS[harness]]
+    names = (name for known in kinds for name, kind in known.items() if kind is Kind.BEFORE)
+    return any(f'"{name}"'.encode() in data for name in names)
+
+
 def _text(found: Mapping[str, object], *names: str) -> str:
     """Give the first field of these that is a text, on one line."""
     texts = (value for name in names if isinstance(value := found.get(name), str) and value)

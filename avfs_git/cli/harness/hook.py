@@ -1,30 +1,38 @@
 """What avfs does at an event of a coding agent.
 
-Decided here: what each kind of event leads to, and that a failure never stops the agent: it is a message and status 1, which
-harnesses show and pass over. Status 2 would refuse the tool, and is never used. Outside of a live tree nothing is done, and
-little is imported: agents wait for this at each call. `cli.app` and `cli.commands.running.hook` call it.
+Decided here: what each kind of event leads to, and what a failure does. Where the policy cannot be asked about a command, a
+person is asked or the command is refused: harnesses pass over a hook that fails or takes too long, and run the command.
+Any other failure is a message and status 1, which harnesses show and pass over. Status 2, which refuses the tool, is used only
+where the event cannot be read and may be one before a tool. Outside of a live tree nothing is done, and little is imported:
+agents wait for this at each call. `cli.app` and `cli.commands.running.hook` call it.
 """
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_command, find_home, find_user_policy
-from avfs_git.cli.harness.events import Event, Kind, read_event
-from avfs_git.errors import AvfsError, ForkExists, HostError, VaultHidden
+from avfs_git.cli.harness.events import Event, Kind, may_be_before, read_event
+from avfs_git.errors import AvfsError, CloneReplaced, ForkExists, HostError, VaultHidden
 from avfs_git.paths import show_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from avfs_git.cli.place import Place
     from avfs_git.cli.results import HookAnswer
     from avfs_git.model import CheckpointResult
     from avfs_git.sdk.running.runs import Run
     from avfs_git.sdk.vault import Session
 
+ANSWERS_AFTER_S = 25
+"""Before a tool the answer comes after so many seconds at the latest: harnesses end the hook after 30, and then run the tool."""
 _FAILED = 1
+_REFUSED = 2
 _TRIES = 100
 _LARGEST = 64 << 20
 
@@ -38,26 +46,63 @@ def give_answer(state: State, harness: str) -> None:
 
 
 def find_answer(state: State, harness: str | None) -> HookAnswer:
-    """Do what the event on standard input asks for, and give the answer; a failure is told, and is the status."""
-    event, answer = "", b""
+    """Do what the event on standard input asks for, and give the answer; a failure is told, and is the answer or the status."""
+    event: Event | None = None
+    data, answer, failure = b"", b"", ""
+    finish: Callable[[], None] | None = None
     try:
-        found = read_event(harness, sys.stdin.buffer.read(_LARGEST))
-        event = found.name
-        answer = _handle(state, found) or b""
+        data = sys.stdin.buffer.read(_LARGEST)
+        event = read_event(harness, data)
+        if event.kind is Kind.BEFORE and event.command:
+            finish = _start_deadline(event)
+        answer = _handle(state, event) or b""
     except AvfsError as error:
-        _fail(state, error.message, error.hint)
+        failure = f"{error.message}{f'. {error.hint}' if error.hint else ''}"
+        state.output.note(f"avfs hook: {failure}")
     except OSError as error:
-        _fail(state, str(error), None)
-    except Exception:  # noqa: BLE001 - a bug must not stop the agent either, and it is shown
+        failure = str(error)
+        state.output.note(f"avfs hook: {failure}")
+    except Exception as error:  # noqa: BLE001 - a bug is a failure like any other, and it is shown
         import traceback  # noqa: PLC0415 - only for a bug
 
-        _fail(state, traceback.format_exc(), "This is a bug in avfs.")
-    return {"event": event, "answer": os.fsdecode(answer)}
+        failure = f"{type(error).__name__}: {error}. This is a bug in avfs."
+        state.output.note(f"avfs hook: {traceback.format_exc()}. This is a bug in avfs.")
+    if failure and event is not None and event.kind is Kind.BEFORE:
+        answer = _refuse(event, failure)
+    elif failure:
+        state.status = _REFUSED if event is None and may_be_before(harness, data) else _FAILED
+    if finish is not None:
+        finish()
+    return {"event": event.name if event is not None else "", "answer": os.fsdecode(answer)}
 
 
-def _fail(state: State, message: str, hint: str | None) -> None:
-    state.output.note(f"avfs hook: {message}{f'. {hint}' if hint else ''}")
-    state.status = _FAILED
+def _refuse(event: Event, failure: str) -> bytes:
+    from avfs_git.cli.harness import answers  # noqa: PLC0415 - only for a command
+
+    return answers.ask_or_deny_unjudged(event, failure)
+
+
+def _start_deadline(event: Event) -> Callable[[], None]:
+    """Answer for this process if it does not answer in time: a thread ends it then, also in a call into the kernel.
+
+    Returns:
+        What is called before the process itself answers; it does not return once the thread has begun to.
+    """
+    answered, claimed = _thread.allocate_lock(), _thread.allocate_lock()
+    answered.acquire()
+
+    def wait() -> None:
+        if answered.acquire(timeout=ANSWERS_AFTER_S) or not claimed.acquire(blocking=False):
+            return
+        os.write(1, _refuse(event, f"avfs has found no answer within {ANSWERS_AFTER_S} s"))
+        os._exit(0)
+
+    def finish() -> None:
+        claimed.acquire()
+        answered.release()
+
+    _thread.start_new_thread(wait, ())
+    return finish
 
 
 def _handle(state: State, event: Event) -> bytes | None:
@@ -70,7 +115,10 @@ def _handle(state: State, event: Event) -> bytes | None:
         return None
     from avfs_git.cli.place import find_place  # noqa: PLC0415 - not for the help
 
-    place = find_place(find_home(), find_command(), event.directory)
+    try:
+        place = find_place(find_home(), find_command(), event.directory)
+    except CloneReplaced:  # no live tree
+        return None
     if place is None or not place.is_mount or place.fork is None:
         return None
     try:

@@ -1,5 +1,6 @@
 // Written by `avfs setup opencode`: runs `avfs hook opencode` at the events of opencode.
-// avfs answers a command that the policy refuses; at all else it says nothing. If avfs fails, the tool goes on, and the log says why.
+// avfs answers a command that the policy refuses; at all else it says nothing. If avfs fails before a command, the command is refused;
+// else the tool goes on, and the log says why. So it does where there is no avfs.
 import { spawn } from "node:child_process"
 
 const READS = new Set(["read", "grep", "glob", "list", "lsp", "webfetch", "websearch", "codesearch", "todoread", "todowrite", "skill", "question"])
@@ -12,9 +13,10 @@ function run(event) {
     let said = ""
     child.stdout.setEncoding("utf8").on("data", (text) => (answer += text))
     child.stderr.setEncoding("utf8").on("data", (text) => (said += text))
-    child.on("error", (error) => resolve({ answer: "", said: `avfs hook: ${error.message}` }))
+    child.on("error", (error) => resolve({ answer: "", said: `avfs hook: ${error.message}`, failed: error.code !== "ENOENT" }))
     child.on("close", (status, signal) => {
-      resolve({ answer: status === 0 ? answer : "", said: said.trim() || (status === 0 ? "" : `avfs hook: ended with ${signal ?? status}`) })
+      const failed = status !== 0
+      resolve({ answer: failed ? "" : answer, said: said.trim() || (failed ? `avfs hook: ended with ${signal ?? status}` : ""), failed })
     })
     child.stdin.on("error", () => {}).end(JSON.stringify(event))
   })
@@ -24,12 +26,12 @@ export const AvfsPlugin = async ({ client, directory }) => {
   const begun = new Set()
 
   async function tell(name, session, more = {}) {
-    const { answer, said } = await run({ hook_event_name: name, session_id: session, cwd: directory, ...more })
+    const { answer, said, failed } = await run({ hook_event_name: name, session_id: session, cwd: directory, ...more })
     if (said) {
       await client.app.log({ body: { service: "avfs", level: "error", message: said } }).catch(() => {})
       await client.tui.showToast({ body: { title: "avfs", message: said, variant: "error" } }).catch(() => {})
     }
-    return answer
+    return { answer, refusal: failed ? said : "" }
   }
 
   function describe({ tool, callID }, args) {
@@ -44,8 +46,8 @@ export const AvfsPlugin = async ({ client, directory }) => {
     },
     "tool.execute.before": async (input, output) => {
       if (input.tool !== "bash") return
-      const answer = await tell("tool.execute.before", input.sessionID, describe(input, output.args))
-      if (answer) throw new Error(JSON.parse(answer).reason)
+      const { answer, refusal } = await tell("tool.execute.before", input.sessionID, describe(input, output.args))
+      if (answer || refusal) throw new Error(refusal || JSON.parse(answer).reason)
     },
     "tool.execute.after": async (input) => {
       if (!READS.has(input.tool)) await tell("tool.execute.after", input.sessionID, describe(input, input.args))

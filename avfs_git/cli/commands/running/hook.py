@@ -23,6 +23,7 @@ def command(state: State, harness: str | None) -> HookAnswer:
     a shell, and saves a checkpoint after each tool call that changed something. Claude Code gets its working trees as forks, with
     everything that the directory holds, ignored files included.
 
-    If avfs fails, the agent goes on: the status is 1, and standard error says why.
+    If avfs cannot ask the policy about a command, the harness asks the user, or refuses the command where it cannot ask.
+    After any other failure the agent goes on: the status is 1, and standard error says why.
     """
     return find_answer(state, harness)
