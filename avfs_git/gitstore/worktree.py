@@ -29,6 +29,7 @@ from typing import NamedTuple
 from avfs_git import faults
 from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
+from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
@@ -213,13 +214,12 @@ class Worktree:
         """The git command in the middle of which the tree is, as `rebase`, or None."""
         return next((command for name, command in _UNDER_WAY.items() if (self.path / name).exists()), None)
 
-    def list_unmerged(self) -> list[bytes]:
+    def list_unmerged(self, read_tree: ReadTree) -> list[bytes]:
         """List the paths in conflict by git's index, which is read only in the middle of a git command or after its conflicts."""
         if not (self.path / _IN_CONFLICT).exists() and self.under_way is None:
             return []
-        found = self.read_index()
         try:
-            index = GitIndex(found[0]) if found is not None and found[0].strip(b"\0") else ()
+            index = self.read_entries(read_tree)
         except BadIndex:  # git itself says so
             return []
         return list(dict.fromkeys(index.paths[at] for at in range(len(index)) if index.entry(at).stage)) if index else []
@@ -289,13 +289,24 @@ class Worktree:
                 os.close(fd)
 
     def read_index(self) -> tuple[bytes, os.stat_result] | None:
-        """Read the index, and what tells it from another; None without an index."""
+        """Read the file of the index, and what tells it from another; None without an index."""
         with host_errors(f"read '{self.index}'"):
             try:
                 with open_plain_file(self.index) as file:
                     return file.read(), os.fstat(file.fileno())
             except FileNotFoundError:
                 return None
+
+    def read_entries(self, read_tree: ReadTree, data: bytes | None = None) -> GitIndex | None:
+        """Read all entries of the index, or of what `read_index` gave of it; None without an index.
+
+        Raises:
+            BadIndex: If it is damaged, or of a kind that is not understood.
+        """
+        if data is None:
+            found = self.read_index() if self.is_there else None
+            data = found[0] if found is not None else b""
+        return read_full_index(data, self.path, read_tree) if data.strip(b"\0") else None
 
     def replace_index(self, data: bytes, *, instead_of: os.stat_result | None, mtime_ns: int) -> None:
         """Replace the index as git does, under `index.lock`, if it is still what `read_index` gave.

@@ -122,9 +122,10 @@ class GitDir:
         elif has_moved and basis != head:
             moves = [_as_move(change) for change in diff_trees(vault.store, self._tree(basis), self._tree(head))]
             try:
-                data = move_entries(found[0], moves)
+                index = worktree.read_entries(vault.store.read_tree, found[0])
+                data = move_entries(index, moves) if index is not None else None
             except ForeignIndex:
-                _LOG.warning("the index of '%s' is split or sparse: it stays as it is", opened.fork)
+                _LOG.warning("the index of '%s' has an unknown extension: it stays as it is", opened.fork)
                 return
             except BadIndex:
                 data = None

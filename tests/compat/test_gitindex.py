@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.formats.fullindex import read_full_index
 from avfs_git.gitstore.formats.index import (
     NO_STAT,
     BadIndex,
     CachedTree,
+    ForeignIndex,
     GitIndex,
     IndexWriter,
     Move,
@@ -20,6 +22,7 @@ from avfs_git.gitstore.formats.index import (
     move_entries,
     parse_cached_tree,
     serialize_cached_tree,
+    write_index,
 )
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
@@ -124,6 +127,56 @@ def test_what_git_wrote_is_read(clone: Path, version: int) -> None:
             assert (size, mtime_s, inode) == (found.st_size, int(found.st_mtime), found.st_ino & 0xFFFFFFFF)
 
 
+@pytest.mark.parametrize("version", ["2", "4"])
+@pytest.mark.parametrize("kind", ["split", "sparse"])
+def test_an_index_that_lacks_entries_is_read_in_full(clone: Path, kind: str, version: str) -> None:
+    """A split index with entries of its own, changed, removed and in conflict; a sparse index with directories in directories."""
+    _git(clone, "update-index", "--index-version", version)
+    if kind == "split":
+        _git(clone, "update-index", "--split-index")
+        (clone / "a" / "three").write_bytes(b"again")
+        (clone / "0").write_bytes(b"")
+        _git(clone, "add", "-A")
+        _git(clone, "update-index", "--chmod=-x", "zed")
+        _git(clone, "rm", "-q", "--cached", "a/b/two")
+        blob = _git(clone, "rev-parse", "HEAD:a-x").decode().strip()
+        lines = "".join(f"100644 {blob} {stage}\tlink\n" for stage in (1, 3))
+        _git(clone, "update-index", "--index-info", data=f"0 {'0' * 40}\tlink\n{lines}".encode())
+    else:
+        _git(clone, "sparse-checkout", "set", "--cone", "--sparse-index", "a.d")
+    data = (clone / ".git" / "index").read_bytes()
+    with pytest.raises(ForeignIndex):
+        GitIndex(data)
+    with ObjectStore(clone / ".git") as store:
+        index = read_full_index(data, clone / ".git", store.read_tree)
+    entries = [index.entry(number) for number in range(len(index))]
+    shown = b"".join(b"%06o %s %d\t%s\0" % (e.mode, e.oid.hex().encode(), e.stage, e.path) for e in entries)
+    assert shown == _staged(clone)
+    left_out = [path[2:] for path in _git(clone, "ls-files", "-t", "-z").split(b"\0") if path.startswith(b"S ")]
+    assert [entry.path for entry in entries if entry.is_left_out] == left_out
+    (clone / ".git" / "index").write_bytes(write_index(entries, index.extensions))
+    assert _staged(clone) == shown
+    assert _git(clone, "diff-index", "--cached", "HEAD").count(b"\n") == (5 if kind == "split" else 0)
+
+
+def test_a_split_index_that_is_damaged_is_refused(clone: Path) -> None:
+    """With its extension cut short, or its shared index gone."""
+    _git(clone, "update-index", "--split-index")
+    (clone / "0").write_bytes(b"")
+    _git(clone, "add", "0")
+    data = (clone / ".git" / "index").read_bytes()
+    at = data.index(b"link") + 8
+    size = int.from_bytes(data[at - 4 : at], "big")
+    for length in [*range(20), *range(21, size)]:
+        cut = data[: at - 4] + length.to_bytes(4, "big") + data[at : at + length] + bytes(20)
+        with pytest.raises(BadIndex):
+            read_full_index(cut, clone / ".git", lambda _: {})
+    assert len(read_full_index(data, clone / ".git", lambda _: {})) == _staged(clone).count(b"\0")
+    next((clone / ".git").glob("sharedindex.*")).unlink()
+    with pytest.raises(BadIndex, match="shared"):
+        read_full_index(data, clone / ".git", lambda _: {})
+
+
 def test_what_is_written_git_takes_for_its_own(clone: Path) -> None:
     """An index of ours is the one of the commit to git, with trees that it verifies, and spares it reading files."""
     index = GitIndex((clone / ".git" / "index").read_bytes())
@@ -150,14 +203,14 @@ def test_moving_to_another_commit_equals_reading_it(clone: Path, version: int, o
     _git(clone, "read-tree", old)
     _git(clone, "update-index", "--index-version", str(version))
     place = clone / ".git" / "index"
-    moved = move_entries(place.read_bytes(), _moves(clone, old, new))
+    moved = move_entries(GitIndex(place.read_bytes()), _moves(clone, old, new))
     assert moved is not None
     place.write_bytes(moved)
     got = _staged(clone)
     assert _git(clone, "write-tree").strip().decode() == _tree(clone, new).hex()
     _git(clone, "read-tree", new)
     assert _staged(clone) == got
-    assert move_entries(moved, _moves(clone, old, new)) is None
+    assert move_entries(GitIndex(moved), _moves(clone, old, new)) is None
 
 
 def test_what_somebody_staged_stays(clone: Path) -> None:
@@ -169,7 +222,7 @@ def test_what_somebody_staged_stays(clone: Path) -> None:
     _git(clone, "rm", "-q", "--cached", "new/file")
     before = _staged(clone)
     place = clone / ".git" / "index"
-    moved = move_entries(place.read_bytes(), _moves(clone, "HEAD", "HEAD~1"))
+    moved = move_entries(GitIndex(place.read_bytes()), _moves(clone, "HEAD", "HEAD~1"))
     assert moved is not None
     place.write_bytes(moved)
     after = _staged(clone)
@@ -191,7 +244,7 @@ def test_conflicts_and_promised_files(clone: Path) -> None:
     place = clone / ".git" / "index"
     blob = Oid(bytes.fromhex(oid))
     moves = [Move(b"late", None, (0o100644, blob)), Move(b"zed", (0o100755, blob), None)]
-    moved = move_entries(place.read_bytes(), moves)
+    moved = move_entries(GitIndex(place.read_bytes()), moves)
     assert moved is not None
     place.write_bytes(moved)
     assert _staged(clone).count(b"\tzed\0") == 3

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import NotAVault
 from avfs_git.sdk import Avfs
 from avfs_git.workspace.forks import clones
 from avfs_git.workspace.vault.origin import peek_state
@@ -87,14 +86,20 @@ def test_a_directory_that_is_gone_and_left_out_in_part(home: Avfs, clone: Path) 
 
 
 def test_a_sparse_index(home: Avfs, clone: Path) -> None:
-    """It does not name the files that are left out: the fork is refused, with the way out."""
+    """It does not name the files that are left out: they are in the fork."""
     git("sparse-checkout", "set", "--cone", "--sparse-index", "a", cwd=clone)
+    (clone / "a" / "f").write_text("changed\n")
 
-    with pytest.raises(NotAVault, match="reapply --no-sparse-index"):
-        home.create_vault("v", source=clone)
-    git("sparse-checkout", "reapply", "--no-sparse-index", cwd=clone)
+    assert not expect_as_added(home, clone, "sparse")
 
-    assert not expect_as_added(home, clone, "again")
+
+def test_a_split_index(home: Avfs, clone: Path) -> None:
+    """Its marks count as those of any other."""
+    git("update-index", "--split-index", cwd=clone)
+    git("update-index", "--skip-worktree", "conf", cwd=clone)
+    (clone / "conf").write_text("a secret\n")
+
+    assert expect_as_added(home, clone, "split") == {"fork.marked_unchanged"}
 
 
 def test_an_index_that_names_no_trees(home: Avfs, clone: Path) -> None:

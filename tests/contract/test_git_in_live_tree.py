@@ -494,6 +494,29 @@ def test_what_git_stashed_comes_back_whatever_avfs_does_in_between(mounted: tupl
     assert git_in(tree, "status", "--short") == " M more\n?? new\n"
 
 
+@pytest.mark.parametrize("kind", ["split", "sparse"])
+def test_git_goes_on_from_a_checkpoint_with_any_kind_of_index(mounted: tuple[Workspace, Path], kind: str) -> None:
+    """Its next commit holds what avfs has saved meanwhile."""
+    work, tree = mounted
+    (tree / "dir").mkdir()
+    (tree / "dir" / "below").write_bytes(b"")
+    work.checkpoint("three")
+    if kind == "split":
+        git_in(tree, "update-index", "--split-index")
+    else:
+        git_in(tree, "status")
+        git_in(tree, "sparse-checkout", "set", "--cone", "--sparse-index", "none")
+        (tree / "dir").mkdir()
+        (tree / "dir" / "below").write_bytes(b"")  # so that nothing is missing
+    (tree / "file").write_bytes(b"3\n")
+    work.checkpoint("four")
+    (tree / "more").write_bytes(b"more\n")
+    git_in(tree, "add", "more")
+    git_in(tree, "commit", "-q", "-m", "more")
+    assert git_in(tree, "show", "--format=", "--name-only", "HEAD") == "more\n"
+    assert git_in(tree, "show", "HEAD:file") == "3\n"
+
+
 @pytest.mark.parametrize(
     "how", ["sparse-checkout set --no-sparse-index here", "sparse-checkout set --sparse-index here", "update-index"]
 )

@@ -159,7 +159,7 @@ def _read_index(data: bytes) -> None:
             index = GitIndex(whole)
             for number in range(len(index)):
                 index.entry(number)
-            move_entries(whole, [Move(b"b/c", (0o100644, OID), None), Move(b"n", None, (0o100644, OID))])
+            move_entries(index, [Move(b"b/c", (0o100644, OID), None), Move(b"n", None, (0o100644, OID))])
 
 
 def _read_files(files: Mapping[str, bytes], read: Callable[[Path], object]) -> None:

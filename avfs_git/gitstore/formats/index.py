@@ -31,8 +31,8 @@ _EXTENDED = 0x4000
 _STAGE = 0x3000
 _NAME_MASK = 0x0FFF
 _INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000  # of the extended flags
-SPARSE = b"sdir"
-"""The extension of an index that names directories (gitformat-index(5))."""
+SPLIT, SPARSE = b"link", b"sdir"
+"""The extensions of an index that has a part of its entries, or that names directories; `fullindex` reads them."""
 _KEPT = frozenset({b"TREE", b"REUC"})
 """Extensions that are kept: the others describe places in the file, or what a helper of git has seen."""
 
@@ -42,7 +42,7 @@ class BadIndex(ValueError):
 
 
 class ForeignIndex(BadIndex):
-    """An index is sound, and has an extension that must be understood and is not: avfs leaves it alone."""
+    """An index is sound, and has an extension that must be understood and is not."""
 
     def __init__(self, extension: bytes) -> None:
         super().__init__(f"it has the extension {extension!r}")
@@ -99,12 +99,12 @@ def make_stat(mode: int, size: int, mtime_ns: int) -> bytes:
 class GitIndex:
     """An index that was read. `paths` is in its order, and a path in conflict stands there more than once."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, understood: frozenset[bytes] = frozenset()) -> None:
         """Read an index.
 
         Raises:
             BadIndex: If it is damaged, or of an unknown version.
-            ForeignIndex: If it is split, or has another extension that must be understood and is not.
+            ForeignIndex: If it has an extension that must be understood and is not among those `understood`.
         """
         if len(data) < _HEADER.size + _CHECKSUM:
             raise BadIndex("it is cut short")
@@ -120,7 +120,7 @@ class GitIndex:
             self.paths, self.starts = _find_entries(self.data, count)
             if extensions_at not in (-1, self.starts[-1]) or self.starts[-1] > end:
                 raise BadIndex("it cannot be taken apart")
-            self.extensions = _parse_extensions(self.data[self.starts[-1] : end])
+            self.extensions = _parse_extensions(self.data[self.starts[-1] : end], understood)
         except BadIndex:
             raise
         except (IndexError, ValueError, struct.error) as error:
@@ -205,7 +205,7 @@ def _padded(path: bytes, fixed: int) -> bytes:
     return path + bytes(8 - (fixed + len(path)) % 8)
 
 
-def _parse_extensions(data: bytes) -> dict[bytes, bytes]:
+def _parse_extensions(data: bytes, understood: frozenset[bytes]) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
@@ -216,7 +216,8 @@ def _parse_extensions(data: bytes) -> dict[bytes, bytes]:
         at += 8 + size
         if at > len(data):
             raise BadIndex("it is cut short")
-        if not 0x41 <= signature[0] <= 0x5A:  # lower case: a reader that does not understand it must not go on
+        # Lower case: a reader that does not understand it must not go on.
+        if not 0x41 <= signature[0] <= 0x5A and signature not in understood:
             raise ForeignIndex(signature)
         found[signature] = data[at - size : at]
     return found
@@ -265,13 +266,31 @@ def _finished(pieces: list[bytes], extensions: Mapping[bytes, bytes]) -> bytes:
     return data + hashlib.sha1(data, usedforsecurity=False).digest()
 
 
-def move_entries(data: bytes, moves: Iterable[Move]) -> bytes | None:
+def write_index(entries: Iterable[Staged], extensions: Mapping[bytes, bytes]) -> bytes:
+    """Write entries, which have to come in the order of their paths and stages, and what is kept of the extensions."""
+    pieces = [b""]
+    for entry in entries:
+        extended = entry.extended.to_bytes(2, "big") if entry.flags & _EXTENDED else b""
+        flags = entry.flags & ~_NAME_MASK | min(len(entry.path), _NAME_MASK)
+        head = b"%b%b%b%b%b%b" % (
+            entry.stat[:24],
+            entry.mode.to_bytes(4, "big"),
+            entry.stat[28:],
+            entry.oid,
+            flags.to_bytes(2, "big"),
+            extended,
+        )
+        pieces.append(head + _padded(entry.path, len(head)))
+    pieces[0] = _HEADER.pack(_SIGNATURE, 3, len(pieces) - 1)
+    return _finished(pieces, {signature: content for signature, content in extensions.items() if signature in _KEPT})
+
+
+def move_entries(index: GitIndex, moves: Iterable[Move]) -> bytes | None:
     """Bring an index from one commit to another: an entry that is as in the first commit becomes as in the second.
 
     Entries that were staged otherwise stay, and so do entries in conflict. Costs reading and writing the file. None if nothing
     changes.
     """
-    index = GitIndex(data)
     paths = index.paths
     deleted: set[int] = set()
     changed: dict[int, bytes] = {}

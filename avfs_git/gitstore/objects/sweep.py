@@ -40,7 +40,7 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import GitFailed, HostError
-from avfs_git.gitstore.formats.index import BadIndex, GitIndex
+from avfs_git.gitstore.formats.index import SPARSE, SPLIT, BadIndex, GitIndex
 from avfs_git.gitstore.formats.packfile import BadPack
 from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.gitcommand import check_status, run
@@ -60,6 +60,7 @@ _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _LOOSE = re.compile(r"[0-9a-f]{2}")
 _WORKSHOP = "avfs/sweep"
 _PIECE = 1 << 20
+_INDEXES = ("index", "sharedindex.")
 _WAIT_S = 10.0
 """How long the sweep waits for writers."""
 
@@ -207,13 +208,13 @@ def read_ids_below(directory: Path, *, indexes: bool = True) -> Iterator[Oid]:
     """Read the ids in the files of git directories, and in their indexes unless told not to."""
     for place, _, names in os.walk(directory):
         paths = [Path(place, name) for name in names]
-        yield from _ids_in(path for path in paths if not path.name.startswith("index"))
+        yield from _ids_in(path for path in paths if not path.name.startswith(_INDEXES))
         for path in paths:
-            if indexes and path.name.startswith("index"):
+            if indexes and path.name.startswith(_INDEXES):
                 with host_errors(f"read '{path}'"), suppress(FileNotFoundError, BadIndex):  # a broken one keeps nothing
                     if not stat.S_ISREG(path.lstat().st_mode):
                         continue
-                    index = GitIndex(path.read_bytes())
+                    index = GitIndex(path.read_bytes(), understood=frozenset({SPLIT, SPARSE}))
                     yield from (index.entry(number).oid for number in range(len(index)))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
-from avfs_git.gitstore.formats.index import SPARSE, BadIndex, CachedTree, ForeignIndex, GitIndex, parse_cached_tree
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, parse_cached_tree
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -37,10 +37,9 @@ class StagedPaths:
         return not has_moved or basis is None or find_entry(self._vault.store, self._tree(basis), path) is None
 
     def _read(self) -> frozenset[bytes]:
-        worktree = open_worktree(self._vault, self._fork)
-        found = worktree.read_index() if worktree.is_there else None
         try:
-            return frozenset(GitIndex(found[0]).paths) if found is not None and found[0].strip(b"\0") else frozenset()
+            index = open_worktree(self._vault, self._fork).read_entries(self._vault.store.read_tree)
+            return frozenset(index.paths) if index is not None else frozenset()
         except BadIndex:  # git itself will say so, and a file that stays out of history is not lost
             return frozenset()
 
@@ -54,10 +53,9 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
     Entries in conflict are those of commits, and do not count. Costs reading the index, and trees in which something is staged.
     """
     worktree = open_worktree(vault, fork)
-    found = worktree.read_index() if worktree.is_there else None
     head = vault.read_head(fork)
     try:
-        index = GitIndex(found[0]) if found is not None and found[0].strip(b"\0") else None
+        index = worktree.read_entries(vault.store.read_tree)
         known = parse_cached_tree(index.extensions[b"TREE"]) if index is not None and b"TREE" in index.extensions else None
     except BadIndex:
         return {}
@@ -80,14 +78,10 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
 def find_left_out(vault: OpenVault, fork: str, removed: Sequence[TreePath]) -> list[TreePath]:
     """Find paths that are missing in a fork's live tree only because git was told to leave them out (`git sparse-checkout`).
 
-    Of an index that names directories, everything that is missing counts. Costs reading the index, if anything is missing.
+    Costs reading the index, if anything is missing.
     """
-    worktree = open_worktree(vault, fork)
-    found = worktree.read_index() if removed and worktree.is_there else None
     try:
-        index = GitIndex(found[0]) if found is not None and found[0].strip(b"\0") else None
-    except ForeignIndex as error:
-        return list(removed) if error.extension == SPARSE else []
+        index = open_worktree(vault, fork).read_entries(vault.store.read_tree) if removed else None
     except BadIndex:
         return []
     if index is None:

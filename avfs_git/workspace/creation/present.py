@@ -28,7 +28,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.index import SPARSE, BadIndex, CachedTree, ForeignIndex, GitIndex, parse_cached_tree
+from avfs_git.gitstore.formats.fullindex import read_full_index
+from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -130,7 +131,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
 
     Raises:
         OSError: If the working tree cannot be read.
-        NotAVault: If the index is sparse: without what it leaves out, that would count as deleted.
+        ObjectMissing: If a tree is missing that a sparse index names: what that leaves out would count as deleted.
     """
     try:
         with open_plain_file(git_dir / "index") as file:
@@ -138,13 +139,8 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
             if status.st_size > _INDEX_MAX:
                 return None
             written_ns = status.st_mtime_ns
-            index = GitIndex(file.read())
+            index = read_full_index(file.read(), git_dir, store.read_tree)
         cached = parse_cached_tree(index.extensions[b"TREE"]) if b"TREE" in index.extensions else CachedTree()
-    except ForeignIndex as error:
-        if error.extension == SPARSE:
-            found = "its index names whole directories that a sparse checkout leaves out"
-            raise NotAVault(str(source), f"{found}; run `git sparse-checkout reapply --no-sparse-index` in it") from None
-        return None
     except (OSError, NotAVault, BadIndex):
         return None
     top = _arrange(index)

@@ -142,7 +142,7 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
         if find_under_way(vault, fork) == "rebase":
             text = f"git's HEAD in this tree is {where}, and what is saved, other than with a label, is recorded beside '{fork}'"
         told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(vault, fork)} in the tree brings it back"))
-    unmerged = worktree.list_unmerged()
+    unmerged = worktree.list_unmerged(vault.store.read_tree)
     if unmerged:
         named = ", ".join(f"'{show_path(path)}'" for path in unmerged[:_NAMED])
         more = f" and {len(unmerged) - _NAMED} more" if len(unmerged) > _NAMED else ""
