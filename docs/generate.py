@@ -147,7 +147,7 @@ WARNINGS = {
     "fetch.shallow": "A ref did not move, because the remote is shallow and its history begins after the commits here.",
     "fetch.sidecar_refused": "A sidecar of the remote is refused. The message says why.",
     "fork.damaged": "A fork's branch or head cannot be read.",
-    "fork.foreign_repository": "A nested repository belongs to another user; its hooks and settings were left out.",
+    "fork.foreign_repository": "A nested repository of another user, or that has git work elsewhere: its settings were left out.",
     "fork.home_left_out": "The source holds avfs's own home, with its vaults; that was left out.",
     "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's index names.",
     "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",

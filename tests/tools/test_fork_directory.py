@@ -410,7 +410,14 @@ def test_a_repository_that_is_elsewhere_is_not_led_to(avfs: Avfs, clone: Path, l
     (clone / "kept").mkdir()
     (clone / "kept" / ".git").write_text("gitdir: ../node_modules/repo\n")
     _git(clone, "init", "-q", "--bare", "node_modules/repo")
-    left_out = {*pointers, "linked", "trees/x", "apart"}
+    (clone / "no pointer").mkdir()
+    (clone / "no pointer" / ".git").write_text("notes\n")
+    for name in ("common", "in part"):
+        _git(clone, "init", "-q", name)
+    (clone / "common" / ".git" / "commondir").write_text(f"{library}/.git\n")
+    shutil.rmtree(clone / "in part" / ".git" / "refs")
+    (clone / "in part" / ".git" / "refs").symlink_to(library / ".git" / "refs")
+    left_out = {*pointers, "linked", "trees/x", "apart", "common", "in part"}
     before = _git(clone / "trees" / "x", "status"), _git(clone, "for-each-ref"), describe_dir(library)
     tree = mount_dir / "one"
 
@@ -420,9 +427,33 @@ def test_a_repository_that_is_elsewhere_is_not_led_to(avfs: Avfs, clone: Path, l
     assert [name for name in sorted(left_out) if os.path.lexists(tree / name / ".git")] == []
     assert (tree / "library" / "file").read_text() == "file\n"
     assert (tree / "kept" / ".git").read_text() == "gitdir: ../node_modules/repo\n"
+    assert (tree / "no pointer" / ".git").read_text() == "notes\n"
     (tree / "trees" / "x" / "a").write_text("by an agent\n")
     _git(tree / "trees" / "x", "commit", "-q", "-am", "in the fork", check=False)
     assert (_git(clone / "trees" / "x", "status"), _git(clone, "for-each-ref"), describe_dir(library)) == before
+
+
+def test_a_repository_that_works_elsewhere_works_in_the_fork(avfs: Avfs, clone: Path, library: Path, mount_dir: Path) -> None:
+    """Git in a fork does not write to the directory that `core.worktree` names."""
+    for name, worktree in {"away": str(library), "at home": str(clone / "at home"), "up": "../../../library"}.items():
+        _git(clone, "init", "-q", "-b", "own", name)
+        (clone / name / "l").write_text("own\n")
+        _git(clone / name, "add", "-A")
+        _git(clone / name, "commit", "-q", "-m", "own")
+        _git(clone / name, "config", "core.worktree", worktree)
+    before = describe_dir(library)
+    tree = mount_dir / "one"
+
+    session = avfs.fork_directory(clone, tree)
+
+    warned = {found.path for found in session.vault.warnings if found.code == "fork.foreign_repository"}
+    assert warned == {b"away", b"at home", b"up"}
+    for name in ("away", "at home", "up"):
+        (tree / name / "l").write_text("by an agent\n")
+        _git(tree / name, "checkout", "-q", "--", ".")
+        assert (tree / name / "l").read_text() == "own\n"
+        assert _git(tree / name, "log", "--format=%s") == "own\n"
+    assert describe_dir(library) == before
 
 
 @pytest.mark.parametrize("commits_around", [False, True])

@@ -9,8 +9,9 @@ which all such repositories borrow, so that they stay if the clone's go. What is
 checkpoints as any nested repository.
 
 Any other `.git` that names a git directory which no copy in the fork stands for (that of a linked worktree, of `git init
---separate-git-dir`, or a symbolic link) is left out with a warning: git in the fork would move branches and indexes of the
-repository that it names. The files beside it are plain files in the fork.
+--separate-git-dir`, a symbolic link, or a directory with a `commondir`) is left out with a warning: git in the fork would move
+branches and indexes of the repository that it names. The files beside it are plain files in the fork. A directory `.git` whose
+`core.worktree` leads out of the clone is made anew without that setting.
 
 `WithModules` reads a directory as `vfs.layer.readers` does and shows it like that; `workspace.creation.create` captures it. The
 copies are made in the vault, and go when it is closed; those of a process that died go with the next one's. One thread uses it.
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
+from avfs_git.gitstore.foreign.outside import leads_inside, names_other_repository, works_elsewhere
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
@@ -140,26 +142,31 @@ class WithModules:
         place = join(path, _GIT)
         shown = self._inside.get(place)
         is_own = found.stat.st_uid == os.geteuid()
-        if shown is None and (found.kind in (FILE, SYMLINK) or not is_own):
+        if shown is None:
             target = self._read_pointer(path, found.kind)
             repository = self._find_module(path, target) if target is not None and found.kind == FILE else None
-            if found.kind == DIRECTORY:
-                repository = self._source / os.fsdecode(place)
-            if repository is None and is_own and (target is None or self._is_inside(path, target)):
-                return found
+            other = elsewhere = False
+            if repository is None and (target is None or leads_inside(self._source, os.fsdecode(path), target)):
+                inside = os.path.normpath(os.path.join(os.fsdecode(path), target or ".git"))
+                other = names_other_repository(self._source, inside)
+                elsewhere = works_elsewhere(self._source, inside)
+                if is_own and not other and not elsewhere:
+                    return found
+                repository = self._source / inside if target is not None or found.kind == DIRECTORY else None
             try:
-                if repository is None:
+                if repository is None or other:
                     raise NotAVault(os.fsdecode(place), "it leads elsewhere")
                 shown = PlainDirectory(self._copy(repository))
             except (OSError, NotAVault, FormatUnsupported) as error:
                 what = "has a repository that cannot be taken along: its '.git' is left out, so that git does not work in it"
                 self.warnings.append(Warning("fork.submodule", f"'{os.fsdecode(path)}' {what} ({error})", path))
                 return None
-            if found.kind == DIRECTORY:
-                what = "the repository in it belongs to another user: its hooks and settings were left out"
+            why = "has git work outside of the directory" if elsewhere else "" if is_own else "belongs to another user"
+            if why:
+                what = f"the repository in it {why}: its hooks and settings were left out"
                 self.warnings.append(Warning("fork.foreign_repository", f"'{os.fsdecode(path)}': {what}", path))
             self._inside[place] = shown
-        return found if shown is None else Found(_GIT, shown.dir_stat(ROOT), DIRECTORY, opaque=False)
+        return Found(_GIT, shown.dir_stat(ROOT), DIRECTORY, opaque=False)
 
     def _read_pointer(self, path: TreePath, kind: str) -> str | None:
         """Read which git directory the `.git` of a directory names; None if git finds none in it."""
@@ -185,19 +192,6 @@ class WithModules:
         found = Path(os.path.realpath(self._source / os.fsdecode(path) / target))
         is_module = found.is_relative_to(self._common) and "modules" in found.relative_to(self._common).parts
         return found if is_module and (found / "HEAD").is_file() else None
-
-    def _is_inside(self, path: TreePath, target: str) -> bool:
-        """Whether a path that is named in a directory leads in the fork to a copy of what it names here.
-
-        It is relative, has no symbolic link on its way, leaves the directory nowhere, and does not go into its own `.git`.
-        """
-        if os.path.isabs(target):
-            return False
-        way = os.path.normpath(os.path.join(os.fsdecode(path), target))
-        if way.split("/")[0] in ("..", ".", os.fsdecode(_GIT)):
-            return False
-        source = os.path.realpath(self._source)
-        return os.path.realpath(os.path.join(source, os.fsdecode(path), target)) == os.path.join(source, way)
 
     def _copy(self, repository: Path) -> Path:
         """Make a git directory with what a repository holds, and link its objects."""
