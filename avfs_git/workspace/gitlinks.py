@@ -23,6 +23,7 @@ from pathlib import Path
 
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.config.gitconfig import edit_config, parse_config, read_config
+from avfs_git.gitstore.foreign.outside import POINTER_MAX, parse_pointer
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.gitstore.worktree import Worktree, list_linked, list_shown_at
@@ -38,7 +39,7 @@ from avfs_git.workspace.vault.gitmoves import PUT_AWAY, link_worktree, open_work
 
 _LOG = LazyLogger(__name__)
 _GIT, _MODULES = b".git", b".gitmodules"
-_POINTER_MAX, _MODULES_MAX = 8192, 1 << 20
+_MODULES_MAX = 1 << 20
 _COUNT_MAX = 10_000
 """Submodules that are looked at."""
 
@@ -223,9 +224,7 @@ class _Settling:
         return os.path.normpath(os.path.join(self._real, os.fsdecode(path), target))
 
     def _read_pointer(self, path: TreePath) -> str | None:
-        data = self._read(join(path, _GIT), _POINTER_MAX)
-        text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n")) if data.startswith(b"gitdir:") else ""
-        return text if text and "\0" not in text else None
+        return parse_pointer(self._read(join(path, _GIT), POINTER_MAX))
 
     def _read(self, path: TreePath, limit: int) -> bytes:
         """Read a small plain file; empty without a file."""

@@ -16,14 +16,24 @@ from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.repofile import read_plain_file
 
+POINTER_MAX = 8192
+"""So many bytes of a file `.git` are read."""
 
-def leads_inside(top: Path, directory: str, target: str) -> bool:
+
+def parse_pointer(data: bytes) -> str | None:
+    """Give which git directory a file `.git` names; None if git finds none in it."""
+    text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n")) if data.startswith(b"gitdir:") else ""
+    return text if text and "\0" not in text else None
+
+
+def leads_inside(top: Path, directory: str, target: str, *, has_git_dir: bool = False) -> bool:
     """Tell whether a path that is named in a directory below `top` leads in a copy of `top` to the copy of what it names here.
 
-    It is relative, has no symbolic link on its way, and does not leave `top` or go into the git directory of `top`.
+    It is relative, has no symbolic link on its way, and does not leave `top`, nor go into the git directory of `top` unless the
+    copy has that.
     """
     way = os.path.normpath(os.path.join(directory, target))
-    if os.path.isabs(target) or way.split("/")[0] in ("..", ".", ".git"):
+    if os.path.isabs(target) or way.split("/")[0] in ("..", ".", *(() if has_git_dir else (".git",))):
         return False
     real = os.path.realpath(top)
     return os.path.realpath(os.path.join(real, directory, target)) == os.path.join(real, way)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
-from avfs_git.gitstore.foreign.outside import leads_inside, names_other_repository, works_elsewhere
+from avfs_git.gitstore.foreign.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
@@ -39,7 +39,6 @@ from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found, Layer
 from avfs_git.workspace.vault.format import VaultLayout
 
 _GIT = b".git"
-_POINTER_MAX = 8192
 
 
 class WithModules:
@@ -177,13 +176,12 @@ class WithModules:
                 return None
             fd = self._layer.open_listed(path, _GIT)
             try:
-                data = os.read(fd, _POINTER_MAX)
+                data = os.read(fd, POINTER_MAX)
             finally:
                 os.close(fd)
         except OSError:
             return None
-        text = os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n")) if data.startswith(b"gitdir:") else ""
-        return text if text and "\0" not in text else None
+        return parse_pointer(data)
 
     def _find_module(self, path: TreePath, target: str) -> Path | None:
         """Find the repository of a submodule in the clone's own that is named; None if something else is."""

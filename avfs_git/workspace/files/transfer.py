@@ -1,7 +1,7 @@
 """Carrying files in and out: directories of the host, and tar archives.
 
 Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what
-does not: a link that leads out of what is carried, devices, sockets and pipes are left out and named in a warning.
+does not: a link that leads out of what is carried, a `.git` that does, devices, sockets and pipes are left out, with a warning.
 On the host's side nothing is written through a symbolic link, and nothing outside the destination; what is there is replaced
 by a rename, so that a full disk or a crash leaves it.
 """
@@ -15,10 +15,12 @@ import re
 import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
+from avfs_git.gitstore.foreign.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.host.files.beneath import Descriptor, open_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import TransferResult, Warning
@@ -82,7 +84,7 @@ def import_path(
                 layer.left_out = find_own(source, opened.vault.git_dir)
                 for inside in layer.left_out:
                     tally.leave_out(inside, "is avfs's own, with its vaults")
-                _import_directory(merged, layer, path, max_depth, tally)
+                _import_directory(merged, layer, source, path, max_depth, tally)
             elif stat.S_ISREG(status.st_mode):
                 _import_file(merged, source, path, tally, os.fsencode(named.name))
             else:
@@ -110,7 +112,9 @@ def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
         yield piece
 
 
-def _import_directory(merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None, tally: _Tally) -> None:
+def _import_directory(
+    merged: MergedTree, layer: PlainDirectory, source: Path, path: TreePath, max_depth: int | None, tally: _Tally
+) -> None:
     made: list[tuple[TreePath, TreePath]] = []
     if path != ROOT:
         with contextlib.suppress(FileExistsError):
@@ -124,6 +128,9 @@ def _import_directory(merged: MergedTree, layer: PlainDirectory, path: TreePath,
             inside = join(here, found.name)
             there = TreePath(b"/".join(part for part in (path, inside) if part))
             if _is_repository_link(here, found, path):
+                continue
+            if found.name == b".git" and _is_led_out(layer, source, here, found, has_git_dir=path != ROOT):
+                tally.leave_out(inside, "names a repository or files outside of what is imported")
                 continue
             if found.kind == DIRECTORY:
                 if max_depth is None or depth < max_depth:
@@ -167,6 +174,18 @@ def _put_symlink(merged: MergedTree, path: TreePath, target: bytes, mtime_ns: in
 def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
     """Whether this is the repository of the imported directory itself, which the vault takes the place of."""
     return here == ROOT and path == ROOT and found.name == b".git"
+
+
+def _is_led_out(layer: PlainDirectory, source: Path, here: TreePath, found: Found, *, has_git_dir: bool) -> bool:
+    """Whether git in the workspace would change through a `.git` what is outside of it."""
+    if found.kind == DIRECTORY:
+        git_dir = os.fsdecode(join(here, found.name))
+        return names_other_repository(source, git_dir) or works_elsewhere(source, git_dir)
+    if found.kind != FILE:
+        return False
+    with os.fdopen(layer.open_file(here, found.name), "rb") as file:
+        target = parse_pointer(file.read(POINTER_MAX))
+    return target is not None and not leads_inside(source, os.fsdecode(here), target, has_git_dir=has_git_dir)
 
 
 def _import_entry(
@@ -244,7 +263,12 @@ def _unpack(
     elif member.isreg():
         content = archive.extractfile(member)
         assert content is not None  # noqa: S101 - regular members have one
-        node = merged.write_file(there, _pieces(content, tally), mode=member.mode & 0o777)
+        begin = content.read(POINTER_MAX) if split(inside)[1] == b".git" else b""
+        if (named := parse_pointer(begin)) is not None and leads_out(split(inside)[0], os.fsencode(named)):
+            tally.leave_out(inside, "names a repository outside of the archive")
+            return
+        tally.total_bytes += len(begin)
+        node = merged.write_file(there, chain((begin,), _pieces(content, tally)), mode=member.mode & 0o777)
         merged.attributes.utimens(node, atime_ns=mtime_ns, mtime_ns=mtime_ns)
         tally.files += 1
     elif member.issym():

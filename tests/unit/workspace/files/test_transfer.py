@@ -58,6 +58,32 @@ def test_import_and_export_keep_everything(work: Workspace, source: Path, tmp_pa
     assert below(describe_dir(tmp_path / "out", times=True)) == below(before)
 
 
+def test_no_repository_outside_of_what_is_carried_comes_with_it(work: Workspace, tmp_path: Path) -> None:
+    """Git in the workspace would move the branches, or write to the files, that a `.git` names."""
+    source = tmp_path / "source"
+    for name in ("linked", "inside", "common", "away", "own"):
+        (source / name).mkdir(parents=True)
+    pointers = {"linked": b"gitdir: /elsewhere/.git/worktrees/linked\n", "inside": b"gitdir: ../own/.git\n"}
+    for name, text in pointers.items():
+        (source / name / ".git").write_bytes(text)
+    for name, (file, content) in {"common": ("commondir", "/x"), "away": ("config", "[core]\n\tworktree = /x\n")}.items():
+        (source / name / ".git").mkdir()
+        (source / name / ".git" / file).write_text(content)
+    (source / "own" / ".git").mkdir()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in pointers:
+            tar.add(source / name / ".git", f"tar/{name}/.git")
+    archive.seek(0)
+
+    warned = {found.path for found in (*work.import_path(source).warnings, *work.import_tar(archive).warnings)}
+
+    assert warned == {b"linked/.git", b"common/.git", b"away/.git", b"tar/linked/.git"}
+    assert work.read("inside/.git") == work.read("tar/inside/.git") == pointers["inside"]
+    assert work.exists("own/.git")
+    assert not any(work.exists(os.fsdecode(path)) for path in warned if path)
+
+
 def test_export_of_a_directory_gives_it_its_own_mode(work: Workspace, tmp_path: Path) -> None:
     """A destination that is made takes mode and time of what is exported; one that is there keeps its own."""
     work.write("d/a", b"1")
