@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -417,10 +418,17 @@ class Operations:
         _, offset, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
         return self.tree.contents.read_now(self.tree.pins.node_at(request.ino), size, offset)
 
-    def read(self, request: Request) -> bytes:
-        """Read, however long it takes."""
+    def read(self, request: Request) -> bytes | None:
+        """Read, however long it takes. The kernel does not keep a `.git` of which git's index is still behind."""
         _, offset, size, *_ = p.READ_IN.unpack_from(request.buffer, p.BODY)
-        return self.tree.contents.read(self.tree.pins.node_at(request.ino), size, offset)
+        node = self.tree.pins.node_at(request.ino)
+        found = self.tree.contents.read(node, size, offset)
+        if node is not self.tree.nodes.git_file or not self.tree.nodes.is_git_behind:
+            return found
+        self._channel.reply(request, found)
+        # In a thread of its own: the kernel waits there for other reads of the file, which wait for this thread.
+        threading.Thread(target=self._channel.forget_content, args=(node.ino,), name="avfs-git", daemon=True).start()
+        return None
 
     def _write(self, request: Request) -> bytes:
         offset, size, flags = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)

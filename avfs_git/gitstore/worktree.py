@@ -80,7 +80,14 @@ class Logged(NamedTuple):
 
 
 class IndexBusy(Exception):
-    """Git holds the index, or changed it while its successor was made."""
+    """Git holds the index, or changed it while its successor was made.
+
+    `is_locked` says that git holds it, and that the caller has waited for that.
+    """
+
+    def __init__(self, *, is_locked: bool = False) -> None:
+        super().__init__()
+        self.is_locked = is_locked
 
 
 class Worktree:
@@ -313,7 +320,7 @@ class Worktree:
 
         The lock is a second name of the new file: this identifies a lock that a killed avfs process left. Git
         looks at files that were changed at `mtime_ns` or later, so that it must not be later than when what the entries say was
-        true.
+        true. Waits 1 s for a lock of git's, and not at all for an older lock.
 
         Raises:
             IndexBusy: If git keeps it, or has changed it since.
@@ -351,8 +358,8 @@ class Worktree:
             try:
                 os.link(new, lock)
             except FileExistsError:
-                if time.monotonic() > until:
-                    raise IndexBusy from None
+                if time.monotonic() > until or _age(lock) > _LOCK_WAIT_S:
+                    raise IndexBusy(is_locked=True) from None
                 time.sleep(0.01)
             else:
                 return
@@ -394,6 +401,14 @@ def _read(path: Path) -> bytes:
         return read_plain_file(path)
     except (FileNotFoundError, NotAVault):
         return b""
+
+
+def _age(path: Path) -> float:
+    """Tell for how many seconds a file has been there as it is; 0 if it is not."""
+    try:
+        return time.time() - path.stat().st_ctime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _is_head(data: bytes) -> bool:

@@ -22,7 +22,6 @@ Everything on disk is done with the workspace locked, which excludes checkpoints
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -79,29 +78,35 @@ class GitDir:
         content = prepare_tree(opened, directory)
         opened.merged.nodes.show_git_file(content, opened.vault.clock_ns(), self.bring_up)
 
-    def bring_up(self) -> None:
+    def bring_up(self) -> bool:
         """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.
 
-        From any thread that does not hold the workspace.
+        From any thread that does not hold the workspace. False if git holds the index, which stays as it is: the next git has
+        to ask again.
 
         Raises:
             AvfsError: If the workspace, an object or the disk fails: git must not go on with an index that shows a commit
                 as if its opposite was staged.
         """
         with self.opened.locked():
-            self.bring_up_within()
+            return self.bring_up_within()
 
-    def bring_up_within(self, check: Callable[[], None] = _go_on) -> None:
+    def bring_up_within(self, check: Callable[[], None] = _go_on) -> bool:
         """Do what `bring_up` does, for a caller that holds the workspace and is in the middle of changing it.
 
         `check` is called for each directory of an index that is made; what it raises ends that, and the index stays as it was.
         """
         for _ in range(_TRIES):
-            with contextlib.suppress(IndexBusy):
+            try:
                 self._bring_up(check)
-                return
+            except IndexBusy as busy:
+                if busy.is_locked:
+                    break
+            else:
+                return True
         # Git itself is at it, or died and left its lock, which is for its user to see to.
         _LOG.warning("git holds the index of '%s': it stays as it is", self.opened.fork)
+        return False
 
     def is_behind(self) -> bool:
         """Whether `bring_up` would have anything to do. Costs a look at two files."""

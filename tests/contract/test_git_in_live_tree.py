@@ -494,6 +494,22 @@ def test_what_git_stashed_comes_back_whatever_avfs_does_in_between(mounted: tupl
     assert git_in(tree, "status", "--short") == " M more\n?? new\n"
 
 
+def test_git_goes_on_from_a_checkpoint_made_while_its_index_was_locked(mounted: tuple[Workspace, Path]) -> None:
+    """Once the lock is gone, the next git waits for an index of the branch's head, whatever read `.git` before."""
+    work, tree = mounted
+    git_in(tree, "status")
+    lock = Path(git_in(tree, "rev-parse", "--git-path", "index.lock").strip())
+    lock.touch()
+    (tree / "file").write_bytes(b"3\n")
+    work.checkpoint("three")
+    assert git_in(tree, "status", "--short") == "MM file\n"
+    lock.unlink()
+    (tree / "more").write_bytes(b"more\n")
+    git_in(tree, "add", "more")
+    git_in(tree, "commit", "-q", "-m", "more")
+    assert git_in(tree, "show", "--format=", "--name-only", "HEAD") == "more\n"
+
+
 @pytest.mark.parametrize("kind", ["split", "sparse"])
 def test_git_goes_on_from_a_checkpoint_with_any_kind_of_index(mounted: tuple[Workspace, Path], kind: str) -> None:
     """Its next commit holds what avfs has saved meanwhile."""

@@ -57,7 +57,7 @@ class Contents:
         entry = node.lower
         if isinstance(entry, FixedFile):
             if self._nodes.before_git is not None:
-                self._nodes.before_git()
+                self._nodes.is_git_behind = not self._nodes.before_git()
             return entry.content[offset : offset + size]
         if entry is None or node.upper:  # brought up meanwhile
             return self.read(node, size, offset)

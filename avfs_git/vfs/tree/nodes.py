@@ -45,7 +45,7 @@ class Nodes:
         inodes: The nodes by number.
         paths: Nodes by path, for paths without symbolic links: a cache.
         git_file: The `.git` that programs find in the root, see `show_git_file`.
-        before_git: Called before `git_file` is read.
+        before_git: Called before `git_file` is read; `is_git_behind` is whether it said False the last time.
         on_placed: Told each node that stands elsewhere than before; `vfs.tree.pins` writes it down.
         recall_links: Makes nodes of files that may have several names; returns whether it made any.
     """
@@ -70,7 +70,8 @@ class Nodes:
         self.inodes = InodeTable(first_ino)
         self.paths: dict[bytes, Node] = {}
         self.git_file: Node | None = None
-        self.before_git: Callable[[], None] | None = None
+        self.before_git: Callable[[], bool] | None = None
+        self.is_git_behind = False
         self.on_placed: Callable[[Node], None] = lambda _: None
         self.recall_links: Callable[[], bool] = lambda: False
         self._has_upper = has_upper
@@ -282,13 +283,14 @@ class Nodes:
             directory = self.dir_fd(parent)
             return os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
 
-    def show_git_file(self, content: bytes, mtime_ns: int, before_read: Callable[[], None] | None = None) -> Node:
+    def show_git_file(self, content: bytes, mtime_ns: int, before_read: Callable[[], bool] | None = None) -> Node:
         """Show programs a file `.git` in the root, which is in no layer and which nothing can change or remove.
 
         Only `find` and `readdir_shown` show it: operations by path and captures do not. Called before the tree is used;
         `MergedTree.forget_all` removes it. Takes the lock.
 
-        `before_read` is called without the lock before each read; it may take long, and fails the read by raising.
+        `before_read` is called without the lock before each read; it may take long, and fails the read by raising. False if the
+        next read has to ask again, also of a kernel that has the content.
         """
         with self.lock:
             self.before_git = before_read

@@ -508,7 +508,12 @@ def test_the_git_file_is_there_for_programs_only(fill: Fill) -> None:
     """A server finds, lists and reads it; whoever goes by path, or lists the workspace, does not see it."""
     tree = fill({"file": b"x"})
     asked: list[int] = []
-    node = tree.nodes.show_git_file(b"gitdir: somewhere\n", 5_000_000_007, lambda: asked.append(1))
+
+    def is_brought_up() -> bool:
+        asked.append(1)
+        return True
+
+    node = tree.nodes.show_git_file(b"gitdir: somewhere\n", 5_000_000_007, is_brought_up)
     assert tree.nodes.find(tree.root, b".git") is node
     assert (b".git", stat.S_IFREG) in tree.nodes.readdir_shown(tree.root)
     attr = tree.attributes.getattr(node)
