@@ -268,6 +268,26 @@ def test_a_vault_from_an_archive_runs_nothing(vault: Path, what: str, tmp_path: 
     cli("--vault", str(copy), "status").ok()
 
 
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("place", [".", "worktrees/main", "worktrees/main/modules/lib"])
+@pytest.mark.parametrize("name", ["rebase-merge", "sequencer"])
+def test_no_rebase_goes_on_in_a_vault_from_an_archive(vault: Path, place: str, name: str, tmp_path: Path, cli: Cli) -> None:
+    """`git rebase --continue` runs the lines `exec` of what is left to do."""
+    copy = tmp_path / "copy.git"
+    copy_vault(vault, copy)
+    make_submodule(copy)
+    cli("--vault", str(copy), "status").ok()
+    (copy / place / name).mkdir()
+    (copy / place / name / "git-rebase-todo").write_text("exec touch /x\n")
+
+    error = cli("--json", "--vault", str(copy), "status").document["error"]
+
+    assert error["code"] == "vault.untrusted"
+    assert f"'{os.path.normpath(os.path.join(place, name))}'" in error["message"]
+    cli("vault", "trust", str(copy)).ok()
+    cli("--vault", str(copy), "status").ok()
+
+
 def make_submodule(git_dir: Path, name: str = "worktrees/main/modules/lib") -> Path:
     """Make what git keeps of a submodule of a live tree that is not shown."""
     place = git_dir / name

@@ -30,6 +30,7 @@ _PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "
 _HOOKS = ("hooks", "avfs/hooks")
 _OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
 """Names that git and avfs write to, remove from or run, besides what no vault may have elsewhere."""
+_IN_PROGRESS = ("rebase-merge", "rebase-apply", "sequencer")
 _FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)", re.DOTALL)
 """The directories of a workspace in which links are its files, and are never followed."""
 
@@ -136,7 +137,8 @@ def is_shared(git_dir: Path) -> bool:
 def check_inert(git_dir: Path) -> None:
     """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
 
-    That is a hook of git's, a setting that is not known to be harmless, or a link; also in the repositories of submodules, which
+    That is a hook of git's, a setting that is not known to be harmless, a list of commands that `git rebase --continue` or the
+    like runs, or a link; also in the repositories of submodules, which
     git keeps with the working tree that has them. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a
     look at each entry that is no object of the repository itself and no file of a workspace.
     """
@@ -145,6 +147,7 @@ def check_inert(git_dir: Path) -> None:
         or _find_link(git_dir)
         or _find_hook(git_dir)
         or _find_shown(git_dir)
+        or _find_todo(git_dir)
         or _find_in_submodules(git_dir)
     )
     if reason is not None:
@@ -194,8 +197,22 @@ def _find_in_submodules(git_dir: Path) -> str | None:
             common = read_plain_file(git_dir / name / "commondir").strip()
             if common != b"../.." or os.path.basename(os.path.dirname(name)) != "worktrees":  # that one is judged, too
                 return f"its '{name}/commondir' has git obey another repository"
-        if (hook := _find_hook(git_dir, name)) is not None:
-            return hook
+        if (found := _find_hook(git_dir, name) or _find_todo(git_dir, name)) is not None:
+            return found
+    return None
+
+
+def _find_todo(git_dir: Path, below: str = "") -> str | None:
+    """Say where a rebase or the like is in progress: what is left to do may hold commands. Of live trees if `below` is empty."""
+    with host_errors(f"open '{git_dir}'"):
+        places = [below] if below else ["."]
+        if not below:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                places += [f"worktrees/{name}" for name in os.listdir(git_dir / "worktrees")]
+        for place in places:
+            for name in _IN_PROGRESS:
+                if os.path.lexists(git_dir / place / name):
+                    return f"its '{os.path.normpath(f'{place}/{name}')}' may hold commands that git would run"
     return None
 
 
