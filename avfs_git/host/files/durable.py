@@ -90,8 +90,11 @@ def sync_file(fd: int, *, data_only: bool = False) -> None:
 
 def sync_files(*fds: int) -> None:
     """Force the content of several open files to disk; the writing of all begins before the first is waited for."""
-    for fd in fds[1:]:
-        _begin_writing(fd)
+    if len(fds) > 1:
+        from avfs_git.host.files.flush import begin_writing  # noqa: PLC0415 - loads ctypes, which commands that only read spare
+
+        for fd in fds[1:]:
+            begin_writing(fd, 0, 0)
     refused: list[OSError] = []
     for fd in fds:
         try:
@@ -100,12 +103,6 @@ def sync_files(*fds: int) -> None:
             refused.append(error)
     if refused:
         raise refused[0]
-
-
-def _begin_writing(fd: int) -> None:
-    """Have the kernel write a file out, without waiting: what this advice means to Linux for what is not written yet."""
-    with suppress(OSError):  # it is no more than a hint
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def fsync_dir(path: Path) -> None:

@@ -71,7 +71,7 @@ def show_later_writes(fd: int) -> bool:
 
 
 def begin_writing(fd: int, offset: int, size: int) -> None:
-    """Send a piece of a file to the disk, and do not wait for it.
+    """Send a piece of a file to the disk, and do not wait for it; a size of 0 means up to the end.
 
     Else an `fsync` at the end finds all of the file, and every process that makes, removes or renames something in the same
     file system waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
