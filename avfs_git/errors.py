@@ -283,6 +283,18 @@ class RefDamaged(VaultError, code="vault.ref_damaged"):
         self._say(f"{quote(ref)} is damaged: {reason}", "Run `avfs doctor` to see what can be done.", ref=ref, reason=reason)
 
 
+class BranchCheckedOut(VaultError, code="vault.branch_checked_out"):
+    """A branch that another working tree of git's has checked out: git there would take back what others put on it."""
+
+    def __init__(self, branch: str, where: str, way_on: str) -> None:
+        self._say(
+            f"git has the branch {quote(branch)} checked out in {where}, so avfs neither moves nor deletes it",
+            f"{way_on}, then try again.",
+            branch=branch,
+            where=where,
+        )
+
+
 class ObjectMissing(VaultError, code="vault.object_missing", exit_code=15):
     """An object that is referred to is not in the vault."""
 

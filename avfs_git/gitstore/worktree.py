@@ -435,6 +435,37 @@ def list_linked(git_dir: Path) -> dict[Path, Path]:
     return {place: where for place, where in found.items() if where is not None}
 
 
+class CheckedOut(NamedTuple):
+    """A working tree that has a branch checked out."""
+
+    where: Path | None
+    """Where it was shown, or made by git."""
+    owner: str | None
+    """The ref of the live tree that it is; None if git has made it."""
+    is_rebasing: bool
+
+
+def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None:
+    """Find a working tree whose HEAD is a branch, or in which git is rebasing it; `but` is the directory of the branch's own.
+
+    Costs a stat of each working tree: a HEAD of another size names something else.
+    """
+    wanted = os.fsencode(ref)
+    head = b"ref: " + wanted + b"\n"
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(git_dir / "worktrees") as entries:
+        for entry in entries:
+            place = Path(entry.path)
+            with suppress(OSError):
+                size = os.stat(os.path.join(entry.path, "HEAD")).st_size
+                is_rebasing = size == len(_NO_COMMIT) + 1 and any(
+                    _read(place / name / "head-name").strip() == wanted for name in _REBASES
+                )
+                if (is_rebasing or (size == len(head) and _read(place / "HEAD") == head)) and place != but:
+                    owner = os.fsdecode(_read(place / _MARK).partition(b"\n")[0])
+                    return CheckedOut(_shown_at(place), owner or None, is_rebasing)
+    return None
+
+
 def list_shown_at(git_dir: Path, *, but: str) -> list[Path]:
     """List where the working trees of ours were shown the last time, without the one of a name."""
     found = [_shown_at(place) for place in _list_places(git_dir) if place.name != but and (place / _MARK).exists()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import CannotUndo, InvalidInput, RefConflict, WorkspaceMounted
+from avfs_git.errors import BranchCheckedOut, CannotUndo, InvalidInput, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.servers import git, make_bare
@@ -64,6 +65,38 @@ def test_update_takes_none_of_several_remotes_for_the_one(tmp_path: Path) -> Non
         with pytest.raises(InvalidInput) as refused:
             main.update()
         assert "`avfs pull main --remote one`" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_branch_that_another_working_tree_has_checked_out_stays(tmp_path: Path, gone: bool) -> None:
+    """As for git: else its next commit would take back what avfs put on the branch. The way on that is named works."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        work, main = vault.fork("task"), vault.workspace()
+        main.write("b", b"2\n")
+        main.checkpoint("two")
+        head = git("rev-parse", "task", cwd=vault.path)
+        git("worktree", "add", "-q", str(tmp_path / "there"), "task", cwd=vault.path)
+        work.write("a", b"mine\n")
+        refused: list[Callable[[], object]] = [
+            lambda: work.checkpoint("mine"),
+            lambda: work.merge("main"),
+            lambda: work.restore(head),
+            lambda: vault.delete_fork("task"),
+        ]
+        if gone:
+            shutil.rmtree(tmp_path / "there")
+        for operation in refused:
+            with pytest.raises(BranchCheckedOut) as told:
+                operation()
+        assert work.read("a") == b"mine\n"
+        assert git("rev-parse", "task", cwd=vault.path) == head
+        way_on = re.findall("`(.*?)`", str(told.value.hint))
+        subprocess.run(way_on[0], shell=True, check=True, capture_output=True)
+        assert work.checkpoint("mine").outcome == "created"
+        vault.delete_fork("task")
 
 
 def test_doctor_knows_the_tree_that_git_has_built_in(tmp_path: Path) -> None:

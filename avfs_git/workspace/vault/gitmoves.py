@@ -95,7 +95,13 @@ def find_head_elsewhere(vault: OpenVault, fork: str) -> str | None:
 
 
 def check_head(vault: OpenVault, fork: str) -> None:
-    """Refuse an operation that takes the files of the live tree for those of the fork's branch."""
+    """Refuse an operation that takes the files of the live tree for those of the fork's branch, and may move that.
+
+    Raises:
+        HeadElsewhere: If git's HEAD in the tree is not on the branch.
+        BranchCheckedOut: If another working tree has the branch checked out.
+    """
+    vault.check_not_elsewhere(fork)
     where = find_head_elsewhere(vault, fork)
     if where is not None:
         raise HeadElsewhere(fork, where, way_back=_way_back(vault, fork))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import (
     AvfsError,
+    BranchCheckedOut,
     HostError,
     LeftInForce,
     NoForkChosen,
@@ -33,7 +35,7 @@ from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import check_repository, is_partial, read_shallow
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
-from avfs_git.gitstore.worktree import Worktree, ensure_config
+from avfs_git.gitstore.worktree import Worktree, ensure_config, find_checked_out
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING
 from avfs_git.host.locks.namelocks import NameLocks
@@ -309,12 +311,17 @@ class OpenVault:
 
         Raises:
             RefConflict, RefLocked: If the refs cannot be moved.
+            BranchCheckedOut: If another working tree has one of the branches checked out.
             LeftInForce: If the disk refuses so late that the new state stays.
             HostError: If the disk refuses; the state is the old one.
         """
         has_worktrees = os.path.isdir(os.path.join(self.git_dir, "worktrees"))  # of most vaults nothing was ever mounted
-        for change in changes:
-            if has_worktrees and change.name.startswith(HEADS) and change.new is not None:
+        heads = [change for change in changes if has_worktrees and change.name.startswith(HEADS)]
+        for change in heads:
+            if change.old is not None and change.old != change.new:
+                self.check_not_elsewhere(change.name.removeprefix(HEADS))
+        for change in heads:
+            if change.new is not None:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
                 Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
         changes = self._with_known(changes)
@@ -341,6 +348,29 @@ class OpenVault:
         finally:
             for line in announced:
                 line.close(happened=happened)
+
+    def check_not_elsewhere(self, fork: str) -> None:
+        """Refuse what would move or delete a branch beneath another working tree than the fork's own, as git does.
+
+        Raises:
+            BranchCheckedOut: If there is such a tree.
+        """
+        own = Worktree(self.git_dir, fork_dir_name(fork)).path
+        found = find_checked_out(self.git_dir, HEADS + fork, but=own)
+        if found is None:
+            return
+        where = f"the working tree {quote(os.fspath(found.where or 'unknown'))}"
+        if found.is_rebasing:
+            way_on = "End the rebase there with `git rebase --continue` or `git rebase --abort`"
+        elif found.owner is not None:
+            other = found.owner.removeprefix(HEADS)
+            where = f"the live tree of fork {quote(other)}"
+            way_on = f"Run `git switch {other}` in that tree"
+        elif found.where is not None and os.path.lexists(found.where / ".git"):
+            way_on = f"Run `git -C {shlex.quote(os.fspath(found.where))} switch --detach`"
+        else:
+            way_on = f"Run `git -C {shlex.quote(os.fspath(self.git_dir.absolute()))} worktree prune`, as that tree is gone"
+        raise BranchCheckedOut(fork, where, way_on)
 
     def _with_known(self, changes: Sequence[RefChange]) -> list[RefChange]:
         """Add what keeps the commits of branches: it goes before its branch and comes after it, so that it is never there alone.
