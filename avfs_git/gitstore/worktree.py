@@ -531,6 +531,24 @@ def read_log(path: Path) -> list[Logged]:
     return found
 
 
+def append_log(git_dir: Path, ref: str, old: Oid | None, new: Oid, message: str) -> None:
+    """Add a line to git's log of a ref, which git's `--fork-point` reads. Durable with the next sync of the disk.
+
+    A log that cannot be written is no reason to leave the ref where it is.
+    """
+    before = old.hex() if old is not None else "0" * 40
+    line = f"{before} {new.hex()} avfs <avfs> {int(time.time())} +0000\t{message}\n"
+    path = git_dir / "logs" / ref
+    with suppress(OSError):
+        for above in reversed(path.relative_to(git_dir).parents):
+            make_dir(git_dir / above, exist_ok=True)
+        fd = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.write(fd, os.fsencode(line))
+        finally:
+            os.close(fd)
+
+
 def _is_same(path: Path, known: os.stat_result | None) -> bool:
     try:
         found = path.stat()

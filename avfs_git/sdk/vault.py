@@ -374,8 +374,8 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         upstream = remotes.find_upstream(self._core, workspace.fork, fetched.remote)
         if rebase:
             # What the remote took back, as by a forced push, is not the fork's own, as with `git pull --rebase`.
-            was = next((move.old for move in fetched.moves if move.ref == f"refs/remotes/{upstream}"), None)
-            rebased = workspace.rebase(upstream, on_conflict=on_conflict, was=was)
+            was = remotes.find_fork_point(self._core, workspace.fork, upstream)
+            rebased = workspace.rebase(upstream, on_conflict=on_conflict, was=was.hex() if was is not None else None)
             return PullResult(fetched, upstream, None, rebased, (*fetched.warnings, *rebased.warnings))
         mode = MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL
         merged = workspace.merge(upstream, mode=mode, on_conflict=on_conflict)

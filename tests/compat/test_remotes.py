@@ -140,7 +140,8 @@ def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine)
     assert git("ls-tree", "--name-only", "main", cwd=bare).split() == ["a", "b", "c"]
 
 
-def test_a_rebasing_pull_leaves_out_what_the_server_took_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["at once", "after a fetch", "after git's fetch"])
+def test_a_rebasing_pull_leaves_out_what_the_server_took_back(tmp_path: Path, way: str) -> None:
     """What came from the server is not the fork's own, whether something is uncommitted or not; its own commits stay."""
     bare = make_bare(tmp_path / "shop.git")
     with Avfs(tmp_path / "one") as one, Avfs(tmp_path / "two") as two:
@@ -154,6 +155,11 @@ def test_a_rebasing_pull_leaves_out_what_the_server_took_back(tmp_path: Path) ->
         save(second, "mine", b"2\n")
         second.workspace().write("uncommitted", b"3\n")
         git("update-ref", "refs/heads/main", good, cwd=bare)
+        if way == "after a fetch":
+            second.fetch()
+            assert git("log", "-g", "--format=%H", "refs/remotes/origin/main", cwd=second.path) == good
+        elif way == "after git's fetch":
+            git("-c", "core.logAllRefUpdates=true", "fetch", "-q", "origin", cwd=second.path)
 
         pulled = second.pull(rebase=True)
 

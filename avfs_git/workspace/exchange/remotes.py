@@ -43,6 +43,7 @@ from avfs_git.gitstore.compare.walk import count_apart
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
+from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, check_ref_name
@@ -51,6 +52,7 @@ from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
 from avfs_git.gitstore.remote.transport import Exchange, Push
 from avfs_git.gitstore.repository import is_partial, read_shallow
+from avfs_git.gitstore.worktree import append_log, read_log
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.model import (
     FetchResult,
@@ -72,6 +74,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 ORIGIN = "origin"
 TAGS = "refs/tags/"
 _LEFT = re.compile(r"warning: rejected refs/remotes/(\S+) because shallow roots are not allowed")
+_VALUES_MAX = 100
+"""So many former values of a remote branch are compared with a fork."""
 _TRIES = 10
 
 
@@ -297,6 +301,8 @@ def find_unusable(store: ObjectStore, ref: str, oid: Oid) -> Warning | None:
 def _move(vault: OpenVault, changes: Sequence[RefChange]) -> list[RefChange]:
     """Move refs that remember a remote; what another exchange has moved meanwhile stays: it knows as much or more.
 
+    Each move stands in git's log of the ref first, for `find_fork_point`: a line too much does no harm.
+
     Returns:
         What was moved.
 
@@ -306,6 +312,9 @@ def _move(vault: OpenVault, changes: Sequence[RefChange]) -> list[RefChange]:
     tries = _TRIES
     while True:
         still = [change for change in changes if vault.refs.read(change.name) == change.old]
+        for change in still:
+            if change.new is not None and change.name.startswith(REMOTES):
+                append_log(vault.git_dir, change.name, change.old, change.new, "moved with its remote")
         try:
             vault.refs.update(still)
         except RefConflict:
@@ -348,6 +357,22 @@ def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
     if vault.refs.read(f"{REMOTES}{remote.name}/{fork}") is None:
         raise NoUpstream(fork, remote.name)
     return f"{remote.name}/{fork}"
+
+
+def find_fork_point(vault: OpenVault, fork: str, upstream: str) -> Oid | None:
+    """Find where a fork's own commits begin, though the remote took back what is before: as `git merge-base --fork-point`.
+
+    That is the newest of what the remote branch stood for, by git's log of it, that the fork has. What the fork got otherwise of
+    the last value before the present one is not its own, either. None if the branch never moved.
+    """
+    ref = REMOTES + upstream
+    head, now = vault.read_head(fork), vault.refs.read(ref)
+    logged = read_log(vault.git_dir / "logs" / ref)
+    stood = [oid for line in reversed(logged) for oid in (line.new, line.old) if oid is not None and oid != now]
+    values = [oid for oid in dict.fromkeys(stood) if vault.store.exists(oid)][:_VALUES_MAX]
+    if head is None:
+        return None
+    return next((oid for oid in values if find_merge_bases(vault.store, head, oid) == [oid]), values[0] if values else None)
 
 
 def list_upstreams(vault: OpenVault, fork: str, remote: str) -> list[str]:
