@@ -93,7 +93,7 @@ soak: $(STAMP) ## Fuzz all readers and the MCP server over HTTP, kill a session'
 	$(BIN)/python -m tests.support.torn_handover 30000
 	$(BIN)/python -m tests.support.policy_truth --count 20000
 	$(BIN)/python -m tests.support.two_actors
-	AVFS_ALL=1 $(PYTEST) $(SPREAD) -n $(JOBS) $(shell grep -lE 'import (take_turns|one_in)$$' tests/*/test_*.py)
+	AVFS_ALL=1 $(PYTEST) $(SPREAD) -n $(JOBS) $(shell grep -lE 'import (.*, )?(take_turns|take_points|one_in)$$' tests/*/test_*.py)
 	$(PYTEST) -n $(JOBS) -o timeout=0 --hypothesis-profile=deep tests/property/test_merged* tests/property/test_redirected* tests/property/test_workspace*
 	$(BIN)/python -m tests.soak --rounds 200 $(ARGS)
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from avfs_git import faults
 from avfs_git.errors import BranchCheckedOut, CannotUndo, InvalidInput, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
+from tests.support.seeds import take_points
 from tests.support.servers import git, make_bare
 
 
@@ -288,7 +288,7 @@ def test_undo_of_a_deletion_by_git_has_what_was_pushed_before(work: Workspace) -
 def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, str], tmp_path: Path) -> None:
     """Wherever it dies, the branch has what was pushed, and the next update brings both together."""
     home, theirs = pushed
-    for point in count(1):
+    for _, point in take_points(0):
         copy = tmp_path / f"home{point}"
         subprocess.run(["cp", "-a", home, copy], check=True)
 
@@ -314,7 +314,7 @@ def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, s
 def test_a_push_at_any_step_of_an_update_stays(pushed: tuple[Path, str], tmp_path: Path) -> None:
     """Whenever git takes another push meanwhile, the branch has both afterwards, and the files after the next update."""
     home, theirs = pushed
-    for point in count(1):
+    for _, point in take_points(1):
         copy = tmp_path / f"home{point}"
         subprocess.run(["cp", "-a", home, copy], check=True)
         with Avfs(copy) as avfs:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from avfs_git.errors import AvfsError, ForkExists, NothingToUndo, WorkspaceBusy,
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.workspace.forks.trash import clear_orphan
 from tests.support.faults import check_vault, die_in, git, reachable_contents
-from tests.support.seeds import take_turns
+from tests.support.seeds import take_points, take_turns
 
 pytestmark = [
     pytest.mark.slow,
@@ -188,21 +187,21 @@ KILLED = [pair for pair in FIRSTS if pair != ("there", "write")]
 @pytest.mark.parametrize(("state", "first"), KILLED)
 def test_killed_and_then_another(state: str, first: str, tmp_path: Path) -> None:
     """After a kill at any point the next command goes on, without the doctor, and nothing written is lost."""
-    _kill_everywhere(state, first, ("create", "undo", "redo"), tmp_path)
+    _kill_everywhere(state, first, ("create", "undo", "redo"), take_points(0), tmp_path)
 
 
 @pytest.mark.ordinary
 @pytest.mark.parametrize(("state", "first"), [("none", "create"), ("there", "delete"), ("deleted", "undo"), ("undone", "redo")])
 def test_an_ordinary_user_goes_on_after_a_kill(state: str, first: str, tmp_path: Path) -> None:
     """So it is for ordinary users."""
-    _kill_everywhere(state, first, ("undo",), tmp_path)
+    _kill_everywhere(state, first, ("undo",), take_points(1), tmp_path)
 
 
-def _kill_everywhere(state: str, first: str, actions: Sequence[str], tmp_path: Path) -> None:
+def _kill_everywhere(state: str, first: str, actions: Sequence[str], points: Iterable[tuple[int, int]], tmp_path: Path) -> None:
     _make(tmp_path / state, state)
     turns = take_turns(actions)
-    for point in count(1):
-        if not all(_kill_and_check(state, first, then, point, tmp_path) for then in turns(point)):
+    for turn, point in points:
+        if not all(_kill_and_check(state, first, then, point, tmp_path) for then in turns(turn)):
             return
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
 from tests.support.failing import DISKS, FailAt
 from tests.support.faults import check_vault, copy_home, die_in, git, make_vault_with_garbage, read_states
-from tests.support.seeds import take_turns
+from tests.support.seeds import take_points, take_turns
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
@@ -69,8 +68,8 @@ def test_a_collection_that_fails_loses_nothing(tmp_path: Path) -> None:
     """A disk that fails at any step ends the collection, or part of it; the next one completes it."""
     made = _prepare(tmp_path / "made")
     turns = take_turns(DISKS)
-    for point in count(1):
-        for number, stay in turns(point):
+    for turn, point in take_points(0):
+        for number, stay in turns(turn):
             home = copy_home(made, tmp_path / f"{point}-{number}")
             fault = FailAt(point, partial(OSError, number, os.strerror(number)), stay=stay)
             faults.arm(fault)
@@ -92,7 +91,7 @@ def test_a_collection_that_fails_loses_nothing(tmp_path: Path) -> None:
 def test_a_collection_that_dies_loses_nothing(tmp_path: Path) -> None:
     """A process that dies at any step leaves nothing to clean up; the next collection completes what it began."""
     made = _prepare(tmp_path / "made")
-    for point in count(1):
+    for _, point in take_points(1):
         home = copy_home(made, tmp_path / str(point))
         died = die_in(lambda home=home: _collect(home), point)  # type: ignore[misc]  # a default binds the loop's value
         try:

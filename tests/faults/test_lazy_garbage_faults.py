@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from itertools import count
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault
 from tests.support.faults import die_in
+from tests.support.seeds import take_points
 from tests.support.servers import git, make_bare
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -66,7 +66,7 @@ def test_a_collection_that_dies_loses_nothing(prepared: Path, tmp_path: Path) ->
     with Avfs(done) as avfs, avfs.open_vault("v") as vault:
         needed = objects(vault)
         few = len(list((vault.path / "objects/pack").glob("*.idx")))
-    for point in count(1):
+    for _, point in take_points(0):
         home = tmp_path / f"home{point}"
         shutil.copytree(prepared, home, symlinks=True)
         died = die_in(lambda home=home: collect(home), point)  # type: ignore[misc]  # a default binds the loop's value

@@ -10,7 +10,6 @@ import os
 import subprocess
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 from pathlib import Path
 from threading import Lock, Thread, current_thread, main_thread
 
@@ -20,7 +19,7 @@ from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
 from tests.support.failing import DISKS, FailAt
 from tests.support.faults import check_vault, copy_home, die_in, git, make_source, make_vault, read_states
-from tests.support.seeds import take_turns
+from tests.support.seeds import take_points, take_turns
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
@@ -75,8 +74,8 @@ def test_maintenance_that_fails_loses_nothing(tmp_path: Path) -> None:
     """A disk that fails at any step ends that step; the other steps go on, and the next run completes it."""
     made = _prepare(tmp_path / "made")
     turns = take_turns(DISKS)
-    for point in count(1):
-        for number, stay in turns(point):
+    for turn, point in take_points(0):
+        for number, stay in turns(turn):
             home = copy_home(made, tmp_path / f"{point}-{number}")
             fault = FailAt(point, partial(OSError, number, os.strerror(number)), stay=stay)
             faults.arm(fault)
@@ -98,7 +97,7 @@ def test_maintenance_that_fails_loses_nothing(tmp_path: Path) -> None:
 def test_maintenance_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     """A process that dies at any step leaves a vault with all that it held, which needs no hand."""
     made = _prepare(tmp_path / "made")
-    for point in count(1):
+    for _, point in take_points(1):
         home = copy_home(made, tmp_path / str(point))
         died = die_in(lambda home=home: _maintain(home), point)  # type: ignore[misc]
         _check(home)

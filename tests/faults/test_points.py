@@ -14,7 +14,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 
@@ -39,7 +38,7 @@ from tests.support.faults import (
     reachable_contents,
     read_files,
 )
-from tests.support.seeds import take_turns
+from tests.support.seeds import take_points, take_turns
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
@@ -335,7 +334,7 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: t
         check_vault(vault)
 
 
-def _fail_and_check(operation: Operation, bounds: Bounds, fault: FailAt, point: int, home: Path) -> None:
+def _fail_and_check(operation: Operation, bounds: Bounds, fault: FailAt, turn: int, home: Path) -> None:
     vault = _open(home)
     faults.arm(fault)
     allowed: tuple[Seen | None, ...]
@@ -348,11 +347,11 @@ def _fail_and_check(operation: Operation, bounds: Bounds, fault: FailAt, point: 
         allowed = (bounds.new,)  # a step whose failure costs nothing: the operation is done
     finally:
         faults.arm(None)
-    if point % 2:
+    if turn % 2:
         # The same objects go on, too: what is in memory agrees with the disk.
         bounds.check(_look(vault), allowed=allowed)
     vault.close()
-    if point % 4 > 1:
+    if turn % 4 > 1:
         with _open(home) as vault:
             bounds.check(_look(vault), allowed=allowed)
         _check_undo(operation, bounds, home)
@@ -371,11 +370,11 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
 
     assert points
     made = _prepare(operation, tmp_path / "made")
-    for point in count(1):
-        for number, stay in turns(point):
+    for turn, point in take_points(OPERATIONS.index(operation)):
+        for number, stay in turns(turn):
             fault = FailAt(point, partial(OSError, number, os.strerror(number)), stay=stay)
             try:
-                _fail_and_check(operation, bounds, fault, point, copy_home(made, tmp_path / f"{point}-{number}"))
+                _fail_and_check(operation, bounds, fault, turn, copy_home(made, tmp_path / f"{point}-{number}"))
             except Exception as error:
                 error.add_note(f"failing at point {point}: {fault.seen[point - 1 :]}")
                 raise
@@ -389,11 +388,11 @@ def test_a_death_at_any_step_needs_no_manual_step(operation: Operation, tmp_path
     bounds, _ = _bounds(operation, tmp_path)
     made = _prepare(operation, tmp_path / "made")
     died = True
-    for point in count(1):
+    for turn, point in take_points(OPERATIONS.index(operation) + 1):
         home = copy_home(made, tmp_path / str(point))
         try:
             died = die_in(lambda home=home: operation.run(_open(home)), point)  # type: ignore[misc]  # a default binds the loop's value
-            if point % 2:
+            if turn % 2:
                 _check_after(operation, bounds, home)
             else:
                 _check_undo(operation, bounds, home)

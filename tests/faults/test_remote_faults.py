@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from avfs_git import Avfs, faults
 from avfs_git.errors import AvfsError, RemoteError
 from tests.support.failing import FailAt
 from tests.support.faults import check_objects, check_vault, die_in
+from tests.support.seeds import take_points
 from tests.support.servers import git, make_bare, serve
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -87,11 +87,11 @@ def state_of(place: Path) -> tuple[Refs, Refs, bool]:
     return refs_of(place / "served/shop.git"), refs_of(place / "home/vaults/v.git"), (place / "home/vaults/w.git").exists()
 
 
-def copies(scene: Path, tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """Make copies of the scene, each at the same path: the remote's address is absolute."""
+def copies(turn: int, scene: Path, tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """Make copies of the scene for the points of a turn, each at the same path: the remote's address is absolute."""
     kept = tmp_path / "kept"
     scene.rename(kept)
-    for number in count(1):
+    for _, number in take_points(turn):
         if scene.exists():
             shutil.rmtree(scene)
         shutil.copytree(kept, scene, symlinks=True)
@@ -101,7 +101,7 @@ def copies(scene: Path, tmp_path: Path) -> Iterator[tuple[int, Path]]:
 @pytest.mark.parametrize("operation", [fetch, push, clone])
 def test_death_at_any_point_leaves_both_sides_whole(scene: Path, tmp_path: Path, operation: Callable[[Path], None]) -> None:
     """Whatever point it dies at, git and the doctor find nothing wrong, and the same command then completes it."""
-    for number, place in copies(scene, tmp_path):
+    for number, place in copies(0, scene, tmp_path):
         died = die_in(lambda place=place: operation(place), number)  # type: ignore[misc]  # a default binds the loop's value
         check_scene(place)
         operation(place)
@@ -122,7 +122,7 @@ def test_a_disk_that_fails_changes_nothing_here(
     scene: Path, tmp_path: Path, operation: Callable[[Path], None], stay: bool
 ) -> None:
     """Whatever point fails, the refs here are the old ones or all new, and the same command then completes it."""
-    for number, place in copies(scene, tmp_path):
+    for number, place in copies(1 + stay, scene, tmp_path):
         handler = FailAt(number, lambda: OSError(errno.ENOSPC, "No space left on device"), stay=stay)
         faults.arm(handler)
         failed = False

@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from avfs_git import Avfs, Workspace, faults
 from avfs_git.errors import AvfsError
 from tests.support.failing import DieAt, FailAt
 from tests.support.faults import Files, check_vault, die_in, make_source, make_vault, reachable_contents, read_files
+from tests.support.seeds import take_points
 from tests.support.shown import Program, mounted_layers, read_shown, serving
 
 pytestmark = [
@@ -116,7 +116,7 @@ def test_death_at_every_point(operation: Operation, tmp_path: Path, mount_dir: P
     """
     point = mount_dir / "tree"
     bounds = _bounds(operation, tmp_path / "undisturbed", point)
-    for number in count(1):
+    for turn, number in take_points(OPERATIONS.index(operation)):
         directory = tmp_path / str(number)
         with _mounted(directory, point) as home:
             program = Program(point, b"p%d" % number, operation.at, log=directory / "written")
@@ -130,7 +130,7 @@ def test_death_at_every_point(operation: Operation, tmp_path: Path, mount_dir: P
 
             died = die_in(run, 0)
             program.read_log()
-            if (number + OPERATIONS.index(operation)) % 2:
+            if turn % 2:
                 # A program goes on to work before anybody notices.
                 (point / "later").write_bytes(b"later %d\n" % number)
                 with serving(home, point) as work:
@@ -161,12 +161,12 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
     """
     point = mount_dir / "tree"
     bounds = _bounds(operation, tmp_path / "undisturbed", point)
-    for turn in count(1):
-        directory = tmp_path / str(turn)
+    for turn, step in take_points(OPERATIONS.index(operation) + 1):
+        directory = tmp_path / str(step)
         with _mounted(directory, point) as home:
-            program = Program(point, b"p%d" % turn, operation.at)
-            number = errno.EIO if (turn + OPERATIONS.index(operation)) % 2 else errno.ENOSPC
-            fault = FailAt(turn, lambda: OSError(number, os.strerror(number)), stay=number == errno.ENOSPC)  # noqa: B023
+            program = Program(point, b"p%d" % step, operation.at)
+            number = errno.EIO if turn % 2 else errno.ENOSPC
+            fault = FailAt(step, lambda: OSError(number, os.strerror(number)), stay=number == errno.ENOSPC)  # noqa: B023
             with serving(home, point) as work:
                 faults.arm(_both(program, fault))
                 try:
@@ -181,7 +181,7 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
             with serving(home, point) as work:
                 _check(read_shown(point), bounds, program, work.vault.path)
         _check_unmounted(home, bounds, program)
-        if len(fault.seen) < turn:
+        if len(fault.seen) < step:
             break
 
 

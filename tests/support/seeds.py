@@ -3,15 +3,17 @@
 On a developer's machine each run draws other cases. Under CI all runs draw the same ones, so that a run fails because of the
 change that it judges. `AVFS_SEED` names the seed of a run that is to be repeated.
 
-A matrix of points and cases has each point with some of the cases, the next point with the next ones. With `AVFS_ALL`, as in
-`make soak`, each point has all of them.
+A matrix of points and cases has each point with some of the cases, the next point with the next ones; where an operation is
+interrupted at each point, a run takes every second one, and the test that interrupts it otherwise the others. With `AVFS_ALL`,
+as in `make soak`, each point has all of them.
 """
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -32,6 +34,14 @@ def take_turns(cases: Sequence[_T], *, count: int = 1, stay: int = 1) -> Callabl
     begin = choose_seed()
     count = len(cases) if _IS_ALL else count
     return lambda point: [cases[(begin + point // stay * count + number) % len(cases)] for number in range(count)]
+
+
+def take_points(turn: int) -> Iterator[tuple[int, int]]:
+    """Number the points at which an operation is interrupted, from 1 on: pairs of how many were before it in this run, and it.
+
+    A run takes every second point. Tests whose turns differ by one have all of them together.
+    """
+    return enumerate(count(1) if _IS_ALL else count(1 + (choose_seed() + turn) % 2, 2))
 
 
 def one_in(count: int, cases: Iterable[_T]) -> list[_T]:
