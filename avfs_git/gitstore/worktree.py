@@ -431,7 +431,7 @@ def list_worktrees(git_dir: Path) -> frozenset[str]:
 
 def list_linked(git_dir: Path) -> dict[Path, Path]:
     """List the working trees that git has made, and where the tree of each is."""
-    found = {place: _shown_at(place) for place in _list_places(git_dir) if not (place / _MARK).exists()}
+    found = {place: _shown_at(place) for place in _list_places(git_dir, ours=False)}
     return {place: where for place, where in found.items() if where is not None}
 
 
@@ -468,14 +468,16 @@ def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None
 
 def list_shown_at(git_dir: Path, *, but: str) -> list[Path]:
     """List where the working trees of ours were shown the last time, without the one of a name."""
-    found = [_shown_at(place) for place in _list_places(git_dir) if place.name != but and (place / _MARK).exists()]
+    found = [_shown_at(place) for place in _list_places(git_dir, ours=True) if place.name != but]
     return [where for where in found if where is not None]
 
 
-def _list_places(git_dir: Path) -> list[Path]:
+def _list_places(git_dir: Path, *, ours: bool) -> list[Path]:
+    """List the directories of our working trees, or of git's. Each mount and command asks, also among hundreds of forks."""
     try:
         with os.scandir(git_dir / "worktrees") as entries:
-            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+            found = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return sorted(Path(place) for place in found if os.path.exists(f"{place}/{_MARK}") == ours)
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -492,12 +494,11 @@ def read_heads_beside(git_dir: Path, since_ns: int) -> list[Logged]:
     The logs have seconds only: a log that was last written before says nothing, even with that second in it.
     """
     found: list[Logged] = []
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for place in sorted((git_dir / "worktrees").iterdir()):
-            log = place / "logs" / "HEAD"
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if not (place / _MARK).exists() and log.stat().st_mtime_ns >= since_ns:
-                    found += [logged for logged in read_log(log) if logged.when_s >= since_ns // 1_000_000_000]
+    for place in _list_places(git_dir, ours=False):
+        log = place / "logs" / "HEAD"
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if log.stat().st_mtime_ns >= since_ns:
+                found += [logged for logged in read_log(log) if logged.when_s >= since_ns // 1_000_000_000]
     return found
 
 
