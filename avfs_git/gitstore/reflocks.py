@@ -97,6 +97,7 @@ class RefLocks:
             try:
                 fd = open_file(path, flags)
             except FileNotFoundError:
+                os.stat(self._root)  # a repository that was removed or moved does not come back as an empty directory
                 make_dirs_durably(Path(os.fsdecode(self._transactions)))
                 continue
             try:

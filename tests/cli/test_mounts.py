@@ -157,6 +157,17 @@ def test_mount_that_is_meant_is_found(cli: Cli, work: str, at: Path, monkeypatch
     assert cli("stop", "--json").result["outcome"] == "not_mounted"
 
 
+def test_mount_without_a_record_is_told(cli: Cli, work: str, at: Path, hermetic: Path) -> None:
+    """As while its vault is moved: it is mounted, and no vault at that place knows of it."""
+    cli("mount", "main", str(at)).ok()
+    (record,) = hermetic.glob("avfs/vaults/*/avfs/sessions/*/record")
+    record.rename(aside := hermetic / "record")
+    for verb in ("stop", "unmount"):
+        assert f"'{at}' is mounted, but its vault" in cli(verb, str(at), "--json").document["error"]["message"]
+    aside.rename(record)
+    assert cli("unmount", str(at), "--json").result["outcome"] == "unmounted"
+
+
 def test_directory_says_which_fork_is_meant(cli: Cli, work: str, at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a live tree a command means its fork, whichever vault is current; what is named counts more."""
     cli("fork", "create", "task").ok()

@@ -778,6 +778,27 @@ def test_mount_goes_with_its_vault(vault: Vault, work: Workspace, tree: Path) ->
     assert not tree.exists()
 
 
+def test_mount_goes_when_its_vault_is_moved(home: Path, vault: Vault, work: Workspace, tree: Path) -> None:
+    """Nothing is made at the old place, which would look like the vault; the moved one has what was written."""
+    session = work.mount(tree)
+    pid = session.info().pid
+    started = start_time(pid)
+    (tree / "new").write_bytes(b"kept")
+    vault.path.rename(moved := vault.path.with_name("moved.git"))
+    with contextlib.suppress(AvfsError):
+        work.checkpoint()
+
+    await_death(pid, started)
+
+    assert not is_mounted(tree)
+    assert not vault.path.exists()
+    with Avfs(home) as avfs, avfs.open_vault("moved") as opened:
+        assert opened.path == moved
+        assert opened.workspace("work").read("new") == b"kept"
+        assert opened.doctor().problems == ()
+    moved.rename(vault.path)  # for what ends the test
+
+
 @pytest.mark.parametrize("readonly", [False, True])
 def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Workspace, tree: Path, *, readonly: bool) -> None:
     """The session is the same afterwards, and so is the tree; the SDK reaches it as before."""

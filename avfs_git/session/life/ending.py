@@ -1,7 +1,7 @@
 """The end of a mount, seen and carried out by the server of its tree.
 
 Decided here: when a session ends, and in which steps. It ends when a signal comes (SIGTERM, SIGINT, SIGHUP), when a client of the
-control socket asks for it, when the mount is gone from the mount table, and soon after the vault below it was removed.
+control socket asks for it, when the mount is gone from the mount table, and soon after the vault below it was removed or moved.
 
 1. The mount is taken away. While programs use the tree this is tried for `_PATIENCE_S`, then the mount is detached: out of sight
    at once, and served until its last user is done. Only the mount table tells that it is gone. While another mount stands over
@@ -45,7 +45,7 @@ _COPIES_AFTER_S = 0.05
 _COPIES_EVERY_S = 10.0
 """How often, at least, to look for copies of the mount."""
 _LOOK_EVERY_S = 3.0
-"""How often to check whether the vault is there. The number of watches that would tell is limited."""
+"""How often to check whether the vault is still where it was. The number of watches that would tell is limited."""
 _CALM_S = 0.1
 """How long to wait for the end of a series of changes in the mount table."""
 _ASKED, _OVER = b"\0", b"\xff"  # no signal has these numbers
@@ -75,7 +75,7 @@ class Ending:
     ) -> None:
         """Prepare to watch.
 
-        `is_rooted` tells whether there still is a vault; it is called every few seconds. `begin` is called when the end begins,
+        `is_rooted`, called every few seconds, tells whether the vault is where it was. `begin` is called when the end begins,
         from the thread that watches. `leave` lets the server return although the kernel may still ask. `remove_copies` takes away
         unused copies in other mount namespaces, where the server cannot leave.
         """

@@ -199,8 +199,14 @@ class HeldSession:
         _write(self.place, self.record)
 
     def is_there(self) -> bool:
-        """Whether its lock is on disk: not if the vault was removed."""
-        return os.fstat(self.lock_fd).st_nlink > 0
+        """Whether its lock is where it was made: not if the vault was removed or moved."""
+        try:
+            found = os.lstat(self.place.lock)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # a disk that cannot tell says nothing about the vault
+            return os.fstat(self.lock_fd).st_nlink > 0
+        return os.path.samestat(found, os.fstat(self.lock_fd))
 
     def end(self, *, keep_log: bool) -> None:
         """Remove everything on disk and give up the lock. Fails at nothing: what stays is cleaned up by the next one."""

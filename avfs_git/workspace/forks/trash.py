@@ -156,7 +156,7 @@ def move_to_trash(vault: OpenVault, fork: str, name: str | None = None) -> None:
     root = vault.layout.workspace(fork).root
     held = vault.layout.trash / (name or name_in_trash(vault, fork))
     with host_errors(f"put away the workspace of '{fork}'"):
-        make_dirs_durably(vault.layout.trash)
+        make_dirs_durably(vault.layout.trash, parents=False)  # a vault that was removed does not come back
         if root.is_dir():
             put_git_dir_away(vault, fork)
         try:

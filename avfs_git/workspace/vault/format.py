@@ -260,7 +260,8 @@ class VaultLayout:
             from avfs_git.gitstore.objects.owncommits import make_table  # noqa: PLC0415 - the same
 
             if not self.root.is_dir():
-                make_dirs_durably(self.root, private=not is_shared(self.git_dir))
+                # The repository may be gone since it was opened: a directory of its name would look like a vault.
+                make_dirs_durably(self.root, private=not is_shared(self.git_dir), parents=False)
             make_dirs_durably(self.workspaces)
             make_table(self.git_dir)
             # Last, because its presence says that the rest is there.

@@ -14,7 +14,17 @@ import click
 from avfs_git.cli.context import State
 from avfs_git.cli.targets import looks_like_path
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import BadUsage, InvalidInput, NoForkChosen, NoForks, NoVaultChosen, SessionNotFound, VaultNotFound, quote
+from avfs_git.errors import (
+    BadUsage,
+    InvalidInput,
+    MountError,
+    NoForkChosen,
+    NoForks,
+    NoVaultChosen,
+    SessionNotFound,
+    VaultNotFound,
+    quote,
+)
 from avfs_git.paths import WHOLE_VAULT
 
 if TYPE_CHECKING:
@@ -47,10 +57,23 @@ def check_options(lazy: bool, force: bool) -> None:
 
 
 def not_mounted(name: str | None) -> UnmountResult:
-    """Say that nothing is mounted."""
+    """Say that nothing is mounted.
+
+    Raises:
+        MountError: If there is a mount of avfs, of which no vault at its place knows.
+    """
     from avfs_git.model import UnmountResult  # noqa: PLC0415 - not needed to show help
+    from avfs_git.session.life.mountsource import find_mount_around, vault_of_source  # noqa: PLC0415 - the same
 
     place = Path(name).resolve() if name is not None and looks_like_path(name) else None
+    mounted = find_mount_around(place) if place is not None else None
+    if mounted is not None:
+        raise MountError(
+            f"{quote(os.fspath(mounted.directory))} is mounted, but its vault '{vault_of_source(mounted.source)}' is not there "
+            "or does not have the mount's record",
+            hint="The mount ends by itself within seconds of the removal or move of its vault. Take it away at once with "
+            f"`umount -l {shlex.quote(os.fspath(mounted.directory))}`.",
+        )
     return UnmountResult(None, place, "not_mounted")
 
 
