@@ -315,6 +315,21 @@ class Worktree:
             data = found[0] if found is not None else b""
         return read_full_index(data, self.path, read_tree) if data.strip(b"\0") else None
 
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether an entry of the index may carry `skip-worktree`, without a look at the entries: that takes format 3 or 4."""
+        with host_errors(f"read '{self.path}'"), suppress(FileNotFoundError):
+            with open_plain_file(self.index) as file:
+                version = file.read(8)[4:]
+            return version > b"\0\0\0\2" or any(name.startswith("sharedindex.") for name in os.listdir(self.path))
+        return False
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether it is a sparse checkout: there git takes no notice of `skip-worktree` on files that are present."""
+        values = {**read_config(self.git_dir), **read_config(self.path, "config.worktree")}
+        return is_true(values.get("core.sparsecheckout", ["false"])[-1])
+
     def replace_index(self, data: bytes, *, instead_of: os.stat_result | None, mtime_ns: int) -> None:
         """Replace the index as git does, under `index.lock`, if it is still what `read_index` gave.
 

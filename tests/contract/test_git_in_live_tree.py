@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import CannotUndo, HeadElsewhere, SparseCheckout
+from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, SparseCheckout
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -531,6 +531,24 @@ def test_git_goes_on_from_a_checkpoint_with_any_kind_of_index(mounted: tuple[Wor
     git_in(tree, "commit", "-q", "-m", "more")
     assert git_in(tree, "show", "--format=", "--name-only", "HEAD") == "more\n"
     assert git_in(tree, "show", "HEAD:file") == "3\n"
+
+
+@pytest.mark.parametrize("index", ["--index-version=4", "--split-index"])
+def test_what_git_keeps_out_of_commits_is_in_no_checkpoint(mounted: tuple[Workspace, Path], index: str) -> None:
+    """Its edit stays in the tree, and the way on that is named works."""
+    work, tree = mounted
+    git_in(tree, "update-index", index)
+    git_in(tree, "update-index", "--skip-worktree", "file")
+    (tree / "file").write_bytes(b"a secret\n")
+    (tree / "more").write_bytes(b"more\n")
+    with pytest.raises(MarkedUnchanged) as told:
+        work.checkpoint("three")
+    assert git(work.vault.path, "show", "main:file") == "2\n"
+    assert (tree / "file").read_bytes() == b"a secret\n"
+    assert "`git update-index --no-skip-worktree file`" in str(told.value.hint)
+    git_in(tree, "update-index", "--no-skip-worktree", "file")
+    work.checkpoint("three")
+    assert git(work.vault.path, "show", "main:file") == "a secret\n"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked, SparseCheckout
+from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.commits import Commit, Signature
@@ -25,7 +25,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.model import ChangedFile, ChangeKind, CheckpointResult, Status, Warning
+from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.capture import IGNORE, Captured
@@ -45,7 +45,7 @@ from avfs_git.workspace.checkpoint.changes import (
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
-from avfs_git.workspace.checkpoint.staged import find_left_out
+from avfs_git.workspace.checkpoint.staged import refuse_left_out
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, Merging, label_ref
@@ -215,6 +215,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         FileChanging: If a file cannot be read whole.
         RefConflict: If the branch holds changes that the workspace has not seen.
         SparseCheckout: If files are missing because git was told to leave them out of the live tree.
+        MarkedUnchanged: If programs have edited files that git was told to keep out of commits.
         LeftInForce: If the disk refuses so late that the new state stays.
         HostError: If the disk refuses; the state is the old one.
     """
@@ -239,7 +240,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
             unchanged = _label_head(locked, taken, label, request.description, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
-        _refuse_left_out(locked, taken)
+        refuse_left_out(vault, locked.fork, taken.changed_files, is_others=is_others)
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (applied.concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, taken, pack)
@@ -401,14 +402,6 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
             )
             error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
             raise error
-
-
-def _refuse_left_out(locked: LockedWorkspace, taken: Taken) -> None:
-    """Refuse to record as removed what git was told to leave out of the live tree."""
-    removed = [TreePath(each.path) for each in taken.changed_files if each.kind is ChangeKind.DELETED]
-    left_out = find_left_out(locked.vault, locked.fork, removed)
-    if left_out:
-        raise SparseCheckout(left_out[0], len(left_out))
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
+from avfs_git.errors import MarkedUnchanged, SparseCheckout
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, parse_cached_tree
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
+from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
@@ -75,19 +77,30 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
     return staged
 
 
-def find_left_out(vault: OpenVault, fork: str, removed: Sequence[TreePath]) -> list[TreePath]:
-    """Find paths that are missing in a fork's live tree only because git was told to leave them out (`git sparse-checkout`).
+def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile], *, is_others: bool) -> None:
+    """Refuse to record as removed what git was told to leave out of a fork's live tree, and what it was told not to commit.
 
-    Costs reading the index, if anything is missing.
+    Such an edit stays in the tree alone. `is_others` says that it was programs that changed files. Costs reading the index, if it
+    may have an entry with such a mark (`skip-worktree`).
+
+    Raises:
+        SparseCheckout, MarkedUnchanged: If there is such a file.
     """
+    kinds = {each.path: each.kind for each in changed if each.kind is not ChangeKind.ADDED}
+    worktree = open_worktree(vault, fork)
+    if not kinds or not worktree.is_there or not worktree.may_leave_out:
+        return
     try:
-        index = open_worktree(vault, fork).read_entries(vault.store.read_tree) if removed else None
+        index = worktree.read_entries(vault.store.read_tree)
     except BadIndex:
-        return []
-    if index is None:
-        return []
-    at = {path: number for number, path in enumerate(index.paths)}
-    return [path for path in removed if path in at and index.entry(at[path]).is_left_out]
+        return
+    at = {path: number for number, path in enumerate(index.paths)} if index is not None else {}
+    marked = [path for path in kinds if index is not None and path in at and index.entry(at[path]).is_left_out]
+    removed = [path for path in marked if kinds[path] is ChangeKind.DELETED]
+    if removed:
+        raise SparseCheckout(removed[0], len(removed))
+    if marked and is_others and not worktree.is_sparse:
+        raise MarkedUnchanged(marked[0], len(marked))
 
 
 def _list_other(
