@@ -1033,10 +1033,13 @@ class RemoteDataRefused(RemoteError, code="remote.data_refused", exit_code=96):
 class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
     """Nothing on a remote belongs to a fork."""
 
-    def __init__(self, fork: str, remote: str) -> None:
+    def __init__(self, fork: str, remote: str, *, gone: str | None = None, others: Sequence[str] = ()) -> None:
+        """Say that a remote has no branch of a fork's name, or not the branch `gone` any more; `others` is what it has."""
+        what = f"has no branch {quote(fork)}" if gone is None else f"has no branch {quote(gone)} any more"
+        merge = f"Merge another branch, as with `avfs merge {shlex.quote(others[0])}`. " if others else ""
         self._say(
-            f"{quote(remote)} has no branch {quote(fork)}",
-            "See what it has with `avfs fork list --remote`.",
+            f"{quote(remote)} {what}{f', which fork {quote(fork)} was made from' if gone is not None else ''}",
+            f"{merge}See what it has with `avfs fork list --remote`.",
             fork=fork,
             remote=remote,
         )

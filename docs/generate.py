@@ -192,6 +192,7 @@ WARNINGS = {
     "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the last writes.",
     "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
     "transfer.left_out": "A path was not imported or exported. The message says why.",
+    "update.upstream_gone": "The clone no longer has the branch that the fork was made from; another one was merged.",
     "workspace.in_use": "Another process uses the fork; the result shows its current state.",
     "workspace.recovered": "avfs repaired the workspace after a crash. The message says what it did.",
     "workspace.unfinished": "An interrupted operation cannot be reversed here; nothing may be written.",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import BranchCheckedOut, CannotUndo, InvalidInput, RefConflict, WorkspaceMounted
+from avfs_git.errors import BranchCheckedOut, CannotUndo, InvalidInput, NoUpstream, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.seeds import take_points
@@ -373,6 +373,32 @@ def test_update_follows_the_remote_or_the_fork_it_was_made_from(tmp_path: Path) 
         assert [(merge.source, merge.outcome) for merge in fetched] == [("origin/topic", "fast_forward")]
         assert nothing == []
         assert [vault.workspace("topic").exists(name) for name in ("a", "own", "b", "c")] == [True, True, True, False]
+
+
+@pytest.mark.needs("fuse")
+def test_an_update_says_that_the_branch_it_comes_from_is_gone(tmp_path: Path, mount_dir: Path) -> None:
+    """And what else the clone has; where it goes on from another branch, it warns."""
+    clone = tmp_path / "clone"
+    git("init", "-q", "-b", "main", str(clone), cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "one", cwd=clone)
+    warned: list[str] = []
+    with (
+        Avfs(mount_dir / "home", on_warnings=lambda warnings: warned.extend(one.code for one in warnings)) as avfs,
+        avfs.fork_directory(clone, mount_dir / "work") as session,
+    ):
+        vault = session.vault
+        work = vault.workspace("work")
+        git("branch", "-m", "main", "trunk", cwd=clone)
+
+        with pytest.raises(NoUpstream) as gone:
+            work.update()
+        vault.push(["work"])
+        merges = work.update()
+
+    assert gone.value.message == "'origin' has no branch 'main' any more, which fork 'work' was made from"
+    assert "`avfs merge origin/trunk`" in (gone.value.hint or "")
+    assert [merge.source for merge in merges] == ["origin/work"]
+    assert warned == ["update.upstream_gone"]
 
 
 def test_a_merge_of_nothing_new_commits_nothing(tmp_path: Path) -> None:

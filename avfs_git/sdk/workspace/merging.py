@@ -111,6 +111,7 @@ class WorkspaceMerging:
             The merges that were needed, in order; the last one may have conflicts. Empty without an upstream.
 
         Raises:
+            NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged.
             RemoteError: If the remote cannot be reached or read.
             AvfsError: As `merge`.
         """
@@ -118,7 +119,7 @@ class WorkspaceMerging:
         found = self._at.run(operations.catch_up, options)
         merges = [] if found is None else [found]
         if found is None or found.outcome != "conflicted":
-            for upstream in self._find_upstreams(progress):
+            for upstream in self._find_upstreams(progress, is_needed=found is None):
                 merges.append(self.merge(upstream, strategy=strategy, on_conflict=on_conflict))
                 if merges[-1].outcome == "conflicted":
                     break
@@ -313,20 +314,30 @@ class WorkspaceMerging:
         """
         return self._at.run(operations.abort_merge)
 
-    def _find_upstreams(self, progress: Callable[[str, int, int], None] | None) -> list[str]:
-        """Name the upstreams of the fork: branches of the remote (`list_upstreams`), or the fork that it was made from."""
+    def _find_upstreams(self, progress: Callable[[str, int, int], None] | None, *, is_needed: bool) -> list[str]:
+        """Name the upstreams of the fork: branches of the remote (`list_upstreams`), or the fork that it was made from.
+
+        Raises:
+            NoUpstream: If one is needed, and the branch of the clone that the fork was made from is gone.
+        """
         core, dispatch = self._at.core, self._at.dispatch
         names = [remote.name for remote in remotes.list_remotes(core)]
         is_told = len(names) == 1 or remotes.ORIGIN in names
+        found: list[str] = []
         if is_told:
             fetched = remotes.fetch(core, None, access=dispatch.access(), progress=progress)
             dispatch.tell(fetched.warnings)
             found = remotes.list_upstreams(core, self.fork, fetched.remote)
-            if found:
-                return found
         parent = forkinfo.fork_info(core, self.fork).parent
-        if parent is not None and dispatch.has_fork(parent):
-            return [parent]
+        if not found and parent is not None and dispatch.has_fork(parent):
+            found = [parent]
+        gone = remotes.find_gone_upstream(core, self.fork)
+        if gone is not None and is_needed and not found:
+            raise gone
+        if gone is not None:
+            dispatch.tell([Warning("update.upstream_gone", gone.message)])
+        if found:
+            return found
         if names and not is_told:
             hint = f"Pull from one of them, as with `avfs pull {shlex.quote(self.fork)} --remote {shlex.quote(names[0])}`."
             raise InvalidInput("this vault has several remotes", hint=hint)

@@ -382,6 +382,16 @@ def list_upstreams(vault: OpenVault, fork: str, remote: str) -> list[str]:
     return [name for name in dict.fromkeys(names) if vault.refs.read(REMOTES + name) is not None]
 
 
+def find_gone_upstream(vault: OpenVault, fork: str) -> NoUpstream | None:
+    """Tell of the branch of the clone that a fork was made from, if the clone has it no more."""
+    state = peek_state(vault, fork)
+    if state is None or state.upstream is None or vault.refs.read(REMOTES + state.upstream) is not None:
+        return None
+    remote, _, branch = state.upstream.partition("/")
+    others = [ref.removeprefix(REMOTES) for ref in vault.refs.list(f"{REMOTES}{remote}/")]
+    return NoUpstream(fork, remote, gone=branch, others=others)
+
+
 def server_words(messages: Sequence[str]) -> tuple[str, ...]:
     """Keep what the server said to people."""
     said = [line.removeprefix("remote:").strip() for line in messages if line.startswith("remote:")]

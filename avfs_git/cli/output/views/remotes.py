@@ -87,7 +87,7 @@ def pull(text: TextOutput, result: PullResult) -> None:
 def update(text: TextOutput, result: Updates) -> None:
     """Say what was brought in, and of what was there already, which repository was asked."""
     if not result["merges"]:
-        text.line("Nothing to bring in: the fork comes from nowhere")
+        text.line("Nothing to bring in: the fork has no upstream")
     urls = {remote.name: remote.url for remote in result["remotes"]}
     for one in result["merges"]:
         merging.merge(text, one, fetched_from=urls.get(one.source.partition("/")[0]))
