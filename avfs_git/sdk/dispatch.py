@@ -20,7 +20,7 @@ from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, NoForks
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
-from avfs_git.paths import Oid, check_fork_name, oid_of
+from avfs_git.paths import Oid, TreePath, check_fork_name, oid_of
 from avfs_git.sdk.parts import (
     background,
     beside,
@@ -369,19 +369,15 @@ class Dispatch:
         opened = self.open_workspace(name)
         return None if opened.lock.session is None and opened.is_recorded_by(oid) else opened
 
-    def warn_uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
-        """Warn of forks with uncommitted changes: those are not handed over."""
-        found = []
-        for name in names:
-            if self.core.layout.workspace(name).state.exists() and self.has_fork(name):
-                try:
-                    status = self.run(self.open_workspace(name), operations.read_status)
-                except WorkspaceBusy:  # its commits can be handed over all the same
-                    continue
-                if status.changed_files:
-                    text = f"'{name}' has changes that are in no checkpoint; they stay here"
-                    found.append(Warning("push.uncommitted", text))
-        return tuple(found)
+    def list_uncommitted(self, name: str) -> frozenset[TreePath] | None:
+        """List the paths of a fork with uncommitted changes; None if another process holds its workspace."""
+        if not self.core.layout.workspace(name).state.exists() or not self.has_fork(name):
+            return frozenset()
+        try:
+            status = self.run(self.open_workspace(name), operations.read_status)
+        except WorkspaceBusy:  # its commits can be handed over all the same
+            return None
+        return frozenset(TreePath(path) for one in status.changed_files for path in (one.path, one.old_path) if path is not None)
 
     def record_work(self, fork: str | None) -> None:
         """Record what was done in the fork at hand, by git and to files, before an operation that comes after it in the log.

@@ -540,3 +540,23 @@ def test_only_a_deletion_that_happens_moves_the_default_fork(clone: Path, mount_
         assert (vault.has_fork("zeta"), head.read_text()) == (True, "ref: refs/heads/zeta\n")
         vault.redo(fork="zeta")
         assert (vault.has_fork("zeta"), head.read_text()) == (False, "ref: refs/heads/alpha\n")
+
+
+def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, mount_dir: Path) -> None:
+    """A commit of other files leaves out what the clone had uncommitted: that stays, unless the fork takes it back."""
+    before = _without_git(clone)
+    with avfs.fork_directory(clone, mount_dir / "task") as session:
+        (session.path / "mine").write_text("mine\n")
+        _git(session.path, "add", "mine")
+        _git(session.path, "commit", "-q", "-m", "only mine", "mine")
+
+        applied = session.vault.apply("task", clone)
+
+        assert [change.path for change in applied.changed_files] == [b"mine"]
+        left = [told.path for told in applied.warnings if told.code == "apply.uncommitted"]
+        assert left == [b"changed", b"gone/x", b"new dir/new", b"same size", b"staged"]
+        (clone / "mine").unlink()
+        assert _without_git(clone) == before
+        (session.path / "changed").write_text("changed\n")
+        assert b"changed" in [change.path for change in session.vault.apply("task", clone).changed_files]
+    session.wait()

@@ -104,7 +104,7 @@ class VaultRemotes:
         heard: tuple[Warning, ...] = ()
         for name in names:
             heard += self._dispatch.run_hook("pre-push", name, {"remote": remote})
-        warnings = (*dict.fromkeys(heard), *self._dispatch.warn_uncommitted(names))
+        warnings = (*dict.fromkeys(heard), *self._warn_uncommitted(names))
         result = remotes.push(
             self._core,
             names,
@@ -130,7 +130,7 @@ class VaultRemotes:
             PushRejected: If a branch is checked out there, or has commits that the vault lacks.
         """
         names = self._or_default(forks)
-        warnings = self._dispatch.warn_uncommitted(names)
+        warnings = self._warn_uncommitted(names)
         result = remotes.push_to_origin(self._core, names)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
@@ -156,8 +156,17 @@ class VaultRemotes:
             ApplyConflict: If the directory has other changes to the same paths; nothing was written.
             CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
         """
-        warnings = self._dispatch.warn_uncommitted([fork])
-        result = apply.apply_fork(self._core, fork, Path(directory), since=since, paths=parse_tree_paths(paths), dry_run=dry_run)
+        uncommitted = self._dispatch.list_uncommitted(fork)
+        warnings = (_uncommitted_in(fork),) if uncommitted else ()
+        result = apply.apply_fork(
+            self._core,
+            fork,
+            Path(directory),
+            since=since,
+            uncommitted=uncommitted,
+            paths=parse_tree_paths(paths),
+            dry_run=dry_run,
+        )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     def prefetch(self, paths: Sequence[PathLike] = (), *, fork: str | None = None, at: str | None = None) -> PrefetchResult:
@@ -176,5 +185,12 @@ class VaultRemotes:
             commit = revisions.resolve_revision(self._core, at or "HEAD", fork=of)
         return remotes.prefetch(self._core, commit, parse_tree_paths(paths))
 
+    def _warn_uncommitted(self, names: Sequence[str]) -> tuple[Warning, ...]:
+        return tuple(_uncommitted_in(name) for name in names if self._dispatch.list_uncommitted(name))
+
     def _or_default(self, names: Sequence[str]) -> list[str]:
         return list(names) or [self._core.choose_fork(None)]
+
+
+def _uncommitted_in(fork: str) -> Warning:
+    return Warning("push.uncommitted", f"'{fork}' has changes that are in no checkpoint; they stay here")

@@ -3,7 +3,8 @@
 Decided here: what counts as a change of the fork, and when nothing may be written. A path may be written if the directory
 holds there what the fork began with, or what an earlier `apply` wrote (`exchange.applied`); a path that holds what the fork has
 now is done already; anything else is a change of the user's own, and then no path is written. What an earlier `apply` wrote and
-the fork has taken back since, is taken back in the directory, too.
+the fork has taken back since, is taken back in the directory, too. Where the fork began with something uncommitted and its
+workspace has uncommitted changes, the branch does not tell what the fork made of that: such a path is left as it is.
 Only files are touched: the index, the hooks and the branches of a repository that the directory belongs to are not even
 looked at, and no git runs.
 
@@ -36,7 +37,7 @@ from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
-from avfs_git.paths import ROOT, Oid, TreePath, climb, components, join, oid_of, show_path, split
+from avfs_git.paths import ROOT, Oid, TreePath, climb, components, join, maybe_oid, oid_of, show_path, split
 from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
@@ -59,12 +60,14 @@ def apply_fork(
     directory: Path,
     *,
     since: str | None = None,
+    uncommitted: AbstractSet[TreePath] | None = frozenset(),
     paths: Sequence[TreePath] = (),
     dry_run: bool = False,
 ) -> ApplyResult:
     """Write what a fork's checkpoints have changed into a directory.
 
-    Changes are counted from `since`, by default from what the fork began with.
+    Changes are counted from `since`, by default from what the fork began with. `uncommitted` are the paths at which the fork's
+    workspace differs from its branch; None if that is not known.
 
     Raises:
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
@@ -79,12 +82,15 @@ def apply_fork(
     head = vault.read_head(fork)
     if head is None:
         raise CheckpointNotFound(fork)
-    start = resolve_revision(vault, since, fork=fork) if since is not None else _beginning(vault, fork)
+    start, below = (resolve_revision(vault, since, fork=fork), None) if since is not None else _beginning(vault, fork)
     applied = read_applied(vault, fork, directory)
     known = applied if since is None else {}
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
     wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=vault.store.blob_size)
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
+    unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
+    told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
+    wanted, back = ([change for change in listed if change.path not in unsettled] for listed in (wanted, back))
     left: dict[TreePath, tuple[Held, ...]] = dict(applied)
     with host_errors(f"write into '{directory}'"):
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -104,7 +110,7 @@ def apply_fork(
                         note_applied(vault, fork, directory, left)
         finally:
             os.close(root)
-    return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), tuple(warnings))
+    return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), (*told, *warnings))
 
 
 def _plan(
@@ -214,13 +220,31 @@ def _check_top(vault: OpenVault, directory: Path) -> None:
         )
 
 
-def _beginning(vault: OpenVault, fork: str) -> Oid:
-    """Find the commit whose files a fork began with."""
+def _beginning(vault: OpenVault, fork: str) -> tuple[Oid, Oid | None]:
+    """Find the commit whose files a fork began with, and the commit at which its branch was then."""
     made = find_making(vault, fork, allow_newer=True)
-    base = made.more.get("base") if made is not None else None
+    base, forked_at = (maybe_oid(made.more.get(fact)) for fact in ("base", "forked_at")) if made is not None else (None, None)
     if base is not None:
-        return oid_of(base)
+        return base, forked_at
     raise InvalidInput(f"nothing says what {quote(fork)} began with", hint="Name a state with `--since`.")
+
+
+def _list_unsettled(
+    vault: OpenVault, below: Oid | None, began: Oid, uncommitted: AbstractSet[TreePath] | None
+) -> frozenset[bytes]:
+    """List the paths that a fork began with uncommitted and that its branch may not have as its workspace has them.
+
+    A commit of git's that leaves such a path out has it as it was before the fork: the fork has not taken it back.
+    """
+    if below is None or uncommitted == frozenset():
+        return frozenset()
+    mine = {change.path for change in diff_trees(vault.store, vault.store.read_commit(below).tree, began)}
+    return frozenset(mine if uncommitted is None else mine & uncommitted)
+
+
+def _warn_unsettled(fork: str, path: TreePath) -> Warning:
+    text = f"'{show_path(path)}' was uncommitted when '{fork}' was made, and is uncommitted there; it was left as it is"
+    return Warning("apply.uncommitted", text, path)
 
 
 def _list_left(root: int, paths: Sequence[TreePath]) -> list[TreePath]:
