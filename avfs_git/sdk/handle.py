@@ -44,7 +44,7 @@ class ForkHandle:
 
     def _hold(self) -> tuple[workspaces.OpenWorkspace, files.Files]:
         held = self._held
-        if held is None or held[0].is_closed:
+        if held is None or held[0].is_closed or held[0].is_gone():
             opened = self.dispatch.open_workspace(self.fork)
             held = self._held = opened, files.Files(opened)
         return held

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import ContentChanged, WorkspaceBusy
+from avfs_git.errors import ContentChanged, ForkNotFound, WorkspaceBusy
 from avfs_git.host.locks.locks import Holder
 from tests.support.faults import check_objects, check_vault, git
 from tests.support.powercut import ROOT
@@ -65,6 +65,24 @@ def test_two_processes_on_one_fork_lose_no_update(tmp_path: Path) -> None:
         assert git(vault.path, "cat-file", "blob", "main:own/a") == git(vault.path, "cat-file", "blob", "main:own/b")
         assert work.status().changed_files == ()
         check_vault(vault)
+
+
+def test_an_open_workspace_follows_the_name_of_its_fork(tmp_path: Path) -> None:
+    """Deleted by another program, it cannot be read; made anew, the new one is read, as writes go to that."""
+    with Avfs(tmp_path / "home") as avfs, Avfs(tmp_path / "home") as other:
+        work = avfs.create_vault("v").fork("task")
+        work.write("old", b"1")
+        work.read("old")
+
+        other.open_vault("v").delete_fork("task")
+        for look in (lambda: work.read("old"), lambda: work.exists("old"), lambda: work.list_dir("/"), work.status):
+            with pytest.raises(ForkNotFound):
+                look()
+
+        other.open_vault("v").fork("task")
+        assert not work.exists("old")
+        work.write("new", b"2")
+        assert other.open_vault("v").workspace("task").read("new") == b"2"
 
 
 def test_sixteen_processes_on_one_vault_corrupt_nothing(tmp_path: Path) -> None:
