@@ -457,6 +457,21 @@ class ForkExists(WorkspaceError, code="fork.exists", exit_code=22):
         self._say(f"there is already a fork {quote(name)}", hint, fork=name)
 
 
+class ForkIsAlias(WorkspaceError, code="fork.alias", exit_code=22):
+    """A branch that is only another name of a branch (`git symbolic-ref`), and so has no workspace of its own."""
+
+    def __init__(self, name: str, target: str, git_dir: str) -> None:
+        ref = shlex.quote(f"refs/heads/{name}")
+        own = f"git -C {shlex.quote(git_dir)} update-ref --no-deref {ref} {shlex.quote(target)}"
+        short = target.removeprefix("refs/heads/")
+        self._say(
+            f"{quote(name)} is only another name of the branch {quote(short)}, by a symbolic ref",
+            f"Work in that one with `--fork {shlex.quote(short)}`, or make this one a branch of its own: `{own}`.",
+            fork=name,
+            target=target,
+        )
+
+
 class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
     """Another process holds the workspace."""
 

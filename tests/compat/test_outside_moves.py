@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import BranchCheckedOut, CannotUndo, InvalidInput, NoUpstream, RefConflict, WorkspaceMounted
+from avfs_git.errors import BranchCheckedOut, CannotUndo, ForkIsAlias, InvalidInput, NoUpstream, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.faults import check_vault, die_in
 from tests.support.seeds import take_points
@@ -67,6 +68,23 @@ def test_update_takes_none_of_several_remotes_for_the_one(tmp_path: Path) -> Non
         assert "`avfs pull main --remote one`" in (refused.value.hint or "")
 
 
+def test_a_branch_that_is_a_symbolic_ref_is_no_fork(tmp_path: Path) -> None:
+    """Nothing is written there that could not be saved, and the way on that is named works."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        git("symbolic-ref", "refs/heads/other", "refs/heads/main", cwd=vault.path)
+        with pytest.raises(ForkIsAlias, match="'main'") as told:
+            vault.workspace("other").write("a", b"2\n")
+        with pytest.raises(ForkIsAlias):
+            vault.delete_fork("other")
+        subprocess.run(shlex.split(re.findall("`(.*?)`", str(told.value.hint))[1]), check=True)
+        vault.workspace("other").write("a", b"2\n")
+        assert vault.workspace("other").checkpoint("two").outcome == "created"
+        assert vault.workspace().read("a") == b"1\n"
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_branch_that_another_working_tree_has_checked_out_stays(tmp_path: Path, gone: bool) -> None:
     """As for git: else its next commit would take back what avfs put on the branch. The way on that is named works."""
@@ -94,7 +112,7 @@ def test_a_branch_that_another_working_tree_has_checked_out_stays(tmp_path: Path
         assert work.read("a") == b"mine\n"
         assert git("rev-parse", "task", cwd=vault.path) == head
         way_on = re.findall("`(.*?)`", str(told.value.hint))
-        subprocess.run(way_on[0], shell=True, check=True, capture_output=True)
+        subprocess.run(shlex.split(way_on[0]), check=True, capture_output=True)
         assert work.checkpoint("mine").outcome == "created"
         vault.delete_fork("task")
 

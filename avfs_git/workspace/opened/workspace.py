@@ -78,7 +78,7 @@ class OpenWorkspace:
         another process has to be waited for.
 
         Raises:
-            ForkNotFound: If there is no such fork.
+            ForkNotFound, ForkIsAlias: If there is no such fork.
             WorkspaceDamaged: If its files cannot be understood.
             HostError: If it can be neither written nor read.
         """
@@ -89,6 +89,7 @@ class OpenWorkspace:
         self.looks_on = looks_on
         self._on_wait = on_wait
         self._recover = recover
+        vault.check_own_branch(fork)
         self.state = load_state(vault, self.layout)
         self.is_unfinished = False
         """Whether an operation was cut short that cannot be completed or put back, because nothing may be written."""

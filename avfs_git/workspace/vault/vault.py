@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from avfs_git.errors import (
     AvfsError,
     BranchCheckedOut,
+    ForkIsAlias,
     HostError,
     LeftInForce,
     NoForkChosen,
@@ -206,6 +207,16 @@ class OpenVault:
     def read_head(self, fork: str) -> Oid | None:
         """Read the commit that a fork's branch points to."""
         return self.refs.read(HEADS + fork)
+
+    def check_own_branch(self, fork: str) -> None:
+        """Refuse a branch that is a symbolic ref: what is written in a fork of it would be saved on another branch.
+
+        Raises:
+            ForkIsAlias: If it is one.
+        """
+        target = self.refs.read_loose(HEADS + fork)
+        if isinstance(target, str):
+            raise ForkIsAlias(fork, target, os.fspath(self.git_dir.absolute()))
 
     def has_fork(self, fork: str) -> bool:
         """Whether there is a branch of that name, or an empty vault's first one yet to be born."""
