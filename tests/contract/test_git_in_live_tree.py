@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -306,6 +308,26 @@ def test_what_is_saved_while_head_is_elsewhere_carries_a_warning(mounted: tuple[
     told.append(work.restore("two").warnings)
 
     assert [[warning.code for warning in warnings] for warnings in told] == [["git.head_elsewhere"]] * 4
+
+
+def test_a_way_back_to_the_branch_works_where_git_switches_none(mounted: tuple[Workspace, Path]) -> None:
+    """After a checkpoint the files are those of the fork's branch, and not those of git's HEAD."""
+    work, tree = mounted
+    git_in(tree, "switch", "-c", "other")
+    (tree / "file").write_bytes(b"mine\n")
+    (tree / "new").write_bytes(b"")
+    work.checkpoint("three")
+    with pytest.raises(HeadElsewhere) as told:
+        work.update()
+    switch, by_hand = re.findall("`(git .*?)`", str(told.value.hint))
+    with pytest.raises(subprocess.CalledProcessError):
+        git_in(tree, *shlex.split(switch)[1:])
+    for command in by_hand.split(" && "):
+        git_in(tree, *shlex.split(command)[1:])
+    assert work.status().clean
+    assert git_in(tree, "status", "-sb") == "## main\n"
+    work.vault.fork("task")
+    assert work.merge("task").outcome == "up_to_date"
 
 
 def test_the_way_back_from_a_rebase_is_to_end_it(mounted: tuple[Workspace, Path]) -> None:

@@ -24,7 +24,7 @@ from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, OpRecord, RefMoveRecord
-from avfs_git.workspace.vault.vault import OpenVault
+from avfs_git.workspace.vault.vault import OpenVault, name_switch
 
 PUT_AWAY = "git"
 """Where in the workspace of a deleted fork its git directory is."""
@@ -115,13 +115,13 @@ def _way_back(vault: OpenVault, fork: str) -> str:
     worktree = open_worktree(vault, fork)
     command = worktree.under_way
     if command is None:
-        return f"`git switch {fork}`"
+        return name_switch(fork)
     if command == "bisect":
         return "`git bisect reset`"
     there = f"`git {command} --continue` or `git {command} --abort`"
     if worktree.find_rebased(HEADS + fork) not in (None, vault.read_head(fork)):
         there = f"`avfs undo` of what has moved '{fork}' since that began, then {there}"
-    return there if command == "rebase" else f"{there}, then `git switch {fork}`,"
+    return there if command == "rebase" else f"{there}, then {name_switch(fork)}"
 
 
 def find_under_way(vault: OpenVault, fork: str) -> str | None:

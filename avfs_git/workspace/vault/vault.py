@@ -56,6 +56,17 @@ Caller = Identity | Callable[[Path], Identity]
 """The author of commits, or a function that finds it for a vault."""
 
 
+def name_switch(fork: str) -> str:
+    """Name the commands that put git's HEAD on a fork's branch: git switches none where uncommitted files differ from HEAD's.
+
+    That is so after a checkpoint, also if the files are the branch's by then.
+    """
+    there = shlex.quote(fork)
+    return (
+        f"`git switch {there}` (or `git symbolic-ref HEAD refs/heads/{there} && git reset`, which leaves the files as they are)"
+    )
+
+
 class OpenVault:
     """One vault, open."""
 
@@ -376,7 +387,7 @@ class OpenVault:
         elif found.owner is not None:
             other = found.owner.removeprefix(HEADS)
             where = f"the live tree of fork {quote(other)}"
-            way_on = f"Run `git switch {other}` in that tree"
+            way_on = f"Run {name_switch(other)} in that tree"
         elif found.where is not None and os.path.lexists(found.where / ".git"):
             way_on = f"Run `git -C {shlex.quote(os.fspath(found.where))} switch --detach`"
         else:
