@@ -622,7 +622,9 @@ def test_a_branch_that_was_taken_back_is_shown(work: Workspace) -> None:
 
     assert told.code == "fork.moved_outside"
     assert f"back to {back[:12]}" in told.message
-    assert merge.outcome == "fast_forward"
+    head = git("rev-parse", "main", cwd=work.vault.path)
+    assert (merge.outcome, merge.ours, merge.theirs, merge.commit) == ("fast_forward", back, head, head)
+    assert merge.source == head[:12]
     assert here in git("rev-list", "main", cwd=work.vault.path).split()
     assert (work.read("a"), work.read("b"), work.read("c")) == (b"theirs\n", b"mine, too\n", b"new\n")
     assert work.status().warnings == ()

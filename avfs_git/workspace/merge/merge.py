@@ -139,7 +139,9 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         merged = merge_in_memory(pack, start.head, theirs, options, target=locked.fork, in_workspace=in_workspace)
         result = describe_merge(pack, locked.fork, start.head, theirs, merged, options, saved=start.saved)
         if merged.outcome == "up_to_date" and start.branch is not None:  # others took it back: it goes on to what is here
-            result, merged = replace(result, outcome="fast_forward"), replace(merged, outcome="fast_forward")
+            options = replace(options, source=start.head.hex()[:12])
+            merged = replace(merged, outcome="fast_forward")
+            result = describe_merge(pack, locked.fork, start.branch, start.head, merged, options, saved=start.saved)
         if merged.outcome == "conflicted" and in_workspace:
             text = message_of(options, locked.fork)
             merging = Merging(options.source, theirs.hex(), start.head.hex(), text, options.mode is MergeMode.SQUASH)
