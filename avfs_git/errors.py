@@ -1026,8 +1026,10 @@ class PushRejected(RemoteError, code="remote.rejected", exit_code=95):
     ) -> None:
         shown = ", ".join(f"{quote(name)} ({reason})" for name, reason in rejected[:5])
         more = f" and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+        took = ", ".join(quote(ref.removeprefix("refs/heads/")) for ref in pushed[:5])
+        others = f" and {len(pushed) - 5} more" if len(pushed) > 5 else ""
         super().__init__(
-            f"{quote(remote)} did not take {shown}{more}",
+            f"{quote(remote)} did not take {shown}{more}" + (f"; it took {took}{others}" if pushed else ""),
             hint=hint,
             details={
                 "remote": remote,

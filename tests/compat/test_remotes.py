@@ -122,9 +122,11 @@ def test_a_push_never_overwrites_what_is_there(server: Server, machine: Machine)
     theirs = save(second, "b", b"2\n")
     second.push()
     save(first, "c", b"3\n")
+    first.fork("topic")
 
-    with pytest.raises(PushRejected) as rejected:
-        first.push()
+    with pytest.raises(PushRejected, match=r"did not take 'main' \(fetch first\); it took 'topic'$") as rejected:
+        first.push(["main", "topic"])
+    git("branch", "-qD", "topic", cwd=bare)
     kept = refs_of(bare)
     with pytest.raises(NotFastForward):
         first.pull(ff_only=True)
