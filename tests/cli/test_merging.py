@@ -164,3 +164,15 @@ def test_a_replaced_ignored_file_is_told_of(avfs: Transcript, work: str, command
     avfs("--fork task undo")
     document = json.loads(avfs(f"--fork task {command} --json").text)
     assert [(told["code"], told["path"]) for told in document["warnings"]] == [("merge.replaced_ignored", "build.log")]
+
+
+def test_the_hint_at_a_merge_in_another_fork_names_it(cli: Cli, work: str) -> None:
+    """Of a source that is in the middle of a merge, where the command is about another fork."""
+    for name in ("ours", "theirs"):
+        cli("fork", "create", name).ok()
+        cli("--fork", name, "write", "src/main.py", name).ok()
+    cli("merge", "theirs", "--into", "ours", "--on-conflict", "workspace")
+    for words in (("fork", "create", "new", "--from", "ours"), ("merge", "ours")):
+        hint = cli(*words, "--json").document["error"]["hint"]
+        assert "`avfs --fork ours merge --continue`" in hint
+        assert "`avfs --fork ours merge --abort`" in hint

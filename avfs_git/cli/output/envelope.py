@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.base import write_all
-from avfs_git.cli.output.hints import Named, complete
+from avfs_git.cli.output.hints import Named, complete, complete_error
 from avfs_git.errors import AvfsError, InternalError, hide_users
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class EnvelopeOutput:
         """Keep the failure; it replaces a result."""
         from avfs_git.records import to_error  # noqa: PLC0415 - only where it is needed
 
-        if error.hint:
-            error.hint = complete(error.hint, self.named)
+        error.hint = complete_error(error, self.named, self._request)
         record = to_error(error)
         if trace is not None:
             record["traceback"] = trace

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from avfs_git.errors import AvfsError, MergeInProgress
 from avfs_git.patterns import compiled
 
 _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
@@ -48,6 +50,19 @@ class Named(NamedTuple):
     fork: str | None = None
     opened: str | None = None
     """The vault that the command is about."""
+
+
+def complete_error(error: AvfsError, named: Named, request: Mapping[str, object]) -> str | None:
+    """Complete the hint of an error; a fork in the middle of a merge is named where the command was about another one.
+
+    Args:
+        error: The error.
+        named: What the command line names.
+        request: The arguments of the command, and what became known of them: `fork` is the fork of the command.
+    """
+    if isinstance(error, MergeInProgress) and error.details["fork"] != request.get("fork"):
+        named = named._replace(fork=str(error.details["fork"]))
+    return complete(error.hint, named) if error.hint else error.hint
 
 
 def complete(hint: str, named: Named) -> str:

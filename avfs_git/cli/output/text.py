@@ -16,7 +16,7 @@ from time import time_ns
 from typing import TYPE_CHECKING, Literal
 
 from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
-from avfs_git.cli.output.hints import Named, complete
+from avfs_git.cli.output.hints import Named, complete, complete_error
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError, quote
 from avfs_git.patterns import compiled
@@ -189,8 +189,8 @@ class TextOutput:
         if trace is not None:
             _write_remark(trace)
         self._remark("error", error.message, "bold red")
-        if error.hint:
-            self._remark("hint", complete(error.hint, self.named), "cyan")
+        if hint := complete_error(error, self.named, self.request):
+            self._remark("hint", hint, "cyan")
 
     def close(self) -> None:
         """Bring everything out."""

@@ -35,8 +35,7 @@ def make_fork(
     author: Identity | None = None,
 ) -> ForkResult:
     """Make a fork in the vault that is meant; `vault fork` does the same under another name."""
-    if source is not None:
-        state.fork_flag = source
+    state.name_fork(source)
     with state.open_vault_and_fork() as (vault, chosen):
         made = vault.fork(name, source=chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
         made.close()  # and not left: leaving a `with` block of an ephemeral fork deletes it
