@@ -116,6 +116,8 @@ def test_a_fork_in_which_nothing_changed_is_deleted(clone: Path) -> None:
     assert spawn("run", "--", "./main").status == 126
     assert _forks(clone) == set()
     assert spawn("run", "--keep", "--name", "kept", "--", "false").status == 1
+    taken = spawn("run", "--name", "kept", "--json", "--", "true").document["error"]
+    assert (taken["code"], "`--resume kept`" in taken["hint"], "`--name NAME`" in taken["hint"]) == ("fork.exists", True, True)
     assert _forks(clone) == {"kept"}
     assert "no fork 'nosuch'" in spawn("--vault", "shop", "run", "--resume", "nosuch", "--", "true").stderr
     found = spawn("run", "--discard", "--json", "--name", "gone", "--", "sh", "-c", "echo x > x").ok().result

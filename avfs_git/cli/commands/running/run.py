@@ -16,7 +16,7 @@ from avfs_git.cli.commands.running.exec import NOT_RUN
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import program_environment, read_environment
 from avfs_git.cli.verb import verb
-from avfs_git.errors import AvfsError, BadUsage
+from avfs_git.errors import AvfsError, BadUsage, ForkExists
 from avfs_git.model import Warning
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ def command(
         if attempts is not None:
             return _attempt(state, stack, argv, attempts, name=name, keep=ending == "keep")
         with starting_early():
-            run = _begin(state, stack, argv[0], name=name, resume=resume)
+            try:
+                run = _begin(state, stack, argv[0], name=name, resume=resume)
+            except ForkExists as error:
+                fork = shlex.quote(str(error.details["fork"]))
+                error.hint = f"Run in that fork with `--resume {fork}`, or choose another name with `--name NAME`."
+                raise
         let_go()  # no other session begins here
         return run_program(state, run, argv, ending=ending)
 
@@ -157,9 +162,11 @@ def _attempt(state: State, stack: ExitStack, argv: list[str], count: int, *, nam
     for number in range(1, count + 1):
         try:
             begun.append(_begin(state, stack, argv[0], name=f"{chosen}-{number}", resume=None))
-        except AvfsError:
+        except AvfsError as error:
             for run in begun:
                 run.end()
+            if isinstance(error, ForkExists):
+                error.hint = "Choose another name for the attempts with `--name NAME`."
             raise
     vault = begun[0].vault
     made_ns = [attempts.find_made(vault, run.fork) or 0 for run in begun]  # without one, the fork is gone already
