@@ -125,6 +125,19 @@ class Making:
                 node.listing = {}
             return node
 
+    def show_dir(self, parent: Node, name: bytes, temporary: bytes) -> Node:
+        """Give a directory that is complete in `work` a free name. Takes the lock. On failure it stays in `work`."""
+        with self._lock:
+            directory = self._prepare_new(parent, name)
+            try:
+                self._upper.show(temporary, directory.fd, name)
+            except FileExistsError:  # as in `_make`
+                self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
+                self._upper.show_over_whiteout(temporary, directory.fd, name)
+            node = self._nodes.add_made(parent, name, stat.S_IFDIR)
+            self._changes.of_name(parent, name, deep=True)
+            return node
+
     def create_unnamed(self, parent: Node, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file without a name, as O_TMPFILE does; it is there while it is pinned, and `link` can name it."""
         with self._lock:

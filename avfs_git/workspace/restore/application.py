@@ -1,9 +1,9 @@
 """Carrying out the steps that lead a workspace from one state to another.
 
-Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace first, where a
-full disk shows before anything has changed; then what goes is removed, and what comes gets its name by one rename each. What no
-state holds (a device, a file too large for checkpoints) stays where it is, and a warning names it. Times are not put back: what
-changes gets new ones, so that build tools notice.
+Decided here: in which order entries change, and what is left alone. New files are made whole beside the workspace first, and so
+are new directories with all that is in them, if no program can write: a full disk shows before anything has changed. Then what
+goes is removed, and what comes gets its name by one rename each. What no state holds (a device, a file too large for checkpoints)
+stays where it is, and a warning names it. Times are not put back: what changes gets new ones, so that build tools notice.
 
 Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and programs
 write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the end (`takenout`).
@@ -24,11 +24,14 @@ from functools import partial
 
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
+from avfs_git.host.files.beneath import open_at, open_dir
 from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.xattrs import entry_of
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, climb, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step
+from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.merged import MergedTree
@@ -61,6 +64,8 @@ class Application:
     """Through which files change."""
     _at: TreePath | None = None
     """The path that changes now."""
+    _trees: dict[TreePath, tuple[bytes, dict[TreePath, KnownContent]]] = field(default_factory=dict)
+    """New directories that are staged: each one's name beside the workspace, and the files below it."""
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
@@ -79,6 +84,8 @@ class Application:
         if mounted is not None:
             mounted.upper.write_plan(steps)
         try:
+            in_trees = self._stage_trees(steps) if mounted is None else set()
+            steps = [step for step in steps if step.path not in in_trees]
             for step in steps:
                 if step.after is not None and step.after.kind == "file" and self._needs_content(step):
                     staged[step.path] = self._stage_file(step.after)
@@ -102,7 +109,7 @@ class Application:
         finally:
             if mounted is not None:
                 mounted.upper.taking = None
-            for temporary, _ in staged.values():
+            for temporary, _ in (*staged.values(), *self._trees.values()):
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
 
@@ -130,27 +137,73 @@ class Application:
         before, after = step.before, step.after
         return before is None or after is None or before.kind != after.kind or before.oid != after.oid
 
-    def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
-        upper = self._tree.upper
-        permissions = entry.mode & 0o7777
-        # A mode that forbids writing would forbid to set attributes.
-        name, fd = upper.make_file(0o600 if entry.xattrs else permissions & 0o777)
+    def _stage_trees(self, steps: Sequence[Step]) -> set[TreePath]:
+        """Make new directories with all that is in them; list what comes with them."""
+        in_trees: set[TreePath] = set()
+        for top, steps_below in _group_new_directories(steps).items():
+            if self._can_come_whole(top):
+                self._stage_tree(top, steps_below)
+                in_trees.update(step.path for step in steps_below)
+        return in_trees
+
+    def _can_come_whole(self, path: TreePath) -> bool:
+        """Whether nothing is in the place of a new directory, whose own directory is there and hands no group on."""
+        directory, name = split(path)
         try:
-            for piece in self.target.stream(entry) if self.target.size_of(entry) > 1 << 20 else (self.target.read(entry),):
-                write_all(fd, piece)
-            if entry.xattrs:
-                upper.write_user_xattrs(fd, entry.xattrs)
-            found = os.fstat(fd)
-            if stat.S_IMODE(found.st_mode) != permissions:  # the umask, or bits that only chmod sets
-                os.fchmod(fd, permissions)
-            assert entry.oid is not None  # noqa: S101 - files have one
-            made = KnownContent.of_file(entry.oid, found)
+            parent = self._node(directory)
+            return self._tree.nodes.find(parent, name) is None and not self._tree.making.hands_group_on(parent)
+        except OSError:  # its own directory comes first
+            return False
+
+    def _stage_tree(self, top: TreePath, steps: Sequence[Step]) -> None:
+        upper = self._tree.upper
+        temporary = upper.make_dir(0o700)  # a closed directory could not be moved: it gets its mode in its place
+        known: dict[TreePath, KnownContent] = {}
+        self._trees[top] = temporary, known
+        places = Directories(open_dir(upper.work.fd, temporary))
+        closed: list[tuple[TreePath, LowerEntry]] = []
+        for step in steps:
+            assert step.after is not None  # noqa: S101 - they come
+            entry, path = step.after, TreePath(step.path[len(top) + 1 :])
+            directory, name = split(path)
+            place = places.get(directory)
+            if entry.is_dir:
+                os.mkdir(name, 0o700, dir_fd=place)
+                closed.append((path, entry))
+            elif entry.kind == "symlink":
+                os.symlink(self.target.read(entry), name, dir_fd=place)
+            else:
+                fd = open_at(place, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _first_mode(entry))
+                try:
+                    known[step.path] = self._fill(fd, entry)
+                finally:
+                    os.close(fd)
+        for path, entry in reversed(closed):  # those below first: a directory may be closed to its owner
+            target = entry_of(places.get(path), b".")
+            upper.write_user_xattrs(target, entry.xattrs)
+            os.chmod(target, stat.S_IMODE(entry.mode))
+
+    def _stage_file(self, entry: LowerEntry) -> tuple[bytes, KnownContent]:
+        name, fd = self._tree.upper.make_file(_first_mode(entry))
+        try:
+            return name, self._fill(fd, entry)
         except BaseException:
-            os.close(fd)
-            upper.discard(name)
+            self._tree.upper.discard(name)
             raise
-        os.close(fd)
-        return name, made
+        finally:
+            os.close(fd)
+
+    def _fill(self, fd: int, entry: LowerEntry) -> KnownContent:
+        """Give a new file its content and attributes."""
+        for piece in self.target.stream(entry) if self.target.size_of(entry) > 1 << 20 else (self.target.read(entry),):
+            write_all(fd, piece)
+        if entry.xattrs:
+            self._tree.upper.write_user_xattrs(fd, entry.xattrs)
+        found = os.fstat(fd)
+        if stat.S_IMODE(found.st_mode) != entry.mode & 0o7777:  # the umask, or bits that only chmod sets
+            os.fchmod(fd, entry.mode & 0o7777)
+        assert entry.oid is not None  # noqa: S101 - files have one
+        return KnownContent.of_file(entry.oid, found)
 
     def _node(self, path: TreePath) -> Node:
         return self._tree.resolve(path, follow_last=False)
@@ -257,7 +310,13 @@ class Application:
         parent = self._node(directory)
         if (step.before is None or step.is_removal) and self._stays(parent, name, path, entry):
             return
-        if entry.is_dir:
+        if path in self._trees:
+            temporary, known = self._trees[path]
+            self._change_in(parent, partial(merged.making.show_dir, parent, name, temporary))
+            del self._trees[path]
+            self.known |= known
+            self._set_attributes(merged.nodes.lookup(parent, name), entry)
+        elif entry.is_dir:
             with contextlib.suppress(FileExistsError):
                 self._change_in(parent, partial(merged.making.mkdir, parent, name, entry.mode & 0o7777))
             self._set_attributes(merged.nodes.lookup(parent, name), entry)
@@ -305,3 +364,26 @@ class Application:
         for key, value in wanted.items():
             if there.get(key) != value:
                 merged.attributes.set_xattr(node, key, value)
+
+
+def _group_new_directories(steps: Sequence[Step]) -> dict[TreePath, list[Step]]:
+    """Find the new directories that are in no other new one, and what comes below each."""
+    found: dict[TreePath, list[Step]] = {}
+    tops: dict[TreePath, TreePath] = {}
+    for step in steps:
+        if step.before is not None or step.after is None:
+            continue
+        top = tops.get(split(step.path)[0])
+        if top is not None:
+            found[top].append(step)
+        elif step.after.is_dir:
+            top = step.path
+            found[top] = []
+        if top is not None and step.after.is_dir:
+            tops[step.path] = top
+    return found
+
+
+def _first_mode(entry: LowerEntry) -> int:
+    """Give the mode with which a file is made: without write permission, the kernel sets no attributes."""
+    return 0o600 if entry.xattrs else entry.mode & 0o777

@@ -370,6 +370,29 @@ def test_read_only_directories_go_and_come_back(work: Workspace) -> None:
     assert describe_tree(work._opened.read_view()) == before
 
 
+def test_a_directory_that_comes_back_hides_that_of_the_base(work: Workspace) -> None:
+    """A directory comes back whole, and shows nothing of the one of the same name that the workspace began with."""
+    work.write("d/old", b"1")
+    work.write("d/sub/old", b"1")
+    work.checkpoint("base")
+    work.fold()
+    work.remove("d", recursive=True)
+    work.write("d/sub/new", b"2", parents=True)
+    work.chmod("d/sub/new", 0o711)
+    work.symlink("d/link", b"sub")
+    work.chmod("d/sub", 0o700)
+    work.checkpoint("c1")
+    before = describe_tree(work._opened.read_view())
+    work.remove("d", recursive=True)
+
+    work.restore("c1")
+
+    assert describe_tree(work._opened.read_view()) == before
+    assert work.status().clean
+    work.undo()
+    assert not work.exists("d")
+
+
 def test_a_state_without_anything_comes_back(work: Workspace) -> None:
     """A checkpoint of an empty workspace says that there is nothing beside its files: empty directories go, too."""
     empty = work.checkpoint("empty").checkpoint
