@@ -310,6 +310,19 @@ def test_what_is_saved_while_head_is_elsewhere_carries_a_warning(mounted: tuple[
     assert [[warning.code for warning in warnings] for warnings in told] == [["git.head_elsewhere"]] * 4
 
 
+def test_status_says_nothing_untrue_of_a_commit_that_gits_log_lacks(mounted: tuple[Workspace, Path]) -> None:
+    """The files have what it has, so nothing is to be brought in, also beside a later edit."""
+    work, tree = mounted
+    (tree / "file").write_bytes(b"3\n")
+    git_in(tree, "-c", "core.logAllRefUpdates=false", "commit", "-qam", "three")
+    assert not work.status().warnings
+    (tree / "more").write_bytes(b"more\n")
+    assert [change.path for change in work.status().changed_files] == [b"more"]
+    assert not work.status().warnings
+    assert work.checkpoint("four").outcome == "created"
+    assert git_in(tree, "show", "--format=", "--name-only", "HEAD") == "more\n"
+
+
 def test_a_way_back_to_the_branch_works_where_git_switches_none(mounted: tuple[Workspace, Path]) -> None:
     """After a checkpoint the files are those of the fork's branch, and not those of git's HEAD."""
     work, tree = mounted

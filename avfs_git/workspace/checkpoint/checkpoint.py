@@ -178,21 +178,22 @@ def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | N
 
 def read_status(locked: LockedWorkspace) -> Status:
     """Tell what a checkpoint would record now. Writes nothing."""
-    taken = take(locked, DryWriter(locked.vault.store), CaptureRequest(skips_unreadable=True))
+    writer = DryWriter(locked.vault.store)
+    taken = take(locked, writer, CaptureRequest(skips_unreadable=True))
     return Status(
         fork=locked.fork,
         head=taken.head.hex() if taken.head else None,
         base=locked.opened.state.base,
         changed_files=taken.changed_files,
         sidecar_changed=taken.sidecar_changed,
-        warnings=(*_warn_of_unseen(locked), *warn_of_git(locked.vault, locked.fork), *taken.captured.warnings),
+        warnings=(*_warn_of_unseen(locked, taken, writer), *warn_of_git(locked.vault, locked.fork), *taken.captured.warnings),
     )
 
 
-def _warn_of_unseen(locked: LockedWorkspace) -> tuple[Warning, ...]:
+def _warn_of_unseen(locked: LockedWorkspace, taken: Taken, source: ObjectSink) -> tuple[Warning, ...]:
     """Warn of commits that another process put on the branch, and that the files here do not have."""
     unseen = find_unseen_head(locked)
-    if unseen is None:
+    if unseen is None or not _lacks_updates(locked, taken, source):
         return ()
     head, came_from = unseen
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {locked.fork}`"
@@ -390,18 +391,23 @@ def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter
     head_tree = taken.commit.tree if taken.commit else None
     if head_tree == synced or head_tree is None or taken.head is None or taken.head in _came_from(locked):
         return
-    if is_made_inside(locked.vault, locked.fork, taken.head):
-        return
-    for change in diff_trees(pack, synced, head_tree):
-        there = find_entry(pack, head_tree, TreePath(change.path))
-        mine = find_entry(pack, taken.captured.tree, TreePath(change.path)) if taken.captured.tree else None
-        before = find_entry(pack, synced, TreePath(change.path)) if synced else None
-        if mine != there and mine == before:
-            error = RefConflict(
-                HEADS + locked.fork, maybe_hex(locked.opened.cache.commit if locked.opened.cache else None), maybe_hex(taken.head)
-            )
-            error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
-            raise error
+    if not is_made_inside(locked.vault, locked.fork, taken.head) and _lacks_updates(locked, taken, pack):
+        error = RefConflict(
+            HEADS + locked.fork, maybe_hex(locked.opened.cache.commit if locked.opened.cache else None), maybe_hex(taken.head)
+        )
+        error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
+        raise error
+
+
+def _lacks_updates(locked: LockedWorkspace, taken: Taken, source: ObjectSink) -> bool:
+    """Tell whether the head has a change of a file that the workspace does not have, and has not changed itself."""
+    before, here = locked.opened.synced_trees()[0], taken.captured.tree
+    there = taken.commit.tree if taken.commit is not None else None
+    for path in (TreePath(change.path) for change in diff_trees(source, before, there)):
+        mine = find_entry(source, here, path) if here is not None else None
+        if mine == (find_entry(source, before, path) if before is not None else None):
+            return True
+    return False
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
