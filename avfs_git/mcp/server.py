@@ -1,16 +1,24 @@
 """The server: its tools, resources and instructions, for both eras of the protocol.
 
-Decided here: which tools there are, and what a client is told of avfs as a whole. `cli.commands.running.mcp` makes a server and
-runs it; tests connect to it in memory. One server serves many clients at once.
+Decided here: which tools there are, what a client is told of avfs as a whole, and that over standard input a request is answered
+although it cannot be read. `cli.commands.running.mcp` makes a server and runs it; tests connect to it in memory. One server
+serves many clients at once.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
-from typing import Annotated
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
 
+import anyio
 from mcp.server import MCPServer
-from pydantic import Field
+from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
+from pydantic import Field, ValidationError
 
 from avfs_git import __version__
 from avfs_git.mcp import commands, files, forks, git, states
@@ -19,6 +27,9 @@ from avfs_git.mcp.resources import FileServer, add_resources
 from avfs_git.mcp.scope import Call, Reach, Scope
 from avfs_git.mcp.tool import READS, Offset, Toolbox, make_tools
 from avfs_git.proxy.policy.approvals import Approval
+
+if TYPE_CHECKING:
+    from mcp.shared._stream_protocols import ReadStream, WriteStream
 
 _INSTRUCTIONS = """avfs gives each agent a fork: a branch of a git repository with files of its own. Work in a fork as in any
 directory, with the file tools and `exec`. Nothing is lost: `undo` takes back the last operation, and `operations` lists
@@ -33,6 +44,74 @@ them.
 - An error begins with a code, such as `path.not_found`, and says what to do. Nothing was changed,
   unless it says otherwise.
 """
+
+
+class _Server(FileServer):
+    """A server that answers over standard input also what it cannot read."""
+
+    async def run_stdio_async(self) -> None:
+        """Serve over standard input and output until the input ends."""
+        options = self._lowlevel_server.create_initialization_options()
+        async with stdio_server() as (read, write):
+            await self._lowlevel_server.run(_Readable(read, write), write, options)
+
+
+class _Readable:
+    """What of a client's messages can be read; a request that cannot be read is answered with an error."""
+
+    def __init__(self, read: ReadStream[SessionMessage | Exception], write: WriteStream[SessionMessage]) -> None:
+        self._read = read
+        self._write = write
+
+    @property
+    def last_context(self) -> object:
+        """The context in which the last message was sent."""
+        return getattr(self._read, "last_context", None)
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Wait for the next message."""
+        while True:
+            found = await self._read.receive()
+            refusal = _refuse(found) if isinstance(found, ValidationError) else None
+            if refusal is None:
+                return found
+            await self._write.send(SessionMessage(refusal))
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._read.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.aclose()
+
+
+def _refuse(error: ValidationError) -> JSONRPCError | None:
+    """Answer what cannot be read, unless it is a notification or an answer itself."""
+    errors = error.errors(include_url=False)
+    is_json = errors[0]["type"] != "json_invalid"
+    message, inputs = errors[0]["msg"], [each["input"] for each in errors]
+    if not is_json:
+        with suppress(ValueError, RecursionError):  # half of a character, which Python reads
+            inputs = [json.loads(inputs[0])]
+            message += "; a text must not hold half of a character (a lone surrogate)"
+    whole = next((found for found in inputs if isinstance(found, dict)), {"method": "", "id": None})
+    if "method" not in whole or "id" not in whole:
+        return None
+    given = whole["id"] if isinstance(whole["id"], str | int) and not isinstance(whole["id"], bool) else None
+    code = INVALID_REQUEST if is_json else PARSE_ERROR
+    return JSONRPCError(jsonrpc="2.0", id=given, error=ErrorData(code=code, message=message))
 
 
 def make_server(scope: Scope, describe: Callable[[Approval], Iterable[str]]) -> MCPServer:
@@ -56,7 +135,7 @@ def make_server(scope: Scope, describe: Callable[[Approval], Iterable[str]]) -> 
         return leftovers.read(handle, field, offset)
 
     specs = [*files.tools, *git.tools, *states.tools, *forks.tools, *commands.tools, *rest]
-    server = FileServer(
+    server = _Server(
         "avfs",
         title="avfs",
         version=__version__,

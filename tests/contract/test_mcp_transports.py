@@ -71,6 +71,27 @@ def test_the_end_of_the_input_ends_the_server(place: Place) -> None:
     assert '"protocolVersion":"2025-06-18"' in done.stdout
 
 
+def test_a_request_that_cannot_be_read_is_answered(place: Place) -> None:
+    """With an error and its id, if that can be read; a client would wait for ever. Half of a character comes of cut texts."""
+    call = '{"jsonrpc": "2.0", "id": %s, "method": "tools/call", "params": {"name": "more", "arguments": {"field": "\\ud83d"}}}'
+    lines = [call % 3, call % '"four"', '{"jsonrpc": "1.0", "id": 5, "method": "ping"}', "not json", "[" * 10_000, "7"]
+    silent = ['{"jsonrpc": "2.0", "method": "x", "params": {"text": "\\ud83d"}}', '{"jsonrpc": "2.0", "id": 9, "result": 1}']
+    text = "".join(f"{line}\n" for line in [*lines, *silent])
+
+    done = subprocess.run([*AVFS, "mcp"], input=text, capture_output=True, text=True, check=True)
+
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(answer["id"], answer["error"]["code"]) for answer in found] == [
+        (3, -32700),
+        ("four", -32700),
+        (5, -32600),
+        (None, -32700),
+        (None, -32700),
+        (None, -32600),
+    ]
+    assert "half of a character" in found[0]["error"]["message"]
+
+
 @pytest.fixture
 def web(place: Place) -> Iterator[tuple[str, str]]:
     """A server over HTTP: its address and token."""
