@@ -14,6 +14,7 @@ import pytest
 from avfs_git.errors import CloneReplaced
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.workspace.vault.source import is_source
+from tests.support.cli import Cli
 
 pytestmark = pytest.mark.needs("git", "fuse", "user-xattrs", "whiteout")
 
@@ -63,6 +64,18 @@ def vault(home: Avfs, clone: Path, mount_dir: Path) -> Vault:
 def _replace(clone: Path) -> None:
     shutil.rmtree(clone)
     make_repository(clone, "another")
+
+
+@pytest.mark.usefixtures("vault")
+def test_a_program_runs_in_another_repository(clone: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fork of that, in a vault of its own, as `avfs fork` makes one; the variable of another vault does not count."""
+    _replace(clone)
+    monkeypatch.chdir(clone)
+
+    ran = cli("run", "--", "true", env={"AVFS_VAULT": "clone"}).ok()
+
+    assert "this one is in 'clone-2'" in ran.stderr
+    assert "of vault clone-2, at" in ran.stderr
 
 
 def test_nothing_is_handed_to_another_repository(vault: Vault, clone: Path) -> None:

@@ -16,7 +16,7 @@ from avfs_git.cli.commands.running.exec import NOT_RUN
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import program_environment, read_environment
 from avfs_git.cli.verb import verb
-from avfs_git.errors import AvfsError, BadUsage, ForkExists
+from avfs_git.errors import AvfsError, BadUsage, CloneReplaced, ForkExists
 from avfs_git.model import Warning
 
 if TYPE_CHECKING:
@@ -92,9 +92,10 @@ def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, re
         state.name_fork(resume)
         vault, _ = stack.enter_context(state.open_vault_and_fork())
         return runs.resume(vault, resume, below=os.fsdecode(state.tree_directory()))
-    place = state.place()
     is_named = state.vault_flag is not None or state.fork_flag is not None
-    if is_named or (place is None and read_environment()[0].vault is not None):
+    is_replaced = not is_named and _is_clone_replaced(state)
+    place = None if is_replaced else state.place()
+    if is_named or (place is None and not is_replaced and read_environment()[0].vault is not None):
         vault, fork = stack.enter_context(state.open_vault_and_fork())
         return runs.begin_in_vault(vault, fork, name=name, program=program, below=os.fsdecode(state.tree_directory()))
     if place is not None:
@@ -102,6 +103,15 @@ def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, re
     run = runs.begin_in_directory(state.avfs, Path.cwd(), name=name, program=program)
     state.output.warn(run.vault.warnings)
     return run
+
+
+def _is_clone_replaced(state: State) -> bool:
+    """Tell whether another repository is here than the clone of which vaults have forks: it gets a vault of its own."""
+    try:
+        state.place()
+    except CloneReplaced:
+        return True
+    return False
 
 
 def run_program(
