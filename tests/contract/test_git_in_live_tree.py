@@ -616,3 +616,19 @@ def test_what_git_leaves_out_of_the_tree_is_not_removed(mounted: tuple[Workspace
         git_in(tree, "sparse-checkout", "disable")
         work.checkpoint("changed")
         assert "there/file" in git(work.vault.path, "ls-tree", "-r", "--name-only", "main")
+
+
+def test_what_git_has_committed_despite_an_ignore_rule_stays_in_history(mounted: tuple[Workspace, Path]) -> None:
+    """Git tracks a file that a commit of its own has, whether a checkpoint before had the file beside history or not."""
+    work, tree = mounted
+    (tree / ".gitignore").write_text("*.log\n")
+    (tree / "before.log").write_bytes(b"1\n")
+    work.checkpoint("three")
+    (tree / "new.log").write_bytes(b"2\n")
+    git_in(tree, "add", "-f", "before.log", "new.log")
+    git_in(tree, "commit", "-q", "-m", "logs, on purpose")
+
+    assert work.status().changed_files == ()
+    (tree / "more").write_bytes(b"4\n")
+    work.checkpoint("four")
+    assert git_in(tree, "show", "--name-only", "--format=", "HEAD").split() == ["more"]

@@ -11,13 +11,13 @@ import os
 import stat
 from collections.abc import Sequence
 
-from avfs_git.gitstore.compare.treediff import diff_trees
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
-from avfs_git.paths import TreePath, join, show_path
+from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.vfs.scan.statcache import Fingerprints
@@ -27,6 +27,7 @@ from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import StagedPaths
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.vault.gitmoves import is_made_inside
 from avfs_git.workspace.vault.vault import OpenVault
 
 _NAMED_MAX = 20
@@ -73,7 +74,7 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     recorded = locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
-        request.added,
+        request.added if request.index is not None else request.added | _list_taken_by_git(locked, sink, before),
         StagedPaths(locked.vault, locked.fork).holds,
     )
     limits = _read_limits(locked.vault)
@@ -114,6 +115,19 @@ def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
         text = f"{len(found) - _NAMED_MAX} more paths have access control lists, which no checkpoint holds"
         warnings.append(Warning("capture.access_list", text))
     return warnings
+
+
+def _list_taken_by_git(locked: LockedWorkspace, sink: ObjectSink, before: Oid | None) -> frozenset[TreePath]:
+    """List the paths that git's commits in the live tree have taken into history since a tree was captured.
+
+    Git tracks them, also where an ignore rule names them. A commit that another process has put on the branch says nothing of
+    the files here.
+    """
+    oid, head = locked.head()
+    if oid is None or head is None or head.tree == (before or EMPTY_TREE) or not is_made_inside(locked.vault, locked.fork, oid):
+        return frozenset()
+    found = find_differences(sink, before, head.tree).items()
+    return frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
 
 
 def _read_limits(vault: OpenVault) -> SidecarLimits:
