@@ -192,6 +192,7 @@ WARNINGS = {
     "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit with it.",
     "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the last writes.",
     "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
+    "transfer.leads_out": "An imported or exported symbolic link leads out of what was imported or exported. It came along.",
     "transfer.left_out": "A path was not imported or exported. The message says why.",
     "update.upstream_gone": "The clone no longer has the branch that the fork was made from; another one was merged.",
     "workspace.in_use": "Another process uses the fork; the result shows its current state.",

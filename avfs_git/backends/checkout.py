@@ -56,7 +56,7 @@ class CheckoutBackend:
                 optional=not readonly,
                 held=(opened.lock.fileno(),),
             )
-            export_path(opened, ROOT, root, recursive=True, max_depth=None, overwrite=True, every_link=True)
+            export_path(opened, ROOT, root, recursive=True, max_depth=None, overwrite=True)
             with host_errors(f"write '{root}'"):
                 if link is not None:
                     (root / ".git").write_bytes(link.read_bytes())

@@ -1,7 +1,8 @@
 """Carrying files in and out: directories of the host, and tar archives.
 
 Decided here: what comes along (files, directories, symbolic links, modes, times, the user's attributes) and what
-does not: a link that leads out of what is carried, a `.git` that does, devices, sockets and pipes are left out, with a warning.
+does not: a `.git` that leads out of what is carried, devices, sockets and pipes are left out, with a warning. A symbolic link
+that leads out comes along, as in git and in a tar archive, with a warning: nothing here follows it, but a later program may.
 On the host's side nothing is written through a symbolic link, and nothing outside the destination; what is there is replaced
 by a rename, so that a full disk or a crash leaves it.
 """
@@ -45,6 +46,12 @@ class _Tally:
 
     def leave_out(self, path: bytes, reason: str) -> None:
         self.warnings.append(Warning("transfer.left_out", f"'{show_path(path)}' {reason}", path))
+
+    def warn_of_link(self, path: TreePath, target: bytes, where: str) -> None:
+        """Name a symbolic link that leads out of what is carried."""
+        if leads_out(split(path)[0], target):
+            said = f"'{show_path(path)}' is a symbolic link to '{show_path(target)}', which leads out of {where}"
+            self.warnings.append(Warning("transfer.leads_out", said, path))
 
     def result(self, source: str, destination: str) -> TransferResult:
         return TransferResult(source, destination, self.files, self.directories, self.total_bytes, tuple(self.warnings))
@@ -142,9 +149,7 @@ def _import_directory(
                 _import_entry(merged, layer, here, found, there, tally)
             elif found.kind == SYMLINK:
                 target = layer.read_link(here, found.name)
-                if leads_out(here, target):
-                    tally.leave_out(inside, "is a symbolic link that leads out of what is imported")
-                    continue
+                tally.warn_of_link(inside, target, "what is imported")
                 _put_symlink(merged, there, target, found.stat.st_mtime_ns)
                 tally.files += 1
             else:
@@ -207,7 +212,10 @@ def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
     try:
         with opened.locked() as locked, locked.changing() as merged, tarfile.open(fileobj=file, mode="r|*") as archive:
             for member in archive:
-                _unpack(merged, archive, member, path, tally, directories)
+                try:
+                    _unpack(merged, archive, member, path, tally, directories)
+                except PathEscapes:
+                    tally.leave_out(os.fsencode(member.name), "goes through a symbolic link that leads out of the workspace")
             for there in sorted(directories, reverse=True):
                 _finish_directory(merged, there, directories[there])
     except tarfile.TarError as error:
@@ -219,7 +227,7 @@ def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
 
 def _finish_directory(merged: MergedTree, path: TreePath, member: tarfile.TarInfo) -> None:
     """Give an unpacked directory its mode and time: last, because files that come into it change its time."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a later member took its place
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PathEscapes):  # a later member took its place
         node = merged.resolve(path, follow_last=False)
         if node.is_dir:
             merged.attributes.chmod(node, member.mode & 0o777)
@@ -273,9 +281,7 @@ def _unpack(
         tally.files += 1
     elif member.issym():
         target = os.fsencode(member.linkname)
-        if leads_out(split(inside)[0], target):
-            tally.leave_out(inside, "is a symbolic link that leads out of the archive")
-            return
+        tally.warn_of_link(inside, target, "the archive")
         _put_symlink(merged, there, target, mtime_ns)
         tally.files += 1
     elif member.islnk():
@@ -326,12 +332,11 @@ def export_path(
     max_depth: int | None,
     overwrite: bool,
     shown: str | None = None,
-    every_link: bool = False,
     is_patient: bool = True,
 ) -> TransferResult:
     """Copy a file or directory of a workspace to the host.
 
-    `shown` is what the caller calls the destination. With `every_link`, symbolic links that lead out come along.
+    `shown` is what the caller calls the destination.
     """
     tally = _Tally()
     given = destination
@@ -352,7 +357,7 @@ def export_path(
             def copy(place: Path, *, is_new: bool) -> None:
                 if node.is_dir:
                     place.mkdir(parents=True, exist_ok=True)
-                    _export_directory(merged, node, place, max_depth, overwrite, tally, is_new=is_new, every_link=every_link)
+                    _export_directory(merged, node, place, max_depth, overwrite, tally, is_new=is_new)
                     return
                 directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
                 try:
@@ -402,7 +407,6 @@ def _export_directory(
     tally: _Tally,
     *,
     is_new: bool,
-    every_link: bool,
 ) -> None:
     directories = Directories(Descriptor(os.open(destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)))
     made: list[tuple[TreePath, Node]] = [(ROOT, node)] if is_new else []
@@ -416,9 +420,7 @@ def _export_directory(
             made.append((inside, child))
         elif child.kind == stat.S_IFLNK:
             target = merged.attributes.readlink(child)
-            if not every_link and leads_out(above, target):
-                tally.leave_out(inside, "is a symbolic link that leads out of what is exported")
-                continue
+            tally.warn_of_link(inside, target, "what is exported")
             with _placing(directory, name, inside, overwrite) as making:
                 os.symlink(target, making, dir_fd=directory)
                 mtime_ns = merged.attributes.getattr(child).mtime_ns
@@ -541,7 +543,9 @@ def _pack(merged: MergedTree, archive: tarfile.TarFile, inside: TreePath, node: 
         tally.directories += 1
     elif node.kind == stat.S_IFLNK:
         member.type = tarfile.SYMTYPE
-        member.linkname = os.fsdecode(merged.attributes.readlink(node))
+        target = merged.attributes.readlink(node)
+        member.linkname = os.fsdecode(target)
+        tally.warn_of_link(inside, target, "the archive")
         archive.addfile(member)
         tally.files += 1
     elif node.kind == stat.S_IFREG:

@@ -34,8 +34,9 @@ def command(
 ) -> TransferResult | None:
     """Copy files from the workspace to this machine
 
-    A directory's content goes to DESTINATION, with modes, times and symbolic links. A file that is there already is
-    not replaced unless `--overwrite` says so.
+    A directory's content goes to DESTINATION, with modes, times and symbolic links. A warning names each link that leads out of
+    what is exported: a program that follows it on this machine leaves DESTINATION. avfs replaces an existing file only with
+    `--overwrite`.
     """
     if tar and max_depth is not None:
         raise BadUsage("--tar and --max-depth exclude each other")

@@ -124,8 +124,8 @@ def test_repository_of_the_imported_directory_stays_outside(work: Workspace, sou
     assert work.exists("b/.git")
 
 
-def test_links_that_lead_out_are_left_out(work: Workspace, tmp_path: Path) -> None:
-    """A symbolic link out of the source is named in a warning; one inside is kept."""
+def test_links_that_lead_out_come_along(work: Workspace, tmp_path: Path) -> None:
+    """In both directions, and are named in a warning; nothing of what they lead to is read."""
     place = tmp_path / "source"
     (place / "d").mkdir(parents=True)
     (place / "d" / "up").symlink_to("../a")
@@ -134,9 +134,13 @@ def test_links_that_lead_out_are_left_out(work: Workspace, tmp_path: Path) -> No
     (place / "round").symlink_to("d/../../x")
     os.mkfifo(place / "pipe")
     result = work.import_path(place)
-    assert {warning.path for warning in result.warnings} == {b"d/out", b"absolute", b"round", b"pipe"}
-    assert work.read_link("d/up") == b"../a"
-    assert sorted(info.path for info in work.list_dir()) == [b"d"]
+    led_out = {("transfer.leads_out", path) for path in (b"d/out", b"absolute", b"round")}
+    assert {(warning.code, warning.path) for warning in result.warnings} == {*led_out, ("transfer.left_out", b"pipe")}
+    links = {b"d/up": b"../a", b"d/out": b"../../etc/passwd", b"absolute": b"/etc/passwd", b"round": b"d/../../x"}
+    assert {path: work.read_link(path) for path in links} == links
+    exported = work.export_path("", tmp_path / "out")
+    assert {(warning.code, warning.path) for warning in exported.warnings} == led_out
+    assert {path: os.readlink(os.fsencode(tmp_path / "out") + b"/" + path) for path in links} == links
 
 
 def test_import_of_one_file(work: Workspace, tmp_path: Path) -> None:
@@ -221,6 +225,9 @@ def test_hostile_archive(work: Workspace, tmp_path: Path) -> None:
         _member("d/../../escape", data=b"x"),
         _member("link", tarfile.SYMTYPE, link="../.."),
         _member("rooted", tarfile.SYMTYPE, link=str(tmp_path)),
+        _member("link/through", data=b"x"),
+        _member("rooted/outside", data=b"x"),
+        _member("rooted", data=b"x"),
         _member("good", tarfile.SYMTYPE, link="d"),
         _member("d/a", data=b"1", mode=0o6755),
         _member("good/through", data=b"by a link inside"),
@@ -232,8 +239,9 @@ def test_hostile_archive(work: Workspace, tmp_path: Path) -> None:
         _member("x" * 300, data=b"x"),
     )
     result = work.import_tar(archive)
-    left = {warning.path for warning in result.warnings}
-    assert {b"../escape", b"d/../../escape", b"link", b"rooted", b"hard-out", b"device", b"pipe"} <= left
+    left = {warning.path for warning in result.warnings if warning.code == "transfer.left_out"}
+    assert {b"../escape", b"d/../../escape", b"hard-out", b"device", b"pipe", b"link/through", b"rooted/outside"} <= left
+    assert work.read_link("link") == b"../.."
     assert work.read("d/through") == b"by a link inside"
     assert work.read("hard") == b"1"
     assert work.read("absolute") == b"inside after all"
