@@ -504,6 +504,13 @@ class PathUnsuitable(WorkspaceError, code="path.unsuitable", exit_code=26):
         self._say(f"{quote(path)} {reason}", reason=reason)
 
 
+class AttributeRefused(WorkspaceError, code="path.attribute_refused", exit_code=26):
+    """The file system cannot hold a tag or a value of metadata; the attribute stays as it was."""
+
+    def __init__(self, path: bytes, key: str, reason: str) -> None:
+        self._say(f"{quote(b'/' + path)} cannot have {quote(key)}: {reason}", key=key, reason=reason)
+
+
 class ContentChanged(WorkspaceError, code="path.content_changed", exit_code=27):
     """The content at a path is not what the caller expected; nothing was written."""
 

@@ -160,6 +160,51 @@ class Diff:
 
 
 @value_class
+class MetaEntry:
+    """One key of the metadata of a path, which is the extended attribute `user.KEY`."""
+
+    key: str
+    value: bytes
+
+
+@value_class
+class PathMeta:
+    """The tags and the metadata of a path."""
+
+    path: bytes
+    tags: tuple[str, ...]
+    """Of the attribute `user.xdg.tags`, in the order in which they were given."""
+    entries: tuple[MetaEntry, ...]
+    """All other `user.` attributes, by key."""
+
+
+@value_class
+class TagCount:
+    """A tag, and how many files and directories have it."""
+
+    tag: str
+    count: int
+
+
+@value_class
+class TagList:
+    """The tags of a workspace, by name."""
+
+    fork: str
+    tags: tuple[TagCount, ...]
+    warnings: tuple[Warning, ...] = ()
+
+
+@value_class
+class MetaCondition:
+    """What is asked of the metadata of a path."""
+
+    key: str
+    value: bytes | None = None
+    """None: any."""
+
+
+@value_class
 class FindQuery:
     """Which entries are looked for, and where; an entry meets all conditions."""
 
@@ -185,7 +230,11 @@ class FindQuery:
     changed_since: str | None = None
     """Only entries that are new or differ since this state."""
     ignored: bool = False
-    """Find ignored files, nested repositories and empty directories, too."""
+    """Find ignored files, nested repositories and empty directories, too. A condition on tags or metadata includes them."""
+    tags: tuple[str, ...] = ()
+    """Only entries with all of these tags."""
+    meta: tuple[MetaCondition, ...] = ()
+    """Only entries with all of these keys of metadata."""
 
 
 @value_class

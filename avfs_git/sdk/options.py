@@ -95,7 +95,11 @@ class FindOptions(TypedDict, total=False):
     changed_since: str | None
     """Find only what is new or differs since this checkpoint or fork."""
     ignored: bool
-    """Find ignored files, nested repositories and empty directories, too."""
+    """Find ignored files, nested repositories and empty directories, too. A condition on tags or metadata includes them."""
+    tags: Sequence[str]
+    """Find only what has all of these tags."""
+    meta: Mapping[str, str | bytes | None]
+    """Find only what has all of these keys of metadata with these values; None stands for any value."""
 
 
 class GrepOptions(TypedDict, total=False):

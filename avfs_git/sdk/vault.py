@@ -56,6 +56,7 @@ from avfs_git.sdk.repository.remotes import VaultRemotes
 from avfs_git.sdk.repository.upkeep import VaultUpkeep
 from avfs_git.sdk.workspace.files import WorkspaceFiles
 from avfs_git.sdk.workspace.merging import WorkspaceMerging
+from avfs_git.sdk.workspace.metadata import WorkspaceMetadata
 from avfs_git.sdk.workspace.mount import Mount
 from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
@@ -425,7 +426,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         return found
 
 
-class Workspace(WorkspaceFiles, WorkspaceStates, WorkspaceMerging):
+class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMerging):
     """The workspace of a fork: its files and its checkpoints.
 
     Attributes:

@@ -80,6 +80,8 @@ _BEFORE = {
     "vault fork": ["fork delete task"],
     "fork create": ["fork delete task"],
     "redo": ["undo"],
+    "meta delete": ["meta set src/main.py owner ada"],
+    "meta untag": ["meta tag src/main.py urgent"],
     "resolve": ["--fork task write src/main.py theirs", "write src/main.py ours", "merge task --on-conflict workspace"],
 }
 """Command lines that make what an example works on."""

@@ -71,6 +71,35 @@ def test_find_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) 
     snapshot("find.txt", avfs.text)
 
 
+@pytest.mark.needs("user-xattrs")
+def test_tags_and_metadata_as_people_see_them(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
+    """What is set, found and refused."""
+    avfs("write notes 'one'")
+    avfs("meta get notes")
+    avfs("meta set notes owner 'ada lovelace'")
+    avfs("meta tag notes urgent reviewed")
+    avfs("meta tag / project")
+    avfs("meta get notes")
+    avfs("meta get notes owner")
+    avfs("--json meta get notes")
+    avfs("meta tags")
+    avfs("find --tag urgent")
+    avfs("find --tag project")
+    avfs("find --meta owner=ada", status=1)
+    avfs("find --meta owner")
+    avfs("status")
+    avfs("meta untag notes urgent")
+    avfs("meta untag notes urgent", status=26)
+    avfs("undo")
+    avfs("meta delete notes owner")
+    avfs("meta get notes owner", status=26)
+    avfs("meta tag notes a,b", status=2)
+    avfs("meta set notes overlay.opaque y", status=2)
+    avfs("meta get nowhere", status=25)
+    avfs("meta rm notes owner", status=2)
+    snapshot("meta.txt", avfs.text)
+
+
 def test_files_as_people_see_them(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
     """The file commands in text."""
     avfs("ls")

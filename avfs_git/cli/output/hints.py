@@ -37,6 +37,7 @@ _OF_A_FORK = frozenset(
         ),
         *("merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op", "mcp", "policy", "run", "shell"),
         *("ls", "cat", "grep", "search", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
+        "meta",
     }
 )
 _OF_SOMEBODY_ELSE = ("approvals grant",)

@@ -28,6 +28,7 @@ from avfs_git.model import (
     GrepSyntax,
     HistorySearchResult,
     Kind,
+    MetaCondition,
     SearchQuery,
     SearchResult,
     TransferResult,
@@ -474,6 +475,10 @@ def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: F
         max_depth=options.get("max_depth"),
         changed_since=options.get("changed_since"),
         ignored=options.get("ignored", False),
+        tags=tuple(options.get("tags", ())),
+        meta=tuple(
+            MetaCondition(key, None if value is None else os.fsencode(value)) for key, value in options.get("meta", {}).items()
+        ),
     )
 
 

@@ -41,6 +41,7 @@ from avfs_git.model import (
     SearchQuery,
     SearchResult,
     Status,
+    TagList,
     TransferResult,
     UndoResult,
     Warning,
@@ -203,9 +204,11 @@ exists = _on_files("exists", Files.exists, repeatable=True, changes=False)
 describe = _on_files("describe", Files.stat, repeatable=True, changes=False)
 list_dir = _on_files("list_dir", Files.list_dir, repeatable=True, changes=False)
 describe_tree = _on_files("describe_tree", Files.tree, repeatable=True, changes=False)
+read_meta = _on_files("read_meta", Files.read_meta, repeatable=True, changes=False)
 make_dir = _on_files("make_dir", Files.make_dir)
 remove = _on_files("remove", Files.remove)
 chmod = _on_files("chmod", Files.chmod, repeatable=True)
+change_meta = _on_files("change_meta", Files.change_meta)
 symlink = _on_files("symlink", Files.symlink)
 link = _on_files("link", Files.link)
 
@@ -362,6 +365,12 @@ def search_workspace(opened: OpenWorkspace, query: SearchQuery) -> SearchResult:
 def find_entries(opened: OpenWorkspace, query: FindQuery) -> FindResult:
     """Find entries of the workspace as it is."""
     return _compare(opened, lambda locked: find.find_workspace(locked, query))
+
+
+@operation(repeatable=True, flushes=True, changes=False)
+def list_tags(opened: OpenWorkspace) -> TagList:
+    """List the tags of the workspace as it is."""
+    return _compare(opened, find.list_tags)
 
 
 @operation(flushes=True)

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,7 +25,7 @@ from avfs_git.errors import (
     PathUnsuitable,
 )
 from avfs_git.lazy import LazyModule
-from avfs_git.model import FileInfo, Kind, TreeNode
+from avfs_git.model import FileInfo, Kind, MetaEntry, PathMeta, TreeNode
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
@@ -35,8 +35,10 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
 
 if TYPE_CHECKING:
+    from avfs_git.workspace.files import metadata
     from avfs_git.workspace.restore import takenout
 else:
+    metadata = LazyModule("avfs_git.workspace.files.metadata")
     takenout = LazyModule("avfs_git.workspace.restore.takenout")
 
 _T = TypeVar("_T")
@@ -198,6 +200,10 @@ class Files:
             info.path, info.kind, info.mode, info.size, info.mtime_ns, content_oid(merged, node), info.target, info.nlink
         )
 
+    def read_meta(self, path: TreePath) -> PathMeta:
+        """Read the tags and the metadata of a path."""
+        return self._read(path, lambda merged: metadata.read_meta(merged, path))
+
     # --- changing --------------------------------------------------------------------------------------
 
     def write(
@@ -353,6 +359,12 @@ class Files:
     def chmod(self, path: TreePath, mode: int) -> None:
         """Set permission bits."""
         self._change(path, lambda merged: merged.attributes.chmod(merged.resolve(path), mode & 0o7777))
+
+    def change_meta(
+        self, path: TreePath, entries: Sequence[MetaEntry], deleted: Sequence[str], tags: Sequence[str], untagged: Sequence[str]
+    ) -> PathMeta:
+        """Set `entries`, delete the keys `deleted`, add `tags` and take `untagged` away; give what the path has then."""
+        return self._change(path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged))
 
     def symlink(self, path: TreePath, target: bytes) -> None:
         """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 
 from avfs_git.errors import InvalidInput, PathNotFound
 from avfs_git.gitstore.compare.grep import check_glob
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind
+from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind, TagCount, TagList
 from avfs_git.paths import Oid, TreePath, climb, join
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.files.metadata import attribute_of, check_tag, tags_of
 from avfs_git.workspace.history.compare import WORKSPACE
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -38,14 +41,29 @@ def find_workspace(locked: LockedWorkspace, query: FindQuery) -> FindResult:
         CheckpointNotFound: If no state has the name of `changed_since`.
     """
     _check(query)
+    writer, lower = _capture(locked)
+    captured = writer.taken.captured
+    changed = _list_changed(locked.vault, locked.fork, writer, (captured.tree, captured.sidecar), query)
+    entries = tuple(_find(writer, lower, query, changed))
+    return FindResult(locked.fork, WORKSPACE, entries, tuple(captured.warnings))
+
+
+def list_tags(locked: LockedWorkspace) -> TagList:
+    """List the tags of a workspace as it is, ignored files included, with how many files and directories have each."""
+    writer, lower = _capture(locked)
+    entries = chain([lower.root], (entry for _, entry in _walk(lower, FindQuery(ignored=True))))
+    counts = Counter(tag for entry in entries if entry.xattrs for tag in tags_of(entry.xattrs))
+    tags = tuple(TagCount(tag, count) for tag, count in sorted(counts.items()))
+    return TagList(locked.fork, tags, tuple(writer.taken.captured.warnings))
+
+
+def _capture(locked: LockedWorkspace) -> tuple[Preview, LowerTree]:
+    """Take a workspace as it is, and show it as a tree."""
     writer = Preview(locked)
     captured = writer.taken.captured
     base = locked.opened.state.base
     since_s = locked.vault.store.read_commit(Oid(bytes.fromhex(base))).committer.when_s if base is not None else 0
-    lower = LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=since_s * 1_000_000_000)
-    changed = _list_changed(locked.vault, locked.fork, writer, (captured.tree, captured.sidecar), query)
-    entries = tuple(_find(writer, lower, query, changed))
-    return FindResult(locked.fork, WORKSPACE, entries, tuple(captured.warnings))
+    return writer, LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=since_s * 1_000_000_000)
 
 
 def find_commit(vault: OpenVault, fork: str, oid: Oid, query: FindQuery) -> FindResult:
@@ -69,6 +87,10 @@ def _check(query: FindQuery) -> None:
     numbers = (query.min_size, query.max_size, query.min_depth, query.max_depth)
     if any(number is not None and number < 0 for number in numbers):
         raise InvalidInput("a size or depth is negative")
+    for tag in query.tags:
+        check_tag(tag)
+    for condition in query.meta:
+        attribute_of(condition.key)
 
 
 def _list_changed(
@@ -87,9 +109,10 @@ def _list_changed(
 
 def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: AbstractSet[bytes] | None) -> Iterator[FoundEntry]:
     matches = _make_matcher(query)
+    tags, meta = set(map(check_tag, query.tags)), {attribute_of(condition.key): condition.value for condition in query.meta}
     for path, entry in _walk(lower, query):
         kind = _KINDS[entry.kind]
-        depth = path.count(b"/") + 1
+        depth = path.count(b"/") + 1 if path else 0
         if (
             (query.kinds and kind not in query.kinds)
             or not matches(path)
@@ -97,6 +120,8 @@ def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: Abstra
             or (query.newer_ns is not None and entry.mtime_ns < query.newer_ns)
             or (query.older_ns is not None and entry.mtime_ns > query.older_ns)
             or (changed is not None and changed.isdisjoint(climb(path)))
+            or not tags.issubset(tags_of(entry.xattrs))
+            or not _has_meta(dict(entry.xattrs), meta)
         ):
             continue
         size = None
@@ -112,9 +137,14 @@ def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: Abstra
         yield FoundEntry(path, kind, entry.mode & 0o7777, size, entry.mtime_ns)
 
 
+def _has_meta(attributes: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes | None]) -> bool:
+    return all(name in attributes and value in (None, attributes[name]) for name, value in wanted.items())
+
+
 def _walk(lower: LowerTree, query: FindQuery) -> Iterator[tuple[TreePath, LowerEntry]]:
     """Visit what is below the paths of a query, and these; each directory before its entries."""
     bound = lower.bound_below(lower.root)
+    includes_ignored = query.ignored or bool(query.tags or query.meta)
     pending: list[tuple[TreePath, LowerEntry]] = []
     tops = sorted(set(query.paths))
     for path in reversed([top for top in tops if not any(top.startswith(other + b"/") for other in tops)]):
@@ -126,9 +156,9 @@ def _walk(lower: LowerTree, query: FindQuery) -> Iterator[tuple[TreePath, LowerE
         pending.append((TreePath(b""), lower.root))
     while pending:
         path, entry = pending.pop()
-        if path:
-            if not (entry.tracked or query.ignored):
-                continue
+        if path and not (entry.tracked or includes_ignored):
+            continue
+        if path or query.tags or query.meta:  # else the root is nothing to find
             yield path, entry
         if entry.kind == "dir" and (query.max_depth is None or (path.count(b"/") + 1 if path else 0) < query.max_depth):
             children = lower.children(entry)

@@ -59,6 +59,8 @@ def _read_age(text: str) -> int:
 @click.option("--min-depth", type=_DEPTH, metavar="N", help="At least N levels below the root.")
 @click.option("--max-depth", type=_DEPTH, metavar="N", help="At most N levels below the root.")
 @click.option("--changed-since", metavar="STATE", help="New or different since a checkpoint, or than in a fork.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="With this tag, ignored or not; repeatable.")
+@click.option("--meta", "meta", multiple=True, metavar="KEY[=VALUE]", help="With this metadata, ignored or not; repeatable.")
 @click.option("--ignored", is_flag=True, help="Ignored files, nested repositories and empty directories, too.")
 @click.option("--at", metavar="STATE", help="Look through that state: a checkpoint's label or id, or a fork.")
 @click.option("--all-forks", is_flag=True, help="Look through the workspaces of all forks.")
@@ -75,11 +77,13 @@ def command(
     min_depth: int | None,
     max_depth: int | None,
     changed_since: str | None,
+    tags: tuple[str, ...],
+    meta: tuple[str, ...],
     ignored: bool,
     at: str | None,
     all_forks: bool,
 ) -> FoundEntries:
-    """Find files by name, kind, size, time or change
+    """Find files by name, kind, size, time, tag or change
 
     In the workspace as it is, committed or not. No mount or checkout is needed. The status is 0 if something was found, and 1
     if not.
@@ -96,6 +100,8 @@ def command(
         "min_depth": min_depth,
         "max_depth": max_depth,
         "changed_since": changed_since,
+        "tags": tags,
+        "meta": {key: value if is_set else None for key, is_set, value in (each.partition("=") for each in meta)},
         "ignored": ignored,
     }
     found: FoundEntries

@@ -135,7 +135,7 @@ def find(text: TextOutput, result: FoundEntries) -> None:
     several = text.request.get("all_forks")
     for found in result["results"]:
         for entry in found.entries:
-            slash = "/" if entry.kind == "directory" else ""
+            slash = "/" if entry.kind == "directory" and entry.path else ""
             text.line(f"{found.fork}:" if several else "", (f"{quote_path(entry.path)}{slash}", _STYLES.get(entry.kind, "")))
         text.warn(found.warnings)
 
