@@ -375,10 +375,11 @@ class CloneReplaced(VaultError, code="vault.clone_replaced", exit_code=17):
 class FormatUnsupported(VaultError, code="vault.format_unsupported", exit_code=18):
     """State on disk of a version that this program does not know."""
 
-    def __init__(self, what: str, found: str, known: str) -> None:
+    def __init__(self, what: str, found: str, known: str, *, is_gits: bool = False) -> None:
+        """Say what is supported; `is_gits` says that it is a format of git's, which no avfs wrote."""
         self._say(
             f"{quote(what)} has format {quote(found)}; this avfs knows {known}",
-            "Use the version of avfs that wrote it, or a newer one.",
+            None if is_gits else "Use the version of avfs that wrote it, or a newer one.",
             found=found,
             known=known,
         )
@@ -1052,6 +1053,13 @@ class RemoteDataRefused(RemoteError, code="remote.data_refused", exit_code=96):
 
     def __init__(self, url: str, reason: str) -> None:
         self._say(f"what {quote(url)} sent is refused: {reason}", url=url, reason=reason)
+
+
+class RemoteFormatUnsupported(RemoteError, code="remote.format_unsupported"):
+    """The other side has ids of another kind than SHA-1, as after `git init --object-format=sha256`."""
+
+    def __init__(self, url: str) -> None:
+        self._say(f"{quote(url)} is a repository with SHA-256 ids; avfs supports those with SHA-1 ids only", url=url)
 
 
 class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):

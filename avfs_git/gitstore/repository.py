@@ -195,11 +195,11 @@ def check_config(git_dir: Path, *, lazy: bool = False) -> Config:
     values = read_config(git_dir)
     version = values.get("core.repositoryformatversion", ["0"])[-1]
     if version not in {"0", "1"}:
-        raise FormatUnsupported(str(git_dir), version, "the formats 0 and 1 of git")
+        raise FormatUnsupported(str(git_dir), version, "the formats 0 and 1 of git", is_gits=True)
     for key, found in values.items():
         name = key.removeprefix("extensions.")
         if key.startswith("remote.") and key.endswith((".promisor", ".partialclonefilter")) and found[-1] != "false" and not lazy:
-            raise FormatUnsupported(str(git_dir), "partial clone", "repositories that hold all their objects")
+            raise FormatUnsupported(str(git_dir), "partial clone", "repositories that hold all their objects", is_gits=True)
         if name == key:
             continue
         value = found[-1].lower()
@@ -208,9 +208,11 @@ def check_config(git_dir: Path, *, lazy: bool = False) -> Config:
         if (name, value) in {("objectformat", "sha1"), ("refstorage", "files")}:
             continue
         if name in _OTHER_FORMATS or (version == "1" and name not in _KNOWN_EXTENSIONS):
-            raise FormatUnsupported(str(git_dir), f"{name} {value}", "repositories with SHA-1 ids and refs in files, complete")
+            raise FormatUnsupported(
+                str(git_dir), f"{name} {value}", "repositories with SHA-1 ids and refs in files, complete", is_gits=True
+            )
     if (git_dir / "reftable").exists():
-        raise FormatUnsupported(str(git_dir), "refstorage reftable", "refs in files")
+        raise FormatUnsupported(str(git_dir), "refstorage reftable", "refs in files", is_gits=True)
     return values
 
 

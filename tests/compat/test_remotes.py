@@ -21,6 +21,7 @@ from avfs_git.errors import (
     PushRejected,
     RemoteAccessDenied,
     RemoteExists,
+    RemoteFormatUnsupported,
     RemoteNotFound,
     RemoteUnreachable,
 )
@@ -350,6 +351,26 @@ def test_an_empty_server_is_cloned_and_filled(server: Server, machine: Machine) 
 
     assert (cloned.fork, cloned.head, cloned.branches) == ("main", None, 0)
     assert refs_of(bare) == {"refs/heads/main": made}
+
+
+def test_a_repository_with_sha256_ids_is_refused_as_such(tmp_path: Path) -> None:
+    """Cloned, fetched from, or empty and pushed to."""
+    for name, bare in (("filled", []), ("empty", ["--bare"])):
+        git("init", "-q", *bare, "--object-format=sha256", str(tmp_path / name), cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "one", cwd=tmp_path / "filled")
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        save(vault, "a", b"1\n")
+        for name in ("filled", "empty"):
+            vault.add_remote(name, f"file://{tmp_path / name}")
+        exchanges: list[Callable[[], object]] = [
+            lambda: avfs.clone_vault(f"file://{tmp_path / 'filled'}", "w"),
+            lambda: vault.fetch("filled"),
+            lambda: vault.push(["main"], remote="empty"),
+        ]
+        for exchange in exchanges:
+            with pytest.raises(RemoteFormatUnsupported, match="SHA-256"):
+                exchange()
 
 
 def test_a_missing_repository_leaves_nothing_behind(server: Server, machine: Machine, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ from avfs_git.errors import (
     RemoteAccessDenied,
     RemoteDataRefused,
     RemoteError,
+    RemoteFormatUnsupported,
     RemoteUnreachable,
     hide_user,
 )
@@ -446,6 +447,7 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE,
 )
 _UNWRITTEN = re.compile(r"couldn't write '(/.+\.lock)'")
+_OTHER_IDS = re.compile(r"mismatched algorithms|does not support this repository's hash algorithm")
 _BLOCK = 4096
 
 
@@ -485,6 +487,8 @@ def check_ended(ended: Ended, url: str) -> None:
     own = [line.removeprefix("fatal: ").removeprefix("error: ") for line in said if not line.startswith("remote: ")]
     shown = hide_secret(url)
     text = "\n".join(said)
+    if any(_OTHER_IDS.search(line) for line in own):  # the other messages follow from it
+        raise RemoteFormatUnsupported(shown)
     for pattern, kind in ((_BAD_DATA, RemoteDataRefused), (_DENIED, RemoteAccessDenied), (_UNREACHABLE, RemoteUnreachable)):
         line = next((line for line in own if pattern.search(line)), None)
         if line is None and pattern.search(text):

@@ -31,13 +31,14 @@ from avfs_git.errors import (
     ObjectMissing,
     RemoteAccessDenied,
     RemoteDataRefused,
+    RemoteFormatUnsupported,
     RemoteNotFound,
     RemoteUnreachable,
     VaultUntrusted,
     quote,
 )
 from avfs_git.faults import reach
-from avfs_git.gitstore.config.gitconfig import quote_value
+from avfs_git.gitstore.config.gitconfig import quote_value, read_config
 from avfs_git.gitstore.config.trust import check_owner, is_private
 from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG, KIND_TREE
@@ -177,6 +178,8 @@ def clone_into(
                 patience_s=None if access.is_attended else _PATIENCE_S,
             )
         check_received(ended, url)
+    if read_config(target).get("extensions.objectformat", ["sha1"])[-1] != "sha1":
+        raise RemoteFormatUnsupported(hide_secret(url))
     _judge(url, target / "objects")
     return ended.messages
 
