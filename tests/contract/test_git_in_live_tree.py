@@ -632,3 +632,24 @@ def test_what_git_has_committed_despite_an_ignore_rule_stays_in_history(mounted:
     (tree / "more").write_bytes(b"4\n")
     work.checkpoint("four")
     assert git_in(tree, "show", "--name-only", "--format=", "HEAD").split() == ["more"]
+
+
+def test_a_rebase_takes_along_what_git_has_committed_since_it_stopped(mounted: tuple[Workspace, Path]) -> None:
+    """The commit stands on the others, with its own changes; undo brings the branch back to it."""
+    work, tree = mounted
+    with work.vault.fork("side") as side:
+        side.write("file", b"theirs\n")
+        side.checkpoint("theirs")
+    (tree / "file").write_bytes(b"mine\n")
+    work.checkpoint("mine")
+    work.rebase("side", on_conflict="workspace")
+    (tree / "more").write_bytes(b"by git\n")
+    git_in(tree, "commit", "-q", "-m", "by git", "more")
+    work.resolve("file", "theirs")
+    before = git_in(tree, "rev-parse", "HEAD")
+
+    assert work.continue_rewrite().outcome == "rewritten"
+    assert git_in(tree, "log", "-3", "--format=", "--name-only").split() == ["more", "file", "file"]
+    assert work.status().clean
+    work.undo()
+    assert git_in(tree, "rev-parse", "HEAD") == before

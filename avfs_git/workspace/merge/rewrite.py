@@ -19,10 +19,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, quote
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, RefConflict, quote
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.commits import Commit
-from avfs_git.gitstore.formats.trees import EMPTY_TREE
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
 from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, MergedTrees, MergeEngine
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -149,6 +149,7 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
         NoMergeInProgress: If there is no rebase or cherry-pick.
         MergeInProgress: If what the workspace is in the middle of is a merge.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
+        RefConflict: If the branch was moved since it stopped.
         ConflictsLeft: If something is not resolved.
     """
     merging = locked.opened.state.merging
@@ -157,20 +158,52 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
     if merging.rewriting is None:
         raise merge_in_progress(locked.fork, merging)
     check_head(locked.vault, locked.fork)
+    head = locked.vault.read_head(locked.fork) or oid_of(merging.head)
+    since = _list_committed_since(locked, merging, head)
     if not skip:
         check_resolved(locked)
     rewriting = merging.rewriting
     # What would be put back after a crash, and what becomes a commit, has to be stored.
     saved, left_out = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
-    start = Start(oid_of(merging.head), saved_trees(locked, saved), saved if skip else None, warnings=left_out)
+    start = Start(head, saved_trees(locked, saved), saved if skip else None, warnings=left_out)
     last = oid_of(rewriting.last)
     read = locked.vault.store.read_commit
     stand = _Stand(last, read(last).tree, [oid_of(text) for text in rewriting.made])
     if stand.made and not is_ancestor(locked.vault.store, last, start.head):  # else it stands where it did
         stand.newest = read(last)
     plan = _Plan(rewriting.kind, rewriting.description, MergeStrategy(rewriting.strategy), in_workspace=True, ends_merge=True)
-    left = [oid_of(text) for text in rewriting.left]
-    return _put_on(locked, start, last, left, plan, stand=stand, resolved=None if skip else oid_of(merging.theirs))
+    left = [*map(oid_of, rewriting.left), *since]
+    resolved = None if skip else (oid_of(merging.theirs), oid_of(merging.head))
+    return _put_on(locked, start, last, left, plan, stand=stand, resolved=resolved)
+
+
+def _list_committed_since(locked: LockedWorkspace, merging: Merging, head: Oid) -> list[Oid]:
+    """List the commits that git has made on the branch since a rewrite stopped, the oldest first: they are put on, too.
+
+    Raises:
+        RefConflict: If the branch does not go on from where it was.
+    """
+    source = locked.vault.store
+    if head.hex() == merging.head:
+        return []
+    if is_ancestor(source, oid_of(merging.head), head):
+        return _own_commits(source, head, oid_of(merging.head), None)
+    moved = RefConflict(HEADS + locked.fork, merging.head, head.hex())
+    verb = (merging.rewriting.kind if merging.rewriting is not None else REBASE).replace("_", "-")
+    moved.hint = f"Give it up with `avfs {verb} --abort`, which keeps what is resolved in a commit beside the branch."
+    raise moved
+
+
+def _resolved_tree(pack: PackWriter, start: Start, stand: _Stand, stopped_at: Oid) -> Oid:
+    """Give the tree of a commit that was resolved: what the workspace holds, without what git has committed since it stopped."""
+    now = start.now[0] or pack.add_tree({})
+    was, head = (pack.read_commit(oid).tree for oid in (stopped_at, start.head))
+    edits = {
+        path: before
+        for path, (before, after) in find_differences(pack, was, head).items()
+        if find_entry(pack, stand.tree, path) == before and find_entry(pack, now, path) == after
+    }
+    return edit_tree(pack, pack, now, edits) or pack.add_tree({})
 
 
 def _foresee(
@@ -237,16 +270,20 @@ def _put_on(
     plan: _Plan,
     *,
     stand: _Stand | None = None,
-    resolved: Oid | None = None,
+    resolved: tuple[Oid, Oid] | None = None,
 ) -> RewriteResult:
-    """Put commits on another one; where some are on it by now, and one of which the workspace holds what it changes, go on."""
+    """Put commits on another one; where some are on it by now, and one of which the workspace holds what it changes, go on.
+
+    `resolved` are that one, and where the branch was when it stopped there.
+    """
     vault = locked.vault
     read = vault.store.read_commit
     stand = stand or _Stand(onto, read(onto).tree, [])
     own = list_told_sidecars(vault, locked.fork)
     with PackWriter(vault.store) as pack:
         if resolved is not None:
-            _add_commit(locked, pack, stand, _read_own(pack, resolved, own), start.now[0] or pack.add_tree({}), plan)
+            commit, stopped_at = resolved
+            _add_commit(locked, pack, stand, _read_own(pack, commit, own), _resolved_tree(pack, start, stand, stopped_at), plan)
         stop = _put_all(locked, pack, stand, picked, plan, own)
         if stop is not None:
             if not plan.in_workspace:
