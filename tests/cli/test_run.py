@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -227,6 +228,23 @@ def test_a_fork_whose_branch_was_renamed_during_a_run_comes_back(clone: Path) ->
         spawn(*shlex.split(ran["next"][what])[1:]).ok()
     assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/x").ok().text == "x\n"
     assert _forks(clone) == {"task", "better"}
+
+
+@pytest.mark.parametrize("verb", ["stop", "end"])
+def test_the_end_of_a_tree_whose_branch_was_renamed_names_the_way_back(clone: Path, verb: str) -> None:
+    """By commands that work from anywhere, with what was not committed."""
+    tree = clone.parent / "task"
+    spawn("fork", str(clone), str(tree)).ok()
+    (tree / "new").write_text("x\n")
+    subprocess.run(["git", "branch", "-m", "better"], cwd=tree, check=True)
+
+    said = spawn(verb, str(tree), cwd="/").stderr
+    hinted = re.findall("`avfs ([^`]*)`", said)
+    for line in reversed(hinted):
+        spawn(*shlex.split(line), cwd="/").ok()
+
+    assert len(hinted) == 2, said
+    assert spawn("--vault", "shop", "--fork", "task", "cat", "/new").ok().text == "x\n"
 
 
 @pytest.mark.parametrize("discard", [True, False])

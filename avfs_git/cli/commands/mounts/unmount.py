@@ -89,6 +89,8 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
         found = _find(state, stack) if name is None else _find_named(state, stack, name)
         if found is not None:
             state.output.amend(vault=found.vault.name, fork=None if found.fork == WHOLE_VAULT else found.fork)
+            if name is not None and looks_like_path(name):  # else the command line or the current directory says which vault
+                state.output.named = state.output.named._replace(vault=found.vault.name)
             with suppress(OSError):  # the current directory was removed
                 if found.path in (here := Path.cwd(), *here.parents):
                     os.chdir("/")  # this process itself must not use it

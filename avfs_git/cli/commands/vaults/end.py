@@ -34,6 +34,7 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     if not session.is_of_directory():
         raise SessionNotFound(os.fspath(directory), is_other=True)
     state.output.amend(vault=session.vault.name, fork=session.fork)
+    state.output.named = state.output.named._replace(vault=session.vault.name)
     by = _find_fork_at_hand(state, session)
     os.chdir("/")  # this process itself must not use it
     return session.remove(discard=discard, lazy=lazy, by=by)
