@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 _CALLS_NAMED = 3
 """File calls that the log names; the others are counted."""
+_LISTED = 1000
+"""So many moves of git's are recorded, at most, before one of them can be named."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -401,6 +403,14 @@ class Dispatch:
         if self._may_record(opened):
             with contextlib.suppress(WorkspaceBusy):
                 self.run(opened, operations.adopt_git_moves)
+
+    def record_listed(self, number: int) -> None:
+        """Record what git has done in live trees, where the log does not have an operation yet that the list shows."""
+        last = next((record.id for record in self.core.oplog.read()), 0)
+        if number > last:
+            listed = undo.list_operations(self.core, None, _LISTED)
+            for fork in dict.fromkeys(each.fork for each in reversed(listed) if each.id > last):
+                self.record_git_moves(fork)
 
     @staticmethod
     def _may_record(opened: workspaces.OpenWorkspace) -> bool:

@@ -136,6 +136,25 @@ def test_undo_of_a_checkout_takes_head_back(mounted: tuple[Workspace, Path], awa
     assert git_in(tree, "status", "--porcelain") == ""
 
 
+def test_the_state_after_a_commit_of_git_is_restored_whole(mounted: tuple[Workspace, Path]) -> None:
+    """What was ignored then comes back, and what came later goes."""
+    work, tree = mounted
+    (tree / ".gitignore").write_bytes(b"*.log\n")
+    (tree / "x.log").write_bytes(b"then\n")
+    work.checkpoint("start")
+    (tree / "a").write_bytes(b"of git\n")
+    git_in(tree, "add", "-A")
+    git_in(tree, "commit", "-q", "-m", "one")
+    made = next(each for each in work.operations() if each.kind == "git")
+    (tree / "x.log").write_bytes(b"later\n")
+    (tree / "y.log").write_bytes(b"later\n")
+
+    work.vault.restore_operation(made.id)
+
+    assert (tree / "x.log").read_bytes() == b"then\n"
+    assert not (tree / "y.log").exists()
+
+
 def test_undo_of_a_reset_moves_the_branch_only(mounted: tuple[Workspace, Path]) -> None:
     """The files of the commit come back with a restore, or another undo; what was written after the reset goes first."""
     work, tree = mounted

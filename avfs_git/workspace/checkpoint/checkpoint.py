@@ -24,7 +24,7 @@ from avfs_git.gitstore.objects.packs import MANY_SMALL, consolidate_packs, remov
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.repository import is_partial
-from avfs_git.gitstore.source import ObjectSink
+from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
@@ -83,6 +83,14 @@ class Taken:
     def is_unchanged(self) -> bool:
         """Whether the head records it already."""
         return self.head is not None and not self.changed_files and not self.sidecar_changed
+
+    def lacks_sidecar(self, source: ObjectSource) -> bool:
+        """Whether the head is a commit of git's, which says nothing of what is ignored here. Costs reading all of that.
+
+        The log knows it of this workspace; a label is to bring it back also when the log has gone, and elsewhere.
+        """
+        is_gits = self.commit is not None and self.commit.sidecar is None
+        return is_gits and bool(diff_sidecars(source, None, self.captured.sidecar))
 
 
 def take(
@@ -235,7 +243,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
         now = (taken.captured.tree, taken.captured.sidecar) if applied.before is None else recorded[1]
         recorded, moved = record_git_moves(locked, pack, recorded, now, request.command)
-        if taken.is_unchanged and not applied.concludes_merge and not _has_new_message(request, taken.commit):
+        is_enough = not applied.concludes_merge and not (label is not None and taken.lacks_sidecar(pack))
+        if taken.is_unchanged and is_enough and not _has_new_message(request, taken.commit):
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).

@@ -1,18 +1,21 @@
 """What one operation of the log did: its states before and after, and how they differ.
 
 Decided here: which two states an operation lies between: the two of its line, where it changed files; else where the branch
-was and went. Making and deleting a fork has none: its files are those of another state. Reads only.
+was and went. Making and deleting a fork has none: its files are those of another state. Only `find_state_after` writes: the
+commit of a state that no commit holds whole.
 """
 
 from __future__ import annotations
 
 from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
+from avfs_git.gitstore.formats.commits import Commit
+from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.history import compare, undo
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.log.oprecord import OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import BASE, FORK_CREATE, OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -52,7 +55,43 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
     after = _state_after(record)
     if after is None:
         raise InvalidInput(f"operation {number} led to no state of a fork: it was to {record.description}")
-    return record.fork, after.hex()
+    return record.fork, _find_whole(vault, record, after).hex()
+
+
+def _find_whole(vault: OpenVault, record: OpRecord, after: Oid) -> Oid:
+    """Find the commit with all that a fork held after an operation: one of git's does not say what was ignored.
+
+    Git moves a branch and leaves that as the operations before it did, or as the fork began. The caller's restore is refused
+    where `gc` has removed the state.
+    """
+    if record.kind == FORK_CREATE and BASE in record.more:
+        after = maybe_oid(record.more[BASE]) or after  # with what the source had not committed
+    store = vault.store
+    beside = _find_beside(vault, record) if store.exists(after) and store.read_commit(after).sidecar is None else None
+    if beside is None:
+        return after
+    vault.prepare()
+    signature, text = vault.signature(), f"state after operation {record.id}\n"
+    with PackWriter(store) as pack:
+        commit = Commit(store.read_commit(after).tree, (after,), signature, signature, text, sidecar=beside)
+        whole = pack.add_commit(commit)
+        pack.finish(hold=True)
+        vault.refs.update(vault.hold(whole, beside))
+    return whole
+
+
+def _find_beside(vault: OpenVault, record: OpRecord) -> Oid | None:
+    """Find the sidecar commit of what a fork held after an operation, as that or the last one before it says."""
+    for older in vault.oplog.read_fork(record.fork):
+        if older.id > record.id:
+            continue
+        commit = maybe_oid(older.after)
+        told = maybe_oid(older.more.get(SIDECAR if older.kind != FORK_CREATE else "sidecar"))
+        if told is None and commit is not None and vault.store.exists(commit):
+            told = vault.store.read_commit(commit).sidecar
+        if told is not None or older.kind == FORK_CREATE:
+            return told if told is not None and vault.store.exists(told) else None
+    return None
 
 
 def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> UndoResult:
