@@ -124,6 +124,7 @@ WARNINGS = {
     "aftermath.failed": "The operation is done and on the disk; a step after it failed. The message says which.",
     "apply.left": "An `apply` that was killed has left a file there, which may hold an edit that was saved in that moment.",
     "apply.submodule": "A submodule changed; `apply` left it as it is in the directory.",
+    "apply.left_out": "The fork removed a file that git leaves out of the directory, a sparse checkout; it was left as it is.",
     "apply.uncommitted": "What was uncommitted when the fork was made, and is so in it now, stays as it is in the directory.",
     "cache.not_written": "The stat cache could not be written; the next checkpoint reads more files.",
     "capture.access_list": "An access control list is not in the checkpoint; the mode's group bits are its mask.",

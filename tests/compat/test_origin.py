@@ -165,6 +165,28 @@ def test_the_users_own_changes_are_never_overwritten(project: Path, vault: Vault
     assert (project / "b").read_bytes() == b"continued from what was not committed\n"
 
 
+def test_what_a_sparse_checkout_leaves_out_is_no_change_of_the_users(tmp_path: Path) -> None:
+    """A file that the fork changed is written; one that it removed is named."""
+    root = tmp_path / "sparse"
+    git("init", "-q", "-b", "main", str(root), cwd=tmp_path)
+    for name in ("d/x", "e/y", "e/z", "e/kept"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(f"{name}\n")
+    git("add", ".", cwd=root)
+    git("commit", "-qm", "one", cwd=root)
+    git("sparse-checkout", "set", "--cone", "--sparse-index", "d", cwd=root)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=root)
+        fork = vault.fork("topic")
+        fork.write("e/y", b"changed\n")
+        fork.remove("e/z")
+        fork.checkpoint("two")
+        result = vault.apply("topic", root)
+    assert [(warning.code, warning.path) for warning in result.warnings] == [("apply.left_out", b"e/z")]
+    assert [path.name for path in (root / "e").iterdir()] == ["y"]
+    assert git("status", "--short", cwd=root).strip() == "M e/y"
+
+
 def test_a_directory_in_the_place_of_a_file_is_applied_again(project: Path, vault: Vault) -> None:
     """The next times, what stands there is what was written, also after the fork has gone on; an edit below is a conflict."""
     fork = vault.fork("topic")

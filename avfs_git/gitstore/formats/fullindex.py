@@ -17,6 +17,8 @@ from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.paths import Oid
 
+INDEX_MAX = 384 << 20
+"""Bytes of an index above which it is not read: that of 2,000,000 files is smaller."""
 _ENTRIES_MAX = 2_000_000
 _WORDS = struct.Struct(">II")
 _SKIP_WORKTREE, _EXTENDED = 0x4000, 0x4000  # of the extended flags, and of the flags
@@ -55,7 +57,7 @@ def _join(own: list[Staged], link: bytes, git_dir: Path) -> _Entries:
     if not any(link[:20]):
         return {(entry.path, entry.stage): entry for entry in own}
     try:
-        index = GitIndex(read_plain_file(git_dir / f"sharedindex.{link[:20].hex()}"))
+        index = GitIndex(read_plain_file(git_dir / f"sharedindex.{link[:20].hex()}", limit=INDEX_MAX))
     except (OSError, NotAVault) as error:
         raise BadIndex("its shared index cannot be read") from error
     shared: list[Staged | None] = [index.entry(number) for number in range(len(index))]

@@ -28,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.formats.fullindex import read_full_index
+from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_name
@@ -49,8 +49,6 @@ from avfs_git.workspace.capture.capture import COARSE_NS
 
 _LOOK = struct.Struct(">4I4xI12xI")
 """Of an entry, when its file and what is known of it changed, its inode number and its size."""
-_INDEX_MAX = 384 << 20
-"""Bytes of an index above which it is not read: that of 2,000,000 files is smaller."""
 _EXTENDED = 0x4000
 _STAGE = 0x3000
 _SKIP_WORKTREE, _ASSUME_VALID = 0x4000, 0x8000
@@ -136,7 +134,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
     try:
         with open_plain_file(git_dir / "index") as file:
             status = os.fstat(file.fileno())
-            if status.st_size > _INDEX_MAX:
+            if status.st_size > INDEX_MAX:
                 return None
             written_ns = status.st_mtime_ns
             index = read_full_index(file.read(), git_dir, store.read_tree)

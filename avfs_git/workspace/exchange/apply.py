@@ -5,8 +5,9 @@ holds there what the fork began with, or what an earlier `apply` wrote (`exchang
 now is done already; anything else is a change of the user's own, and then no path is written. What an earlier `apply` wrote and
 the fork has taken back since, is taken back in the directory, too. Where the fork began with something uncommitted and its
 workspace has uncommitted changes, the branch does not tell what the fork made of that: such a path is left as it is.
-Only files are touched: the index, the hooks and the branches of a repository that the directory belongs to are not even
-looked at, and no git runs.
+What git leaves out of a sparse checkout counts as there, with the content that the index names; only for that the index is read.
+Only files are touched: the index, the hooks and the branches of a repository that the directory belongs to stay as they are,
+and no git runs.
 
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
 whole by a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it
@@ -21,19 +22,23 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, quote
+from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, NotAVault, ObjectMissing, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees
 from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
+from avfs_git.gitstore.formats.index import BadIndex
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.objects.blobfile import hash_file
 from avfs_git.gitstore.objects.store import hash_object
+from avfs_git.gitstore.repofile import read_plain_file
+from avfs_git.gitstore.repository import find_git_dir
 from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
@@ -129,6 +134,7 @@ def _plan(
     todo: list[tuple[ChangedFile, Held]] = []
     own: list[str] = []
     warnings: list[Warning] = []
+    left_out: Mapping[bytes, Held] | None = None
     going = frozenset(change.path for change in wanted if change.new_oid is None)
     led = {above for change in wanted if change.new_oid is not None for above in climb(split(TreePath(change.path))[0])}
     for change in wanted:
@@ -138,11 +144,19 @@ def _plan(
             warnings.append(Warning("apply.submodule", text, path))
             continue
         held, after = _look(root, path, going, led), _held(change.new_mode, change.new_oid)
+        counts_as = held
+        if held is None and change.old_oid is not None:
+            left_out = _list_left_out(vault, directory) if left_out is None else left_out
+            counts_as = left_out.get(path)
+            if counts_as is not None and after is None:
+                text = f"git leaves '{show_path(path)}' out of the directory, and the fork has removed it; it was left as it is"
+                warnings.append(Warning("apply.left_out", text, path))
+                continue
         if held == after:
             if path in left:
                 left[path] = (after,)
             continue
-        if held != _held(change.old_mode, change.old_oid) and held not in known.get(path, ()):
+        if counts_as != _held(change.old_mode, change.old_oid) and held not in known.get(path, ()):
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written
@@ -154,6 +168,18 @@ def _plan(
         text = f"'{show_path(path)}' may hold an edit of yours: an `apply` was killed and left it there"
         warnings.append(Warning("apply.left", text, path))
     return todo, warnings
+
+
+def _list_left_out(vault: OpenVault, directory: Path) -> Mapping[bytes, Held]:
+    """List the files that git was told to leave out of a directory (`skip-worktree`), by its index; empty without one."""
+    git_dir = find_git_dir(directory)
+    try:
+        data = read_plain_file(git_dir / "index", limit=INDEX_MAX) if git_dir is not None else b""
+        index = read_full_index(data, git_dir, vault.store.read_tree) if git_dir is not None else None
+    except (OSError, NotAVault, BadIndex, ObjectMissing):
+        return {}
+    entries = [index.entry(number) for number in range(len(index))] if index is not None else []
+    return {entry.path: (entry.mode, entry.oid.hex()) for entry in entries if entry.is_left_out}
 
 
 def _write_all(
