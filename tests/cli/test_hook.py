@@ -96,6 +96,33 @@ def test_a_call_that_changed_something_is_a_checkpoint(cli: Cli, tree: Path, har
 
 
 @pytest.mark.needs("fuse")
+@pytest.mark.parametrize(
+    ("harness", "given"),
+    [
+        ("claude", {"file_path": "$TREE/main.py"}),
+        ("claude", {"command": "cd '../task' && echo 1 > main.py"}),
+        ("codex", {"command": "*** Begin Patch\n*** Update File: ../task/main.py\n*** End Patch"}),
+        ("gemini", {"command": "echo 1 > main.py", "dir_path": "../task"}),
+        ("opencode", {"filePath": "$TREE/main.py"}),
+    ],
+)
+def test_a_call_from_elsewhere_that_changes_a_live_tree_is_a_checkpoint(
+    cli: Cli, tree: Path, harness: str, given: dict[str, str]
+) -> None:
+    """An agent that works in a fork keeps the clone as its directory: the file that it edits, or its `cd`, tells the tree."""
+    (tree / "main.py").write_text("1\n")
+    filled = {key: value.replace("$TREE", str(tree)) for key, value in given.items()}
+    name = {"gemini": "AfterTool", "opencode": "tool.execute.after"}.get(harness, "PostToolUse")
+    tool = "run_shell_command" if harness == "gemini" else "Bash" if "cd" in filled.get("command", "")[:2] else "Edit"
+    event = {"hook_event_name": name, "cwd": str(tree.parent / "shop"), "tool_name": tool, "tool_input": filled}
+
+    cli("hook", harness, stdin=json.dumps(event).encode()).ok()
+
+    assert _git(tree, "status", "--porcelain") == ""
+    assert _log(cli)[0]["message"].startswith(f"{tool}: ")
+
+
+@pytest.mark.needs("fuse")
 @pytest.mark.parametrize("name", ["bash_before", "bash_after"])
 def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
     """Agents wait for it at each call: it does without click, without what takes long to import, and without the SDK."""

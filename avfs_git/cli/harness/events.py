@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from enum import Enum
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from avfs_git.errors import BadUsage, InvalidInput, quote
+from avfs_git.patterns import compiled
 
 HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode")
 
@@ -68,6 +70,14 @@ _RUN_IN = ("workdir", "dir_path", "directory")
 """The arguments by which such a tool names where its command runs."""
 
 
+_FILES = ("file_path", "filePath", "notebook_path", "path")
+"""The arguments by which a tool names the file that it edits."""
+_PATCHED = compiled(r"^\*\*\* (?:Add|Update|Delete) File: (.+)$", re.MULTILINE)
+"""A line of a patch in the form that Codex's models write."""
+_CD = compiled(r"""\s*cd\s+(?:'([^']+)'|"([^"$`\\]+)"|([^\s'"$`\\;&|<>()*?\[~-][^\s'"$`\\;&|<>()*?\[~]*))\s*(?:&&|;|\n)""")
+"""A command that goes to a directory first, and spells it without an expansion."""
+
+
 class Event(NamedTuple):
     """One event of a harness; a text is empty where the harness does not say it."""
 
@@ -77,6 +87,8 @@ class Event(NamedTuple):
     kind: Kind
     directory: Path
     """Where the agent works."""
+    place: Path
+    """Where the call works: the directory of the file that it edits, or the one in which its command runs; else `directory`."""
     session: str
     call: str
     """The id of the tool call."""
@@ -118,7 +130,7 @@ def read_event(harness: str | None, data: bytes) -> Event:
         spelled = command
     elif isinstance(command, list) and all(isinstance(word, str) for word in command):
         spelled = tuple(command)
-    directory = _find_directory(found)
+    directory, file = _find_directory(found), _find_file(given)
     where = next((Path(value) for value in map(given.get, _RUN_IN) if isinstance(value, str) and value), directory)
     if spelled and os.path.normpath(directory / where) != os.path.normpath(directory):
         # The policy reads where `cd` leads.
@@ -129,11 +141,12 @@ def read_event(harness: str | None, data: bytes) -> Event:
         name=name,
         kind=_KINDS[harness].get(name, Kind.OTHER),
         directory=directory,
+        place=_find_place(directory, _find_cd(spelled) or str(Path(file).parent)),
         session=_text(found, "session_id", "conversation_id"),
         call=_text(found, "tool_use_id", "generation_id"),
         tool=tool,
         command=spelled,
-        subject=_find_subject(given, spelled),
+        subject=_find_subject(given, file, spelled),
         worktree=_text(found, "worktree_path" if name == "WorktreeRemove" else "name", "worktree_name", "branch_name"),
     )
 
@@ -163,13 +176,34 @@ def _find_directory(found: Mapping[str, object]) -> Path:
     return Path((cwd if isinstance(cwd, str) else "") or root or os.curdir).absolute()
 
 
-def _find_subject(given: Mapping[str, object], command: str | tuple[str, ...]) -> str:
+def _find_file(given: Mapping[str, object]) -> str:
+    """Name the file that a call edits; empty if it edits none, or names it otherwise."""
+    path = next((value for value in map(given.get, _FILES) if isinstance(value, str) and value), None)
+    patched = _PATCHED.search(str(given.get("command") or given.get("input") or "")) if path is None else None
+    return patched[1] if patched is not None else path or ""
+
+
+def _find_place(directory: Path, name: str) -> Path:
+    """Find the directory that a call names; `directory` where it names what can be none."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half of a character
+        return directory
+    return directory if "\0" in name else directory / name
+
+
+def _find_cd(command: str | tuple[str, ...]) -> str:
+    """Name the directory into which a command goes first; empty if it goes nowhere, or the shell must tell where."""
+    found = _CD.match(command) if isinstance(command, str) else None
+    return next(filter(None, found.groups()), "") if found is not None else ""
+
+
+def _find_subject(given: Mapping[str, object], file: str, command: str | tuple[str, ...]) -> str:
     """Say in a few words what a call is about: the agent's own, the file's name, or the program without its arguments."""
     described = _text(given, "description")
     if described:
         return described[:60]
-    path = given.get("file_path") or given.get("filePath") or given.get("notebook_path") or given.get("path")
-    if isinstance(path, str) and path:
-        return _clean(Path(path).name)
+    if file:
+        return _clean(Path(file).name)
     words = command.split() if isinstance(command, str) else command
     return _clean(next((Path(word.rstrip(";&|")).name for word in words if "=" not in word), ""))[:60]

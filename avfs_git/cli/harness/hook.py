@@ -12,6 +12,7 @@ from __future__ import annotations
 import _thread
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.context import State
@@ -22,6 +23,7 @@ from avfs_git.paths import show_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from avfs_git.cli.place import Place
     from avfs_git.cli.results import HookAnswer
@@ -113,23 +115,33 @@ def _handle(state: State, event: Event) -> bytes | None:
         return None
     if event.kind is Kind.OTHER or (event.kind is Kind.BEFORE and not event.command):
         return None
+    answer = None
+    for directory in dict.fromkeys((event.directory, event.place)) if event.kind is Kind.AFTER else [event.directory]:
+        place = _find_live_tree(directory)
+        if place is not None:
+            with suppress(VaultHidden):  # `avfs exec` runs the agent: it asks the policy, and saves
+                answer = _act(state, event, place)
+    return answer
+
+
+def _find_live_tree(directory: Path) -> Place | None:
     from avfs_git.cli.place import find_place  # noqa: PLC0415 - not for the help
 
     try:
-        place = find_place(find_home(), find_command(), event.directory)
-    except CloneReplaced:  # no live tree
+        place = find_place(find_home(), find_command(), directory)
+    except CloneReplaced:
         return None
-    if place is None or not place.is_mount or place.fork is None:
-        return None
-    try:
-        if event.kind is Kind.BEFORE:
-            return _ask_policy(state, event, place)
-        if event.kind is Kind.START:  # so that the first call's checkpoint has only what the call changed
-            _save(state, event, place, "state before the session")
-        else:
-            _save(state, event, place, f"{event.tool}: {event.subject}" if event.tool else event.name)
-    except VaultHidden:  # `avfs exec` runs the agent: it asks the policy, and saves
-        pass
+    return place if place is not None and place.is_mount and place.fork is not None else None
+
+
+def _act(state: State, event: Event, place: Place) -> bytes | None:
+    """Ask the policy, or save what changed; the answer of the policy, if there is something to say."""
+    if event.kind is Kind.BEFORE:
+        return _ask_policy(state, event, place)
+    if event.kind is Kind.START:  # so that the first call's checkpoint has only what the call changed
+        _save(state, event, place, "state before the session")
+    else:
+        _save(state, event, place, f"{event.tool}: {event.subject}" if event.tool else event.name)
     return None
 
 
