@@ -168,6 +168,38 @@ def test_what_is_missing_while_offline_is_an_error_and_works_again(
     assert work.read("f1") == FILES["f1"]
 
 
+@pytest.mark.needs("fuse")
+def test_a_live_tree_is_saved_without_the_server(tmp_path: Path, mount_dir: Path) -> None:
+    """The rules of ignored files came with the clone, and those of later commits with the fetch."""
+    bare, work = make_bare(tmp_path / "shop.git"), tmp_path / "work"
+    fill(bare, work)
+
+    def push(name: str, content: str) -> None:
+        (work / name).write_text(content)
+        git("add", ".", cwd=work)
+        git("commit", "-qm", name, cwd=work)
+        git("push", "-q", "origin", "HEAD:main", cwd=work)
+
+    push(".gitignore", "*.log\n")
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v", lazy=True)
+        vault = avfs.open_vault("v")
+        push("dir/.gitignore", "*.tmp\n")
+        vault.fetch()
+        vault.fork("late", at="origin/main")
+        here = missing(vault)
+        bare.rename(tmp_path / "gone.git")
+        for fork in ("main", "late"):
+            tree = mount_dir / fork
+            with vault.workspace(fork).mount(tree) as session:
+                (tree / "dir/new").write_bytes(b"new\n")
+                (tree / "x.log").write_bytes(b"ignored\n")
+                saved = vault.workspace(fork).checkpoint()
+                assert [change.path for change in saved.changed_files] == [b"dir/new"]
+                session.stop()
+        assert missing(vault) == here >= len(FILES)
+
+
 def objects(vault: Vault) -> set[str]:
     """List all objects that are here."""
     return set(git("cat-file", "--batch-all-objects", "--batch-check=%(objectname)", cwd=vault.path).split())

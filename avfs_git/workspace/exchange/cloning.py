@@ -30,8 +30,8 @@ from avfs_git.paths import Oid, check_fork_name
 from avfs_git.values import value_class
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import carry_exclude
-from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, fetch, find_unusable, server_words, tracking_ref
-from avfs_git.workspace.vault.format import HEADS, VaultLayout
+from avfs_git.workspace.exchange.remotes import ORIGIN, TAGS, bring_rules, fetch, find_unusable, server_words, tracking_ref
+from avfs_git.workspace.vault.format import HEADS, REMOTES, VaultLayout
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 
@@ -75,6 +75,8 @@ def clone_vault(
         messages = transport.clone_into(checked, making, access=access, progress=progress, lazy=lazy)
         cloned = _adopt_clone(making, checked, branch, lazy=lazy)
         carry_exclude(None, making, access.environment)
+        if lazy:
+            _bring_rules(making, access)
         if with_checkpoints or with_sidecar or with_git_dirs:
             vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
             try:
@@ -93,6 +95,15 @@ def clone_vault(
         sync_file_system(making)
     fork, head, branches, warnings = cloned
     return Cloned(fork, head, branches, server_words(messages), tuple(warnings))
+
+
+def _bring_rules(making: Path, access: Access) -> None:
+    """Bring the ignore and attribute files of each branch."""
+    vault = OpenVault(making, remote_environment=access.environment)
+    try:
+        bring_rules(vault.store, list(vault.refs.list(REMOTES).values()))
+    finally:
+        vault.close()
 
 
 def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> tuple[str, Oid | None, int, list[Warning]]:

@@ -73,6 +73,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 ORIGIN = "origin"
 TAGS = "refs/tags/"
+_RULES = (b".gitignore", b".gitattributes")
 _LEFT = re.compile(r"warning: rejected refs/remotes/(\S+) because shallow roots are not allowed")
 _VALUES_MAX = 100
 """So many former values of a remote branch are compared with a fork."""
@@ -199,6 +200,8 @@ def fetch(
                 accepted = accept_sidecars(vault, remote.name, tips, sidecars, with_git_dirs=with_git_dirs)
             moves, warnings = _take_over(vault, exchange, before, tuple(prefixes))
             warnings += [*accepted, *_find_left(messages)]
+            if lazy:
+                bring_rules(vault.store, [oid for ref, oid in vault.refs.list(own).items() if before.get(ref) != oid])
     return FetchResult(remote.name, remotes.hide_secret(remote.url), moves, server_words(messages), tuple(warnings))
 
 
@@ -246,6 +249,26 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
             blobs[oid] = None
     fetched = store.fetch(blobs) if isinstance(store, PartialObjectStore) else 0
     return PrefetchResult(commit.hex(), len(blobs), fetched)
+
+
+def bring_rules(store: ObjectStore, commits: Sequence[Oid]) -> None:
+    """Bring the rules of ignored files and of attributes of some commits to a partial clone.
+
+    A checkpoint reads them. With them here, it works while the server cannot be reached. Where they do not come now, they come
+    when they are read.
+    """
+    blobs: dict[Oid, None] = {}
+    waiting = [store.read_commit(commit).tree for commit in commits]
+    seen = set(waiting)
+    while waiting:
+        for name, (mode, oid) in store.read_tree(waiting.pop()).items():
+            if mode == MODE_TREE and oid not in seen:
+                seen.add(oid)
+                waiting.append(oid)
+            elif name in _RULES and mode not in (MODE_TREE, MODE_GITLINK):
+                blobs[oid] = None
+    with suppress(RemoteError, ObjectMissing):
+        store.expect(blobs)
 
 
 def _shown(refs: dict[str, Oid]) -> dict[str, Oid]:
