@@ -113,6 +113,8 @@ class _Reader(WordReader):
             node = pending.pop()
             children = node.children
             pending += children
+            if node.type == "heredoc_redirect":
+                self._check_end(node)
             if not children or node.type in {"string", "translated_string", "heredoc_body"}:
                 continue
             at, passed = node.start_byte, []
@@ -121,6 +123,25 @@ class _Reader(WordReader):
                 at = child.end_byte
             if HIDDEN.search(" ".join([*passed, self._source[at : node.end_byte]])):
                 raise NotUnderstood("it hides a substitution between its parts")
+
+    def _check_end(self, node: Node) -> None:
+        """Give up where a here-document ends for the grammar at another line than for bash: what follows would be hidden.
+
+        The grammar gets some letters as others (`grammar.read_tree`), and joins no lines.
+        """
+        parts = {child.type: child for child in node.children}
+        start, end = parts.get("heredoc_start"), parts.get("heredoc_end")
+        if start is None or end is None:
+            raise NotUnderstood("it has a here-document without an end")
+        named = self._text(start)
+        name = re.sub(r"['\"\\]", "", named)
+        body = parts.get("heredoc_body", end)
+        text = self._source[body.start_byte : end.end_byte] + self._source[end.end_byte :].partition("\n")[0]
+        if name == named:
+            text = re.sub(r"\\(.)", lambda match: "" if match[1] == "\n" else match[0], text, flags=re.DOTALL)
+        lines = [line.lstrip("\t") if "<<-" in parts else line for line in text.split("\n")]
+        if lines[-1] != name or name in lines[:-1]:
+            raise NotUnderstood("it has a here-document whose end is not certain")
 
     # --- statements ------------------------------------------------------------------------------
 
