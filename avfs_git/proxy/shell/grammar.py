@@ -28,6 +28,8 @@ _TIME = compiled(
     r"(?=\s+(?:\(|(?:[{!]|\[\[|if|for|while|until|case|select)[\s(]))"
 )
 """The word `time` before a statement: the grammar takes it for a program, and the statement's first words for arguments."""
+_LITERAL = compiled(r"\\.|\$\$|(?<![{#!])\$(?=[/.,:%\]|;&])", re.DOTALL)
+"""A `$` before which and after which nothing makes it an expansion: bash takes it as it stands, the grammar cannot."""
 _ODD = compiled(r"[^\t\n\x20-\x7e]")
 
 
@@ -55,14 +57,15 @@ def read_tree(text: str) -> Tree | None:
 
     The grammar gets every letter outside of ASCII, and every control character that is no blank to bash, as a full stop: to
     bash they are ordinary letters that no name of a variable holds, but the scanner behind the grammar asks the C library
-    about them, which reads outside of its tables, and takes some of them for blanks. `time` before a statement becomes blanks. So
-    a byte of what is parsed is a letter of the text.
+    about them, which reads outside of its tables, and takes some of them for blanks. So it gets a `$` that begins no expansion.
+    `time` before a statement becomes blanks. So a byte of what is parsed is a letter of the text.
     """
     if _is_costly(text):
         return None
     from tree_sitter import Parser  # noqa: PLC0415 - loaded with the language
 
-    data = _TIME.sub(lambda match: " " * len(match[0]), _ODD.sub(".", text)).encode("ascii")
+    plain = _LITERAL.sub(lambda match: "." if match[0] == "$" else match[0], _ODD.sub(".", text))
+    data = _TIME.sub(lambda match: " " * len(match[0]), plain).encode("ascii")
     end = time.thread_time() + MAX_SECONDS
 
     def is_late(_offset: int, _has_error: bool) -> bool:
