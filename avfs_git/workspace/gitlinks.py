@@ -23,7 +23,7 @@ from pathlib import Path
 
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.config.gitconfig import edit_config, parse_config, read_config
-from avfs_git.gitstore.foreign.outside import POINTER_MAX, parse_pointer
+from avfs_git.gitstore.config.outside import POINTER_MAX, parse_pointer
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.gitstore.worktree import Worktree, list_linked, list_shown_at

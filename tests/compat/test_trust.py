@@ -288,6 +288,38 @@ def test_no_rebase_goes_on_in_a_vault_from_an_archive(vault: Path, place: str, n
     cli("--vault", str(copy), "status").ok()
 
 
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config", "[core]\n\tfsmonitor = touch /x\n"),
+        ("config", "[core]\n\tworktree = /etc\n"),
+        ("commondir", "/etc\n"),
+        ("hooks/post-checkout", "#!/bin/sh\n"),
+        ("rebase-merge/git-rebase-todo", "exec touch /x\n"),
+    ],
+)
+def test_a_repository_among_the_files_of_a_vault_from_an_archive_runs_nothing(
+    vault: Path, file: str, content: str, tmp_path: Path, cli: Cli
+) -> None:
+    """Git obeys it in a live tree. One without any of that is no reason to refuse the vault."""
+    copy = tmp_path / "copy.git"
+    copy_vault(vault, copy)
+    place = copy / "avfs/workspaces/main/upper/sub"
+    subprocess.run(["git", "init", "-q", place], check=True)
+    cli("--vault", str(copy), "status").ok()
+    (place / ".git" / file).parent.mkdir(exist_ok=True)
+    (place / ".git" / file).write_text(content)
+    (place / ".git" / file).chmod(0o755)
+
+    error = cli("--json", "--vault", str(copy), "status").document["error"]
+
+    assert error["code"] == "vault.untrusted"
+    assert "avfs/workspaces/main/upper/sub/.git" in error["message"]
+    cli("vault", "trust", str(copy)).ok()
+    cli("--vault", str(copy), "status").ok()
+
+
 def make_submodule(git_dir: Path, name: str = "worktrees/main/modules/lib") -> Path:
     """Make what git keeps of a submodule of a live tree that is not shown."""
     place = git_dir / name

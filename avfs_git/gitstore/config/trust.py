@@ -17,6 +17,7 @@ from pathlib import Path
 from avfs_git.errors import VaultUntrusted
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.config.githooks import UPDATE
+from avfs_git.gitstore.config.outside import names_other_repository, works_elsewhere
 from avfs_git.gitstore.config.settings import is_harmless, is_passed_over
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
@@ -140,7 +141,7 @@ def check_inert(git_dir: Path) -> None:
     That is a hook of git's, a setting that is not known to be harmless, a list of commands that `git rebase --continue` or the
     like runs, or a link; also in the repositories of submodules, which
     git keeps with the working tree that has them. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a
-    look at each entry that is no object of the repository itself and no file of a workspace.
+    look at each entry that is no object of the repository itself, and at each directory of the changed files of workspaces.
     """
     reason = (
         find_harmful_setting(git_dir)
@@ -149,6 +150,7 @@ def check_inert(git_dir: Path) -> None:
         or _find_shown(git_dir)
         or _find_todo(git_dir)
         or _find_in_submodules(git_dir)
+        or _find_in_files(git_dir)
     )
     if reason is not None:
         raise VaultUntrusted(str(git_dir), reason)
@@ -200,6 +202,34 @@ def _find_in_submodules(git_dir: Path) -> str | None:
         if (found := _find_hook(git_dir, name) or _find_todo(git_dir, name)) is not None:
             return found
     return None
+
+
+def _find_in_files(git_dir: Path) -> str | None:
+    """Say what a repository among the changed files of a workspace would run, or where it leads out of the files."""
+    for upper, inside in _list_nested(git_dir):
+        name = f"{upper}/{inside}"
+        for file in ("config", "config.worktree"):
+            for key, values in read_config(git_dir / name, file).items():
+                if key != "core.worktree" and not is_harmless(key, values):
+                    return f"its '{name}/{file}' holds '{key}', which could make git run other programs"
+        if names_other_repository(git_dir / upper, inside) or works_elsewhere(git_dir / upper, inside):
+            return f"its '{name}' has git work on something outside of the workspace"
+        if (found := _find_hook(git_dir, name) or _find_todo(git_dir, name)) is not None:
+            return found
+    return None
+
+
+def _list_nested(git_dir: Path) -> Iterator[tuple[str, str]]:
+    """List the directories `.git` among the changed files of workspaces: where the files are in the vault, and where in these."""
+    top = os.fspath(git_dir)
+    for place in ("avfs/workspaces", "avfs/trash"):
+        with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
+            for fork in os.listdir(f"{top}/{place}"):
+                upper = f"{place}/{fork}/upper"
+                for directory, names, _ in os.walk(f"{top}/{upper}"):
+                    if ".git" in names:
+                        yield upper, os.path.relpath(f"{directory}/.git", f"{top}/{upper}")
+                    names[:] = [name for name in names if name != ".git"]
 
 
 def _find_todo(git_dir: Path, below: str = "") -> str | None:

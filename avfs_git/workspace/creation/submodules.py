@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Self
 
 from avfs_git.errors import FormatUnsupported, NotAVault
-from avfs_git.gitstore.foreign.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
+from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.host.files.durable import host_errors, make_dirs_durably

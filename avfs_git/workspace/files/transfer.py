@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
-from avfs_git.gitstore.foreign.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
+from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.host.files.beneath import Descriptor, open_at
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import TransferResult, Warning
