@@ -180,6 +180,7 @@ WARNINGS = {
     "import.borrowed": "The source borrows objects from another repository; avfs copied them into the vault.",
     "import.borrowed_missing": "The source borrows objects from a place that does not exist.",
     "import.history_only": "The source has a working tree; its uncommitted changes are not imported.",
+    "merge.attribute_kept": "Both sides changed an attribute of a path; the target's stays.",
     "merge.driver_not_run": "A path has a merge driver that avfs does not run; it was merged by lines.",
     "merge.left_out": "An untracked path of the source, not ignored here, was left out.",
     "merge.replaced_ignored": "An ignored path was replaced by a tracked one; the checkpoint before has it.",

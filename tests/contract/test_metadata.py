@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from avfs_git import Home, Vault, Workspace
 from avfs_git.errors import AttributeRefused, InvalidInput, PathNotFound, PathUnsuitable
-from avfs_git.model import MetaEntry, TagCount
+from avfs_git.model import Kind, MetaEntry, TagCount
 
 pytestmark = pytest.mark.needs("user-xattrs", "whiteout")
 
@@ -108,6 +110,130 @@ def test_a_change_of_them_alone_is_saved_and_undone(vault: Vault, work: Workspac
     assert work.read_meta("src/a").tags == ("one",)
     work.redo()
     assert work.read_meta("src/a").tags == ()
+
+
+def tags_in(work: Workspace) -> dict[bytes, tuple[str, ...]]:
+    """Give the tags of all paths that have some, in alphabetical order."""
+    found = {info.path: tuple(sorted(work.read_meta(info.path).tags)) for info in work.walk() if info.kind is not Kind.SYMLINK}
+    return {path: tags for path, tags in found.items() if tags}
+
+
+def save(work: Workspace) -> str:
+    """Make a checkpoint; give its commit."""
+    made = work.checkpoint().checkpoint
+    assert made is not None
+    return made.id
+
+
+@pytest.mark.parametrize("mode", ["normal", "squash"])
+def test_a_merge_brings_what_the_source_changed(vault: Vault, work: Workspace, mode: str) -> None:
+    """Attribute by attribute, along renames on either side; tags of both come together, and the target's value stays."""
+    work.write("src/c", b"c\n" * 20)
+    work.tag("src/a", "old", "kept")
+    work.tag("src/c", "mine")
+    work.checkpoint("base")
+    side = vault.fork("side")
+    side.untag("src/a", "old")
+    side.tag("src/a", "theirs")
+    side.tag("src/b", "renamed here")
+    side.tag("src", "directory")
+    side.move("src/c", "moved there")
+    side.tag("moved there", "theirs")
+    side.set_meta("src/a", "owner", "ada")
+    side.set_meta("src/a", "state", "done")
+    work.tag("src/a", "ours")
+    work.set_meta("src/a", "owner", "bob")
+    work.write("src/b", b"more\n" + b"b\n" * 20)
+    work.move("src/b", "moved here")
+    work.tag("src/c", "ours")
+    before = tags_in(work)
+
+    result = work.merge("side", mode=mode)
+
+    assert [(warning.code, warning.path) for warning in result.warnings] == [("merge.attribute_kept", b"src/a")]
+    assert tags_in(work) == {
+        b"src": ("directory",),
+        b"src/a": ("kept", "ours", "theirs"),
+        b"moved here": ("renamed here",),
+        b"moved there": ("mine", "ours", "theirs"),
+    }
+    assert work.read_meta("src/a").entries == (MetaEntry("owner", b"bob"), MetaEntry("state", b"done"))
+    assert work.status().clean
+    work.undo()
+    assert tags_in(work) == before
+
+
+def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> None:
+    """They are there while the conflicts are, and after them."""
+    side = vault.fork("side")
+    side.tag("src/b", "theirs")
+    side.tag("src/a", "conflict")
+    side.write("src/a", b"theirs\n")
+    work.write("src/a", b"ours\n")
+    work.merge("side", on_conflict="workspace")
+    assert tags_in(work) == {b"src/a": ("conflict",), b"src/b": ("theirs",)}
+    work.resolve("src/a", "ours")
+    work.continue_merge()
+    assert tags_in(work) == {b"src/a": ("conflict",), b"src/b": ("theirs",)}
+
+
+STEPS = st.sampled_from(["tag", "untag", "move", "checkpoint", "fork", "merge", "restore", "undo"])
+
+
+@settings(max_examples=12)
+@given(steps=st.lists(st.tuples(STEPS, st.integers(0, 2), st.integers(0, 2)), max_size=10))
+def test_tags_survive_any_sequence(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]) -> None:
+    """Each file has the tags that a model says after tagging, renames, checkpoints, forks that are merged, restores and undo."""
+    with Home(tmp_path_factory.mktemp("home")) as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        files = [f"dir/{number}" for number in range(3)]
+        for file in files:
+            work.write(file, f"{file}\n".encode() * 20)
+        saved = [(save(work), list(files), {number: set[str]() for number in range(3)})]
+        _, names, model = saved[0]
+        names, model = list(names), {number: set(tags) for number, tags in model.items()}
+        for count, (step, number, other) in enumerate(steps):
+            before = list(names), {each: set(tags) for each, tags in model.items()}
+            tag = f"t{other}"
+            if step == "tag":
+                work.tag(names[number], tag)
+                model[number].add(tag)
+            elif step == "untag" and tag in model[number]:
+                work.untag(names[number], tag)
+                model[number].remove(tag)
+            elif step == "move":
+                work.move(names[number], f"dir/{count}-{number}")
+                names[number] = f"dir/{count}-{number}"
+            elif step == "checkpoint":
+                made = save(work)
+                saved.append((made, list(names), {each: set(tags) for each, tags in model.items()}))
+            elif step in ("fork", "merge", "undo"):
+                side = vault.fork(f"side{count}")
+                side.tag(names[number], f"s{count}")
+                another = (number + 1) % 3
+                if step == "merge":  # of two files, each renamed by another side
+                    side.move(names[another], f"dir/s{count}")
+                    work.tag(names[another], f"m{count}")
+                    work.move(names[number], f"dir/m{count}")
+                work.merge(f"side{count}")
+                if step == "undo":
+                    work.undo()
+                else:
+                    model[number].add(f"s{count}")
+                    if step == "merge":
+                        model[another].add(f"m{count}")
+                        names[another] = f"dir/s{count}"
+                        names[number] = f"dir/m{count}"
+            elif step == "restore":
+                label = number % len(saved)
+                work.restore(saved[label][0])
+                names, model = list(saved[label][1]), {each: set(tags) for each, tags in saved[label][2].items()}
+                if other == 0 and before != (names, model):  # else nothing was restored
+                    work.undo()
+                    names, model = before
+            wanted = {os.fsencode(names[each]): tuple(sorted(tags)) for each, tags in model.items() if tags}
+            assert tags_in(work) == wanted, (step, number, other)
 
 
 @pytest.mark.needs("fuse", "git")

@@ -20,8 +20,8 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind, TagCount, TagList
 from avfs_git.paths import Oid, TreePath, climb, join
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
+from avfs_git.vfs.tags import attribute_of, check_tag, tags_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.files.metadata import attribute_of, check_tag, tags_of
 from avfs_git.workspace.history.compare import WORKSPACE
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace

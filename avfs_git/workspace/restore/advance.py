@@ -43,6 +43,7 @@ from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
+from avfs_git.workspace.restore.carried import carry_attributes
 from avfs_git.workspace.restore.restore import announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, OURS, SIDECAR, OpRecord
@@ -286,6 +287,9 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
         theirs = _show(source, other.commit)
         base = _show(source, other.base) if other.base is not None else None
         plan.steps = [_with_attributes(step, theirs) for step in steps]
+        if base is not None and theirs.root.sidecar is not None:  # a commit that git made says nothing of attributes
+            plan.steps, told = carry_attributes(source, plan.steps, left, base, theirs, right)
+            plan.warnings += told
         plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps})
         plan.steps += plan.brought
     return plan
