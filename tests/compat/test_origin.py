@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from avfs_git import faults
-from avfs_git.errors import ApplyConflict, InvalidInput, PushRejected, RemoteNotFound
+from avfs_git.errors import ApplyConflict, HostError, InvalidInput, PushRejected, RemoteNotFound
 from avfs_git.sdk import Avfs, Vault
 from tests.support.failing import FailAt
 from tests.support.servers import git
@@ -269,20 +270,32 @@ def test_what_a_killed_apply_has_taken_out_is_named(project: Path, vault: Vault)
     assert vault.apply("topic", project).warnings == ()
 
 
-def test_an_interrupted_apply_is_completed_by_the_next(project: Path, vault: Vault) -> None:
-    """Whatever file it dies at, the same command ends with all of them, and no temporary file stays."""
+def _fail_in_apply(failing: FailAt, point: str) -> None:
+    if point.startswith("apply."):
+        failing(point)
+
+
+def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault: Vault) -> None:
+    """Wherever the disk refuses, the directory is as it was, with permissions; the same command then writes everything."""
+    (project / "dir/c").chmod(0o600)
+    before = look(project)
     fork = vault.fork("topic")
-    for name in ("a", "dir/c", "new"):
+    fork.make_dir("far")
+    fork.move("dir/c", "far/away")
+    for name in ("a", "tool"):
         fork.write(name, b"changed\n")
     fork.checkpoint("one")
-    faults.arm(FailAt(3, lambda: OSError(28, "No space left on device")))
-    try:
-        with pytest.raises(Exception, match="No space"):
-            vault.apply("topic", project)
-    finally:
-        faults.arm(None)
+    for step in range(1, 11):
+        failing = FailAt(step, lambda: OSError(28, "No space left on device"))
+        faults.arm(partial(_fail_in_apply, failing))
+        try:
+            with pytest.raises(HostError, match=r"No space.*nothing was changed there"):
+                vault.apply("topic", project)
+        finally:
+            faults.arm(None)
+        assert look(project) == before, step
 
     vault.apply("topic", project)
 
-    assert [(project / name).read_bytes() for name in ("a", "dir/c", "new")] == [b"changed\n"] * 3
+    assert [(project / name).read_bytes() for name in ("a", "far/away", "tool")] == [b"changed\n", b"dir/c\n", b"changed\n"]
     assert list(project.rglob(".avfs-*")) == []

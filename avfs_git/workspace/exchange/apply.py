@@ -10,10 +10,10 @@ Only files are touched: the index, the hooks and the branches of a repository th
 and no git runs.
 
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
-whole by a rename that takes out what was there: what comes out is looked at, and put back if somebody has saved it
-meanwhile, or if the look is cut short. A crash leaves some files old and some new, perhaps with one that was taken
-out beside it (`.avfs-….tmp`): that may be the only place of an edit that somebody saved in this moment. The same command then
-completes the rest, and names such files in a warning.
+whole by a rename that takes out what was there: what comes out is looked at, and put back if the user has saved it
+meanwhile, or if the look is cut short. A failure puts back what was written, from the vault's objects. A crash leaves some
+files old and some new, perhaps with a file beside that was taken out (`.avfs-….tmp`): that may be the only place of an edit
+that the user saved in this moment. The same command then completes the rest, and names such files in a warning.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import ApplyConflict, CheckpointNotFound, InvalidInput, NotAVault, ObjectMissing, quote
+from avfs_git.errors import (
+    ApplyConflict,
+    AvfsError,
+    CheckpointNotFound,
+    HostError,
+    InvalidInput,
+    NotAVault,
+    ObjectMissing,
+    quote,
+)
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import changed_file, diff_trees
 from avfs_git.gitstore.config.gitconfig import read_config
@@ -54,6 +63,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _OTHER: Held = (0, "")
 """What git has no word for, a directory among them."""
+_NAMED = 5
+"""Paths that an error names; the others are counted."""
 _TEMPORARY = compiled(rb"\.avfs-[0-9a-f]{12}\.tmp")
 _NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
 """How the system says that it cannot exchange two names: some network file systems."""
@@ -194,22 +205,61 @@ def _write_all(
 
     Raises:
         ApplyConflict: If the user saved a file meanwhile; the others were written.
+        HostError, ObjectMissing: If a file cannot be written; what was written is put back, and what cannot be is named.
     """
     own: list[str] = []
-    # What goes first: a directory may stand where a file was, and the reverse.
-    for change, held in sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED):
-        reach("apply.next")
-        path = TreePath(change.path)
-        if _write(vault, root, change, held):
-            left[path] = (_held(change.new_mode, change.new_oid),)
-            continue
-        own.append(show_path(path))
+    done: list[tuple[ChangedFile, Held, int | None]] = []
+
+    def forget(path: TreePath) -> None:
         left.pop(path)
         if path in applied:
             left[path] = applied[path]
+
+    # What goes first: a directory may stand where a file was, and the reverse.
+    ordered = sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED)
+    for at, (change, held) in enumerate(ordered):
+        path = TreePath(change.path)
+        try:
+            reach("apply.next")
+            permissions = _find_permissions(root, path)
+            is_written = _write(vault, root, change, held)
+        except (OSError, AvfsError) as error:
+            _remove_empty(root, split(path)[0])
+            stay = [one for one in reversed(done) if not _put_back(vault, root, *one)]
+            for one, _ in [*ordered[at:], *(one[:2] for one in done if one not in stay)]:
+                if TreePath(one.path) in left:
+                    forget(TreePath(one.path))
+            raise _name_written(error, directory, path, [show_path(one.path) for one, _, _ in stay]) from error
+        if is_written:
+            left[path] = (_held(change.new_mode, change.new_oid),)
+            done.append((change, held, permissions))
+            continue
+        own.append(show_path(path))
+        forget(path)
     if own:
         found = [show_path(path) for path in _list_left(root, [TreePath(change.path) for change, _ in todo])]
         raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own), left=found)
+
+
+def _put_back(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None) -> bool:
+    """Bring a path to what it was before it was written; False if the user has saved the file since, or the disk refuses."""
+    now = _held(change.new_mode, change.new_oid)
+    before, after = (None if one is None else (one[0], oid_of(one[1])) for one in (now, held))
+    try:
+        return _write(vault, root, changed_file(TreePath(change.path), before, after), now, permissions)
+    except (OSError, AvfsError):
+        return False
+
+
+def _name_written(error: OSError | AvfsError, directory: Path, path: TreePath, stay: Sequence[str]) -> AvfsError:
+    """Make the error that names the path that could not be written, and what stays written of the others."""
+    failed = HostError(f"write '{show_path(path)}' in '{directory}'", error) if isinstance(error, OSError) else error
+    more = f" and {len(stay) - _NAMED} more" if len(stay) > _NAMED else ""
+    shown = ", ".join(map(quote, stay[:_NAMED])) + more
+    failed.message += f"; these stay written: {shown}" if stay else "; nothing was changed there"
+    failed.args = (failed.message,)
+    failed.details["written"] = list(stay)
+    return failed
 
 
 def _list_taken_back(
@@ -344,8 +394,11 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
     return True
 
 
-def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held) -> bool:
-    """Bring one path to what the fork has; False, and nothing done, if it no longer is what it was when it was looked at."""
+def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None = None) -> bool:
+    """Bring one path to what the fork has; False, and nothing done, if it no longer is what it was when it was looked at.
+
+    A file that is not there gets `permissions`, if they are given.
+    """
     path = TreePath(change.path)
     directory, name = split(path)
     temporary = b".avfs-%b.tmp" % os.urandom(6).hex().encode("ascii")
@@ -368,6 +421,7 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held) -> bool
         else:
             mode = 0o777 if change.new_mode == MODE_EXEC else 0o666  # less what the user's umask takes away
             kept = _read_permissions(place.fd, name, is_exec=change.new_mode == MODE_EXEC)
+            kept = permissions if kept is None else kept
             created = mode if kept is None else kept & 0o700
             fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)
             try:
@@ -382,6 +436,17 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held) -> bool
     finally:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=place.fd)
+
+
+def _find_permissions(root: int, path: TreePath) -> int | None:
+    """Tell which permissions a file has; None if no file is there."""
+    directory, name = split(path)
+    try:
+        parent = open_beneath(root, components(directory))
+        status = os.stat(name, dir_fd=parent.fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else None
 
 
 def _read_permissions(directory: int, name: bytes, *, is_exec: bool) -> int | None:
