@@ -634,6 +634,8 @@ def test_attempts_are_known_from_when_they_begin(clone: Path) -> None:
         os.kill(int((tree / "began").read_text()), signal.SIGKILL)
     compared = spawn("attempts", "compare", "--json").ok().result
     assert [(attempt["fork"], attempt["exit_code"]) for attempt in compared["attempts"]] == [("new-1", None), ("new-2", None)]
+    changed = [file["change"]["path"] for file in compared["attempts"][0]["diff"]["files"]]
+    assert changed == ["began", "src/x"]  # not what the clone had uncommitted
     assert spawn("attempts", "compare").ok().text.splitlines()[0].split("\t")[:4] == ["1", "new-1", "-", "-"]
     assert spawn("attempts", "pick", "2").status != 0  # the other one is mounted still
     assert _forks(clone) == {"old-1", "old-2", "new-1", "new-2"}

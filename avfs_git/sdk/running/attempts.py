@@ -14,7 +14,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git.errors import HostError, InvalidInput, quote
+from avfs_git.errors import FileChanging, HostError, InvalidInput, WorkspaceBusy, quote
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.model import Diff
 from avfs_git.paths import fork_dir_name
@@ -118,13 +118,19 @@ def has_fork(vault: Vault, attempt: Attempt) -> bool:
 
 
 def compare(vault: Vault, attempt: Attempt) -> Diff | None:
-    """Compare what an attempt has now with what it began with, without lines; None if its fork is gone."""
+    """Compare what an attempt has now, saved or not, with what it began with, without lines; None if its fork is gone."""
     if not has_fork(vault, attempt):
         return None
     head = vault.fork_info(attempt.fork).head
     if head is None:
         return None
-    found = vault.diff(attempt.start, head, fork=attempt.fork)
+    work = vault.workspace(attempt.fork)
+    try:
+        found = work.diff(attempt.start)
+    except (WorkspaceBusy, FileChanging):
+        found = vault.diff(attempt.start, head, fork=attempt.fork)
+    finally:
+        work.close()
     return replace(found, files=tuple(replace(file, hunks=(), patch=b"") for file in found.files))
 
 
