@@ -163,6 +163,7 @@ WARNINGS = {
     "attempts.remade": "A fork with the name of an attempt's is kept: it was made anew since, or git has moved its branch.",
     "run.gone": "The fork was deleted during the run. A fork that was made under its name since stays as it is.",
     "run.in_use": "A fork that was to be deleted is kept: programs still use its mount, or another process works in it.",
+    "run.not_saved": "The last checkpoint of an attempt failed; the fork stays mounted.",
     "run.still_mounted": "A fork stays mounted after the run. The message says why.",
     "exec.short_timeout": "`--timeout` without a unit is less than 1000: it is milliseconds.",
     "run.not_started": "The program could not be executed. The message says why.",

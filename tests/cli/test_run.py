@@ -615,6 +615,19 @@ def test_undo_restores_what_pick_deleted_where_pick_was_typed(clone: Path) -> No
     assert spawn("--vault", "work", "cat", "/mine").ok().text == "my own"
 
 
+def test_work_that_cannot_be_saved_at_the_end_is_named(clone: Path) -> None:
+    """The error tells the program's status, where the work is, and commands that go on; of several attempts a warning does."""
+    script = "git update-index --skip-worktree main; echo edited > main; exit 3"
+    failed = spawn("run", "--name", "task", "--json", "--", "sh", "-c", script)
+    assert failed.status == 125
+    assert (failed.document["request"]["fork"], failed.document["error"]["details"]["fork"]) == ("task", "task")
+    assert "the program ended with 3" in failed.document["error"]["message"]
+    assert "`avfs --vault shop stop task`" in failed.document["error"]["hint"]
+    several = spawn("run", "--attempts", "2", "--name", "try", "--json", "--", "sh", "-c", script).document
+    assert [one["code"] for one in several["warnings"]].count("run.not_saved") == 2
+    assert _forks(clone) == {"task", "try-1", "try-2"}
+
+
 def test_attempts_are_known_from_when_they_begin(clone: Path) -> None:
     """Those of an `avfs run` that was killed can be compared and picked; older ones are not meant in their place."""
     _try("old")

@@ -61,7 +61,7 @@ def complete_error(error: AvfsError, named: Named, request: Mapping[str, object]
         named: What the command line names.
         request: The arguments of the command, and what became known of them: `fork` is the fork of the command.
     """
-    if isinstance(error, MergeInProgress) and error.details["fork"] != request.get("fork"):
+    if isinstance(error, MergeInProgress) and error.details["fork"] != (named.fork or request.get("fork")):
         named = named._replace(fork=str(error.details["fork"]))
     return complete(error.hint, named) if error.hint else error.hint
 

@@ -144,7 +144,13 @@ def run_program(
     state.status = finished.exit_code
     if finished.problem is not None:
         state.output.warn([Warning("run.not_started", finished.problem)])
-    ended = run.end(keep=ending == "keep", discard=ending == "discard")
+    again = again or spell_resume(run.fork, argv)
+    try:
+        ended = run.end(keep=ending == "keep", discard=ending == "discard")
+    except AvfsError as error:
+        state.output.amend(vault=run.vault.name, fork=run.fork)
+        _name_unsaved(error, run, f"the program ended with {finished.exit_code}", again)
+        raise
     state.output.warn(ended.warnings)
     return {
         "fork": run.fork,
@@ -158,7 +164,7 @@ def run_program(
         "diff": ended.diff,
         "checkpoints": ended.checkpoints,
         "pushed": ended.pushed,
-        "next": _list_next(run, ended, again or spell_resume(run.fork, argv)),
+        "next": _list_next(run, ended, again),
     }
 
 
@@ -217,13 +223,32 @@ def _end_attempts(state: State, begun: Sequence[Run], *, keep: bool) -> AvfsErro
         try:
             ended = run.end(keep=keep)
         except AvfsError as error:
+            state.output.warn([Warning("run.not_saved", f"{error.message}; {_spell_unsaved(run)}")])
             failed = failed or error
             continue
         state.output.warn(ended.warnings)
-        if ended.mounted:
+        if ended.outcome == "gone":
+            words = ", then ".join(f"`{command}`" for command in _list_next(run, ended, "").values())
+            state.output.warn([Warning("run.gone", f"fork '{run.fork}' is brought back by {words}")] if words else [])
+        elif ended.mounted:
             text = f"fork '{run.fork}' is still mounted, because programs use it: end them, then `avfs {run.spell_unmount()}`"
             state.output.warn([Warning("run.still_mounted", text)])
     return failed
+
+
+def _name_unsaved(error: AvfsError, run: Run, ended: str, again: str) -> None:
+    """Let the error of a run's end say where the program's work is, and how to go on."""
+    vault = shlex.quote(run.vault.name)
+    error.message = f"{error.message}; {ended}, and {_spell_unsaved(run)}"
+    error.args = (error.message,)
+    error.details |= {"fork": run.fork, "vault": run.vault.name, "directory": os.fspath(run.session.path)}
+    avfs = f"avfs --vault {vault}"
+    then = f"Then save and unmount it with `{avfs} stop {shlex.quote(run.fork)}`, or go on with `{avfs} {again}`."
+    error.hint = f"{error.hint.replace(', then try again', '')} {then}" if error.hint else then
+
+
+def _spell_unsaved(run: Run) -> str:
+    return f"what is not saved is in fork '{run.fork}' of vault '{run.vault.name}', mounted at '{run.session.path}'"
 
 
 def describe_attempts(vault: Vault, record: Attempts) -> AttemptsResult:
