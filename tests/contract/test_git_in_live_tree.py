@@ -672,3 +672,27 @@ def test_a_rebase_takes_along_what_git_has_committed_since_it_stopped(mounted: t
     assert work.status().clean
     work.undo()
     assert git_in(tree, "rev-parse", "HEAD") == before
+
+
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_what_git_has_taken_out_of_history_stays_out(is_seen: bool, mounted: tuple[Workspace, Path]) -> None:
+    """It is in the live tree as before, ignored, and beside the checkpoint; without a rule it is added again."""
+    work, tree = mounted
+    (tree / "deep/er").mkdir(parents=True)
+    for name in ("secret.env", "deep/er/secret.env", "deep/er/other"):
+        (tree / name).write_bytes(b"KEY=1\n")
+    work.checkpoint("with secrets")
+    (tree / ".gitignore").write_text("secret.env\n")
+    if is_seen:
+        assert work.checkpoint("rule").outcome == "created"
+    git_in(tree, "rm", "-q", "--cached", "secret.env", "deep/er/secret.env", "deep/er/other")
+    git_in(tree, "add", ".gitignore")
+    git_in(tree, "commit", "-q", "-m", "no secrets")
+
+    (tree / "more").write_bytes(b"4\n")
+    made = work.checkpoint("four")
+
+    assert git_in(tree, "show", "--name-only", "--format=", "HEAD").split() == ["deep/er/other", "more"]
+    assert (tree / "secret.env").read_bytes() == (tree / "deep/er/secret.env").read_bytes() == b"KEY=1\n"
+    assert {b"secret.env", b"deep/er/secret.env"} <= {change.path for change in made.sidecar_changed}
+    assert work.status().clean

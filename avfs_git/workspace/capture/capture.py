@@ -17,6 +17,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from avfs_git.errors import FileChanging, HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
@@ -367,7 +368,7 @@ class Capture:
             held = {suspect.name for suspect in suspects}
             names = self._lower.children(frame.lower).keys() - held
             suspects += [Suspect(name, None, None, None, None) for name in sorted(names)]
-        looks_again = frame.reclassify or self._placing.leads_to_added(frame.path)
+        looks_again = frame.reclassify or self._placing.leads_to_moved(frame.path)
         if not suspects and not looks_again:
             return
         # What decides on the other names of the directory comes first.
@@ -547,8 +548,8 @@ class Capture:
         queued = {child.name for child in frame.pending}
         for name, (mode, oid, untracked) in frame.side.list_all():
             path = join(frame.path, name)
-            leads_to_added = self._placing.leads_to_added(path)
-            if not frame.reclassify and not leads_to_added and path not in self._placing.added:
+            leads_to_moved = self._placing.leads_to_moved(path)
+            if not frame.reclassify and not leads_to_moved and path not in self._placing.added:
                 continue
             if mode == MODE_TREE:
                 if name in queued or not untracked:
@@ -556,12 +557,27 @@ class Capture:
                 prev = self._placing.previous_directory(frame, name)
                 child = Frame(path, name, frame, prev, None, self._lower_child(frame, name))
                 child.index = self._placing.index_tree(frame, name)
-                if child.index is None and not leads_to_added and self._placing.is_ignored_dir(child):
+                if child.index is None and not leads_to_moved and self._placing.is_ignored_dir(child):
                     continue  # ignored before and now: nothing in it moves
                 child.has_layer = False
                 frame.pending.append(child)
             elif not self._placing.goes_to_sidecar(frame, name, path, mode):
                 self._placing.move_to_tree(frame, name, mode, oid)
+        if self._placing.left:
+            self._take_out(frame, queued | {child.name for child in frame.pending})
+
+    def _take_out(self, frame: Frame, queued: AbstractSet[bytes]) -> None:
+        """Put beside history what git has taken out of it here and an ignore rule names, and look for more below."""
+        assert frame.tree is not None  # noqa: S101 - the caller has loaded it
+        for name, (mode, oid) in list(frame.tree.items()):
+            path = join(frame.path, name)
+            if mode == MODE_TREE and name not in queued and self._placing.leads_to_moved(path):
+                prev = self._placing.previous_directory(frame, name)
+                child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), self._lower_child(frame, name))
+                child.has_layer = False
+                frame.pending.append(child)
+            elif path in self._placing.left and self._placing.goes_to_sidecar(frame, name, path, mode):
+                self._placing.move_to_sidecar(frame, name, mode, oid)
 
     @staticmethod
     def _record_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Record:

@@ -47,6 +47,8 @@ class Standing:
     """Sidecar trees: the files that one of them holds are beside history."""
     added: AbstractSet[TreePath] = frozenset()
     """Files that a user has just added, ignored or not."""
+    left: AbstractSet[TreePath] = frozenset()
+    """Files that git has taken out of history since the previous state: they are not tracked, whatever the index holds."""
     is_staged: Callable[[TreePath], bool] | None = None
     """Tells whether git, in the live tree, was told to add a file; None where there is no such git."""
 
@@ -149,6 +151,7 @@ class Placing:
     Attributes:
         sidecar_touched: Whether the sidecar may differ from the previous one in more than times.
         added: The files that a user has just added.
+        left: The files that git has taken out of history.
     """
 
     def __init__(self, sink: ObjectSink, ignore: IgnoreRules, standing: Standing) -> None:
@@ -157,7 +160,8 @@ class Placing:
         self._ignore = ignore
         self._standing = standing
         self.added = standing.added
-        self._above_added = list_above(standing.added)
+        self.left = standing.left
+        self._above = list_above(standing.added | standing.left)
         self.sidecar_touched = False
 
     # --- the state of a directory ----------------------------------------------------------------
@@ -247,12 +251,21 @@ class Placing:
         frame.changed = True
         self.sidecar_touched = True
 
+    def move_to_sidecar(self, frame: Frame, name: bytes, mode: int, oid: Oid) -> None:
+        """Put what the tree holds at a name into the sidecar."""
+        assert frame.tree is not None  # noqa: S101 - the caller that found the change has loaded it
+        del frame.tree[name]
+        frame.side.put(name, SideEntry(mode, oid, untracked=True))
+        frame.changed = True
+        self.sidecar_touched = True
+
     def goes_to_sidecar(self, frame: Frame, name: bytes, path: TreePath, mode: int) -> bool:
         """Whether a file or symbolic link belongs in the sidecar, and not in the tree."""
         if is_forbidden_name(name) or (mode == MODE_SYMLINK and is_forbidden_kind(name, mode)):
             return True
         index = self.index_entry(frame, name) if frame.index is not None else None
-        if (index is not None and index[0] not in (MODE_TREE, MODE_GITLINK)) or path in self.added:
+        is_tracked = index is not None and index[0] not in (MODE_TREE, MODE_GITLINK) and path not in self.left
+        if is_tracked or path in self.added:
             return False
         # Asked for each file, and decided once for each directory.
         nested = frame.nested if frame.nested is not None else self._is_nested(frame)
@@ -281,9 +294,9 @@ class Placing:
                     here.beside = tuple(child.oid for child in found if child is not None and child.mode == MODE_TREE)
         return frame.beside or ()
 
-    def leads_to_added(self, path: TreePath) -> bool:
-        """Whether a directory holds, or leads to, a file that was added."""
-        return path in self._above_added
+    def leads_to_moved(self, path: TreePath) -> bool:
+        """Whether a directory holds, or leads to, a file that was added or that left history."""
+        return path in self._above
 
     def is_ignored_dir(self, frame: Frame) -> bool:
         """Whether the ignore rules name a directory, or one above it."""

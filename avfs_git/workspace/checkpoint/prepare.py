@@ -72,9 +72,11 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
     before = cache.tree if cache is not None else opened.lower.root.tree
     tracked = (head.tree if head is not None else request.index) or before or EMPTY_TREE
     recorded = locked.vault.sidecar_tree(last) if last is not None and last.sidecar is not None else opened.synced_trees()[1]
+    taken, left = _list_moved_by_git(locked, sink, before) if request.index is None else (frozenset(), frozenset())
     standing = Standing(
         tuple(dict.fromkeys(oid for oid in (recorded, request.beside) if oid is not None)),
-        request.added if request.index is not None else request.added | _list_taken_by_git(locked, sink, before),
+        request.added | taken,
+        left,
         StagedPaths(locked.vault, locked.fork).holds,
     )
     limits = _read_limits(locked.vault)
@@ -117,17 +119,21 @@ def _warn_of_lists(layers: Sequence[Layer]) -> list[Warning]:
     return warnings
 
 
-def _list_taken_by_git(locked: LockedWorkspace, sink: ObjectSink, before: Oid | None) -> frozenset[TreePath]:
-    """List the paths that git's commits in the live tree have taken into history since a tree was captured.
+def _list_moved_by_git(
+    locked: LockedWorkspace, sink: ObjectSink, before: Oid | None
+) -> tuple[frozenset[TreePath], frozenset[TreePath]]:
+    """List the paths that git's commits in the live tree have taken into history since a tree was captured, and out of it.
 
-    Git tracks them, also where an ignore rule names them. A commit that another process has put on the branch says nothing of
-    the files here.
+    Git tracks the first, also where an ignore rule names them, and not the others. A commit that another process has put on the
+    branch says nothing of the files here.
     """
     oid, head = locked.head()
     if oid is None or head is None or head.tree == (before or EMPTY_TREE) or not is_made_inside(locked.vault, locked.fork, oid):
-        return frozenset()
+        return frozenset(), frozenset()
     found = find_differences(sink, before, head.tree).items()
-    return frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
+    taken = frozenset(path for path, (was, now) in found if was is None and now is not None and now[0] != MODE_GITLINK)
+    left = frozenset(path for path, (was, now) in found if was is not None and now is None and was[0] != MODE_GITLINK)
+    return taken, left
 
 
 def _read_limits(vault: OpenVault) -> SidecarLimits:
