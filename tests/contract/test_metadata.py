@@ -177,6 +177,30 @@ def test_a_merge_with_conflicts_brings_them(vault: Vault, work: Workspace) -> No
     assert tags_in(work) == {b"src/a": ("conflict",), b"src/b": ("theirs",)}
 
 
+@pytest.mark.parametrize("conflicts", [False, True])
+def test_a_rebase_brings_those_of_the_other_state(vault: Vault, work: Workspace, conflicts: bool) -> None:
+    """With the fork's own, also where a commit does not fit."""
+    side = vault.fork("side")
+    side.tag("src/a", "side")
+    side.write("src/b", b"side\n")
+    side.checkpoint("side")
+    work.tag("src/a", "main")
+    work.write("new", b"new\n")
+    work.tag("new", "new")
+    if conflicts:
+        work.write("src/b", b"main\n")
+    work.checkpoint("main")
+    side.rebase("main", on_conflict="workspace")
+    if conflicts:
+        side.resolve("src/b", "ours")
+        side.continue_rewrite()
+    assert tags_in(side) == {b"src/a": ("main", "side"), b"new": ("new",)}
+    work.tag("src/a", "later")
+    work.checkpoint("later")
+    side.update()
+    assert tags_in(side) == {b"src/a": ("later", "main", "side"), b"new": ("new",)}
+
+
 STEPS = st.sampled_from(["tag", "untag", "move", "checkpoint", "fork", "merge", "restore", "undo"])
 
 

@@ -40,7 +40,7 @@ from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, sa
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.advance import advance
+from avfs_git.workspace.restore.advance import OtherSide, advance
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
 from avfs_git.workspace.vault.gitmoves import check_head
@@ -119,7 +119,10 @@ def rebase(
     if without_effect is not None:
         return without_effect
     start = save_target(locked, f"save before rebase onto {name}")
-    return _put_on(locked, start, onto, _own_commits(locked.vault.store, start.head, onto, was), plan)
+    source = locked.vault.store
+    base = was or next(iter(find_merge_bases(source, start.head, onto)), None)
+    other = OtherSide(onto, base, brings_untracked=False)
+    return _put_on(locked, start, onto, _own_commits(source, start.head, onto, was), plan, other=other)
 
 
 def check_rebase(
@@ -271,6 +274,7 @@ def _put_on(
     *,
     stand: _Stand | None = None,
     resolved: tuple[Oid, Oid] | None = None,
+    other: OtherSide | None = None,
 ) -> RewriteResult:
     """Put commits on another one; where some are on it by now, and one of which the workspace holds what it changes, go on.
 
@@ -288,7 +292,7 @@ def _put_on(
         if stop is not None:
             if not plan.in_workspace:
                 raise _refuse(stop, is_stored=True)
-            return _stop(locked, pack, start, stand, stop, plan)
+            return _stop(locked, pack, start, stand, stop, plan, other)
         changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=pack.blob_size))
         if stand.last == start.head:
             if plan.ends_merge:
@@ -312,6 +316,7 @@ def _put_on(
             now=start.now,
             kind=plan.kind,
             description=plan.description,
+            other=other,
             keeps_head=True,
             ends_merge=plan.ends_merge,
         )
@@ -394,6 +399,7 @@ def _stop(
     stand: _Stand,
     unfit: _Unfit,
     plan: _Plan,
+    other: OtherSide | None,
 ) -> RewriteResult:
     """Put the conflicts of a commit into the workspace."""
     oid, commit, merged = unfit.oid, unfit.commit, unfit.merged
@@ -403,7 +409,7 @@ def _stop(
     tree = merged.tree or pack.add_tree({})
     conflicts = describe_conflicts(pack, merged.conflicts)
     changed = tuple(diff_trees(pack, pack.read_commit(start.head).tree, tree, size_of=pack.blob_size))
-    told = begin_merge(locked, pack, tree, merged.conflicts, merging, now=start.now)
+    told = begin_merge(locked, pack, tree, merged.conflicts, merging, now=start.now, other=other)
     head = start.head.hex()
     return RewriteResult(
         "conflicted",

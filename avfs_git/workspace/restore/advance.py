@@ -55,11 +55,12 @@ MakeHead = Callable[[PackWriter, Oid | None], Oid]
 
 @dataclass(frozen=True, slots=True)
 class OtherSide:
-    """Where untracked files come along from."""
+    """Where attributes, and untracked files, come along from."""
 
     commit: Oid
     base: Oid | None
     """What both sides come from; what is there already is nothing new."""
+    brings_untracked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,9 @@ def advance(
     """Move a fork and its files on.
 
     The pack holds the objects of `tree`, which git will track; it is finished here. `make_head` makes the commit that the branch
-    moves to. `came_from` holds the trees `now`, where others have moved the branch away from it. The new untracked files of
-    `other` come along. `keeps_head` keeps the present head reachable, because the new one does not lead to it.
+    moves to. `came_from` holds the trees `now`, where others have moved the branch away from it. The attributes that
+    `other` changed come along, and its new untracked files. `keeps_head` keeps the present head reachable, because the new one
+    does not lead to it.
 
     Raises:
         RefConflict: If the branch has moved meanwhile.
@@ -290,8 +292,9 @@ def plan_advance(source: ObjectSource, now: Trees, tree: Oid, other: OtherSide |
         if base is not None and theirs.root.sidecar is not None:  # a commit that git made says nothing of attributes
             plan.steps, told = carry_attributes(source, plan.steps, left, base, theirs, right)
             plan.warnings += told
-        plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps})
-        plan.steps += plan.brought
+        if other.brings_untracked:
+            plan.brought = _new_untracked(theirs, base, right, {step.path for step in steps})
+            plan.steps += plan.brought
     return plan
 
 
