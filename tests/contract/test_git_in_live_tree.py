@@ -696,3 +696,25 @@ def test_what_git_has_taken_out_of_history_stays_out(is_seen: bool, mounted: tup
     assert (tree / "secret.env").read_bytes() == (tree / "deep/er/secret.env").read_bytes() == b"KEY=1\n"
     assert {b"secret.env", b"deep/er/secret.env"} <= {change.path for change in made.sidecar_changed}
     assert work.status().clean
+
+
+@pytest.mark.parametrize("how", ["abort", "undo"])
+def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Workspace, Path], how: str) -> None:
+    """The commit stays on the branch where the merge is given up, or undone; so do its changes in the tree."""
+    work, tree = mounted
+    with work.vault.fork("side") as side:
+        side.write("file", b"theirs\n")
+        side.checkpoint("theirs")
+    (tree / "file").write_bytes(b"mine\n")
+    work.merge("side", on_conflict="workspace")
+    (tree / "more").write_bytes(b"by git\n")
+    git_in(tree, "commit", "-q", "-m", "by git", "more")
+    if how == "undo":
+        work.resolve("file", "theirs")
+        work.continue_merge()
+        work.undo()
+    else:
+        work.abort_merge()
+
+    assert git_in(tree, "log", "-1", "--format=%s") == "by git\n"
+    assert ((tree / "file").read_bytes(), (tree / "more").read_bytes()) == (b"mine\n", b"by git\n")

@@ -21,7 +21,9 @@ from contextlib import suppress
 
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict
 from avfs_git.faults import reach
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, find_entry
+from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, edit_tree, find_entry
+from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.merge.engine import Labels, Stage, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -41,6 +43,7 @@ from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
+from avfs_git.workspace.vault.gitmoves import is_made_inside
 from avfs_git.workspace.vault.log.oprecord import EXACT, OURS, SIDECAR, SIDECAR_BEFORE, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state
 
@@ -331,8 +334,36 @@ def _find_state_before(locked: LockedWorkspace, merging: Merging, fact: str) -> 
     if merging.rewriting is None:
         began = next((each for each in vault.oplog.read_fork(locked.fork) if each.kind == "merge_begin"), None)
         if began is not None and STATE_BEFORE in began.more:
-            return oid_of(began.more[STATE_BEFORE]), None, {EXACT: True}
-    return head, find_sidecar(vault, locked.fork, head), tell_sidecar(vault, locked.fork, head, fact)
+            before = oid_of(began.more[STATE_BEFORE])
+            return _add_committed_since(locked, before, None, head) or before, None, {EXACT: True}
+    sidecar = find_sidecar(vault, locked.fork, head)
+    made = _add_committed_since(locked, head, sidecar, head)
+    if made is not None:
+        return made, vault.store.read_commit(made).sidecar, {}
+    return head, sidecar, tell_sidecar(vault, locked.fork, head, fact)
+
+
+def _add_committed_since(locked: LockedWorkspace, before: Oid, sidecar: Oid | None, began: Oid) -> Oid | None:
+    """Make the state before a merge with what git in the live tree has committed since; None if it has committed nothing.
+
+    That stays on the branch: without it in the files, the next checkpoint would take it back.
+    """
+    vault, head = locked.vault, locked.vault.read_head(locked.fork)
+    if head is None or head == began or not is_made_inside(vault, locked.fork, head) or not is_ancestor(vault.store, began, head):
+        return None
+    state, was, now = (vault.store.read_commit(oid) for oid in (before, began, head))
+    edits = {
+        path: after
+        for path, (there, after) in find_differences(vault.store, was.tree, now.tree).items()
+        if find_entry(vault.store, state.tree, path) == there
+    }
+    beside = vault.store.read_commit(sidecar).tree if sidecar is not None else vault.sidecar_tree(state)
+    with PackWriter(vault.store) as pack:
+        trees = edit_tree(pack, pack, state.tree, edits), beside
+        made, own = add_state(pack, locked.fork, locked.signature(), trees, "state before, with what git committed\n", before)
+        pack.finish(hold=True)
+        vault.refs.update(vault.hold(made, own))
+    return made
 
 
 def abort_merge(locked: LockedWorkspace) -> UndoResult:
