@@ -259,6 +259,7 @@ def test_checkpoints_and_ignored_files_go_only_when_asked_for(server: Server, ma
     assert without.workspace().status().clean
     assert with_.workspace().read("x.log") == b"ignored\n"
     assert "refs/avfs/remotes/origin/checkpoints/main/first" in refs_of(with_.path)
+    assert with_.fork("of-label", at="origin/main@first").read("x.log") == b"ignored\n"
     without.fetch(with_sidecar=True)
     without.fork("later", at="origin/main")
     assert without.workspace("later").read("x.log") == b"ignored\n"

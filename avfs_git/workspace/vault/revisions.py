@@ -17,7 +17,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import Oid, check_label, label_ref_name, oid_of
 from avfs_git.patterns import compiled
-from avfs_git.workspace.vault.format import HEADS, REMOTES, label_ref
+from avfs_git.workspace.vault.format import HEADS, REMOTE_STATE, REMOTES, label_ref
 from avfs_git.workspace.vault.log.oprecord import OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -31,8 +31,9 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
 
     Args:
         vault: Where to look.
-        name: `HEAD`, a label, `FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or more) of a commit's id; `~N`
-            or `^` behind it steps to parents. `A...B` is the merge base of two names, `HEAD` where one is left out.
+        name: `HEAD`, a label, `FORK@LABEL`, `REMOTE/FORK@LABEL`, a fork, `REMOTE/BRANCH`, or the first letters (four or more) of
+            a commit's id; `~N` or `^` behind it steps to parents. `A...B` is the merge base of two names, `HEAD` where one is
+            left out.
         fork: The fork whose labels and head are meant.
 
     Raises:
@@ -86,15 +87,19 @@ def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
 
 
 def _find_label(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
-    """Find a label of the fork at hand, or with `FORK@` in front of any."""
+    """Find a label of the fork at hand, with `FORK@` in front of any, or with `REMOTE/FORK@` one that was fetched."""
     if fork is not None and _may_be_label(name):
         found = vault.refs.read(label_ref(fork, name))
         if found is not None:
             return found
     other, at, label = name.partition("@")
-    if at and _may_be_ref(other) and _may_be_label(label):
-        return vault.refs.read(label_ref(other, label))
-    return None
+    if not (at and _may_be_ref(other) and _may_be_label(label)):
+        return None
+    found = vault.refs.read(label_ref(other, label))
+    remote, slash, branch = other.partition("/")
+    if found is None and slash:
+        found = vault.refs.read(f"{REMOTE_STATE}{remote}/checkpoints/{branch}/{label_ref_name(label)}")
+    return found
 
 
 def _may_be_label(name: str) -> bool:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
 from avfs_git.cli.output.views import merging
+from avfs_git.paths import label_of_ref_name
+from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from avfs_git.model import ApplyResult, CloneResult, FetchResult, PrefetchResult, PullResult, PushResult, RefMove, RemoteInfo
 
 _KINDS = (("refs/heads/", ""), ("refs/remotes/", ""), ("refs/tags/", "tag "), ("refs/avfs/remotes/", ""), ("refs/avfs/", ""))
+_LABEL = compiled(r"refs/avfs/(?:remotes/([^/]+/))?checkpoints/(.+)/([^/]+)")
 
 
 def clone(text: TextOutput, result: CloneResult) -> None:
@@ -124,6 +127,9 @@ def _show_move(text: TextOutput, move: RefMove) -> tuple[str, ...]:
 
 
 def _name(ref: str) -> str:
+    if (found := _LABEL.fullmatch(ref)) is not None:
+        remote, fork, label = found.groups("")
+        return f"label {remote}{fork}@{label_of_ref_name(label)}"
     for prefix, shown in _KINDS:
         if ref.startswith(prefix):
             return shown + ref.removeprefix(prefix)
