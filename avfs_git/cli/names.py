@@ -33,7 +33,9 @@ def suggest(state: State, error: AvfsError) -> None:
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
     with suppress(AvfsError, OSError, UnicodeError):
-        if near := get_close_matches(typed, sorted({*names}), n=1, cutoff=_CLOSE):
+        others = sorted({*names} - {typed})  # that of another fork, or HEAD where there is no commit
+        of_forks = [name for name in others if name.endswith(f"@{typed}")]
+        if near := of_forks or get_close_matches(typed, others, n=1, cutoff=_CLOSE):
             error.hint = f"Did you mean {quote(near[0])}? {error.hint}"
 
 

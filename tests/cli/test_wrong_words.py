@@ -91,6 +91,16 @@ def test_no_hint_names_the_fork_that_is_not_there(cli: Cli, work: str, tmp_path:
     assert "--fork nosuch" not in ran.stderr
 
 
+def test_no_name_is_suggested_for_itself(cli: Cli, work: str) -> None:
+    """HEAD where there is no commit; a label of another fork is suggested with that."""
+    cli("fork", "create", "other").ok()
+    cli("--fork", "other", "checkpoint", "save", "release").ok()
+    cli("vault", "create", "empty").ok()
+
+    assert "hint: See them with" in cli("--vault", "empty", "show").stderr
+    assert "Did you mean 'other@release'?" in cli("--vault", work, "fork", "create", "new", "--at", "release").stderr
+
+
 WAYS_OUT = [
     ("commit -m x", "`avfs checkpoint save`"),
     ("branch", "`avfs fork`"),
