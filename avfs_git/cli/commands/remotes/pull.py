@@ -8,7 +8,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import IN_CONFLICT, option_on_conflict, verb
-from avfs_git.errors import BadUsage
+from avfs_git.errors import BadUsage, CommitConflicts
 
 if TYPE_CHECKING:
     from avfs_git.model import PullResult
@@ -30,7 +30,11 @@ def command(state: State, fork_name: str | None, remote: str | None, ff_only: bo
         raise BadUsage("--rebase and --ff-only exclude each other")
     state.name_fork(fork_name)
     with state.open_vault_and_fork() as (vault, fork), state.output.progress("fetching") as progress:
-        result = vault.pull(fork, remote, ff_only=ff_only, rebase=rebase, on_conflict=on_conflict, progress=progress)
+        try:
+            result = vault.pull(fork, remote, ff_only=ff_only, rebase=rebase, on_conflict=on_conflict, progress=progress)
+        except CommitConflicts as error:
+            error.hint = "Nothing was changed. Resolve it here with `--on-conflict workspace`."  # a pull takes no strategy
+            raise
     if "conflicted" in [done.outcome for done in (result.merge, result.rebase) if done is not None]:
         state.status = IN_CONFLICT
     return result
