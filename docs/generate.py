@@ -99,8 +99,8 @@ to standard error. `--help` wins over `--json`.
 | Field | Holds |
 |---|---|
 | `schema_version` | 1 |
-| `kind` | which verb answers: `checkpoint_save_result`; `error_result` where no verb was understood |
-| `success` | whether the exit status is 0 |
+| `kind` | which verb answers: `checkpoint_save_result`; `error_result` where no verb was understood, without a schema |
+| `success` | false after an error or a failed `exec`; true with status 1 for a search without a match, a merge with conflicts |
 | `request` | the arguments with defaults, and the vault and fork meant; `arguments` as given where they are not understood |
 | `result` | the record of the verb's result; null on failure |
 | `warnings` | what the caller should know: objects with a [`code`](#codes-of-warnings), `message` and, if one is meant, `path` |
