@@ -151,7 +151,8 @@ class WithModules:
                 elsewhere = works_elsewhere(self._source, inside)
                 if is_own and not other and not elsewhere:
                     return found
-                repository = self._source / inside if target is not None or found.kind == DIRECTORY else None
+                is_copied = found.kind == DIRECTORY or (is_own and target is not None)  # the pointer of another user is left out
+                repository = self._source / inside if is_copied else None
             try:
                 if repository is None or other:
                     raise NotAVault(os.fsdecode(place), "it leads elsewhere")
