@@ -54,14 +54,17 @@ class Named(NamedTuple):
 
 
 def complete_error(error: AvfsError, named: Named, request: Mapping[str, object]) -> str | None:
-    """Complete the hint of an error; a fork in the middle of a merge is named where the command was about another one.
+    """Complete the hint of an error; a fork in the middle of a merge is named where the command line does not name it.
+
+    In a live tree, and with the variables that name a fork, it need not be named.
 
     Args:
         error: The error.
         named: What the command line names.
         request: The arguments of the command, and what became known of them: `fork` is the fork of the command.
     """
-    if isinstance(error, MergeInProgress) and error.details["fork"] != (named.fork or request.get("fork")):
+    implied = named.fork if named.vault is not None else named.fork or request.get("fork")
+    if isinstance(error, MergeInProgress) and error.details["fork"] != implied:
         named = named._replace(fork=str(error.details["fork"]))
     return complete(error.hint, named) if error.hint else error.hint
 

@@ -9,7 +9,8 @@ import click
 import pytest
 
 from avfs_git.cli import table
-from avfs_git.cli.output.hints import Named, complete
+from avfs_git.cli.output.hints import Named, complete, complete_error
+from avfs_git.errors import MergeInProgress
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,10 @@ def test_a_hint_names_the_fork_for_each_verb_that_opens_one(verb: str) -> None:
     named = complete(f"See `avfs {verb}`.", Named(None, "f"))
 
     assert (named == f"See `avfs --fork f {verb}`.") == (opens and verb not in FORK_IS_AN_ARGUMENT)
+
+
+def test_the_fork_in_a_merge_is_named_where_the_command_line_names_the_vault_alone() -> None:
+    """`avfs --vault w stop f` is about `f`; the commands of its hint, without a fork, would be about the default one."""
+    hint = complete_error(MergeInProgress("f", "g"), Named(vault="w"), {"fork": "f"})
+    assert hint is not None
+    assert "`avfs --vault w --fork f merge --abort`" in hint
