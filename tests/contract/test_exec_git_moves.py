@@ -100,14 +100,23 @@ def test_it_is_so_in_a_mounted_fork_and_only_for_what_the_command_did(work: Work
         session.unmount()
 
 
+@pytest.fixture
+def signals() -> Iterator[Path]:
+    """A directory below /tmp, where the policy lets commands write, wherever the tests have theirs."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="avfs-signals-") as place:
+        yield Path(place)
+
+
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("commit", [True, False])
-def test_what_a_person_undoes_meanwhile_is_not_the_commands(work: Workspace, mount_dir: Path, commit: bool) -> None:
+def test_what_a_person_undoes_meanwhile_is_not_the_commands(
+    work: Workspace, mount_dir: Path, signals: Path, commit: bool
+) -> None:
     """The command reports and commits its own file only, and its undo leaves what was undone as it is."""
     work.exec(shell="echo s > other; echo 2 > file")
     session = work.mount(mount_dir / "tree")
     try:
-        go, ran = mount_dir / "go", mount_dir / "ran"
+        go, ran = signals / "go", signals / "ran"
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(
                 work.exec, shell=f"touch {ran}; until test -e {go}; do sleep 0.05; done; echo 1 > one", commit=commit
@@ -129,12 +138,14 @@ def test_what_a_person_undoes_meanwhile_is_not_the_commands(work: Workspace, mou
 @pytest.mark.needs("fuse")
 @pytest.mark.parametrize("own", [False, True], ids=["without git", "with git"])
 @pytest.mark.parametrize("commit", [True, False], ids=["commit", "no commit"])
-def test_what_a_person_commits_meanwhile_is_not_the_commands(work: Workspace, mount_dir: Path, own: bool, commit: bool) -> None:
+def test_what_a_person_commits_meanwhile_is_not_the_commands(
+    work: Workspace, mount_dir: Path, signals: Path, own: bool, commit: bool
+) -> None:
     """Undo of the command leaves the person's commit and its files, whether or not git ran in the command, too."""
     start = head_of(work)
     session = work.mount(mount_dir / "tree")
     try:
-        go, ran = mount_dir / "go", mount_dir / "ran"
+        go, ran = signals / "go", signals / "ran"
         text = f"touch {ran}; until test -e {go}; do sleep 0.05; done; echo 1 > one"
         with ThreadPoolExecutor(1) as pool:
             done = pool.submit(work.exec, shell=text + ("; sleep 1.1; git status" if own else ""), commit=commit)
