@@ -269,7 +269,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             InvalidInput: If it led to no state of a fork.
         """
         self._dispatch.record_listed(number)
-        of, state = opdetails.find_state_after(self._core, number)
+        of, state = opdetails.keep_state_after(self._core, number)
         if fork not in (None, of):
             raise OperationNotFound(number, fork=fork, of=of)
         return self.workspace(of).restore(state, dry_run=dry_run)

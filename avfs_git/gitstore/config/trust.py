@@ -139,9 +139,9 @@ def check_inert(git_dir: Path) -> None:
     """Refuse a repository in which something would make git or avfs run a program, or work on or show files outside of it.
 
     That is a hook of git's, a setting that is not known to be harmless, a list of commands that `git rebase --continue` or the
-    like runs, or a link; also in the repositories of submodules, which
-    git keeps with the working tree that has them. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a
-    look at each entry that is no object of the repository itself, and at each directory of the changed files of workspaces.
+    like runs, or a link; also in the repositories of submodules, which git keeps with the working tree that has them, and in
+    those among the changed files of workspaces. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a look
+    at each entry that is no object of the repository itself, and at each directory of the changed files of workspaces.
     """
     reason = (
         find_harmful_setting(git_dir)

@@ -10,7 +10,7 @@ Only files are touched: the index, the hooks and the branches of a repository th
 and no git runs.
 
 Called without a lock; reads commits only. No step follows a symbolic link of the directory. Each file is replaced
-whole by a rename that takes out what was there: what comes out is looked at, and put back if the user has saved it
+whole by a rename that takes out what was there: avfs looks at what comes out, and puts it back if the user has saved it
 meanwhile, or if the look is cut short. A failure puts back what was written, from the vault's objects. A crash leaves some
 files old and some new, perhaps with a file beside that was taken out (`.avfs-….tmp`): that may be the only place of an edit
 that the user saved in this moment. The same command then completes the rest, and names such files in a warning.
@@ -205,7 +205,7 @@ def _write_all(
 
     Raises:
         ApplyConflict: If the user saved a file meanwhile; the others were written.
-        HostError, ObjectMissing: If a file cannot be written; what was written is put back, and what cannot be is named.
+        HostError, ObjectMissing: If a file cannot be written; avfs puts back what it wrote, and names what it cannot.
     """
     own: list[str] = []
     done: list[tuple[ChangedFile, Held, int | None]] = []

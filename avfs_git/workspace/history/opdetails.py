@@ -1,7 +1,7 @@
 """What one operation of the log did: its states before and after, and how they differ.
 
 Decided here: which two states an operation lies between: the two of its line, where it changed files; else where the branch
-was and went. Making and deleting a fork has none: its files are those of another state. Only `find_state_after` writes: the
+was and went. Making and deleting a fork has none: its files are those of another state. Only `keep_state_after` writes: the
 commit of a state that no commit holds whole.
 """
 
@@ -44,8 +44,8 @@ def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[
     ]
 
 
-def find_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
-    """Find the fork of an operation, and the id of the state that it led to.
+def keep_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
+    """Find the fork of an operation, and the state that it led to; make and keep a commit of that where none has it.
 
     Raises:
         OperationNotFound: If the log has none of that number.

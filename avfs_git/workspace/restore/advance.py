@@ -11,7 +11,7 @@ workspace. The order is that of a restore (`restore`), with one pack for all tha
 
 A failure before the refs have moved puts the files back. Ignored files are not merged: the target's stay as they are, and
 such as the other side has made since both parted come along where nothing has their place. A tracked file of the result
-takes the place of an ignored one, as in git; what was there is in the state that undo brings back.
+takes the place of an ignored one, as in git; undo brings back what was there.
 
 Called with the workspace lock held and nothing uncommitted, by `merge` and `rewrite`.
 """
