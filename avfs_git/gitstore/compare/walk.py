@@ -10,6 +10,7 @@ that a damaged history is never shown as a short one.
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
@@ -148,7 +149,9 @@ def count_apart(
     sides: dict[Oid, int] = {}
     waiting: list[tuple[int, Oid, int]] = []
     apart = 0
-    """How many that wait are known to one side only: without any, all that is left is common."""
+    """How many that wait are known to one side only: without any, all that is older is common."""
+    oldest_s: float = math.inf
+    """When the oldest commit was made that was known to one side only as the walk passed it."""
 
     def see(oid: Oid, side: int) -> None:
         nonlocal apart
@@ -159,14 +162,15 @@ def count_apart(
 
     see(ours, 1)
     see(theirs, 2)
-    while waiting and apart:
-        _, oid, side = heapq.heappop(waiting)
+    # Commits of one second come in any order, and where clocks were wrong a parent comes before its child: what was passed
+    # as one side's may turn out to be common as long as something waits that is no older.
+    while waiting and (apart or -waiting[0][0] >= oldest_s):
+        newest, oid, side = heapq.heappop(waiting)
         apart -= side != 3
+        if sides[oid] != 3:
+            oldest_s = min(oldest_s, -newest)
         if len(sides) > _COUNTED_AT_MOST:
             return None, None
         for parent in () if oid in shallow else read(oid).parents:
             see(parent, sides[oid])
     return sum(side == 1 for side in sides.values()), sum(side == 2 for side in sides.values())
-
-
-# --- fetching ------------------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
-from avfs_git.gitstore.compare.walk import log, path_versions
+from avfs_git.gitstore.compare.walk import count_apart, log, path_versions
 from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.model import ChangeKind
 from avfs_git.paths import Oid, TreePath
@@ -84,3 +86,32 @@ def test_a_missing_parent_is_an_error_unless_it_was_left_behind() -> None:
         log(source, commits[:1])
     assert [oid for oid, _ in log(source, [commits[0]], shallow={commits[0]})] == commits[:1]
     assert len(path_versions(source, commits[0], TreePath(b"f"), shallow={commits[0]})) == 1
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_commits_apart_are_counted_where_many_are_of_one_second(seed: int) -> None:
+    """The oracle is plain reachability; ids decide nothing among commits of one second."""
+    pick = Random(seed)
+    source = MemorySource()
+    tree = source.add_tree({})
+    commits: list[Oid] = []
+    reached: list[set[Oid]] = []
+    when_s = 1_700_000_000
+    for number in range(pick.randint(2, 12)):
+        when_s += pick.random() < 0.3
+        below = sorted(pick.sample(range(number), min(number, pick.choice([1, 1, 1, 2]))))
+        oid = source.add_commit(tree, *(commits[at] for at in below), message=f"{number}", when_s=when_s)
+        commits.append(oid)
+        reached.append({oid}.union(*(reached[at] for at in below)))
+    ours, theirs = reached[-1], reached[-2]
+    assert count_apart(source.read_commit, commits[-1], commits[-2]) == (len(ours - theirs), len(theirs - ours))
+
+
+def test_commits_apart_are_counted_where_a_clock_went_back() -> None:
+    """A child that is older than its parents is ahead of them, and behind none of them."""
+    source = MemorySource()
+    commits: list[Oid] = []
+    for number, when_s in enumerate([1000, 1002, 1001, 900]):
+        commits.append(source.add_commit(source.add_tree({}), *commits[-1:], message=f"{number}", when_s=when_s))
+    assert count_apart(source.read_commit, commits[3], commits[2]) == (1, 0)
+    assert count_apart(source.read_commit, commits[3], commits[0]) == (3, 0)
