@@ -24,7 +24,8 @@ from avfs_git import records as mapping
 from avfs_git.cli import results, table
 from avfs_git.cli.verb import Verb
 from avfs_git.proxy.exec import envelope, steplog
-from avfs_git.proxy.policy import approvals, audit, decision
+from avfs_git.proxy.policy import approvals, decision
+from avfs_git.workspace.vault.log import audit
 
 DOCS = Path(__file__).resolve().parent
 PACKAGE = Path(errors.__file__).parent

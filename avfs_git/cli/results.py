@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     )
     from avfs_git.proxy.exec.steplog import Step
     from avfs_git.proxy.policy.approvals import Approval
-    from avfs_git.proxy.policy.audit import AuditEntry
     from avfs_git.proxy.policy.decision import Action, Category, Decision
+    from avfs_git.workspace.vault.log.audit import AuditEntry
 
 
 class VersionResult(TypedDict):

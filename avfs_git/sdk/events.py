@@ -21,7 +21,7 @@ from avfs_git.model import Event
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
-    from avfs_git.proxy.policy.audit import AuditEntry, AuditLog
+    from avfs_git.workspace.vault.log.audit import AuditEntry, AuditLog
     from avfs_git.workspace.vault.log.oprecord import OpRecord
     from avfs_git.workspace.vault.vault import OpenVault
 

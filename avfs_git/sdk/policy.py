@@ -13,9 +13,9 @@ from avfs_git.errors import InvalidInput
 from avfs_git.paths import PathLike, parse_tree_path, show_path
 from avfs_git.proxy.policy import decision, gate, policy
 from avfs_git.proxy.policy.approvals import Approval
-from avfs_git.proxy.policy.audit import AuditEntry
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
+from avfs_git.workspace.vault.log.audit import AuditEntry
 
 
 class VaultPolicy:

@@ -15,8 +15,9 @@ from avfs_git import errors, model
 from avfs_git.backends.shown import BackendName
 from avfs_git.cli import results
 from avfs_git.proxy.exec import envelope, steplog
-from avfs_git.proxy.policy import approvals, audit, decision
+from avfs_git.proxy.policy import approvals, decision
 from avfs_git.records import to_record
+from avfs_git.workspace.vault.log import audit
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -1,4 +1,4 @@
-"""Deciding about a command before it runs: what it may do (`commands`), rules, approvals, and the audit log.
+"""Deciding about a command before it runs: what it may do (`commands`), rules, and approvals.
 
 Called by `proxy.exec` through `gate`. It is advice for agents that mean well, not a boundary (docs/design/security.md).
 """

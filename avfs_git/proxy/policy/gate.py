@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused, CommandDenied, PolicyError
 from avfs_git.proxy.policy import policy as policies
-from avfs_git.proxy.policy.audit import AuditLog
 from avfs_git.proxy.policy.decision import Action, Decision, Request
 from avfs_git.values import replace
+from avfs_git.workspace.vault.log.audit import AuditLog
 
 if TYPE_CHECKING:
     from avfs_git.host.files.seal import Seal

@@ -17,7 +17,8 @@ from avfs_git.cli.output.envelope import EnvelopeOutput
 from avfs_git.cli.verb import Verb
 from avfs_git.model import Warning, find_warnings
 from avfs_git.proxy.exec import envelope, steplog
-from avfs_git.proxy.policy import approvals, audit, decision
+from avfs_git.proxy.policy import approvals, decision
+from avfs_git.workspace.vault.log import audit
 
 _NAMES: dict[str, Any] = {"Path": Path, "Sequence": Sequence, "CheckpointValue": model.Checkpoint}
 for _module in (decision, audit, approvals, steplog, envelope, model, results):

@@ -51,8 +51,9 @@ def describe(found: Verb) -> dict[str, object]:
     from avfs_git import model  # noqa: PLC0415 - only here
     from avfs_git.cli import results  # noqa: PLC0415 - only here
     from avfs_git.proxy.exec import envelope, steplog  # noqa: PLC0415 - only here
-    from avfs_git.proxy.policy import approvals, audit, decision  # noqa: PLC0415 - only here
+    from avfs_git.proxy.policy import approvals, decision  # noqa: PLC0415 - only here
     from avfs_git.schema import document_schema  # noqa: PLC0415 - only here
+    from avfs_git.workspace.vault.log import audit  # noqa: PLC0415 - only here
 
     names: dict[str, object] = {"CheckpointValue": model.Checkpoint, "Mapping": Mapping, "Sequence": Sequence, "Path": Path}
     for module in (model, envelope, steplog, approvals, audit, decision, results):

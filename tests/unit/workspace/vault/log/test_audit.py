@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import AuditDamaged, HostError
-from avfs_git.proxy.policy.audit import KEPT_FILES, MAX_TEXT, AuditLog
+from avfs_git.workspace.vault.log.audit import MAX_TEXT, AuditLog
 from tests.support.failing import FailAt
 
 
@@ -54,22 +55,36 @@ def test_every_line_is_one_document(log: AuditLog) -> None:
     assert len(line) < 2_000_000
 
 
-@pytest.mark.parametrize("attack", ["change", "remove", "swap", "insert"])
-def test_changed_lines_show(log: AuditLog, attack: str) -> None:
-    """A line that was changed, taken out, moved or put in."""
+@pytest.mark.parametrize(
+    ("attack", "named"),
+    [
+        ("change", "line 3 was changed, or line 4"),
+        ("garble", "line 3 was changed"),
+        ("remove", "line 3 does not follow"),
+        ("swap", "line 3 does not follow"),
+        ("insert", "line 3 does not follow"),
+        ("first", "line 1 does not follow"),
+    ],
+)
+def test_changed_lines_show(log: AuditLog, attack: str, named: str) -> None:
+    """A line that was changed, taken out, moved or put in: the error names the first that does not fit."""
     fill(log, 6)
     lines = log.path.read_bytes().splitlines(keepends=True)
     if attack == "change":
         lines[2] = lines[2].replace(b'"n": 2', b'"n": 9')
+    elif attack == "garble":
+        lines[2] = b"x" + lines[2]
     elif attack == "remove":
         del lines[2]
     elif attack == "swap":
         lines[2], lines[3] = lines[3], lines[2]
+    elif attack == "first":
+        lines[0] = lines[0].replace(b'"prev": "00', b'"prev": "11')
     else:
         lines.insert(2, lines[1])
     log.path.write_bytes(b"".join(lines))
 
-    with pytest.raises(AuditDamaged):
+    with pytest.raises(AuditDamaged, match=named):
         log.verify()
 
 
@@ -85,17 +100,20 @@ def test_half_a_line_is_passed_over(log: AuditLog) -> None:
 
 
 def test_a_full_file_is_put_aside(tmp_path: Path) -> None:
-    """The chain goes on over files; the oldest goes; the size is bounded."""
+    """The chain goes on over files, and no line goes; older vaults numbered the files from the newest."""
     log = AuditLog(tmp_path, max_file_bytes=2000)
-    fill(log, 300)
+    fill(log, 30)
+    one, two = (tmp_path / f"audit.{number}.ndjson" for number in (1, 2))
+    one.rename(tmp_path / "away")
+    two.rename(one)
+    (tmp_path / "away").rename(two)
+    fill(log, 70)
 
     files = list(tmp_path.glob("audit*.ndjson"))
-    assert len(files) == KEPT_FILES + 1
+    assert len(files) > 5
     assert all(path.stat().st_size < 2600 for path in files)
-    assert [entry.seq for entry in log.read()][:3] == [300, 299, 298]
-    numbers = [entry.seq for entry in log.read()]
-    assert numbers == list(range(300, 300 - len(numbers), -1))
-    assert log.verify() == len(numbers)
+    assert [entry.seq for entry in log.read()] == list(range(100, 0, -1))
+    assert log.verify() == 100
 
 
 def test_dying_between_two_files_breaks_no_chain(tmp_path: Path) -> None:
@@ -107,6 +125,29 @@ def test_dying_between_two_files_breaks_no_chain(tmp_path: Path) -> None:
 
     assert [entry.seq for entry in log.read()] == [4, 3, 2, 1]
     assert log.verify() == 4
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from avfs_git.workspace.vault.log import audit
+def write_half(fd, data):
+    os.write(fd, data[: len(data) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+audit.write_all = write_half
+audit.AuditLog(Path(sys.argv[1])).append("killed", fork=None, details={})
+"""
+
+
+def test_a_kill_in_the_middle_of_a_line(log: AuditLog) -> None:
+    """The half line is passed over, and the chain goes on from the last whole one."""
+    fill(log, 2)
+    assert subprocess.run([sys.executable, "-c", _KILLED, str(log.path.parent)], check=False).returncode == -signal.SIGKILL
+    assert not log.path.read_bytes().endswith(b"\n")
+    fill(log, 1)
+
+    assert [entry.event for entry in log.read()] == ["test"] * 3
+    assert log.verify() == 3
 
 
 def test_threads_and_logs_at_once(tmp_path: Path) -> None:
@@ -125,7 +166,7 @@ def test_threads_and_logs_at_once(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from avfs_git.proxy.policy.audit import AuditLog
+from avfs_git.workspace.vault.log.audit import AuditLog
 for number in range(50):
     AuditLog(Path(sys.argv[1])).append("test", fork=sys.argv[2], details={"n": number})
 """

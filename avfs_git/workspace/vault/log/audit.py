@@ -1,14 +1,15 @@
 """The audit log of a vault: one line of JSON an event, each tied to the one before it.
 
-Decided here: the format of `avfs/audit.ndjson`, how it is bounded, and what a reader can tell from it. Every line names the
-SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between others shows;
-lines taken off the end do not, and a process that may write the file can also write a whole chain.
+Decided here: the format of `avfs/audit.ndjson`, when a file of it is full, and what a reader can tell from it. Every line names
+the SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between others
+shows. A change of the last line and lines taken off the end do not, and a process that may write the file can also write a whole
+chain.
 
 A line is one write to a file opened for appending, under a lock beside it, so that processes never mix their lines. It
 survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
 would cost a command more than starting it. A write that was cut short leaves half a line, which is passed over: the next line is
-tied to the last whole one. A full file is renamed to `audit.1.ndjson`, the chain goes on in the next, and the oldest is
-removed. `gate` writes, the SDK reads; any thread and process may.
+tied to the last whole one. A full file is put aside under the next free number, and the chain goes on in a new one; none is
+removed. `gate` and the operation log write, the SDK reads; any thread and process may.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -24,17 +25,17 @@ from avfs_git.errors import AuditDamaged
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.modes import make_private_dirs, open_file
-from avfs_git.host.files.plainfile import read_plain
+from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.host.locks.flocks import held
+from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 
 MAX_FILE_BYTES = 8 << 20
 """A file that is larger is put aside before the next line."""
-KEPT_FILES = 4
-"""So many that were put aside are kept."""
 MAX_TEXT = 4096
 """Longer texts are cut, in characters: a command may be megabytes long."""
 
+_ASIDE = compiled(r"audit\.[0-9]+\.ndjson")
 _FIRST = "0" * 64
 _TAIL = 1 << 16
 
@@ -92,43 +93,63 @@ class AuditLog:
     def read(self, *, limit: int | None = None, since_ns: int | None = None) -> list[AuditEntry]:
         """List events, the newest first."""
         found: list[AuditEntry] = []
+        for entry in self.walk():
+            if (since_ns is not None and entry.at_ns < since_ns) or (limit is not None and len(found) >= limit):
+                break
+            found.append(entry)
+        return found
+
+    def walk(self) -> Iterator[AuditEntry]:
+        """Yield events, the newest first; reads no older file than the caller asks for."""
+        last: int | None = None
         for path in self._files():
             for line in reversed(_read_lines(path)):
-                entry = _parse(line)
-                if entry is None:
-                    continue
-                if (since_ns is not None and entry[0].at_ns < since_ns) or (limit is not None and len(found) >= limit):
-                    return found
-                found.append(entry[0])
-        return found
+                parsed = _parse(line)
+                if parsed is not None and (last is None or parsed[0].seq < last):  # a file may be put aside meanwhile
+                    last = parsed[0].seq
+                    yield parsed[0]
 
     def verify(self) -> int:
         """Check that every line follows the one before it. Returns how many there are.
 
         Raises:
-            AuditDamaged: If a line was changed, added or taken out.
+            AuditDamaged: If a line was changed, added or taken out; it names the first line that does not fit.
         """
         count = 0
         before: tuple[int, str] | None = None
-        with host_errors(f"read '{self._path}'"), self._locked():  # no rotation meanwhile
-            for path in reversed(self._files()):
+        place: str
+        unread: int | None
+        with host_errors(f"read '{self._path}'"), self._locked():  # no file is put aside meanwhile
+            for path in reversed(list(self._files())):
+                place, unread = "", None
                 for number, line in enumerate(_read_lines(path), 1):
                     parsed = _parse(line)
                     if parsed is None:
+                        unread = number if line and unread is None else unread
                         continue
                     entry, prev = parsed
-                    # Of the oldest file that is kept, the one before is gone.
-                    if before is not None and (entry.seq, prev) != (before[0] + 1, before[1]):
+                    wanted = before or ((0, _FIRST) if entry.seq == 1 else None)  # else the oldest file is not here any more
+                    if wanted is not None and (entry.seq, prev) != (wanted[0] + 1, wanted[1]):
+                        if unread is not None:
+                            raise AuditDamaged(str(path), f"line {unread} was changed")
+                        if entry.seq == wanted[0] + 1 and place:
+                            raise AuditDamaged(str(path), f"{place} was changed, or line {number}, which follows it")
                         raise AuditDamaged(str(path), f"line {number} does not follow the one before it")
-                    before = entry.seq, _hash(line)
+                    before, place, unread = (entry.seq, _hash(line)), f"line {number}", None
                     count += 1
         return count
 
-    def _files(self) -> list[Path]:
-        return [self._path, *(self._aside(number) for number in range(1, KEPT_FILES + 1))]
+    def _files(self) -> Iterator[Path]:
+        """Yield the files, the newest first; those put aside are listed when the caller is done with the present one."""
+        yield self._path
+        yield from self._list_aside()
 
-    def _aside(self, number: int) -> Path:
-        return self._path.with_name(f"audit.{number}.ndjson")
+    def _list_aside(self) -> list[Path]:
+        """List the files that were put aside, the newest first: the numbers in their names do not tell that in older vaults."""
+        return [path for _, path in sorted(((_read_first(path), path) for path in self._find_aside()), reverse=True)]
+
+    def _find_aside(self) -> list[Path]:
+        return [path for path in self._path.parent.glob("audit.*.ndjson") if _ASIDE.fullmatch(path.name)]
 
     def _locked(self) -> AbstractContextManager[None]:
         """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
@@ -150,20 +171,16 @@ class AuditLog:
             if window >= size:
                 return 0, _FIRST, tail.endswith(b"\n")
             window *= 8
-        for path in self._files()[1:]:  # put aside, and the process died before it began the next file
+        for path in self._list_aside():  # put aside, and the process died before it began the next file
             for line in reversed(_read_lines(path)):
                 if (parsed := _parse(line)) is not None:
                     return parsed[0].seq, _hash(line), True
         return 0, _FIRST, True
 
     def _rotate(self) -> None:
-        """Put the file aside; the oldest goes. Dying in between leaves a number unused, which readers pass over."""
-        for number in range(KEPT_FILES - 1, 0, -1):
-            try:
-                self._aside(number).replace(self._aside(number + 1))
-            except FileNotFoundError:
-                pass  # not so many yet
-        self._path.replace(self._aside(1))
+        """Put the file aside, under a number that no other has."""
+        used = [int(path.name.split(".")[1]) for path in self._find_aside()]
+        self._path.rename(self._path.with_name(f"audit.{max(used, default=0) + 1}.ndjson"))
 
 
 def _bound(value: object) -> object:
@@ -189,6 +206,13 @@ def _read_lines(path: Path) -> list[bytes]:
             return read_plain(path).split(b"\n")
         except FileNotFoundError:
             return []
+
+
+def _read_first(path: Path) -> int:
+    """Read the number of the first whole line of a file."""
+    with os.fdopen(open_plain(path), "rb") as file:
+        parsed = next(filter(None, (_parse(line.rstrip(b"\n")) for line in file)), None)
+    return parsed[0].seq if parsed is not None else 0
 
 
 def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
