@@ -64,13 +64,14 @@ from avfs_git.workspace.vault.log.oprecord import (
     by_key,
     end_key,
     fact_key,
+    fork_key,
     format_line,
     is_end,
     keys_of,
-    name_key,
     parse_line,
     parse_lines,
     parse_places,
+    ref_key,
 )
 from avfs_git.workspace.vault.log.replay import replay
 
@@ -339,7 +340,7 @@ class OpLog:
             yield from self.read()
             return
         with self._view() as view:
-            yield from self._find(view, name_key(fork), partial(_is_of, fork))
+            yield from self._find(view, fork_key(fork), partial(_is_of, fork))
 
     def read_naming(self, oids: Collection[Oid], newest: int) -> Iterator[OpRecord]:
         """Yield the operations whose line names an object, among so many of the newest lines, newest first."""
@@ -397,7 +398,7 @@ class OpLog:
                 gone = next(self._find(view, end_key(fork), partial(is_end, fork)), None)
                 if told is None or (gone is not None and gone.id > told.id):
                     continue  # what comes before was another fork of that name
-                since = takewhile(partial(_is_after, told.id), self._find(view, name_key(fork), partial(_is_of, fork)))
+                since = takewhile(partial(_is_after, told.id), self._find(view, fork_key(fork), partial(_is_of, fork)))
                 found[fork] = told, any(record.after is not None for record in since)
         return found
 
@@ -415,7 +416,7 @@ class OpLog:
         with self._view() as view:
             found = (
                 (new, record.created_at_ns)
-                for record, _ in parse_lines(view.find(name_key(ref)))
+                for record, _ in parse_lines(view.find(ref_key(ref)))
                 for name, _, new in record.moves
                 if name == ref
             )
@@ -427,7 +428,7 @@ class OpLog:
         None if no operation that the log still has moved it so, or the last one removed it.
         """
         with self._view() as view:
-            records = self._find(view, name_key(ref), lambda record: any(name == ref for name, _, _ in record.moves))
+            records = self._find(view, ref_key(ref), lambda record: any(name == ref for name, _, _ in record.moves))
             record = next(records, None)
         if record is None:
             return None
@@ -534,7 +535,7 @@ class OpLog:
 
         with self._view() as view:
             outcomes = _Outcomes(view, self._has_happened)
-            lines = merge(view.find(name_key(fork)), view.find(by_key(fork)), key=_negative_offset)
+            lines = merge(view.find(fork_key(fork)), view.find(by_key(fork)), key=_negative_offset)
             last = -1
             for at, record, mark in parse_places(lines):
                 if at != last and fork in (record.fork, record.more.get(BY)) and outcomes.happened(at, record, mark):
@@ -584,7 +585,7 @@ class _Outcomes:
     def _held_after(self, at: int, ref: str) -> tuple[bool, str | None]:
         """Tell whether an operation after an offset moved a ref, and what the ref held before the first of these."""
         moves = self._moves.setdefault(ref, [])
-        reader = self._readers.setdefault(ref, parse_places(self._view.find(name_key(ref))))
+        reader = self._readers.setdefault(ref, parse_places(self._view.find(ref_key(ref))))
         while not moves or moves[-1][0] > at:
             found = next(reader, None)
             if found is None:

@@ -169,9 +169,14 @@ def by_key(fork: str) -> Key:
     return Key(f"{fork}\0by", f'"{BY}":{json.dumps(fork)}'.encode())
 
 
-def name_key(name: str) -> Key:
-    """Make the key of lines that concern a fork, or move a ref."""
-    return Key(name, json.dumps(name).encode())
+def fork_key(fork: str) -> Key:
+    """Make the key of the lines of a fork. A line that only names the fork, as the source of another one, does not have it."""
+    return Key(fork, f'"fork":{json.dumps(fork)}'.encode())
+
+
+def ref_key(ref: str) -> Key:
+    """Make the key of lines that move a ref."""
+    return Key(ref, json.dumps(ref).encode())
 
 
 def fact_key(fork: str, fact: str) -> Key:
