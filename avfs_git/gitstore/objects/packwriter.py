@@ -15,8 +15,7 @@ import hashlib
 import os
 import zlib
 from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -26,7 +25,7 @@ from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.config.trust import is_private
 from avfs_git.gitstore.formats import packfile
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
-from avfs_git.gitstore.formats.deflate import STORED, WORTH_A_THREAD, Deflater, Entry, deflate, deflate_entry, start_stream
+from avfs_git.gitstore.formats.deflate import STORED, deflate, start_stream
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
@@ -54,7 +53,6 @@ _TEMPORARY_INDEX = ".tmp-avfs-idx-"
 HOLD_MARK = b"avfs: until a ref names what is in this pack\n"
 _TREES_KEPT = 1_000
 _BLOBS_KEPT = 256
-_UNPLACED = -1
 _LEVEL = 1
 """zlib's, 0 to 9."""
 _TREE_LEVEL = STORED
@@ -96,9 +94,6 @@ class PackWriter:
         self._trees: dict[Oid, Tree] = {}
         self._blobs: dict[Oid, bytes] = {}
         self._held_by: Path | None = None
-        self._deflater = Deflater()
-        self._ready: deque[Entry] = deque()
-        self._waiting: deque[Oid] = deque()  # taken, but not deflated yet: their offset is _UNPLACED
         self._commits: dict[Oid, Oid | None] = {}
         """Commits that were made here, and their sidecars."""
 
@@ -125,44 +120,20 @@ class PackWriter:
             self._commits[oid] = parse_commit(data, oid).sidecar
         if oid in self._offsets:
             return oid
-        if size < WORTH_A_THREAD and not self._waiting:
-            entry, crc = deflate_entry(kind, data, _TREE_LEVEL if kind == KIND_TREE else _LEVEL)
-            held = self._held
-            self._offsets[oid] = self._held_from + len(held)
-            self._crcs.append(crc)
-            held += entry
-            if len(held) > _HELD_BYTES:
-                self._spill()
-            return oid
         if size > SMALL_BLOB and self._store_has(oid):
             return oid
         level = _TREE_LEVEL if kind == KIND_TREE else _LEVEL if size <= SMALL_BLOB else _level_for(data[:_PROBE])
-        self._offsets[oid] = _UNPLACED
-        self._waiting.append(oid)
-        self._place(self._deflater.add(kind, data, level))
+        entry = packfile.entry_header(kind, size) + deflate(data, level)
+        self._take(oid, entry, zlib.crc32(entry))
         return oid
 
-    def _place(self, entries: Iterable[Entry]) -> None:
-        """Put entries where they will be in the pack; they come in the order in which their objects did."""
-        self._ready.extend(entries)
-        while self._ready:  # what a full disk keeps back stays for the next call
-            entry = self._ready.popleft()
-            self._offsets[self._waiting.popleft()] = self._held_from + len(self._held)
-            self._crcs.append(entry.crc)
-            self._held += entry.data
-            if len(self._held) > _HELD_BYTES:
-                self._spill()
-
-    def _offset_of(self, oid: Oid) -> int | None:
-        offset = self._offsets.get(oid)
-        if offset == _UNPLACED:
-            self._place_all()
-            return self._offsets[oid]
-        return offset
-
-    def _place_all(self) -> None:
-        if self._waiting or self._ready:
-            self._place(self._deflater.drain())
+    def _take(self, oid: Oid, entry: bytes | memoryview, crc: int) -> None:
+        """Put an object's entry at the end of the pack; what a full disk keeps back stays for the next call."""
+        self._offsets[oid] = self._held_from + len(self._held)
+        self._crcs.append(crc)
+        self._held += entry
+        if len(self._held) > _HELD_BYTES:
+            self._spill()
 
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
@@ -207,14 +178,8 @@ class PackWriter:
 
     def add_entry(self, oid: Oid, entry: memoryview, crc: int) -> None:
         """Take an object as another pack holds it, deflated and with its header, and no delta."""
-        if oid in self._offsets:
-            return
-        self._place_all()
-        self._offsets[oid] = self._held_from + len(self._held)
-        self._crcs.append(crc)
-        self._held += entry
-        if len(self._held) > _HELD_BYTES:
-            self._spill()
+        if oid not in self._offsets:
+            self._take(oid, entry, crc)
 
     def _store_has(self, oid: Oid) -> bool:
         # The order matters: only what is there *after* its time was renewed is safe from a `git prune` under way.
@@ -231,7 +196,6 @@ class PackWriter:
 
     def _deflate_file(self, fd: int, size: int, *, goes_on: bool) -> Oid:
         """Write a file to the pack piece by piece."""
-        self._place_all()
         self._spill()
         assert self._file is not None  # noqa: S101 - `_spill` opened it
         out = self._file[0]
@@ -312,7 +276,6 @@ class PackWriter:
             self._give_up()
             return None
         try:
-            self._place_all()
             self.store.own_commits.add(self._commits)
             with host_errors("write a pack"):
                 pack_path = self._write(hold=hold)
@@ -418,9 +381,6 @@ class PackWriter:
         self._trees = {}
         self._blobs = {}
         self._commits = {}
-        self._deflater.close()
-        self._waiting.clear()
-        self._ready.clear()
 
     # --- reading back ------------------------------------------------------------------------------------
 
@@ -435,7 +395,7 @@ class PackWriter:
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object: its kind and content."""
-        offset = self._offset_of(oid)
+        offset = self._offsets.get(oid)
         if offset is None:
             return self.store.read(oid)
         kind, size, start = packfile.parse_entry_header(self._entry(offset, 32))
@@ -490,7 +450,7 @@ class PackWriter:
 
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
-        offset = self._offset_of(oid)
+        offset = self._offsets.get(oid)
         return self.store.blob_size(oid) if offset is None else packfile.parse_entry_header(self._entry(offset, 32))[1]
 
     def exists(self, oid: Oid) -> bool:
@@ -499,7 +459,7 @@ class PackWriter:
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read the content of a blob in pieces of at most 1 MiB."""
-        offset = self._offset_of(oid)
+        offset = self._offsets.get(oid)
         if offset is None:
             yield from self.store.stream_blob(oid)
             return

@@ -17,7 +17,6 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import HostError, ObjectMissing
-from avfs_git.gitstore.formats import deflate
 from avfs_git.gitstore.formats.packfile import CHUNK, KIND_BLOB, KIND_COMMIT, KIND_TREE, BadPack
 from avfs_git.gitstore.formats.packindex import PackIndex, build_index
 from avfs_git.gitstore.formats.trees import MODE_FILE, serialize_tree
@@ -280,16 +279,11 @@ def test_a_failure_at_any_step_leaves_nothing_half_done(writer: PackWriter, git_
     assert list((git_dir / "objects" / "pack").iterdir()) == []
 
 
-@pytest.mark.parametrize("in_threads", [False, True])
 def test_a_full_disk_while_spilling_keeps_what_was_there(
-    store: ObjectStore, git_dir: Path, monkeypatch: pytest.MonkeyPatch, *, in_threads: bool
+    store: ObjectStore, git_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failed write in the middle is reported; when there is space again, the pack goes on and is whole."""
     monkeypatch.setattr(packwriter, "_HELD_BYTES", 1000)
-    if in_threads:
-        monkeypatch.setattr(packwriter, "WORTH_A_THREAD", 1)
-        monkeypatch.setattr(deflate, "WORTH_A_THREAD", 1)
-        monkeypatch.setattr(deflate, "_WAITING_BYTES", 0)
     writer = PackWriter(store)
     contents = [os.urandom(600) for _ in range(9)]
     full = [False]
