@@ -53,8 +53,6 @@ _BLOB_BYTES_KEPT = 32 << 20
 _SIZES_KEPT = 64_000
 _COMMIT_BYTES_KEPT = 8 << 20
 _LINK_BYTES_KEPT = 16 << 20
-_LONG = 8 << 20
-"""Bytes of a blob above which a thread inflates while its pieces are hashed and used; what takes a moment needs none."""
 
 
 def hash_object(kind: int, data: bytes) -> Oid:
@@ -382,8 +380,7 @@ class ObjectStore:
                 found = self.packs.find(oid)
                 with suppress(FileNotFoundError):  # git has moved it to another pack: then it is read whole
                     if found is not None and found[0].header(found[1])[0] == KIND_BLOB:
-                        stream = found[0].stream(found[1])
-                        yield from _verified(oid, size, _ahead(stream) if size > _LONG else stream)
+                        yield from _verified(oid, size, found[0].stream(found[1]))
                         return
                 if found is None and (loose := self._open_loose(oid)) is not None:
                     try:
@@ -586,9 +583,3 @@ def _verified(oid: Oid, size: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
         raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
     if held:
         yield held
-
-
-def _ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    from avfs_git.gitstore.objects.ahead import ahead  # noqa: PLC0415 - few blobs are so long, and a mount starts faster without it
-
-    return ahead(pieces)
