@@ -212,6 +212,7 @@ class LowerMounts:
         try:
             request = Request(
                 git_dir=os.fspath(self._vault.git_dir),
+                is_foreign=self._vault.is_foreign,
                 vault=self._vault.name,
                 fork=commit[:12],
                 directory=os.fspath(point.resolve(place)),

@@ -583,6 +583,7 @@ class Dispatch:
         who = self.core.caller()
         return request.Request(
             git_dir=os.fspath(self.core.git_dir),
+            is_foreign=self.core.is_foreign,
             vault=self.core.name,
             fork=fork,
             directory=directory,

@@ -133,7 +133,7 @@ class Home:
         return self._vaults / (check_vault_name(name) + _SUFFIX)
 
     def _open(self, path: Path, name: str) -> Vault:
-        self._check_trust(path)
+        is_foreign = self._check_trust(path)
         vault = Vault(
             OpenVault(
                 path,
@@ -142,6 +142,7 @@ class Home:
                 clock_ns=self._clock_ns,
                 remote_environment=self._remote_environment,
                 is_trusted=True,
+                is_foreign=is_foreign,
             ),
             is_current=lambda: self.current_vault() == name,
             lock_timeout_s=self._lock_timeout_s,
@@ -157,8 +158,8 @@ class Home:
         self._opened.append(vault)
         return vault
 
-    def _check_trust(self, path: Path) -> None:
-        """Refuse a vault that could run another user's programs, unless the user trusts it.
+    def _check_trust(self, path: Path) -> bool:
+        """Refuse a vault that could run another user's programs, unless the user trusts it. True if its files are judged.
 
         A vault outside the home may come from any user, even if its files belong to this user: unpacked from an archive, or on a
         disk that was written elsewhere. Nothing in it can say otherwise. A vault in the home may have been copied there.
@@ -168,17 +169,21 @@ class Home:
             trust.check_owner(path)
             if not in_home:
                 trust.check_way(path)
-            if not (in_home and known.is_marked(path, self._seal)):
+            is_foreign = not (in_home and known.is_marked(path, self._seal))
+            if is_foreign:
                 trust.check_inert(path)
+                is_foreign = not known.is_trusted(self.home, path)
         except VaultUntrusted:
             if not known.is_trusted(self.home, path):
                 raise
+            is_foreign = False
         if in_home:
             with host_errors(f"close '{self.home}' to other users"):
                 for place in (self.home, self._vaults):
                     if is_open(place) and {entry.name for entry in self.home.iterdir()} <= HOME_NAMES:
                         make_private(place)
         trust.make_vault_private(path, in_home=in_home)
+        return is_foreign
 
     def _mark(self, path: Path, warnings: list[Warning]) -> None:
         with aftermath.aftermath(warnings, f"to give it hooks of git's, `avfs vault trust {path}`"):

@@ -297,6 +297,7 @@ def test_no_rebase_goes_on_in_a_vault_from_an_archive(vault: Path, place: str, n
         ("commondir", "/etc\n"),
         ("hooks/post-checkout", "#!/bin/sh\n"),
         ("rebase-merge/git-rebase-todo", "exec touch /x\n"),
+        ("modules/x/config", "[core]\n\tfsmonitor = touch /x\n"),
     ],
 )
 def test_a_repository_among_the_files_of_a_vault_from_an_archive_runs_nothing(
@@ -308,7 +309,7 @@ def test_a_repository_among_the_files_of_a_vault_from_an_archive_runs_nothing(
     place = copy / "avfs/workspaces/main/upper/sub"
     subprocess.run(["git", "init", "-q", place], check=True)
     cli("--vault", str(copy), "status").ok()
-    (place / ".git" / file).parent.mkdir(exist_ok=True)
+    (place / ".git" / file).parent.mkdir(exist_ok=True, parents=True)
     (place / ".git" / file).write_text(content)
     (place / ".git" / file).chmod(0o755)
 
@@ -318,6 +319,61 @@ def test_a_repository_among_the_files_of_a_vault_from_an_archive_runs_nothing(
     assert "avfs/workspaces/main/upper/sub/.git" in error["message"]
     cli("vault", "trust", str(copy)).ok()
     cli("--vault", str(copy), "status").ok()
+
+
+@pytest.mark.usefixtures("person")
+@pytest.mark.parametrize("is_link", [True, False])
+def test_a_name_of_a_repository_among_the_files_of_a_vault_from_an_archive_counts(
+    vault: Path, is_link: bool, tmp_path: Path, cli: Cli
+) -> None:
+    """A `.git` that is a link or a file leads git to a directory of saved files, which no judge looks at."""
+    copy = tmp_path / "copy.git"
+    copy_vault(vault, copy)
+    place = copy / "avfs/workspaces/main/upper/sub"
+    place.mkdir(parents=True)
+    if is_link:
+        (place / ".git").symlink_to("../tracked")
+    else:
+        (place / ".git").write_text("gitdir: ../tracked\n")
+
+    assert cli("--json", "--vault", str(copy), "status").document["error"]["code"] == "vault.untrusted"
+
+
+@pytest.mark.parametrize("what", ["setting", "hook", "rebase", "pointer", "link"])
+def test_a_saved_repository_of_a_vault_from_an_archive_runs_nothing(what: str, vault: Path, traces: Path, tmp_path: Path) -> None:
+    """A `.git` in a checkpoint of such a vault is shown by no live tree and no export; the rest of the vault is."""
+    with Avfs(tmp_path / "other") as avfs, avfs.open_vault(vault) as made, made.workspace() as work:
+        if what in {"pointer", "link"}:
+            make = "ln -s ../tracked sub/.git" if what == "link" else "echo 'gitdir: ../tracked' >sub/.git"
+            work.exec(shell=f"mkdir sub; touch sub/f; {make}")
+        else:
+            work.exec(shell="git init -q sub; touch sub/f; mkdir -p sub/.git/hooks sub/.git/rebase-merge")
+            name, text = {
+                "setting": ("config", f"[core]\n\trepositoryformatversion = 0\n\tfsmonitor = touch {traces}/ran\n"),
+                "hook": ("hooks/post-index-change", f"#!/bin/sh\ntouch {traces}/ran\n"),
+                "rebase": ("rebase-merge/git-rebase-todo", f"exec touch {traces}/ran\n"),
+            }[what]
+            work.write(f"sub/.git/{name}", text.encode())
+            if what != "rebase":
+                work.remove("sub/.git/rebase-merge", recursive=True)
+        saved = work.checkpoint("saved").checkpoint
+    assert saved is not None
+    copy = tmp_path / "copy.git"
+    copy_vault(vault, copy)
+    shutil.rmtree(copy / "avfs/workspaces")
+    (copy / "avfs/workspaces").mkdir()
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault(copy) as opened, opened.fork("again", at="main") as work:
+        ran = work.exec(shell="cat a; cd sub && git status")
+        assert ran.stdout.startswith(b"1\n")
+        with pytest.raises(VaultUntrusted):
+            work.list_dir("sub")
+        with pytest.raises(VaultUntrusted):
+            work.export_path("/", tmp_path / "out")
+    assert os.listdir(traces) == []
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.trust_vault(copy)
+        with avfs.open_vault(copy) as opened:
+            assert opened.workspace().exists("sub/.git")
 
 
 def make_submodule(git_dir: Path, name: str = "worktrees/main/modules/lib") -> Path:

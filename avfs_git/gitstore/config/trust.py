@@ -12,16 +12,18 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import VaultUntrusted
+from avfs_git.gitstore.config import nested
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.config.githooks import UPDATE
-from avfs_git.gitstore.config.outside import names_other_repository, works_elsewhere
 from avfs_git.gitstore.config.settings import is_harmless, is_passed_over
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import is_open, make_private, mode_below
+from avfs_git.host.files.xattrs import list_xattrs
 from avfs_git.patterns import compiled
 
 _ROOT = 0
@@ -31,7 +33,8 @@ _PARTS = ("config", "config.worktree", "HEAD", "objects", "refs", "worktrees", "
 _HOOKS = ("hooks", "avfs/hooks")
 _OBEYED = ("avfs", "worktrees", "logs", "info", "hooks")
 """Names that git and avfs write to, remove from or run, besides what no vault may have elsewhere."""
-_IN_PROGRESS = ("rebase-merge", "rebase-apply", "sequencer")
+_REDIRECT = b"trusted.overlay.redirect"
+"""The mark of a directory of changed files that shows a saved directory of another name; `vfs.layer.marks`."""
 _FILES_OF_PROGRAMS = compiled(r"avfs/(?:workspaces|trash)/[^/]+/(?:upper|work)", re.DOTALL)
 """The directories of a workspace in which links are its files, and are never followed."""
 
@@ -140,8 +143,9 @@ def check_inert(git_dir: Path) -> None:
 
     That is a hook of git's, a setting that is not known to be harmless, a list of commands that `git rebase --continue` or the
     like runs, or a link; also in the repositories of submodules, which git keeps with the working tree that has them, and in
-    those among the changed files of workspaces. Hooks of avfs do not count: each runs only as its owner enabled it. Costs a look
-    at each entry that is no object of the repository itself, and at each directory of the changed files of workspaces.
+    those among the changed files of workspaces; saved files are judged as they are read, by `vfs.layer.foreign`. Hooks of avfs do
+    not count: each runs only as its owner enabled it. Costs a look at each entry that is no object of the repository itself, and
+    at each directory of the changed files of workspaces.
     """
     reason = (
         find_harmful_setting(git_dir)
@@ -205,31 +209,41 @@ def _find_in_submodules(git_dir: Path) -> str | None:
 
 
 def _find_in_files(git_dir: Path) -> str | None:
-    """Say what a repository among the changed files of a workspace would run, or where it leads out of the files."""
-    for upper, inside in _list_nested(git_dir):
-        name = f"{upper}/{inside}"
-        for file in ("config", "config.worktree"):
-            for key, values in read_config(git_dir / name, file).items():
-                if key != "core.worktree" and not is_harmless(key, values):
-                    return f"its '{name}/{file}' holds '{key}', which could make git run other programs"
-        if names_other_repository(git_dir / upper, inside) or works_elsewhere(git_dir / upper, inside):
-            return f"its '{name}' has git work on something outside of the workspace"
-        if (found := _find_hook(git_dir, name) or _find_todo(git_dir, name)) is not None:
-            return found
+    """Say what of a repository among the changed files of a workspace git would run, or where it leads elsewhere."""
+    for top in _list_nested(git_dir):
+        left = [nested.GIT]
+        while left:
+            path = left.pop()
+            place = f"{top}/{path}"
+            with suppress(FileNotFoundError), host_errors(f"open '{git_dir}'"):
+                mode = os.lstat(place).st_mode
+                if stat.S_ISDIR(mode):
+                    found = nested.find_in_directory(path)
+                    if found is None and _REDIRECT in list_xattrs(os.fsencode(place)):
+                        found = "shows files of another directory"
+                    left += [f"{path}/{name}" for name in os.listdir(place)]
+                elif stat.S_ISLNK(mode):
+                    found = nested.find_in_link(path)
+                elif stat.S_ISREG(mode):
+                    found = nested.find_in_file(
+                        path, partial(read_plain_file, Path(place)), is_executable=os.access(place, os.X_OK)
+                    )
+                else:  # a deletion, or what git does not read
+                    found = None
+                if found is not None:
+                    return f"its '{os.path.relpath(place, git_dir)}' {found}"
     return None
 
 
-def _list_nested(git_dir: Path) -> Iterator[tuple[str, str]]:
-    """List the directories `.git` among the changed files of workspaces: where the files are in the vault, and where in these."""
-    top = os.fspath(git_dir)
+def _list_nested(git_dir: Path) -> Iterator[str]:
+    """List the directories of the changed files of workspaces that hold a `.git`, be it a directory, a file or a link."""
     for place in ("avfs/workspaces", "avfs/trash"):
         with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
-            for fork in os.listdir(f"{top}/{place}"):
-                upper = f"{place}/{fork}/upper"
-                for directory, names, _ in os.walk(f"{top}/{upper}"):
-                    if ".git" in names:
-                        yield upper, os.path.relpath(f"{directory}/.git", f"{top}/{upper}")
-                    names[:] = [name for name in names if name != ".git"]
+            for fork in os.listdir(git_dir / place):
+                for directory, names, files in os.walk(git_dir / place / fork / "upper"):
+                    if nested.GIT in names or nested.GIT in files:
+                        yield directory
+                    names[:] = [name for name in names if name != nested.GIT]
 
 
 def _find_todo(git_dir: Path, below: str = "") -> str | None:
@@ -240,7 +254,7 @@ def _find_todo(git_dir: Path, below: str = "") -> str | None:
             with suppress(FileNotFoundError, NotADirectoryError):
                 places += [f"worktrees/{name}" for name in os.listdir(git_dir / "worktrees")]
         for place in places:
-            for name in _IN_PROGRESS:
+            for name in nested.IN_PROGRESS:
                 if os.path.lexists(git_dir / place / name):
                     return f"its '{os.path.normpath(f'{place}/{name}')}' may hold commands that git would run"
     return None

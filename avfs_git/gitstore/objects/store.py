@@ -107,6 +107,8 @@ class ObjectStore:
         self._sizes: GenerationCache[Oid, int] = GenerationCache(_SIZES_KEPT, lambda _: 1)
         self._links: GenerationCache[Oid, Links] = GenerationCache(_LINK_BYTES_KEPT, lambda links: 400 + 60 * len(links.parents))
         self.own_commits = OwnCommits(git_dir, self.read)
+        self.judge: Callable[[Tree], None] | None = None
+        """Called with each tree that is read from disk; raises if the tree must not be shown. None if each may be."""
 
     def __enter__(self) -> Self:
         return self
@@ -193,6 +195,8 @@ class ObjectStore:
             tree = self._trees.get(oid)
             if tree is None:
                 tree = parse_tree(self._read_as(KIND_TREE, oid), oid)
+                if self.judge is not None:
+                    self.judge(tree)
                 self._trees.put(oid, tree)
         return tree
 

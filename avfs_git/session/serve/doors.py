@@ -54,6 +54,7 @@ def _mount(vault: OpenVault, request: Request, mounts: Path, leash: int, fork: s
     try:
         wanted = Request(
             git_dir=request.git_dir,
+            is_foreign=request.is_foreign,
             vault=request.vault,
             fork=fork,
             directory=os.fspath(point.resolve(mounts / fork)),

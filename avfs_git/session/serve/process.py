@@ -118,6 +118,7 @@ def _start(request: Request) -> Shown | None:
         identity=identity,
         remote_environment=request.remote_environment,
         is_trusted=True,
+        is_foreign=request.is_foreign,
     )
     vault.prepare()
     vault.store.keep_fewer_trees()  # each mount has a process, and the kernel keeps what that has looked up

@@ -79,12 +79,13 @@ class OpenVault:
         clock_ns: Callable[[], int] = time.time_ns,
         remote_environment: Mapping[str, str] | None = None,
         is_trusted: bool = False,
+        is_foreign: bool = False,
     ) -> None:
         """Open a bare repository as a vault.
 
         `identity` is the author of commits, unless the vault's settings name one; a function is called with `git_dir` at the
         first commit. `remote_environment` is where remotes find credentials, ssh and proxies. `is_trusted` says that its owner
-        was checked already.
+        was checked already. `is_foreign` says that nothing in it may run a program: its user has not made it, nor trusts it.
 
         Raises:
             VaultUntrusted: If it belongs to another user than the one of this process.
@@ -104,6 +105,7 @@ class OpenVault:
         self.clock_ns = clock_ns
         self.remote_environment = remote_environment
         self._identity = identity
+        self.is_foreign = is_foreign
         self._store: ObjectStore | None = None
         self._lock = threading.Lock()
         self._fork_locks = NameLocks(self.layout.fork_locks)
@@ -114,12 +116,20 @@ class OpenVault:
         if self._store is None:
             with self._lock:
                 if self._store is None:
-                    self._store = self._open_store()
+                    self._store = self._make_store()
         return self._store
 
     def _find_missing(self, oids: Sequence[Oid]) -> Oid | None:
         self.store.packs.refresh()  # a pack that git has removed can be read while it is open
         return next((oid for oid in oids if not self.store.exists(oid)), None)
+
+    def _make_store(self) -> ObjectStore:
+        store = self._open_store()
+        if self.is_foreign:
+            from avfs_git.vfs.layer.foreign import make_judge  # noqa: PLC0415 - few vaults are
+
+            store.judge = make_judge(self.git_dir, store)
+        return store
 
     def _open_store(self) -> ObjectStore:
         if not is_partial(self.git_dir):
