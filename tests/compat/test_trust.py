@@ -539,7 +539,7 @@ def test_a_log_in_a_strange_vault_names_nothing_outside_the_trash(vault: Path, n
     lines = log.read_bytes().splitlines()
     said = json.loads(lines[-1][9:])
     said["more"]["trash"] = name.format(precious)
-    line = json.dumps(said).encode()
+    line = json.dumps(said, separators=(",", ":")).encode()  # as avfs writes it
     log.write_bytes(b"".join(each + b"\n" for each in [*lines[:-1], b"%08x %b" % (zlib.crc32(line), line)]))
 
     cli("--vault", str(vault), "undo").ok()
