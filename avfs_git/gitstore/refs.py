@@ -131,14 +131,16 @@ class RefStore:
             name = found
         raise RefDamaged(name, "it is a symbolic ref that leads nowhere")
 
-    def list(self, prefix: str = "refs/") -> dict[str, Oid]:
-        """Return all refs whose name starts so, in order of name; damaged ones are left out."""
+    def list(self, prefix: str = "refs/", *, symbolic: bool = True) -> dict[str, Oid]:
+        """Return all refs whose name starts so, in order of name; damaged ones are left out, and symbolic ones on request."""
         loose, damaged = self._walk(prefix)
         # Loose ones first: one that git packs meanwhile is then found among the packed ones. Of a damaged one, that value is old.
         found = {name: oid for name, oid in self._read_packed().list(prefix).items() if name not in damaged}
         for name, value in loose.items():
             if isinstance(value, bytes):
                 found[name] = value
+            elif not symbolic:
+                found.pop(name, None)
             else:
                 with suppress(RefDamaged, InvalidName):
                     target = self.read(value)

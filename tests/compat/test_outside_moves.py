@@ -75,6 +75,7 @@ def test_a_branch_that_is_a_symbolic_ref_is_no_fork(tmp_path: Path) -> None:
         vault.workspace().write("a", b"1\n")
         vault.workspace().checkpoint("one")
         git("symbolic-ref", "refs/heads/other", "refs/heads/main", cwd=vault.path)
+        assert [fork.name for fork in vault.list_forks()] == ["main"]
         with pytest.raises(ForkIsAlias, match="'main'") as told:
             vault.workspace("other").write("a", b"2\n")
         with pytest.raises(ForkIsAlias):

@@ -261,8 +261,8 @@ class OpenVault:
         return state is not None or (not self.list_heads() and self.layout.read_origin() is None)
 
     def list_heads(self) -> dict[str, Oid]:
-        """List forks with their heads."""
-        return {name.removeprefix(HEADS): oid for name, oid in self.refs.list(HEADS).items()}
+        """List forks with their heads. A symbolic ref is another name of a branch (`ForkIsAlias`), and no fork."""
+        return {name.removeprefix(HEADS): oid for name, oid in self.refs.list(HEADS, symbolic=False).items()}
 
     def head_fork(self) -> str | None:
         """Name the fork that HEAD points to, whether it is there or not."""
