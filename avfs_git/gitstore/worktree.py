@@ -457,11 +457,12 @@ class CheckedOut(NamedTuple):
     """Where it was shown, or made by git."""
     owner: str | None
     """The ref of the live tree that it is; None if git has made it."""
-    is_rebasing: bool
+    under_way: str | None
+    """Which command of git's, a rebase or a bisect, goes back to the branch at its end; None if HEAD names the branch."""
 
 
 def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None:
-    """Find a working tree whose HEAD is a branch, or in which git is rebasing it; `but` is the directory of the branch's own.
+    """Find a working tree whose HEAD is a branch, or in which git rebases or bisects it; `but` is the directory of its own tree.
 
     Costs a stat of each working tree: a HEAD of another size names something else.
     """
@@ -472,13 +473,21 @@ def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None
             place = Path(entry.path)
             with suppress(OSError):
                 size = os.stat(os.path.join(entry.path, "HEAD")).st_size
-                is_rebasing = size == len(_NO_COMMIT) + 1 and any(
-                    _read(place / name / "head-name").strip() == wanted for name in _REBASES
-                )
-                if (is_rebasing or (size == len(head) and _read(place / "HEAD") == head)) and place != but:
+                under_way = _find_under_way(place, wanted) if size == len(_NO_COMMIT) + 1 else None
+                if (under_way or (size == len(head) and _read(place / "HEAD") == head)) and place != but:
                     owner = os.fsdecode(_read(place / _MARK).partition(b"\n")[0])
-                    return CheckedOut(_shown_at(place), owner or None, is_rebasing)
+                    return CheckedOut(_shown_at(place), owner or None, under_way)
     return None
+
+
+def _find_under_way(place: Path, ref: bytes) -> str | None:
+    """Name the command in a working tree without a branch that moves a branch at its end, or goes back to it."""
+    for name in _REBASES:
+        # `--update-refs` also moves the branches that it names, each in a line of its own.
+        if _read(place / name / "head-name").strip() == ref or ref in _read(place / name / "update-refs").split(b"\n"):
+            return "rebase"
+    began = _read(place / "BISECT_START").strip()
+    return "bisect" if began and ref == b"refs/heads/" + began.removeprefix(b"refs/heads/") else None
 
 
 def list_shown_at(git_dir: Path, *, but: str) -> list[Path]:

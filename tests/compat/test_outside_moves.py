@@ -118,6 +118,36 @@ def test_a_branch_that_another_working_tree_has_checked_out_stays(tmp_path: Path
         vault.delete_fork("task")
 
 
+@pytest.mark.parametrize("command", ["bisect", "rebase"])
+def test_a_branch_to_which_git_goes_back_elsewhere_stays(tmp_path: Path, command: str) -> None:
+    """As for git: HEAD names no branch in the middle of a bisection or rebase, which ends with the branch."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        for name in ("below", "task"):
+            vault.workspace().write("a", name.encode())
+            vault.workspace().checkpoint(name)
+            git("branch", name, "main", cwd=vault.path)
+        there = tmp_path / "there"
+        git("worktree", "add", "-q", str(there), "task", cwd=vault.path)
+        if command == "bisect":
+            git("bisect", "start", "HEAD", "HEAD~2", cwd=there)
+            used, end = ["task"], ["bisect", "reset"]
+        else:
+            editor = ["-c", "sequence.editor=sed -i 1s/pick/edit/"]
+            git(*editor, "rebase", "-q", "-i", "--update-refs", "HEAD~2", cwd=there)
+            used, end = ["task", "below"], ["rebase", "--abort"]
+        for name in used:
+            with pytest.raises(BranchCheckedOut) as told:
+                vault.delete_fork(name)
+            assert " ".join(["git", *end]) in str(told.value.hint)
+        git(*end, cwd=there)
+        git("switch", "-q", "--detach", cwd=there)
+        for name in used:
+            vault.delete_fork(name)
+
+
 def test_doctor_knows_the_tree_that_git_has_built_in(tmp_path: Path) -> None:
     """A commit of the empty tree, which git stores nowhere, is as sound for it as for git."""
     git("init", "-q", str(tmp_path / "clone"), cwd=tmp_path)

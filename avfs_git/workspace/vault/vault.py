@@ -392,8 +392,10 @@ class OpenVault:
         if found is None:
             return
         where = f"the working tree {quote(os.fspath(found.where or 'unknown'))}"
-        if found.is_rebasing:
+        if found.under_way == "rebase":
             way_on = "End the rebase there with `git rebase --continue` or `git rebase --abort`"
+        elif found.under_way == "bisect":
+            way_on = "End the bisection there with `git bisect reset`"
         elif found.owner is not None:
             other = found.owner.removeprefix(HEADS)
             where = f"the live tree of fork {quote(other)}"
