@@ -55,7 +55,7 @@ VERBS = {
     "hook": Entry("running", "Answer an event of a coding agent, which its harness runs this for"),
     "policy": Entry("running", "Show the rules about commands"),
     "approvals": Entry("running", "Approve or deny commands that need a person"),
-    "audit": Entry("running", "List the commands that ran, were refused or approved, newest first"),
+    "audit": Entry("running", "List what was done, refused and approved in a vault, newest first"),
     "mcp": Entry("running", "Serve vaults and forks to agents over the Model Context Protocol"),
     "checkpoint": Entry("history", "Manage checkpoints: saved states of a workspace"),
     "add": Entry("history", "Add files to history that checkpoints left out"),

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Self
 from avfs_git.errors import InvalidInput, quote
 from avfs_git.model import Event
 from avfs_git.values import replace
+from avfs_git.workspace.vault.log.audit import OPERATION, POLL_S
 
 if TYPE_CHECKING:
     from avfs_git.workspace.vault.log.audit import AuditEntry, AuditLog
     from avfs_git.workspace.vault.log.oprecord import OpRecord
     from avfs_git.workspace.vault.vault import OpenVault
 
-POLL_S = 0.2
 _AGAIN = 64
 """So many operations before the newest one may still become known."""
 
@@ -97,7 +97,7 @@ class Events:
 
     def _look(self) -> object:
         """Say what the files are like, such that it differs when one of them has changed."""
-        return _stamp(self._core.layout.oplog), _stamp(self._audit.path)
+        return _stamp(self._core.layout.oplog), self._audit.stamp()
 
     def _since(self, number: int) -> list[OpRecord]:
         """List operations with a greater number, newest first."""
@@ -122,7 +122,11 @@ class Events:
         """Merge both by time; each event gets the cursor behind it."""
         operation, entry = self._operation, self._entry
         made = [Event("", record.created_at_ns, record.kind, record.fork, record.to_operation(), {}) for record in records]
-        told = [Event("", held.at_ns, held.event, held.fork, None, {"seq": held.seq, **held.details}) for held in entries]
+        told = [
+            Event("", held.at_ns, held.event, held.fork, None, {"seq": held.seq, **held.details})
+            for held in entries
+            if OPERATION not in held.details  # the operation log has it
+        ]
         found: list[Event] = []
         for event in heapq.merge(made, told, key=lambda event: event.at_ns):  # the entries of each log stay in its order
             if event.operation is not None:

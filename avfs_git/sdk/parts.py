@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.exchange import apply, cloning, remotes, userhooks
     from avfs_git.workspace.files import files
     from avfs_git.workspace.forks import clones, fold, forks
-    from avfs_git.workspace.history import blame, compare, find, grep, history, opdetails, opundo, undo
+    from avfs_git.workspace.history import audited, blame, compare, find, grep, history, opdetails, opundo, undo
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import beside
     from avfs_git.workspace.opened import workspace as workspaces
@@ -52,7 +52,7 @@ else:
         "avfs_git.workspace.exchange": "apply cloning remotes userhooks",
         "avfs_git.workspace.files": "files",
         "avfs_git.workspace.forks": "clones fold forks",
-        "avfs_git.workspace.history": "blame compare find grep history opdetails opundo undo",
+        "avfs_git.workspace.history": "audited blame compare find grep history opdetails opundo undo",
         "avfs_git.workspace.merge": "overlap",
         "avfs_git.workspace.opened": "beside workspace",
         "avfs_git.workspace.restore": "recovery",

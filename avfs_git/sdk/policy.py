@@ -6,8 +6,12 @@ Decided here: nothing; each method is one call of `proxy`. Got from `Vault.polic
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
 from avfs_git.paths import PathLike, parse_tree_path, show_path
@@ -15,14 +19,20 @@ from avfs_git.proxy.policy import decision, gate, policy
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
-from avfs_git.workspace.vault.log.audit import AuditEntry
+from avfs_git.sdk.parts import audited
+from avfs_git.workspace.vault.log.audit import POLL_S, AuditEntry
+
+if TYPE_CHECKING:
+    from avfs_git.workspace.history.audited import AuditQuery
+    from avfs_git.workspace.vault.vault import OpenVault
 
 
 class VaultPolicy:
     """The policy for commands in a vault."""
 
-    def __init__(self, git_dir: Path, asked: gate.Gate, find_root: Callable[[str], Path | None]) -> None:
-        self._git_dir = git_dir
+    def __init__(self, core: OpenVault, asked: gate.Gate, find_root: Callable[[str], Path | None]) -> None:
+        self._core = core
+        self._git_dir = core.git_dir
         self._find_root = find_root
         self.gate = asked
         """The gate that `Workspace.exec` asks."""
@@ -125,14 +135,55 @@ class VaultPolicy:
         """
         return self.gate.deny(id_)
 
-    def audit(self, *, limit: int | None = None, since_ns: int | None = None) -> list[AuditEntry]:
-        """List entries of the audit log, newest first.
+    def audit(
+        self,
+        *,
+        limit: int | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        fork: str | None = None,
+        events: Sequence[str] = (),
+        outcomes: Sequence[str] = (),
+        paths: Sequence[PathLike] = (),
+    ) -> list[AuditEntry]:
+        """List entries of the audit log, newest first: operations, commands, and what the policy and people said to these.
 
         Args:
             limit: List at most so many.
             since_ns: List only entries of this time or later, in nanoseconds since the epoch.
+            until_ns: List only entries of this time or earlier.
+            fork: List only entries of this fork.
+            events: List only events of these kinds, such as `checkpoint` or `proxy_exec_denied`.
+            outcomes: List only events that ended so: `done`, `failed`, `refused`, `asked`, `admitted`.
+            paths: List only what changed one of these paths, or something below it.
         """
-        return self.gate.audit.read(limit=limit, since_ns=since_ns)
+        self._note_missing()
+        query = _query(since_ns, until_ns, fork, events, outcomes, paths)
+        return list(islice(audited.choose(self._core, self._core.audit.walk(), query), limit))
+
+    def follow_audit(
+        self,
+        *,
+        last: int = 0,
+        fork: str | None = None,
+        events: Sequence[str] = (),
+        outcomes: Sequence[str] = (),
+        paths: Sequence[PathLike] = (),
+    ) -> Iterator[AuditEntry]:
+        """Iterate over the `last` entries, the oldest first, then wait for each new one. The conditions are those of `audit`."""
+        self._note_missing()
+        query, log = _query(None, None, fork, events, outcomes, paths), self._core.audit
+        stamp, seen = log.stamp(), next((entry.seq for entry in log.walk()), 0)
+        old = (entry for entry in log.walk() if entry.seq <= seen)
+        yield from reversed(list(islice(audited.choose(self._core, old, query), last)))
+        while True:
+            fresh = list(takewhile(partial(_is_after, seen), log.walk()))
+            if fresh:
+                seen = fresh[0].seq
+                yield from reversed(list(audited.choose(self._core, fresh, query)))
+            while log.stamp() == stamp:
+                time.sleep(POLL_S)
+            stamp = log.stamp()
 
     def verify_audit(self) -> int:
         """Check that no line of the audit log was changed or removed. Returns the number of lines.
@@ -140,4 +191,25 @@ class VaultPolicy:
         Raises:
             AuditDamaged: If a line was changed or removed.
         """
-        return self.gate.audit.verify()
+        self._note_missing()
+        return self._core.audit.verify()
+
+    def _note_missing(self) -> None:
+        self._core.audit.note_missing(self._core.oplog.read(), self._core.clock_ns())
+
+
+def _is_after(seq: int, entry: AuditEntry) -> bool:
+    return entry.seq > seq
+
+
+def _query(
+    since_ns: int | None,
+    until_ns: int | None,
+    fork: str | None,
+    events: Sequence[str],
+    outcomes: Sequence[str],
+    paths: Sequence[PathLike],
+) -> AuditQuery:
+    return audited.AuditQuery(
+        since_ns, until_ns, fork, tuple(events), tuple(outcomes), tuple(parse_tree_path(path) for path in paths)
+    )

@@ -146,7 +146,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
     @property
     def policy(self) -> policy.VaultPolicy:
         """The policy for commands: rules, approvals, audit log."""
-        return policy.VaultPolicy(self.path, self._dispatch.gate, self._find_root)
+        return policy.VaultPolicy(self._core, self._dispatch.gate, self._find_root)
 
     def _find_root(self, fork: str) -> Path | None:
         with suppress(NoForkChosen, NoForks):

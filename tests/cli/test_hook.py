@@ -210,7 +210,7 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
     assert "it is seen by all" in texts[1]
     if harness in {"codex", "gemini", "opencode"}:
         assert re.search(r"`avfs --vault shop approvals grant [0-9a-f]{12}`", texts[1])
-    entries = cli("--vault", "shop", "audit", "--json").ok().result["entries"]
+    entries = cli("--vault", "shop", "audit", "--outcome", "asked", "--outcome", "refused", "--json").ok().result["entries"]
     assert [(entry["event"], entry["fork"], entry["details"]["harness"]) for entry in entries] == [
         ("hook_asked", "task", harness),
         ("hook_denied", "task", harness),
@@ -245,7 +245,7 @@ def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness
     assert not is_let_in("publish " + "x" * (1 << 17))
     assert len(waiting()) == 2
     entries = cli("--vault", "shop", "audit", "--json").ok().result["entries"]
-    assert [entry["event"] for entry in entries if entry["details"]["approval"] == asked] == [
+    assert [entry["event"] for entry in entries if entry["details"].get("approval") == asked] == [
         "hook_admitted",
         "approval_granted",
         "hook_asked",
@@ -260,6 +260,7 @@ def test_a_refusal_holds_where_it_cannot_be_recorded(cli: Cli, tree: Path) -> No
     (root / "policy.toml").write_text(
         'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "x"\n'
     )
+    (root / "audit.ndjson").unlink()
     (root / "audit.ndjson").mkdir()
 
     ran = cli("hook", "claude", stdin=_event("claude", "bash_before", tree, command="deploy now")).ok()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -135,6 +137,39 @@ def test_a_changed_log_is_found(cli: Cli, gate: Gate) -> None:
 
     assert cli("audit", "--verify", "--json").document["error"]["code"] == "audit.damaged"
     assert cli("audit").status == 0
+    assert "the audit log" in cli("doctor").text
+
+
+def test_operations_are_in_the_audit_log(cli: Cli, work: str) -> None:
+    """With their paths; each condition leaves some out."""
+    for path in ("a", "b/c"):
+        cli("write", path, stdin=b"x").ok()
+    cli("checkpoint", "save", "one").ok()
+    cli("exec", "--", "false")
+
+    def find(*arguments: str) -> list[str]:
+        return [entry["event"] for entry in cli("audit", *arguments, "--json").ok().result["entries"]]
+
+    ran = ["proxy_exec_completed", "proxy_exec_requested"]
+    assert find() == [*ran, "checkpoint", "files", "files", "vault_create"]
+    assert find("--verify", "b") == ["checkpoint", "files"]
+    assert find("--event", "files", "--event", "undo") == ["files"] * 2
+    assert find("--outcome", "failed") == ran[:1]
+    assert find("--fork", "other") == find("--until", "2001-01-01") == []
+    assert cli("audit", "--follow", "--since", "2001-01-01").status == 2
+
+
+def test_a_follower_is_told_of_each_operation(cli: Cli, work: str) -> None:
+    """One JSON document a line; the old ones first."""
+    cli("write", "a", stdin=b"x").ok()
+    command = [sys.executable, "-m", "avfs_git", "audit", "--follow", "--json", "--event", "files"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as follower:
+        assert follower.stdout is not None
+        assert json.loads(follower.stdout.readline())["details"]["text"] == "write 'a'"
+        cli("write", "b", stdin=b"x").ok()
+        assert json.loads(follower.stdout.readline())["details"]["text"] == "write 'b'"
+        follower.send_signal(signal.SIGINT)
+        assert (follower.stdout.read(), follower.wait()) == (b"", 130)
 
 
 def _answer(arguments: list[str], answer: bytes) -> tuple[int, str]:

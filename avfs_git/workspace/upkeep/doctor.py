@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git.errors import AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
+from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
 from avfs_git.gitstore.config.gitconfig import edit_config
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -62,6 +62,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("settings", _check_settings(vault)),
         ("refs", _check_refs(vault)),
         ("operation log", _check_log(vault)),
+        ("audit log", _check_audit(vault)),
         ("locks", _check_locks(vault)),
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
@@ -193,6 +194,20 @@ def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
         vault.refs.repair(name, last)
     else:
         vault.refs.update([RefChange(name, held, last)])
+
+
+def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
+    try:
+        vault.audit.verify()
+    except AuditDamaged as error:
+        yield _found(
+            error.code,
+            error.message,
+            "Compare it with a backup, then move its files elsewhere: avfs begins a new log.",
+            severity="warning",
+        )
+    except HostError:  # a vault that this user cannot write to, or read whole
+        return
 
 
 def _check_locks(vault: OpenVault) -> Iterator[_Finding]:

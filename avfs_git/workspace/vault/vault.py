@@ -44,6 +44,7 @@ from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, KNOWN, LABELS, SIDECARS, VaultLayout
+from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.oplog import Announced, OpLog
 from avfs_git.workspace.vault.log.oprecord import FORK_DELETE, UNDO, OpRecord
 
@@ -100,7 +101,8 @@ class OpenVault:
         self.layout = VaultLayout(git_dir)
         self.layout.read_format()
         self.refs = RefStore(git_dir, find_missing=self._find_missing)
-        self.oplog = OpLog(self.layout.oplog, self.refs.read)
+        self.audit = AuditLog(self.layout.oplog.parent)
+        self.oplog = OpLog(self.layout.oplog, self.refs.read, audit=self.audit)
         self.config = Config(self.layout.config)
         self.clock_ns = clock_ns
         self.remote_environment = remote_environment

@@ -1,18 +1,26 @@
-"""`avfs audit`: what commands were run, refused and approved."""
+"""`avfs audit`: what was done, refused and approved."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import LIMIT, verb
-from avfs_git.errors import BadUsage
+from avfs_git.cli.output.base import write_all
+from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
+from avfs_git.errors import BadUsage, Interrupted
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import AuditLines
+    from avfs_git.paths import TreePath
+    from avfs_git.workspace.vault.log.audit import AuditEntry
+
+_OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 
 
 def read_time(text: str) -> int:
@@ -30,12 +38,55 @@ def read_time(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 10**9
 
 
-@verb("audit", looks=True, view="policy", pages=True, example="avfs audit --since 2026-01-31")
+@verb("audit", looks=True, view="policy", pages=True, example="avfs audit --since 2026-01-31 --outcome refused")
+@click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later.")
+@click.option("--until", type=read_time, metavar="TIME", help="Only what happened then or earlier.")
+@click.option("--event", "events", multiple=True, metavar="NAME", help="Only events of this name; repeatable.")
+@click.option("--outcome", "outcomes", multiple=True, type=click.Choice(_OUTCOMES), help="Only what ended so; repeatable.")
+@click.option("-f", "--follow", is_flag=True, help="Oldest first, then wait for more; with --json, one line an event.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")
-def command(state: State, limit: int, since: int | None, verify: bool) -> AuditLines:
-    """List the commands that ran, were refused or approved, newest first"""
+def command(
+    state: State,
+    paths: tuple[TreePath, ...],
+    limit: int,
+    since: int | None,
+    until: int | None,
+    events: tuple[str, ...],
+    outcomes: tuple[str, ...],
+    follow: bool,
+    verify: bool,
+) -> AuditLines:
+    """List what was done, refused and approved in a vault, newest first
+
+    Each operation and each command is an event, and so is what the policy and people said to it. With PATH, only what changed
+    that; with `--fork`, only what concerns that fork. `checkpoint`, `merge` and `proxy_exec_denied` are names of events.
+    """
+    fork = state.named().fork
     with state.open_vault() as vault:
         verified = vault.policy.verify_audit() if verify else None
-        return {"entries": vault.policy.audit(limit=limit, since_ns=since), "verified": verified}
+        if follow:
+            if since is not None or until is not None:
+                raise BadUsage("--follow goes with neither --since nor --until", hint="Say how many older events with -n.")
+            told = vault.policy.follow_audit(last=limit, fork=fork, events=events, outcomes=outcomes, paths=paths)
+            _follow(told, is_json=state.output.structured)
+        entries = vault.policy.audit(
+            limit=limit, since_ns=since, until_ns=until, fork=fork, events=events, outcomes=outcomes, paths=paths
+        )
+        return {"entries": entries, "verified": verified}
+
+
+def _follow(entries: Iterator[AuditEntry], *, is_json: bool) -> NoReturn:
+    """Write each event on a line of its own, until the user or the reader of the output ends it."""
+    from avfs_git.cli.output.views.policy import audit_cells  # noqa: PLC0415 - only here
+    from avfs_git.records import to_record, to_time  # noqa: PLC0415 - only here
+
+    try:
+        for entry in entries:
+            cells = (to_time(entry.at_ns) or "-", *audit_cells(entry))
+            line = json.dumps(to_record(entry), ensure_ascii=False) if is_json else "\t".join(cells)
+            write_all(sys.stdout, line.encode("utf-8", "backslashreplace") + b"\n")
+    except KeyboardInterrupt:
+        pass
+    raise click.exceptions.Exit(Interrupted().exit_code)

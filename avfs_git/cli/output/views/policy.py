@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ShownRule,
     )
     from avfs_git.proxy.policy.approvals import Approval
+    from avfs_git.workspace.vault.log.audit import AuditEntry
 
 _STYLES = {"allow": "green", "allow_with_checkpoint": "cyan", "require_approval": "yellow", "deny": "red"}
 
@@ -94,19 +95,18 @@ def approvals_deny(text: TextOutput, approval: Approval) -> None:
 def audit(text: TextOutput, result: AuditLines) -> None:
     """List events, the newest first."""
     rows = (
-        (
-            str(entry.seq),
-            text.since(entry.at_ns),
-            entry.fork or "-",
-            entry.event.removeprefix("proxy_exec_") if text.on_terminal else entry.event,
-            str(entry.details.get("exit_code", entry.details.get("decision", "-"))),
-            _one_line(str(entry.details.get("command", "-"))),
-        )
-        for entry in result["entries"]
+        (str(entry.seq), text.since(entry.at_ns), *audit_cells(entry, is_short=text.on_terminal)) for entry in result["entries"]
     )
-    text.table(("No", "Time", "Fork", "Event", "Outcome", "Command"), rows)
+    text.table(("No", "Time", "Fork", "Event", "Outcome", "What"), rows)
     if result["verified"] is not None:
         text.note(f"{result['verified']} lines, none of them changed")
+
+
+def audit_cells(entry: AuditEntry, *, is_short: bool = False) -> tuple[str, str, str, str]:
+    """Tell the fork, the event, its outcome, and the command or what was done."""
+    outcome = f"{entry.outcome} ({entry.details['exit_code']})" if entry.outcome == "failed" else entry.outcome
+    event = entry.event.removeprefix("proxy_exec_") if is_short else entry.event
+    return entry.fork or "-", event, outcome, _one_line(str(entry.details.get("command", entry.details.get("text", "-"))))
 
 
 def _one_line(text: str) -> str:

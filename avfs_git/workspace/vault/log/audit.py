@@ -9,7 +9,7 @@ A line is one write to a file opened for appending, under a lock beside it, so t
 survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
 would cost a command more than starting it. A write that was cut short leaves half a line, which is passed over: the next line is
 tied to the last whole one. A full file is put aside under the next free number, and the chain goes on in a new one; none is
-removed. `gate` and the operation log write, the SDK reads; any thread and process may.
+removed. `gate` writes, `OpLog` each operation that happened; the SDK reads; any thread and process may.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from itertools import takewhile
 from pathlib import Path
 
-from avfs_git.errors import AuditDamaged
+from avfs_git.errors import AuditDamaged, HostError
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.modes import make_private_dirs, open_file
@@ -29,6 +30,7 @@ from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.host.locks.flocks import held
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 MAX_FILE_BYTES = 8 << 20
 """A file that is larger is put aside before the next line."""
@@ -37,7 +39,31 @@ MAX_TEXT = 4096
 
 _ASIDE = compiled(r"audit\.[0-9]+\.ndjson")
 _FIRST = "0" * 64
-_TAIL = 1 << 16
+_LINES = 4096
+"""So much at the end of a file holds its last line, as good as always."""
+OPERATION = "operation"
+"""The name, in `details`, of the number that an operation has in the operation log."""
+_AGAIN = 64
+"""So many of the last operations are looked at for missing lines."""
+_OWN_NS = 10_000_000_000
+"""An operation that is younger gets its line from the process that did it."""
+
+
+POLL_S = 0.2
+"""So often a reader that follows the log looks whether it has more."""
+OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
+"""How an event ended: as it should, by a status other than 0, by the policy or a person, with a question, with leave to run."""
+_OF_EVENTS = {
+    "proxy_exec_requested": "admitted",
+    "hook_admitted": "admitted",
+    "approval_granted": "admitted",
+    "proxy_exec_pending": "asked",
+    "hook_asked": "asked",
+    "proxy_exec_denied": "refused",
+    "proxy_exec_refused": "refused",
+    "hook_denied": "refused",
+    "approval_denied": "refused",
+}
 
 
 @value_class
@@ -47,8 +73,10 @@ class AuditEntry:
     seq: int
     at_ns: int
     event: str
-    """Such as `proxy_exec_requested`."""
+    """Such as `proxy_exec_requested`; of an operation its kind, such as `checkpoint`."""
     fork: str | None
+    outcome: str
+    """One of `OUTCOMES`."""
     details: Mapping[str, object]
 
 
@@ -71,24 +99,58 @@ class AuditLog:
             HostError: If the system refuses; then the event is not in the log.
         """
         with host_errors(f"write '{self._path}'"), self._locked():
-            fd = self._open()
-            try:
-                size = os.fstat(fd).st_size
-                seq, prev, is_whole = self._last(fd, size)
-                if size > self._max_file_bytes:
-                    os.close(fd)
-                    fd = -1
-                    self._rotate()
-                    fd = self._open()
-                    is_whole = True
-                body = {"seq": seq + 1, "at_ns": time.time_ns(), "event": event, "fork": fork, "prev": prev}
-                line = json.dumps({**body, "details": _bound(details)}, ensure_ascii=True).encode("ascii")
-                reach("audit.write")
-                # Half a line, of a write that was cut short, must not take this one with it.
-                write_all(fd, (b"" if is_whole else b"\n") + line + b"\n")
-            finally:
-                if fd >= 0:
-                    os.close(fd)
+            self._write(event, fork, details)
+
+    def note(self, *operations: OpRecord) -> None:
+        """Add operations that happened, of which the operation log is the proof.
+
+        A line that cannot be written now is no failure of the operation: `note_missing` writes it.
+        """
+        with suppress(HostError), host_errors(f"write '{self._path}'"), self._locked():
+            for record in operations:
+                self._write(record.kind, record.fork, _tell(record))
+
+    def note_missing(self, newest_first: Iterable[OpRecord], now_ns: int) -> None:
+        """Add the last operations that are not here: their process died, or the disk was full, before it could write a line.
+
+        Operations of the last seconds are left to their own process, and those from before the first that is here do not count.
+        """
+        if not self._path.is_file():  # a reader makes no file
+            return
+        with suppress(HostError), host_errors(f"write '{self._path}'"), self._locked():
+            known: set[int] = set()
+            for entry in self.walk():
+                number = entry.details.get(OPERATION)
+                if isinstance(number, int):
+                    known.add(number)
+                if len(known) > _AGAIN:
+                    break
+            if not known:
+                return
+            recent = list(takewhile(lambda record: record.id > min(known), newest_first))
+            for record in reversed(recent):
+                if record.id not in known and now_ns - record.created_at_ns > _OWN_NS:
+                    self._write(record.kind, record.fork, _tell(record))
+
+    def _write(self, event: str, fork: str | None, details: Mapping[str, object]) -> None:
+        fd = self._open()
+        try:
+            size = os.fstat(fd).st_size
+            seq, prev, is_whole = self._last(fd, size)
+            if size > self._max_file_bytes:
+                os.close(fd)
+                fd = -1
+                self._rotate()
+                fd = self._open()
+                is_whole = True
+            body = {"seq": seq + 1, "at_ns": time.time_ns(), "event": event, "fork": fork, "prev": prev}
+            line = json.dumps({**body, "details": _bound(details)}, ensure_ascii=True).encode("ascii")
+            reach("audit.write")
+            # Half a line, of a write that was cut short, must not take this one with it.
+            write_all(fd, (b"" if is_whole else b"\n") + line + b"\n")
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def read(self, *, limit: int | None = None, since_ns: int | None = None) -> list[AuditEntry]:
         """List events, the newest first."""
@@ -108,6 +170,14 @@ class AuditLog:
                 if parsed is not None and (last is None or parsed[0].seq < last):  # a file may be put aside meanwhile
                     last = parsed[0].seq
                     yield parsed[0]
+
+    def stamp(self) -> object:
+        """Say what the file is like, such that it differs when a line was added."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def verify(self) -> int:
         """Check that every line follows the one before it. Returns how many there are.
@@ -162,7 +232,7 @@ class AuditLog:
 
     def _last(self, fd: int, size: int) -> tuple[int, str, bool]:
         """Give number and hash of the last whole line, and whether the file ends with one."""
-        window = _TAIL
+        window = _LINES
         while size:
             tail = os.pread(fd, window, max(0, size - window))
             for line in reversed(tail.split(b"\n")):
@@ -181,6 +251,19 @@ class AuditLog:
         """Put the file aside, under a number that no other has."""
         used = [int(path.name.split(".")[1]) for path in self._find_aside()]
         self._path.rename(self._path.with_name(f"audit.{max(used, default=0) + 1}.ndjson"))
+
+
+def _tell(record: OpRecord) -> dict[str, object]:
+    facts = {
+        OPERATION: record.id,
+        "text": record.description,
+        "done_at_ns": record.created_at_ns,
+        "moves": record.moves or None,
+        "before": record.before,
+        "after": record.after,
+        "target": record.target,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _bound(value: object) -> object:
@@ -221,7 +304,9 @@ def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
         return None
     try:
         found = json.loads(line)
-        entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), str(found["event"]), found["fork"], dict(found["details"]))
+        event, details = str(found["event"]), dict(found["details"])
+        outcome = _OF_EVENTS.get(event) or ("failed" if details.get("exit_code") or details.get("timed_out") else "done")
+        entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), event, found["fork"], outcome, details)
         return entry, str(found["prev"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

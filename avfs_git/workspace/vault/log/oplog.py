@@ -14,6 +14,8 @@ death at any instant leaves an operation that is complete and can be undone, or 
 `expire` forgets old operations by putting a shorter file in the place of the log. A process that waits for the lock of the old
 file looks again.
 
+An operation that happened also gets a line of the audit log, after all else: what it lacks, `AuditLog.note_missing` adds.
+
 What git does to a branch by itself is not in the log; `undo` refuses where a ref has moved since.
 """
 
@@ -39,6 +41,7 @@ from avfs_git.paths import Oid, maybe_oid
 from avfs_git.patterns import compiled
 from avfs_git.values import record_class, replace
 from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.loglines import (
     ANNOUNCED,
     HAPPENED,
@@ -73,6 +76,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     parse_places,
     ref_key,
 )
+from avfs_git.workspace.vault.log.outcomes import Outcomes
 from avfs_git.workspace.vault.log.replay import replay
 
 _OIDS = compiled(rb'"([0-9a-f]{40})"')
@@ -100,9 +104,10 @@ class Chosen:
 class Announced:
     """Lines that were written before what they speak of. Used by one thread; closed when the outcome is known."""
 
-    def __init__(self, fd: int, offsets: Sequence[int]) -> None:
+    def __init__(self, fd: int, offsets: Sequence[int], note: Callable[[], None]) -> None:
         self._fd = fd
         self._offsets = offsets
+        self._note = note
 
     def close(self, *, happened: bool | None) -> None:
         """Say whether it happened; None leaves that to the refs. A second call does nothing.
@@ -117,14 +122,27 @@ class Announced:
                 for offset in self._offsets:
                     os.pwrite(fd, HAPPENED if happened else WITHDRAWN, offset + MARK_AT)
         os.close(fd)
+        if happened:
+            self._note()
 
 
 class OpLog:
     """The log of one vault. Usable from several threads and processes."""
 
-    def __init__(self, path: Path, read_ref: Callable[[str], Oid | None], *, indexed_above: int = INDEXED_ABOVE) -> None:
-        """Name a log, which need not exist; its index counts if the log has more than so many bytes."""
+    def __init__(
+        self,
+        path: Path,
+        read_ref: Callable[[str], Oid | None],
+        *,
+        indexed_above: int = INDEXED_ABOVE,
+        audit: AuditLog | None = None,
+    ) -> None:
+        """Name a log, which need not exist; its index counts if the log has more than so many bytes.
+
+        `audit` gets a line of each operation that happened.
+        """
         self._path = path
+        self._audit = audit
         self._read_ref = read_ref
         self._indexed_above = indexed_above
         self.has_written = False
@@ -137,6 +155,7 @@ class OpLog:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
         os.close(self._append((record,), HAPPENED)[0])
+        self._note(record)
         return record
 
     def announce(self, *records: OpRecord) -> Announced:
@@ -149,7 +168,11 @@ class OpLog:
         Raises:
             HostError: If the disk fails. The log is as it was, or ends in a line that readers pass over.
         """
-        return Announced(*self._append(records, ANNOUNCED))
+        return Announced(*self._append(records, ANNOUNCED), partial(self._note, *records))
+
+    def _note(self, *records: OpRecord) -> None:
+        if self._audit is not None:
+            self._audit.note(*records)
 
     def _append(self, records: Sequence[OpRecord], mark: bytes) -> tuple[int, list[int]]:
         """Write lines; give the open file, and where the lines begin in it."""
@@ -326,7 +349,7 @@ class OpLog:
         """List the operations of a fork that announced moves of refs, which no later record confirms or replaces."""
         found: list[OpRecord] = []
         with self._view() as view:
-            outcomes = _Outcomes(view, self._has_happened)
+            outcomes = Outcomes(view, self._has_happened)
             for at, record, mark in parse_places(view.announced()):
                 if record.fork == fork and outcomes.happened(at, record, mark):
                     refs = {ref for ref, _, _ in record.moves}
@@ -346,13 +369,13 @@ class OpLog:
         """Yield the operations whose line names an object, among so many of the newest lines, newest first."""
         wanted = {oid.hex().encode() for oid in oids}
         with self._view() as view:
-            outcomes = _Outcomes(view, self._has_happened)
+            outcomes = Outcomes(view, self._has_happened)
             lines = (line for line in islice(view.lines(), newest) if not wanted.isdisjoint(_OIDS.findall(line[1])))
             yield from (record for at, record, mark in parse_places(lines) if outcomes.happened(at, record, mark))
 
     def _find(self, view: LogView, key: Key, concerns: Callable[[OpRecord], bool]) -> Iterator[OpRecord]:
         """Yield the operations that happened and concern a key, newest first."""
-        outcomes = _Outcomes(view, self._has_happened)
+        outcomes = Outcomes(view, self._has_happened)
         for at, record, mark in parse_places(view.find(key)):
             if concerns(record) and outcomes.happened(at, record, mark):
                 yield record
@@ -534,7 +557,7 @@ class OpLog:
         from heapq import merge  # noqa: PLC0415 - only undo needs it
 
         with self._view() as view:
-            outcomes = _Outcomes(view, self._has_happened)
+            outcomes = Outcomes(view, self._has_happened)
             lines = merge(view.find(fork_key(fork)), view.find(by_key(fork)), key=_negative_offset)
             last = -1
             for at, record, mark in parse_places(lines):
@@ -557,44 +580,3 @@ def _is_of(fork: str, record: OpRecord) -> bool:
 
 def _says(fork: str, fact: str, record: OpRecord) -> bool:
     return record.fork == fork and fact in record.more
-
-
-class _Outcomes:
-    """Tells of the lines in a view whether their operations happened; each line that names a ref is parsed once."""
-
-    def __init__(self, view: LogView, judge: Callable[[OpRecord, Callable[[str], tuple[bool, str | None]]], bool]) -> None:
-        self._view = view
-        self._judge = judge
-        self._known: dict[int, bool] = {}
-        self._readers: dict[str, Iterator[tuple[int, OpRecord, bytes]]] = {}
-        self._moves: dict[str, list[tuple[int, OpRecord, bytes]]] = {}
-
-    def happened(self, at: int, record: OpRecord, mark: bytes) -> bool:
-        """Tell it of the line at an offset."""
-        if mark == HAPPENED:
-            return True
-        record.is_confirmed = False
-        if at not in self._known:
-            self._known[at] = self._judge(record, partial(self._held_after, at))
-        return self._known[at]
-
-    def is_moved_after(self, ref: str, at: int) -> bool:
-        """Tell whether an operation whose line comes after an offset moved a ref."""
-        return self._held_after(at, ref)[0]
-
-    def _held_after(self, at: int, ref: str) -> tuple[bool, str | None]:
-        """Tell whether an operation after an offset moved a ref, and what the ref held before the first of these."""
-        moves = self._moves.setdefault(ref, [])
-        reader = self._readers.setdefault(ref, parse_places(self._view.find(ref_key(ref))))
-        while not moves or moves[-1][0] > at:
-            found = next(reader, None)
-            if found is None:
-                break
-            moves.append(found)
-        later = [move for move in moves if move[0] > at]
-        outcomes = [self.happened(*move) for move in later]  # the newest first: each depends on those that come after it
-        for (_, record, _), happened in zip(reversed(later), reversed(outcomes), strict=True):
-            old = next(((old,) for name, old, _ in record.moves if name == ref), None)
-            if old is not None and happened:
-                return True, old[0]
-        return False, None

@@ -13,7 +13,10 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import AuditDamaged, HostError
+from avfs_git.paths import oid_of
 from avfs_git.workspace.vault.log.audit import MAX_TEXT, AuditLog
+from avfs_git.workspace.vault.log.oplog import OpLog
+from avfs_git.workspace.vault.log.oprecord import OpRecord
 from tests.support.failing import FailAt
 
 
@@ -190,3 +193,28 @@ def test_what_cannot_be_written_is_an_error(log: AuditLog, request: pytest.Fixtu
         log.append("test", fork=None, details={})
     faults.arm(None)
     assert log.verify() == 1
+
+
+def test_operations_get_a_line_each(tmp_path: Path) -> None:
+    """When they have happened; after the death of its process, an operation gets its line from the next reader, once."""
+    audit = AuditLog(tmp_path)
+    log = OpLog(tmp_path / "oplog", lambda _: oid_of("22" * 20), audit=audit)
+    log.append(OpRecord(0, "main", "checkpoint", "save", 1, before="11" * 20))
+    withdrawn = log.announce(OpRecord(0, "main", "merge", "merge", 1, [("refs/heads/main", "22" * 20, "33" * 20)]))
+    withdrawn.close(happened=False)
+    died = log.announce(OpRecord(0, "main", "undo", "undo", 1, [("refs/heads/main", "11" * 20, "22" * 20)]))
+    died.close(happened=None)
+    assert [entry.event for entry in audit.read()] == ["checkpoint"]
+
+    for _ in range(2):
+        audit.note_missing(log.read(), 10**12)
+        assert [(entry.event, entry.details["operation"]) for entry in audit.read()] == [("undo", 3), ("checkpoint", 1)]
+    assert audit.verify() == 2
+
+
+def test_an_operation_does_not_fail_with_its_line(log: AuditLog) -> None:
+    """The operation log has it, and the audit log gets it later."""
+    log.path.mkdir(parents=True)
+    operations = OpLog(log.path.parent / "oplog", lambda _: None, audit=log)
+
+    assert operations.append(OpRecord(0, "main", "checkpoint", "save", 1)).id == 1

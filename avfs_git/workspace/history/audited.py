@@ -1,0 +1,66 @@
+"""Which events of the audit log a query wants.
+
+Decided here: what each condition means. An event concerns a path if the operation or the command changed it: its states before
+and after are compared, so that a state that `gc` has removed concerns none. Reads only; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from avfs_git.errors import AvfsError
+from avfs_git.paths import TreePath, maybe_oid
+from avfs_git.values import replace, value_class
+from avfs_git.workspace.history import compare
+from avfs_git.workspace.history.opdetails import states_of
+from avfs_git.workspace.vault.log.audit import OPERATION, AuditEntry
+from avfs_git.workspace.vault.log.oprecord import OpRecord
+from avfs_git.workspace.vault.vault import OpenVault
+
+
+@value_class
+class AuditQuery:
+    """What is looked for; an empty condition lets all events in."""
+
+    since_ns: int | None = None
+    until_ns: int | None = None
+    fork: str | None = None
+    events: tuple[str, ...] = ()
+    outcomes: tuple[str, ...] = ()
+    paths: tuple[TreePath, ...] = ()
+
+
+def choose(vault: OpenVault, newest_first: Iterable[AuditEntry], query: AuditQuery) -> Iterator[AuditEntry]:
+    """Yield the events that a query wants."""
+    for entry in newest_first:
+        if query.since_ns is not None and entry.at_ns < query.since_ns:
+            return
+        if (
+            (query.until_ns is None or entry.at_ns <= query.until_ns)
+            and query.fork in (None, entry.fork)
+            and (not query.events or entry.event in query.events)
+            and (not query.outcomes or entry.outcome in query.outcomes)
+            and (not query.paths or _concerns(vault, entry, query.paths))
+        ):
+            yield entry
+
+
+def _concerns(vault: OpenVault, entry: AuditEntry, paths: tuple[TreePath, ...]) -> bool:
+    """Compare the states before and after an event."""
+    told = entry.details
+    try:
+        if OPERATION in told:
+            facts: dict[str, Any] = dict(told)
+            record = OpRecord(0, entry.fork or "", entry.event, "", 0, facts.get("moves", []))
+            before, after = states_of(replace(record, before=facts.get("before"), after=facts.get("after")))
+        else:
+            commit = told.get("commit")
+            after = maybe_oid(commit if isinstance(commit, str) else None)
+            before = next(iter(vault.store.read_commit(after).parents), None) if after is not None else None
+        if after is None:
+            return False
+        diff = compare.diff_commits(vault, before, after, fork=entry.fork, paths=paths, patches=False)
+    except (AvfsError, ValueError, TypeError):  # gc has removed a state, or another program wrote the line
+        return False
+    return bool(diff.files or diff.sidecar)
