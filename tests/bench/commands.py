@@ -176,7 +176,6 @@ class CommandBench:
     def _light(self) -> Iterator[Row]:
         """Time whole processes that people and agents wait for all day."""
         env = {**os.environ, "AVFS_HOME": str(self._home), "PYTHONPATH": str(_CHECKOUT)}
-        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed avfs is compiled
 
         def time_process(*arguments: str, event: dict[str, object] | None = None) -> Sample:
             argv, given = [sys.executable, *arguments], json.dumps(event).encode() if event else b""
