@@ -24,8 +24,6 @@ from pathlib import Path
 from avfs_git.errors import AvfsError
 from avfs_git.gitstore.config.gitconfig import edit_config, parse_config, read_config
 from avfs_git.gitstore.config.outside import POINTER_MAX, parse_pointer
-from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
-from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.gitstore.worktree import Worktree, list_linked, list_shown_at
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.modes import make_dir, mode_below
@@ -170,6 +168,9 @@ class _Settling:
         """Make a repository with what another fork's has, and link its objects."""
         if not _is_plain(source):
             raise FileNotFoundError(2, "there is no such directory", os.fspath(source))
+        from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir  # noqa: PLC0415 - few trees have submodules of another fork
+        from avfs_git.gitstore.foreign.takeover import link_objects  # noqa: PLC0415 - as above
+
         objects = self._layout.module_objects
         with host_errors(f"make '{place}'"):
             make_dirs_durably(objects / "pack")
