@@ -436,7 +436,7 @@ class Dispatch:
         Raises:
             WorkspaceMounted: If one is.
         """
-        if self.core.has_fork(fork) or not self.core.layout.workspace(fork).root.exists():
+        if not self.core.layout.workspace(fork).root.exists() or self.core.has_fork(fork):
             return
         try:
             self.check_unmounted(fork)
