@@ -1068,10 +1068,13 @@ class NoUpstream(RemoteError, code="remote.no_upstream", exit_code=98):
     def __init__(self, fork: str, remote: str, *, gone: str | None = None, others: Sequence[str] = ()) -> None:
         """Say that a remote has no branch of a fork's name, or not the branch `gone` any more; `others` is what it has."""
         what = f"has no branch {quote(fork)}" if gone is None else f"has no branch {quote(gone)} any more"
-        merge = f"Merge another branch, as with `avfs merge {shlex.quote(others[0])}`. " if others else ""
+        follow = ""
+        if others:
+            command = f"avfs update --upstream {shlex.quote(others[0])} {shlex.quote(fork)}"
+            follow = f"Follow another branch from now on, as with `{command}`. "
         self._say(
             f"{quote(remote)} {what}{f', which fork {quote(fork)} was made from' if gone is not None else ''}",
-            f"{merge}See what it has with `avfs fork list --remote`.",
+            f"{follow}See what it has with `avfs fork list --remote`.",
             fork=fork,
             remote=remote,
         )

@@ -443,9 +443,16 @@ def test_an_update_says_that_the_branch_it_comes_from_is_gone(tmp_path: Path, mo
             work.update()
         vault.push(["work"])
         merges = work.update()
+        git("commit", "-q", "--allow-empty", "-m", "two", cwd=clone)
+        with pytest.raises(NoUpstream, match="'origin' has no branch 'gone'"):
+            work.update(upstream="gone")
+        command = shlex.split(re.findall("`avfs (.*?)`", gone.value.hint or "")[0])
+        followed = work.update(upstream=command[2])
+        again = work.update()
 
     assert gone.value.message == "'origin' has no branch 'main' any more, which fork 'work' was made from"
-    assert "`avfs merge origin/trunk`" in (gone.value.hint or "")
+    assert command == ["update", "--upstream", "origin/trunk", "work"]
+    assert [merge.source for merge in followed] == [merge.source for merge in again] == ["origin/work", "origin/trunk"]
     assert [merge.source for merge in merges] == ["origin/work"]
     assert warned == ["update.upstream_gone"]
 

@@ -94,6 +94,7 @@ class WorkspaceMerging:
         *,
         strategy: MergeStrategy | str = MergeStrategy.NORMAL,
         on_conflict: str = "report",
+        upstream: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> list[MergeResult]:
         """Update this fork from its upstream, keeping its own changes. It can be undone.
@@ -105,13 +106,16 @@ class WorkspaceMerging:
         Args:
             strategy: As for `merge`.
             on_conflict: As for `merge`.
+            upstream: A branch of a remote, as `origin/main`: from now on the fork is updated from it instead of the branch of the
+                clone that it was made from. Undo of the update does not change that back.
             progress: Called with the progress of the fetch, as by `Vault.fetch`.
 
         Returns:
             The merges that were needed, in order; the last one may have conflicts. Empty without an upstream.
 
         Raises:
-            NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged.
+            NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged; or if no
+                remote has the branch `upstream`.
             RemoteError: If the remote cannot be reached or read.
             AvfsError: As `merge`.
         """
@@ -119,8 +123,8 @@ class WorkspaceMerging:
         found = self._at.run(operations.catch_up, options)
         merges = [] if found is None else [found]
         if found is None or found.outcome != "conflicted":
-            for upstream in self._find_upstreams(progress, is_needed=found is None):
-                merges.append(self.merge(upstream, strategy=strategy, on_conflict=on_conflict))
+            for source in self._find_upstreams(upstream, progress, is_needed=found is None):
+                merges.append(self.merge(source, strategy=strategy, on_conflict=on_conflict))
                 if merges[-1].outcome == "conflicted":
                     break
         return merges
@@ -314,8 +318,12 @@ class WorkspaceMerging:
         """
         return self._at.run(operations.abort_merge)
 
-    def _find_upstreams(self, progress: Callable[[str, int, int], None] | None, *, is_needed: bool) -> list[str]:
+    def _find_upstreams(
+        self, upstream: str | None, progress: Callable[[str, int, int], None] | None, *, is_needed: bool
+    ) -> list[str]:
         """Name the upstreams of the fork: branches of the remote (`list_upstreams`), or the fork that it was made from.
+
+        `upstream` is a branch to follow from now on.
 
         Raises:
             NoUpstream: If one is needed, and the branch of the clone that the fork was made from is gone.
@@ -327,6 +335,9 @@ class WorkspaceMerging:
         if is_told:
             fetched = remotes.fetch(core, None, access=dispatch.access(), progress=progress)
             dispatch.tell(fetched.warnings)
+        if upstream is not None:
+            self._at.run(operations.follow_branch, upstream)
+        if is_told:
             found = remotes.list_upstreams(core, self.fork, fetched.remote)
         parent = forkinfo.fork_info(core, self.fork).parent
         if not found and parent is not None and dispatch.has_fork(parent):

@@ -450,6 +450,13 @@ def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None
     return replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
 
 
+@operation(repeatable=True)
+def follow_branch(opened: OpenWorkspace, branch: str) -> None:
+    """Update the fork from another branch of a remote from now on."""
+    with opened.locked() as locked:
+        catchup.follow_branch(locked, branch)
+
+
 @operation(repeatable=True, flushes=True, changes=False)
 def plan_merge(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult:
     """Tell what a merge would do."""

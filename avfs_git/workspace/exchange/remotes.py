@@ -411,7 +411,7 @@ def find_gone_upstream(vault: OpenVault, fork: str) -> NoUpstream | None:
     if state is None or state.upstream is None or vault.refs.read(REMOTES + state.upstream) is not None:
         return None
     remote, _, branch = state.upstream.partition("/")
-    others = [ref.removeprefix(REMOTES) for ref in vault.refs.list(f"{REMOTES}{remote}/")]
+    others = [ref.removeprefix(REMOTES) for ref in vault.refs.list(f"{REMOTES}{remote}/", symbolic=False)]
     return NoUpstream(fork, remote, gone=branch, others=others)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from avfs_git.errors import RefConflict
+from avfs_git.errors import NoUpstream, RefConflict
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult, Warning
@@ -23,10 +23,12 @@ from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_uns
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
+from avfs_git.workspace.vault.format import REMOTES
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.states import tree_of
 
 _TRIES = 5
+_ORIGIN = "origin"
 
 
 def is_behind(locked: LockedWorkspace) -> bool:
@@ -72,3 +74,19 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
             tries -= 1
             if not tries:
                 raise
+
+
+def follow_branch(locked: LockedWorkspace, branch: str) -> None:
+    """Update a fork from another branch of a remote from now on: `REMOTE/BRANCH`, or a branch of `origin`. On disk on return.
+
+    Raises:
+        NoUpstream: If no remote has the branch, as far as is known here.
+    """
+    refs, state = locked.vault.refs, locked.opened.state
+    names = [name for name in (branch, f"{_ORIGIN}/{branch}") if refs.read(REMOTES + name) is not None]
+    if not names:
+        remote, slash, rest = branch.partition("/")
+        raise NoUpstream(rest, remote) if slash else NoUpstream(branch, _ORIGIN)
+    if state.upstream != names[0]:
+        state.upstream = names[0]
+        locked.write_state()

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 @verb("update", view="remotes", example="avfs update task")
 @click.argument("fork_name", metavar="[FORK]", required=False)
+@click.option("--upstream", metavar="BRANCH", help="Follow this branch of a remote from now on, as origin/main.")
 @option_on_conflict()
-def command(state: State, fork_name: str | None, on_conflict: str) -> Updates:
+def command(state: State, fork_name: str | None, upstream: str | None, on_conflict: str) -> Updates:
     """Update a fork from its upstream
 
     The fork keeps its own changes. avfs merges, in this order: commits that a push added to the fork's branch; the branch of the
@@ -33,7 +34,7 @@ def command(state: State, fork_name: str | None, on_conflict: str) -> Updates:
         state.output.progress("fetching") as progress,
     ):
         remotes = vault.list_remotes()
-        merges = workspace.update(on_conflict=on_conflict, progress=progress)
+        merges = workspace.update(on_conflict=on_conflict, upstream=upstream, progress=progress)
     if any(merge.outcome == "conflicted" for merge in merges):
         state.status = IN_CONFLICT
     return {"merges": merges, "remotes": remotes}
