@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.gitstore.repository import is_partial
-from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.locks.locks import Holder
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, oid_of
 from avfs_git.sdk.parts import (
@@ -70,7 +70,7 @@ class Dispatch:
     Attributes:
         core: The vault.
         enabled_hooks: Which hooks their owners enabled.
-        mounts: Where a home has its mounts; None for a vault that is in none.
+        mounts: Where the home has its mounts.
         lock_timeout_s: How long another process is waited for.
     """
 
@@ -80,13 +80,13 @@ class Dispatch:
         *,
         seal: Seal,
         enabled_hooks: EnabledHooks,
-        user_policy: Path | None = None,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
-        mounts: Path | None = None,
-        remote_environment: Mapping[str, str] | None = None,
-        runs_hooks: bool = True,
-        on_wait: Callable[[str, Holder | None], object] | None = None,
-        on_warnings: Callable[[Sequence[Warning]], object] | None = None,
+        user_policy: Path | None,
+        lock_timeout_s: float,
+        mounts: Path,
+        remote_environment: Mapping[str, str] | None,
+        runs_hooks: bool,
+        on_wait: Callable[[str, Holder | None], object] | None,
+        on_warnings: Callable[[Sequence[Warning]], object] | None,
     ) -> None:
         self.core = core
         self.enabled_hooks = enabled_hooks
@@ -515,15 +515,9 @@ class Dispatch:
 
     @property
     def lowers(self) -> lower.LowerMounts:
-        """The mounts of commits on which commands run.
-
-        Raises:
-            InvalidInput: If the vault is in no home.
-        """
+        """The mounts of commits on which commands run."""
         with self._lock:
             if self._lower_mounts is None:
-                if self.mounts is None:
-                    raise InvalidInput("a vault without a home cannot mount commits")
                 place = self.mounts / self.home_name / lower.LOWER
                 self._lower_mounts = lower.LowerMounts(self.core, place, lock_timeout_s=self.lock_timeout_s)
             return self._lower_mounts

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
-from avfs_git.errors import InvalidInput, quote
+from avfs_git.errors import quote
 from avfs_git.paths import PathLike
 from avfs_git.sdk.parts import files, holding, nursery_client, point, record, revisions, workspaces
 
@@ -89,13 +89,10 @@ class ForkHandle:
         backend: str = "auto",
     ) -> record.FoundSession:
         """Start a session that shows the workspace or, read-only, a state; see `Workspace.mount`."""
-        mounts = self.dispatch.mounts
         with nursery_client.starting_early():
             commit = revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
             if directory is None:
-                if mounts is None:
-                    raise InvalidInput("a directory to mount at is needed", hint="Name one.")
-                directory = point.default_directory(mounts, self.dispatch.home_name, self.fork, commit)
+                directory = point.default_directory(self.dispatch.mounts, self.dispatch.home_name, self.fork, commit)
             return self.dispatch.mount(
                 self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
             )

@@ -38,6 +38,7 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.mounts.mounts import find_cover
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name
+from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.parts import (
     aftermath,
     atomic,
@@ -134,17 +135,17 @@ class Home:
 
     def _open(self, path: Path, name: str) -> Vault:
         is_foreign = self._check_trust(path)
-        vault = Vault(
-            OpenVault(
-                path,
-                name=name,
-                identity=self._identity,
-                clock_ns=self._clock_ns,
-                remote_environment=self._remote_environment,
-                is_trusted=True,
-                is_foreign=is_foreign,
-            ),
-            is_current=lambda: self.current_vault() == name,
+        core = OpenVault(
+            path,
+            name=name,
+            identity=self._identity,
+            clock_ns=self._clock_ns,
+            remote_environment=self._remote_environment,
+            is_trusted=True,
+            is_foreign=is_foreign,
+        )
+        dispatch = Dispatch(
+            core,
             lock_timeout_s=self._lock_timeout_s,
             mounts=self.home / "mounts",
             remote_environment=self._remote_environment,
@@ -155,6 +156,7 @@ class Home:
             on_warnings=self._on_warnings,
             runs_hooks=self._runs_hooks,
         )
+        vault = Vault(dispatch, is_current=lambda: self.current_vault() == name)
         self._opened.append(vault)
         return vault
 
@@ -245,13 +247,7 @@ class Home:
             with aftermath.aftermath(warnings, "its members cannot pass to it"), host_errors(f"let others pass to '{path}'"):
                 for place in (self.home, self._vaults):
                     place.chmod(stat.S_IMODE(place.stat().st_mode) | 0o011)
-        self._mark(path, warnings)
-        vault = self._open(path, name)
-        with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
-            if self.current_vault() is None:
-                self._write_current(name)
-        vault.warnings = tuple(warnings)
-        return vault
+        return self._open_made(path, name, warnings)
 
     def clone_vault(
         self,
@@ -287,12 +283,7 @@ class Home:
             clock_ns=self._clock_ns,
             **options,
         )
-        warnings = list(cloned.warnings)
-        self._mark(path, warnings)
-        vault = self._open(path, name)
-        with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
-            if self.current_vault() is None:
-                self._write_current(name)
+        vault = self._open_made(path, name, list(cloned.warnings))
         return CloneResult(
             vault=vault.info(),
             url=vault.list_remotes()[0].url,
@@ -300,8 +291,18 @@ class Home:
             head=cloned.head.hex() if cloned.head is not None else None,
             branches=cloned.branches,
             messages=cloned.messages,
-            warnings=tuple(warnings),
+            warnings=vault.warnings,
         )
+
+    def _open_made(self, path: Path, name: str, warnings: list[Warning]) -> Vault:
+        """Open a vault that was made just now; the first vault of a home becomes the current one."""
+        self._mark(path, warnings)
+        vault = self._open(path, name)
+        with aftermath.aftermath(warnings, f"choose it with `avfs vault use {name}`"):
+            if self.current_vault() is None:
+                self._write_current(name)
+        vault.warnings = tuple(warnings)
+        return vault
 
     def open_vault(self, name: str | Path | None = None) -> Vault:
         """Open a vault.

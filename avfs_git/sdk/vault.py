@@ -7,14 +7,13 @@ and `sdk.workspace`; `sdk.dispatch` decides where each operation runs. Callers m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 from avfs_git.errors import InvalidInput, NoForkChosen, NoForks, OperationNotFound, PathNotFound
 from avfs_git.host.files.usage import disk_usage
-from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     BASES,
@@ -62,12 +61,9 @@ from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
-    from avfs_git.host.files.seal import Seal
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
     from avfs_git.sdk.workspace import commands
-    from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
-    from avfs_git.workspace.vault.vault import OpenVault
 else:
     commands = LazyModule("avfs_git.sdk.workspace.commands")  # most programs run none
 
@@ -81,35 +77,10 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         warnings: What `Home.create_vault` left out of the vault.
     """
 
-    def __init__(
-        self,
-        core: OpenVault,
-        *,
-        seal: Seal,
-        enabled_hooks: EnabledHooks,
-        is_current: Callable[[], bool] = lambda: False,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
-        mounts: Path | None = None,
-        remote_environment: Mapping[str, str] | None = None,
-        runs_hooks: bool = True,
-        user_policy: Path | None = None,
-        on_wait: Callable[[str, Holder | None], object] | None = None,
-        on_warnings: Callable[[Sequence[Warning]], object] | None = None,
-    ) -> None:
-        self._core = core
+    def __init__(self, dispatch: Dispatch, *, is_current: Callable[[], bool]) -> None:
+        self._core = dispatch.core
+        self._dispatch = dispatch
         self._is_current = is_current
-        self._dispatch = Dispatch(
-            core,
-            seal=seal,
-            enabled_hooks=enabled_hooks,
-            user_policy=user_policy,
-            lock_timeout_s=lock_timeout_s,
-            mounts=mounts,
-            remote_environment=remote_environment,
-            runs_hooks=runs_hooks,
-            on_wait=on_wait,
-            on_warnings=on_warnings,
-        )
         self.warnings: tuple[Warning, ...] = ()
 
     def __repr__(self) -> str:
@@ -207,18 +178,11 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             MountPointUnusable: If the directory cannot be mounted on.
             FuseUnavailable: If this machine, or its administrator, does not allow mounts.
         """
-        mounts = self._dispatch.mounts
+        mounts, name = self._dispatch.mounts, self._dispatch.home_name
         if directory is None:
-            if mounts is None:
-                raise InvalidInput("a directory to mount at is needed", hint="Name one.")
-            directory = mounts / f"{self._dispatch.home_name}@all"
+            directory = mounts / f"{name}@all"
         found = self._dispatch.mount(
-            WHOLE_VAULT,
-            directory,
-            at=None,
-            allow_other=allow_other,
-            leash_fd=leash_fd,
-            mounts=mounts / self._dispatch.home_name if mounts is not None else None,
+            WHOLE_VAULT, directory, at=None, allow_other=allow_other, leash_fd=leash_fd, mounts=mounts / name
         )
         return Session(self, found)
 
@@ -514,7 +478,8 @@ class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMer
             BackendUnavailable: If the workspace cannot be shown here.
             WorkspaceBusy: If another process holds the workspace for too long.
         """
-        with self._starting_early():
+        # The process that mounts a base loads while this process loads its own modules.
+        with nursery_client.starting_early(unless_mounted=(self._at.dispatch.mounts, BASES)):
             return commands.finish(commands.run_command(self._at, commands.make_command(argv, options)))
 
     async def exec_async(self, *argv: str | bytes, **options: Unpack[ExecOptions]) -> ExecResult:
@@ -548,11 +513,6 @@ class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMer
         found = commands.Prepared(self._at, self)
         found.steps()
         return found
-
-    def _starting_early(self) -> AbstractContextManager[None]:
-        """Start the process that mounts a base early: it loads while this process loads its own modules."""
-        mounts = self._at.dispatch.mounts
-        return nursery_client.starting_early(unless_mounted=(mounts, BASES) if mounts is not None else None)
 
 
 class Session(Mount):

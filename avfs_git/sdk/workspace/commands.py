@@ -37,24 +37,22 @@ if TYPE_CHECKING:
 _PAUSE_S = 0.02
 
 
-def find_root(dispatch: Dispatch, fork: str) -> Path | None:
-    """Tell where a command in a fork would see the workspace, without waiting for a session; None in a vault without a home."""
+def find_root(dispatch: Dispatch, fork: str) -> Path:
+    """Tell where a command in a fork would see the workspace, without waiting for a session."""
     session = find_workspace_session(dispatch.core.layout.sessions, fork)
     if session is not None and (shown := session.find_mount()) is not None:
         return shown.directory
-    return _default_root(dispatch.mounts, dispatch, fork) if dispatch.mounts is not None else None
+    return _default_root(dispatch, fork)
 
 
-def _default_root(mounts: Path, dispatch: Dispatch, fork: str) -> Path:
-    return point.resolve(point.default_directory(mounts, dispatch.home_name, fork, None))
+def _default_root(dispatch: Dispatch, fork: str) -> Path:
+    return point.resolve(point.default_directory(dispatch.mounts, dispatch.home_name, fork, None))
 
 
 def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
     """Make the executor of a workspace's commands."""
     dispatch = at.dispatch
-    if dispatch.mounts is None:
-        raise InvalidInput("a vault without a home cannot run commands")
-    root = _default_root(dispatch.mounts, dispatch, at.fork)
+    root = _default_root(dispatch, at.fork)
 
     def mounted() -> Served | None:
         end = time.monotonic() + dispatch.lock_timeout_s
