@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import aftermath, checkpoint
     from avfs_git.workspace.creation import atomic, create
     from avfs_git.workspace.exchange import apply, cloning, remotes, userhooks
-    from avfs_git.workspace.files import files
+    from avfs_git.workspace.files import files, transfer
     from avfs_git.workspace.forks import clones, fold, forks
     from avfs_git.workspace.history import audited, blame, compare, find, grep, history, opdetails, opundo, undo
     from avfs_git.workspace.merge import overlap
@@ -50,7 +50,7 @@ else:
         "avfs_git.workspace.checkpoint": "aftermath checkpoint",
         "avfs_git.workspace.creation": "atomic create",
         "avfs_git.workspace.exchange": "apply cloning remotes userhooks",
-        "avfs_git.workspace.files": "files",
+        "avfs_git.workspace.files": "files transfer",
         "avfs_git.workspace.forks": "clones fold forks",
         "avfs_git.workspace.history": "audited blame compare find grep history opdetails opundo undo",
         "avfs_git.workspace.merge": "overlap",

@@ -8,6 +8,7 @@ several threads and processes. An edit is one write: a crash leaves the file as 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +36,7 @@ from avfs_git.model import (
     TreeNode,
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths, show_path
-from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search
+from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, transfer
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -410,7 +411,7 @@ class WorkspaceFiles:
 
         def bring() -> TransferResult:
             if self._at.opened.lock.session is None:
-                return operations.import_path(self._at.opened, source, tree_path, recursive, max_depth)
+                return transfer.import_path(self._at.opened, source, tree_path, recursive=recursive, max_depth=max_depth)
             with client.opened_source(source) as handle:
                 return self._at.run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
 
@@ -422,7 +423,7 @@ class WorkspaceFiles:
 
         def unpack() -> TransferResult:
             if self._at.opened.lock.session is None:
-                return operations.unpack_tar(self._at.opened, file, tree_path)
+                return transfer.import_tar(self._at.opened, file, tree_path)
             with client.spooled_file(self._at.opened, file) as handle:
                 return self._at.run(operations.import_tar, handle, tree_path)
 
@@ -434,10 +435,10 @@ class WorkspaceFiles:
         """Copy a file or directory of the workspace to the host."""
         tree_path, destination = parse_tree_path(path), Path(destination)
         if self._at.opened.lock.session is None:
-            return self._at.dispatch.look(
-                self._at.opened,
-                lambda opened: operations.export_path(opened, tree_path, destination, recursive, max_depth, overwrite),
+            export = functools.partial(
+                transfer.export_path, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False
             )
+            return self._at.dispatch.look(self._at.opened, lambda opened: export(opened, tree_path, destination))
         with client.opened_above(destination) as (handle, rest):
             shown = str(destination)
             return self._at.run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown)
@@ -446,7 +447,9 @@ class WorkspaceFiles:
         """Write a tar archive of a file or directory of the workspace."""
         tree_path = parse_tree_path(path)
         if self._at.opened.lock.session is None:
-            return self._at.dispatch.look(self._at.opened, lambda opened: operations.pack_tar(opened, tree_path, file))
+            return self._at.dispatch.look(
+                self._at.opened, lambda opened: transfer.export_tar(opened, tree_path, file, is_patient=False)
+            )
         result, handle = self._at.run(operations.export_tar, tree_path)
         file.writelines(operations.Content(handle=handle).pieces())
         return result
@@ -462,24 +465,14 @@ def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: F
         kinds = tuple(map(Kind, options.get("kinds", ())))
     except ValueError as error:
         raise InvalidInput(str(error), hint=f"Choose of {', '.join(Kind)}.") from None
-    return FindQuery(
-        tuple(map(os.fsencode, names)),
-        paths=tuple(parse_tree_paths(paths)),
-        kinds=kinds,
-        ignore_case=options.get("ignore_case", False),
-        min_size=options.get("min_size"),
-        max_size=options.get("max_size"),
-        newer_ns=options.get("newer_ns"),
-        older_ns=options.get("older_ns"),
-        min_depth=options.get("min_depth"),
-        max_depth=options.get("max_depth"),
-        changed_since=options.get("changed_since"),
-        ignored=options.get("ignored", False),
-        tags=tuple(options.get("tags", ())),
-        meta=tuple(
-            MetaCondition(key, None if value is None else os.fsencode(value)) for key, value in options.get("meta", {}).items()
-        ),
-    )
+    meta = options.get("meta", {}).items()
+    given = {
+        **options,
+        "kinds": kinds,
+        "tags": tuple(options.get("tags", ())),
+        "meta": tuple(MetaCondition(key, None if value is None else os.fsencode(value)) for key, value in meta),
+    }
+    return FindQuery(tuple(map(os.fsencode, names)), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
 
 
 def _make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:
@@ -496,23 +489,14 @@ def _make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: G
     except ValueError:
         known = ", ".join(GrepOutcome)
         raise InvalidInput(f"a search cannot give {quote(str(outcome))}", hint=f"Choose one of {known}.") from None
-    return GrepQuery(
-        os.fsencode(pattern),
-        paths=tuple(parse_tree_paths(paths)),
-        include=tuple(map(os.fsencode, options.get("include", ()))),
-        exclude=tuple(map(os.fsencode, options.get("exclude", ()))),
-        syntax=GrepSyntax.FIXED if fixed else GrepSyntax.PERL if perl else GrepSyntax.EXTENDED,
-        outcome=chosen,
-        ignore_case=options.get("ignore_case", False),
-        invert=options.get("invert", False),
-        words=options.get("words", False),
-        only_matching=options.get("only_matching", False),
-        before=options.get("before", 0),
-        after=options.get("after", 0),
-        max_count=options.get("max_count"),
-        ignored=options.get("ignored", False),
-        spans=options.get("spans", False),
-    )
+    given = {
+        **{name: value for name, value in options.items() if name not in ("fixed", "perl")},
+        "outcome": chosen,
+        "include": tuple(map(os.fsencode, options.get("include", ()))),
+        "exclude": tuple(map(os.fsencode, options.get("exclude", ()))),
+        "syntax": GrepSyntax.FIXED if fixed else GrepSyntax.PERL if perl else GrepSyntax.EXTENDED,
+    }
+    return GrepQuery(os.fsencode(pattern), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
 
 
 def _step(matchers: Sequence[re.Pattern[str] | None], states: set[int], name: str) -> set[int]:

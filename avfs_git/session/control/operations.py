@@ -20,7 +20,7 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, BinaryIO, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, NothingToUndo, quote
 from avfs_git.lazy import LazyModule
@@ -57,7 +57,7 @@ from avfs_git.workspace.vault.gitmoves import CommandStart
 from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 
 if TYPE_CHECKING:
-    from avfs_git.workspace.checkpoint import changes, checkpoint, prepare
+    from avfs_git.workspace.checkpoint import changes, checkpoint
     from avfs_git.workspace.files import adding, transfer
     from avfs_git.workspace.history import compare, find, grep, opundo, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
@@ -70,7 +70,6 @@ else:
     catchup = LazyModule("avfs_git.workspace.merge.catchup")
     changes = LazyModule("avfs_git.workspace.checkpoint.changes")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
-    prepare = LazyModule("avfs_git.workspace.checkpoint.prepare")
     compare = LazyModule("avfs_git.workspace.history.compare")
     find = LazyModule("avfs_git.workspace.history.find")
     gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
@@ -537,11 +536,6 @@ def abort_merge(opened: OpenWorkspace) -> UndoResult:
 # --- in and out -------------------------------------------------------------------------------------------------------
 
 
-def import_path(opened: OpenWorkspace, source: Path, path: TreePath, recursive: bool, max_depth: int | None) -> TransferResult:
-    """Copy a file or directory of the host into the workspace. Only in the caller's own process."""
-    return transfer.import_path(opened, source, path, recursive=recursive, max_depth=max_depth)
-
-
 @_once
 def import_opened(
     opened: OpenWorkspace, source: Handle, path: TreePath, recursive: bool, max_depth: int | None, shown: str
@@ -556,32 +550,6 @@ def import_tar(opened: OpenWorkspace, archive: Handle, path: TreePath) -> Transf
     """Unpack a tar archive into the workspace."""
     with open(_check_given(opened, archive), "rb", closefd=False) as file:
         return transfer.import_tar(opened, file, path)
-
-
-def unpack_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
-    """Unpack a tar archive that is being read into the workspace. Only in the caller's own process."""
-    return transfer.import_tar(opened, file, path)
-
-
-def pack_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO) -> TransferResult:
-    """Write a tar archive while it is read. Only in the caller's own process."""
-    return _tell(opened, transfer.export_tar(opened, path, file, is_patient=False))
-
-
-def export_path(
-    opened: OpenWorkspace, path: TreePath, destination: Path, recursive: bool, max_depth: int | None, overwrite: bool
-) -> TransferResult:
-    """Copy a file or directory of the workspace to the host. Only in the caller's own process."""
-    return _tell(
-        opened,
-        transfer.export_path(
-            opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False
-        ),
-    )
-
-
-def _tell(opened: OpenWorkspace, result: TransferResult) -> TransferResult:
-    return replace(result, warnings=(*result.warnings, *prepare.warn_of_state(opened)))
 
 
 @operation(changes=False)
@@ -604,10 +572,9 @@ def export_opened(
     if below.is_absolute() or ".." in below.parts:
         raise InvalidInput("an export goes to a path below the directory that is handed over")
     destination = Path(f"/proc/self/fd/{place.fd}") / below
-    result = transfer.export_path(
+    return transfer.export_path(
         opened, path, destination, recursive=recursive, max_depth=max_depth, overwrite=overwrite, shown=shown
     )
-    return _tell(opened, result)
 
 
 @_reading
@@ -620,4 +587,4 @@ def export_tar(opened: OpenWorkspace, path: TreePath) -> tuple[TransferResult, H
     except BaseException:
         os.close(fd)
         raise
-    return _tell(opened, result), Handle(fd)
+    return result, Handle(fd)

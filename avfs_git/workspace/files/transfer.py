@@ -29,6 +29,7 @@ from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, sh
 from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
+from avfs_git.workspace.checkpoint.prepare import warn_of_state
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -369,6 +370,7 @@ def export_path(
                 copy(destination, is_new=not destination.exists())
             else:
                 _export_staged(opened.confirm, copy, destination, os.fsencode(named), is_dir=node.is_dir, overwrite=overwrite)
+    tally.warnings += warn_of_state(opened)
     return tally.result(show_path(path) or "/", str(named))
 
 
@@ -498,6 +500,7 @@ def export_tar(opened: OpenWorkspace, path: TreePath, file: BinaryIO, *, is_pati
                     _pack(merged, archive, inside, child, tally)
         except OSError as error:
             raise translate_os_error(error, path, "write the archive") from error
+    tally.warnings += warn_of_state(opened)
     return tally.result(show_path(path) or "/", "-")
 
 
