@@ -65,8 +65,6 @@ _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
 _REFLOG_TAIL = 1 << 20
-
-
 _LOGGED = compiled(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
 
 
@@ -579,10 +577,8 @@ def _is_same(path: Path, known: os.stat_result | None) -> bool:
         found = path.stat()
     except FileNotFoundError:
         return known is None
-    return known is not None and (found.st_ino, found.st_mtime_ns, found.st_size) == (
-        known.st_ino,
-        known.st_mtime_ns,
-        known.st_size,
+    return known is not None and all(
+        getattr(found, name) == getattr(known, name) for name in ("st_ino", "st_mtime_ns", "st_size")
     )
 
 

@@ -472,14 +472,13 @@ class Dispatch:
         fork = self._choose_turned(fork, back=True)
         told = self.record_changes(fork) if fork is not None and self.core.has_fork(fork) else ()
         self._adopt_moves(fork)
-        undo.adopt(self.core, fork, self.open_workspace)
         if inside and (record := undo.find_next(self.core, fork, oprecord.UNDO, alone=alone)) is not None:
             undo.check_outside(record, fork)
         return replace(planned := opdetails.plan_undo(self.core, fork, alone=alone), warnings=(*told, *planned.warnings))
 
     def _adopt_moves(self, fork: str | None) -> None:
-        """Ask sessions what git has done in their live trees since avfs last looked."""
-        for name in filter(self._is_mounted, undo.forks_with_git_dir(self.core, fork)):
+        """Learn what git has done in live trees since avfs last looked, in their sessions where they are mounted."""
+        for name in undo.forks_with_git_dir(self.core, fork):
             self.run(self.open_workspace(name), operations.adopt_git_moves)
 
     def _redo_ends(self, fork: str) -> bool:

@@ -42,7 +42,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
-from avfs_git.workspace.vault.gitmoves import adopt_git_moves, list_unrecorded, open_worktree, record_head_move
+from avfs_git.workspace.vault.gitmoves import list_unrecorded, open_worktree
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
     EXACT,
@@ -77,6 +77,8 @@ def undo(
     alone: bool = False,
 ) -> UndoResult:
     """Take back the last operation of a fork, or of the vault, that is still in force.
+
+    The caller has recorded what git has done in live trees (`operations.adopt_git_moves`).
 
     Args:
         vault: Where.
@@ -225,7 +227,6 @@ def _turn_next(
     alone: bool = False,
 ) -> UndoResult:
     with objects_held(vault.git_dir):  # what the log names may be on its way out
-        adopt(vault, fork, open_workspace)
         for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
             if find_deleted(vault, name) is not None:
                 with vault.fork_locked(name):
@@ -286,16 +287,6 @@ def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Itera
         raise ForkNotFound(record.fork, vault=vault.name)
     with open_workspace(record.fork).locked() as locked:
         yield locked
-
-
-def adopt(vault: OpenVault, fork: str | None, open_workspace: Opener) -> None:
-    """Learn what git has done in live trees since avfs last looked; sessions are asked by the caller."""
-    for name in forks_with_git_dir(vault, fork):
-        opened = open_workspace(name)
-        if opened.lock.session is None:  # else the caller has asked its session to
-            with opened.locked():
-                adopt_git_moves(vault, name)
-                record_head_move(vault, name)
 
 
 def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
