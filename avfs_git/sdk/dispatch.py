@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 
 _CALLS_NAMED = 3
 """File calls that the log names; the others are counted."""
-_LISTED = 1000
-"""So many moves of git's are recorded, at most, before one of them can be named."""
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -408,7 +406,7 @@ class Dispatch:
         """Record what git has done in live trees, where the log does not have an operation yet that the list shows."""
         last = next((record.id for record in self.core.oplog.read()), 0)
         if number > last:
-            listed = undo.list_operations(self.core, None, _LISTED)
+            listed = undo.list_operations(self.core, None, opdetails.LISTED)
             for fork in dict.fromkeys(each.fork for each in reversed(listed) if each.id > last):
                 self.record_git_moves(fork)
 

@@ -41,6 +41,7 @@ from avfs_git.sdk.parts import (
     identity,
     nursery_client,
     opdetails,
+    operations,
     opundo,
     overlap,
     policy,
@@ -232,11 +233,15 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             OperationNotFound: If the log has none of that number, or it is one on another fork than `fork`.
             InvalidInput: If it led to no state of a fork.
         """
-        self._dispatch.record_listed(number)
-        of, state = opdetails.keep_state_after(self._core, number)
+        if not dry_run:
+            self._dispatch.record_listed(number)
+        of, state, beside = opdetails.find_state_after(self._core, number)
         if fork not in (None, of):
             raise OperationNotFound(number, fork=fork, of=of)
-        return self.workspace(of).restore(state, dry_run=dry_run)
+        if beside is not None and not dry_run:
+            state, beside = opdetails.keep_whole(self._core, number, state, beside), None
+        work = ForkHandle(self._dispatch, self.choose_fork(of))
+        return work.run(operations.restore_state, state, (), dry_run, state.hex(), "restore", beside)
 
     def undo_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo one operation on any fork, or on `fork` only, as `Workspace.undo_operation` does."""

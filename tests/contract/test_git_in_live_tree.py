@@ -148,6 +148,13 @@ def test_the_state_after_a_commit_of_git_is_restored_whole(mounted: tuple[Worksp
     made = next(each for each in work.operations() if each.kind == "git")
     (tree / "x.log").write_bytes(b"later\n")
     (tree / "y.log").write_bytes(b"later\n")
+    path = work.vault.path
+    before = sorted(path.glob("objects/**/*")), git_in(tree, "for-each-ref")
+
+    planned = work.vault.restore_operation(made.id, dry_run=True)
+
+    assert [change.path for change in planned.sidecar_changed] == [b"x.log", b"y.log"]
+    assert (sorted(path.glob("objects/**/*")), git_in(tree, "for-each-ref")) == before
 
     work.vault.restore_operation(made.id)
 

@@ -324,12 +324,18 @@ def add_paths(opened: OpenWorkspace, paths: Sequence[TreePath], force: bool) -> 
 
 @operation(flushes=True)
 def restore_state(
-    opened: OpenWorkspace, target: Oid, paths: Sequence[TreePath], dry_run: bool, name: str, kind: str
+    opened: OpenWorkspace,
+    target: Oid,
+    paths: Sequence[TreePath],
+    dry_run: bool,
+    name: str,
+    kind: str,
+    beside: Oid | None = None,
 ) -> RestoreResult:
-    """Bring files to the state of a commit."""
+    """Bring files to the state of a commit. A dry run takes its ignored files from `beside`, if that is given."""
     if dry_run:
         with opened.locked(to_read=True, is_patient=False) as locked:
-            return restore.restore_state(locked, target, paths=paths, dry_run=True, name=name, kind=kind)
+            return restore.plan_restore(locked, target, paths=paths, beside=beside)
     if paths or not _stops_programs(opened):
         return _replace(opened, lambda locked: restore.restore_state(locked, target, paths=paths, name=name, kind=kind))
     with opened.locked() as locked:  # programs go on while all that is uncommitted is saved

@@ -1,7 +1,7 @@
 """What one operation of the log did: its states before and after, and how they differ.
 
 Decided here: which two states an operation lies between: the two of its line, where it changed files; else where the branch
-was and went. Making and deleting a fork has none: its files are those of another state. Only `keep_state_after` writes: the
+was and went. Making and deleting a fork has none: its files are those of another state. Only `keep_whole` writes: the
 commit of a state that no commit holds whole.
 """
 
@@ -17,6 +17,9 @@ from avfs_git.workspace.history import compare, undo
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.oprecord import BASE, FORK_CREATE, OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
+
+LISTED = 1000
+"""An operation of git's that the log does not have yet is found among so many."""
 
 
 def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> OperationDetails:
@@ -44,36 +47,32 @@ def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[
     ]
 
 
-def keep_state_after(vault: OpenVault, number: int) -> tuple[str, str]:
-    """Find the fork of an operation, and the state that it led to; make and keep a commit of that where none has it.
+def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | None]:
+    """Find the fork of an operation, and the state that it led to: a commit, and the sidecar commit that it does not name.
+
+    Git moves a branch and leaves what is ignored as the operations before did, or as the fork began. None where the commit names
+    a sidecar, or no operation does. The caller's restore is refused where `gc` has removed the state.
 
     Raises:
         OperationNotFound: If the log has none of that number.
         InvalidInput: If it led to no state of a fork.
     """
-    record = find_operation(vault, number)
+    record = _find_listed(vault, number)
     after = _state_after(record)
     if after is None:
         raise InvalidInput(f"operation {number} led to no state of a fork: it was to {record.description}")
-    return record.fork, _find_whole(vault, record, after).hex()
-
-
-def _find_whole(vault: OpenVault, record: OpRecord, after: Oid) -> Oid:
-    """Find the commit with all that a fork held after an operation: one of git's does not say what was ignored.
-
-    Git moves a branch and leaves that as the operations before it did, or as the fork began. The caller's restore is refused
-    where `gc` has removed the state.
-    """
     if record.kind == FORK_CREATE and BASE in record.more:
         after = maybe_oid(record.more[BASE]) or after  # with what the source had not committed
-    store = vault.store
-    beside = _find_beside(vault, record) if store.exists(after) and store.read_commit(after).sidecar is None else None
-    if beside is None:
-        return after
+    is_bare = vault.store.exists(after) and vault.store.read_commit(after).sidecar is None
+    return record.fork, after, _find_beside(vault, record) if is_bare else None
+
+
+def keep_whole(vault: OpenVault, number: int, after: Oid, beside: Oid) -> Oid:
+    """Make and keep a commit of the state that an operation led to, with all that the fork held then."""
     vault.prepare()
-    signature, text = vault.signature(), f"state after operation {record.id}\n"
-    with PackWriter(store) as pack:
-        commit = Commit(store.read_commit(after).tree, (after,), signature, signature, text, sidecar=beside)
+    signature, text = vault.signature(), f"state after operation {number}\n"
+    with PackWriter(vault.store) as pack:
+        commit = Commit(vault.store.read_commit(after).tree, (after,), signature, signature, text, sidecar=beside)
         whole = pack.add_commit(commit)
         pack.finish(hold=True)
         vault.refs.update(vault.hold(whole, beside))
@@ -135,6 +134,17 @@ def find_operation(vault: OpenVault, number: int) -> OpRecord:
             return record
         if record.id < number:
             break
+    raise OperationNotFound(number)
+
+
+def _find_listed(vault: OpenVault, number: int) -> OpRecord:
+    """Find an operation by its number, also one of git's that the log has not yet: the list of operations shows it."""
+    if number <= next((record.id for record in vault.oplog.read()), 0):
+        return find_operation(vault, number)
+    for each in undo.list_operations(vault, None, LISTED):
+        if each.id == number:
+            moves = [(move.ref, move.old, move.new) for move in each.moves]
+            return OpRecord(number, each.fork, each.kind, each.description, each.created_at_ns, moves)
     raise OperationNotFound(number)
 
 

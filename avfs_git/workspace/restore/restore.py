@@ -73,7 +73,6 @@ def restore_state(
     target: Oid,
     *,
     paths: Sequence[TreePath] = (),
-    dry_run: bool = False,
     name: str | None = None,
     kind: str = "restore",
     barrier: Barrier | None = None,
@@ -89,20 +88,32 @@ def restore_state(
     """
     vault = locked.vault
     shown = name or target.hex()
-    if dry_run:
-        commit = vault.store.read_commit(target)
-        writer = DryWriter(vault.store)
-        taken = take(locked, writer)
-        now = (taken.captured.tree, taken.captured.sidecar)
-        wanted = _target_trees(locked, target, commit, now)
-        steps = _plan(writer, now, wanted, commit, paths)
-        files, untracked = _preview(writer, steps, now, wanted, paths)
-        return RestoreResult(
-            "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
-        )
     vault.prepare()
     with objects_held(vault.git_dir):  # the target may be a commit that nothing else keeps
         return _restore(locked, target, paths, shown, kind, barrier)
+
+
+def plan_restore(
+    locked: LockedWorkspace, target: Oid, *, paths: Sequence[TreePath] = (), beside: Oid | None = None
+) -> RestoreResult:
+    """Tell what a restore would change; nothing is written. `beside` is the sidecar commit of the target, where none is known.
+
+    Raises:
+        PathNotFound: If a path is neither in the workspace nor in the target.
+    """
+    vault = locked.vault
+    commit = vault.store.read_commit(target)
+    writer = DryWriter(vault.store)
+    taken = take(locked, writer)
+    now = (taken.captured.tree, taken.captured.sidecar)
+    wanted = _target_trees(locked, target, commit, now)
+    if beside is not None:
+        wanted = (wanted[0], vault.store.read_commit(beside).tree)
+    steps = _plan(writer, now, wanted, commit, paths)
+    files, untracked = _preview(writer, steps, now, wanted, paths)
+    return RestoreResult(
+        "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
+    )
 
 
 def _restore(
