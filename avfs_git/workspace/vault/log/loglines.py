@@ -18,7 +18,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -125,6 +125,21 @@ class LogView:
         """Yield all lines, newest first."""
         for start, block in self._blocks(0):
             yield from _split(start, block)
+
+    def naming(self, needles: Collection[bytes], newest: int) -> Iterator[Line]:
+        """Yield those of so many of the newest lines that have any of some bytes, newest first."""
+        for start, block in self._blocks(0):
+            count, cut = block.count(b"\n"), 0
+            if count > newest:
+                cut = len(block)
+                for _ in range(newest + 1):
+                    cut = block.rfind(b"\n", 0, cut)
+                cut += 1
+            piece = block[cut:]
+            yield from sorted({line for needle in needles for line in _search(start + cut, piece, needle)}, reverse=True)
+            newest -= count
+            if newest <= 0:
+                return
 
     def find(self, key: Key) -> Iterator[Line]:
         """Yield the lines that can concern a key, newest first; others may be among them."""

@@ -38,7 +38,6 @@ from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
-from avfs_git.patterns import compiled
 from avfs_git.values import record_class, replace
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.audit import AuditLog
@@ -79,7 +78,6 @@ from avfs_git.workspace.vault.log.oprecord import (
 from avfs_git.workspace.vault.log.outcomes import Outcomes
 from avfs_git.workspace.vault.log.replay import replay
 
-_OIDS = compiled(rb'"([0-9a-f]{40})"')
 _LINES = 4096
 """So much at the end of the log holds its last line, as good as always."""
 _TAIL = 1 << 16
@@ -367,10 +365,9 @@ class OpLog:
 
     def read_naming(self, oids: Collection[Oid], newest: int) -> Iterator[OpRecord]:
         """Yield the operations whose line names an object, among so many of the newest lines, newest first."""
-        wanted = {oid.hex().encode() for oid in oids}
         with self._view() as view:
             outcomes = Outcomes(view, self._has_happened)
-            lines = (line for line in islice(view.lines(), newest) if not wanted.isdisjoint(_OIDS.findall(line[1])))
+            lines = view.naming([f'"{oid.hex()}"'.encode() for oid in oids], newest)
             yield from (record for at, record, mark in parse_places(lines) if outcomes.happened(at, record, mark))
 
     def _find(self, view: LogView, key: Key, concerns: Callable[[OpRecord], bool]) -> Iterator[OpRecord]:
