@@ -17,7 +17,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 
 from avfs_git.errors import FileChanging, HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
@@ -542,42 +541,12 @@ class Capture:
     # --- looking up ------------------------------------------------------------------------------
 
     def _reclassify(self, frame: Frame) -> None:
-        """Look again at what the sidecar holds here, after the rules that put it there have changed, or some of it was added."""
-        self._placing.load(frame)
-        assert frame.tree is not None  # noqa: S101 - just loaded
-        queued = {child.name for child in frame.pending}
-        for name, (mode, oid, untracked) in frame.side.list_all():
-            path = join(frame.path, name)
-            leads_to_moved = self._placing.leads_to_moved(path)
-            if not frame.reclassify and not leads_to_moved and path not in self._placing.added:
-                continue
-            if mode == MODE_TREE:
-                if name in queued or not untracked:
-                    continue
-                prev = self._placing.previous_directory(frame, name)
-                child = Frame(path, name, frame, prev, None, self._lower_child(frame, name))
-                child.index = self._placing.index_tree(frame, name)
-                if child.index is None and not leads_to_moved and self._placing.is_ignored_dir(child):
-                    continue  # ignored before and now: nothing in it moves
-                child.has_layer = False
-                frame.pending.append(child)
-            elif not self._placing.goes_to_sidecar(frame, name, path, mode):
-                self._placing.move_to_tree(frame, name, mode, oid)
-        if self._placing.left:
-            self._take_out(frame, queued | {child.name for child in frame.pending})
-
-    def _take_out(self, frame: Frame, queued: AbstractSet[bytes]) -> None:
-        """Put beside history what git has taken out of it here and an ignore rule names, and look for more below."""
-        assert frame.tree is not None  # noqa: S101 - the caller has loaded it
-        for name, (mode, oid) in list(frame.tree.items()):
-            path = join(frame.path, name)
-            if mode == MODE_TREE and name not in queued and self._placing.leads_to_moved(path):
-                prev = self._placing.previous_directory(frame, name)
-                child = Frame(path, name, frame, prev, self._placing.index_tree(frame, name), self._lower_child(frame, name))
-                child.has_layer = False
-                frame.pending.append(child)
-            elif path in self._placing.left and self._placing.goes_to_sidecar(frame, name, path, mode):
-                self._placing.move_to_sidecar(frame, name, mode, oid)
+        """Look again at what is held here where the rules have changed, or something was added or taken out of history."""
+        for name in self._placing.reclassify(frame):
+            prev, index = self._placing.previous_directory(frame, name), self._placing.index_tree(frame, name)
+            child = Frame(join(frame.path, name), name, frame, prev, index, self._lower_child(frame, name))
+            child.has_layer = False
+            frame.pending.append(child)
 
     @staticmethod
     def _record_of(found: os.stat_result, usual_mode: int, xattrs: tuple[tuple[bytes, bytes], ...]) -> Record:

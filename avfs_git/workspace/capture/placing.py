@@ -20,7 +20,7 @@ from typing import Protocol
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE, is_forbidden_kind, is_forbidden_name
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.paths import ROOT, Oid, TreePath, list_above
+from avfs_git.paths import ROOT, Oid, TreePath, join, list_above
 from avfs_git.values import value_class
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.layer.records import Children, Records
@@ -297,6 +297,37 @@ class Placing:
     def leads_to_moved(self, path: TreePath) -> bool:
         """Whether a directory holds, or leads to, a file that was added or that left history."""
         return path in self._above
+
+    def reclassify(self, frame: Frame) -> list[bytes]:
+        """Place again what a directory held; name those directories below, besides the pending ones, in which something may move.
+
+        The sidecar gives up what no rule keeps there any more, or what was added; the tree gives up what git has taken out of
+        history and a rule names.
+        """
+        self.load(frame)
+        assert frame.tree is not None  # noqa: S101 - just loaded
+        queued = {child.name for child in frame.pending}
+        below: list[bytes] = []
+        for name, (mode, oid, untracked) in frame.side.list_all():
+            path = join(frame.path, name)
+            leads_to_moved = self.leads_to_moved(path)
+            if not frame.reclassify and not leads_to_moved and path not in self.added:
+                continue
+            if mode != MODE_TREE:
+                if not self.goes_to_sidecar(frame, name, path, mode):
+                    self.move_to_tree(frame, name, mode, oid)
+            elif untracked and name not in queued:
+                # In a directory that was ignored before and is now, nothing moves.
+                stays = self.is_ignored_dir(frame) or self._ignore.is_ignored(path, is_dir=True)
+                if leads_to_moved or self.index_tree(frame, name) is not None or not stays:
+                    below.append(name)
+        for name, (mode, oid) in list(frame.tree.items()) if self.left else ():
+            path = join(frame.path, name)
+            if mode == MODE_TREE and name not in queued and name not in below and self.leads_to_moved(path):
+                below.append(name)
+            elif path in self.left and self.goes_to_sidecar(frame, name, path, mode):
+                self.move_to_sidecar(frame, name, mode, oid)
+        return below
 
     def is_ignored_dir(self, frame: Frame) -> bool:
         """Whether the ignore rules name a directory, or one above it."""
