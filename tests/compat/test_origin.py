@@ -275,8 +275,9 @@ def _fail_in_apply(failing: FailAt, point: str) -> None:
         failing(point)
 
 
-def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault: Vault) -> None:
-    """Wherever the disk refuses, the directory is as it was, with permissions; the same command then writes everything."""
+@pytest.mark.parametrize("is_signal", [False, True])
+def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault: Vault, is_signal: bool) -> None:
+    """Wherever the disk refuses, or Ctrl-C comes, all is as it was, with permissions; the same command then writes everything."""
     (project / "dir/c").chmod(0o600)
     before = look(project)
     fork = vault.fork("topic")
@@ -285,11 +286,12 @@ def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault:
     for name in ("a", "tool"):
         fork.write(name, b"changed\n")
     fork.checkpoint("one")
-    for step in range(1, 11):
-        failing = FailAt(step, lambda: OSError(28, "No space left on device"))
+    for step in range(1, 15):
+        failing = FailAt(step, lambda: KeyboardInterrupt() if is_signal else OSError(28, "No space left on device"))
         faults.arm(partial(_fail_in_apply, failing))
+        told = None if is_signal else r"No space.*nothing was changed there"
         try:
-            with pytest.raises(HostError, match=r"No space.*nothing was changed there"):
+            with pytest.raises(KeyboardInterrupt if is_signal else HostError, match=told):
                 vault.apply("topic", project)
         finally:
             faults.arm(None)

@@ -206,6 +206,7 @@ def _write_all(
     Raises:
         ApplyConflict: If the user saved a file meanwhile; the others were written.
         HostError, ObjectMissing: If a file cannot be written; avfs puts back what it wrote, and names what it cannot.
+        KeyboardInterrupt: If a signal ends the program; avfs puts back what it wrote.
     """
     own: list[str] = []
     done: list[tuple[ChangedFile, Held, int | None]] = []
@@ -218,17 +219,22 @@ def _write_all(
     # What goes first: a directory may stand where a file was, and the reverse.
     ordered = sorted(todo, key=lambda each: each[0].kind is not ChangeKind.DELETED)
     for at, (change, held) in enumerate(ordered):
-        path = TreePath(change.path)
+        path, permissions = TreePath(change.path), None
         try:
             reach("apply.next")
             permissions = _find_permissions(root, path)
             is_written = _write(vault, root, change, held)
-        except (OSError, AvfsError) as error:
+            reach("apply.written")
+        except BaseException as error:  # a signal, too: it may come before or after the file is written
             _remove_empty(root, split(path)[0])
+            if _is_written(root, change):
+                _put_back(vault, root, change, held, permissions)
             stay = [one for one in reversed(done) if not _put_back(vault, root, *one)]
             for one, _ in [*ordered[at:], *(one[:2] for one in done if one not in stay)]:
                 if TreePath(one.path) in left:
                     forget(TreePath(one.path))
+            if not isinstance(error, (OSError, AvfsError)):
+                raise
             raise _name_written(error, directory, path, [show_path(one.path) for one, _, _ in stay]) from error
         if is_written:
             left[path] = (_held(change.new_mode, change.new_oid),)
@@ -239,6 +245,14 @@ def _write_all(
     if own:
         found = [show_path(path) for path in _list_left(root, [TreePath(change.path) for change, _ in todo])]
         raise ApplyConflict(os.fspath(directory), own, written=len(todo) - len(own), left=found)
+
+
+def _is_written(root: int, change: ChangedFile) -> bool:
+    """Tell whether a directory has at a path what the fork has."""
+    try:
+        return _look(root, TreePath(change.path), frozenset(), frozenset()) == _held(change.new_mode, change.new_oid)
+    except OSError:
+        return False
 
 
 def _put_back(vault: OpenVault, root: int, change: ChangedFile, held: Held, permissions: int | None) -> bool:
