@@ -196,6 +196,7 @@ WARNINGS = {
     "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit with it.",
     "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the last writes.",
     "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
+    "source.huge": "The source is a home directory or the whole machine; avfs takes in all that is below it.",
     "transfer.leads_out": "An imported or exported symbolic link leads out of what was imported or exported. It came along.",
     "transfer.left_out": "A path was not imported or exported. The message says why.",
     "update.upstream_gone": "The clone no longer has the branch that the fork was made from; another one was merged.",

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from avfs_git.cli.environment import (
     find_command,
     find_home,
+    is_whole_home,
     list_naming,
     open_home,
     read_environment,
@@ -400,6 +401,14 @@ class State:
             choices = " or ".join(f"`--vault {owner}@{fork}`" for owner in owners[:3])
             raise InvalidInput(f"more than one vault has a fork {quote(fork)}", hint=f"Say which: {choices}.")
         return owners[0] if owners else None
+
+    def warn_of_size(self, source: Path) -> None:
+        """Warn before all files of a user, or of the machine, are taken in."""
+        if is_whole_home(source):
+            from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+
+            what = f"{quote(os.fspath(source))} is a home directory or the whole machine: avfs takes in all that is below it"
+            self.output.warn([Warning("source.huge", what)])
 
     def use_text(self) -> None:
         """Answer with text after all."""

@@ -47,6 +47,12 @@ def find_home() -> Path:
     return find_default_home()
 
 
+def is_whole_home(source: Path) -> bool:
+    """Tell whether a directory is the user's own as a whole, or all of the machine: rarely meant, and much to take in."""
+    found = source.expanduser().resolve()
+    return found in {Path("/"), Path.home().resolve()}
+
+
 def find_default_home() -> Path:
     """Find the directory that holds the vaults where AVFS_HOME names none."""
     data = os.environ.get("XDG_DATA_HOME", "")

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.cli.output import bar
 from avfs_git.cli.output.text import TextOutput
+from avfs_git.progress import STORING
 from tests.support.cli import Cli
 from tests.support.terminal import Terminal
 
@@ -21,14 +23,18 @@ _SGR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def at_terminal(
-    *arguments: str, answer: str = "", env: dict[str, str] | None = None, screen: tuple[int, int] | None = None
+    *arguments: str,
+    answer: str = "",
+    env: dict[str, str] | None = None,
+    screen: tuple[int, int] | None = None,
+    code: str | None = None,
 ) -> tuple[int, str]:
     """Run `avfs` with a terminal as its standard streams; return its status and what stood there."""
     controller, terminal = pty.openpty()
     if screen is not None:
         termios.tcsetwinsize(terminal, screen)
     process = subprocess.Popen(
-        [sys.executable, "-m", "avfs_git", *arguments],
+        [sys.executable, *(("-c", code) if code is not None else ("-m", "avfs_git")), *arguments],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
@@ -274,3 +280,44 @@ def test_less_shows_the_first_screen(long: None, monkeypatch: pytest.MonkeyPatch
     assert b"line 100" not in first
     terminal.type(b"q")
     assert terminal.wait() == 0
+
+
+def test_what_takes_long_has_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After half a second, with what and how much; what is over sooner has none, and a huge load is remarked once."""
+    now_s = 0.0
+    monkeypatch.setattr(bar, "monotonic", lambda: now_s)
+    for name, value in (("COLUMNS", "100"), ("FORCE_COLOR", "1"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    warned: list[str] = []
+    told = bar.Bar("importing data", color=False, spell_size="{} B".format, warn=warned.append)
+
+    told(STORING, 1000, 0)
+    assert not capsys.readouterr().err
+    now_s = 0.6
+    told(STORING, 2000, 0)
+    assert "importing data: 2000 B stored" in capsys.readouterr().err
+    told("looking at directories", 5000, 0)
+    now_s = 0.8
+    told("looking at directories", 6000, 0)
+    shown = capsys.readouterr().err
+    assert "6,000" in shown
+    assert "5,000" not in shown
+    for size in (bar.HUGE_BYTES + 1, bar.HUGE_BYTES + 2):
+        told(STORING, size, 0)
+    told.close()
+    assert len(warned) == 1
+
+
+def test_a_capture_tells_how_far_it_is(cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a terminal only; a home directory as the source of a fork is remarked before."""
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    (tmp_path / "me").mkdir()
+    (tmp_path / "me" / "data").write_bytes(os.urandom(1 << 20))
+    code = "from avfs_git.cli.output import bar; bar.AFTER_S = -1; from avfs_git.cli import app; app.main()"
+    _, shown = at_terminal("vault", "create", "mine", "--from", str(tmp_path / "me"), code=code)
+
+    assert "is a home directory" in plain(shown)
+    assert "making vault 'mine'" in plain(shown)
+    assert "MiB stored" in plain(shown)
+    ran = cli("import", str(tmp_path / "me" / "data"), "data").ok()
+    assert "stored" not in ran.stderr

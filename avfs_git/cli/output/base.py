@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.errors import AvfsError, HostError
+from avfs_git.progress import Progress
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.hints import Named
     from avfs_git.model import Warning
-
-
-Progress = Callable[[str, int, int], None]
-"""Told what is done, how far it is, and of how much; 0 where that is not known."""
 
 
 class OutputClosed(Exception):
@@ -69,7 +66,7 @@ class Output(Protocol):
         """Show that something takes its time."""
 
     def progress(self, message: str) -> AbstractContextManager[Progress | None]:
-        """Show progress; returns what the caller tells it to, or None without a terminal."""
+        """Show how far the block's operations are, if they take long; gives what to tell of others. None without a terminal."""
 
     def confirm(self, question: str) -> bool:
         """Ask a person; False without a terminal."""

@@ -15,11 +15,12 @@ from keyword import iskeyword
 from time import time_ns
 from typing import TYPE_CHECKING, Literal
 
-from avfs_git.cli.output.base import OutputClosed, OutputLost, Progress, write_all
+from avfs_git.cli.output.base import OutputClosed, OutputLost, write_all
 from avfs_git.cli.output.hints import Named, complete, complete_error
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError, quote
 from avfs_git.patterns import compiled
+from avfs_git.progress import Progress, telling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -157,23 +158,17 @@ class TextOutput:
         if not _is_terminal(sys.stderr):
             yield None
             return
-        from rich.console import Console  # noqa: PLC0415 - only on a terminal
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn  # noqa: PLC0415 - the same
-        from rich.progress import Progress as Bars  # noqa: PLC0415 - the same
+        from avfs_git.cli.output.bar import Bar  # noqa: PLC0415 - only on a terminal
 
-        console = Console(stderr=True, no_color=not self.color)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-        bars = Bars(*columns, console=console, transient=True)
-        task = bars.add_task(defuse(message), total=None)
+        def warn(text: str) -> None:
+            self._remark("warning", text, "yellow")
 
-        def show(stage: str, done: int, total: int) -> None:
-            bars.start()  # not before: git may ask for a password first, and bars would be drawn over that
-            bars.update(task, description=f"{defuse(message)}: {defuse(stage)}", completed=done, total=total or None)
-
+        bar = Bar(message, color=self.color, spell_size=self._spell_size, warn=warn)
         try:
-            yield show
+            with telling(bar):
+                yield bar
         finally:
-            bars.stop()
+            bar.close()
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; False without one."""
@@ -347,8 +342,10 @@ class TextOutput:
         """Show a size: in bytes, or rounded on a terminal."""
         if size is None:
             return "-"
-        if not self.on_terminal or size < 1024:
-            return str(size)
+        return self._spell_size(size) if self.on_terminal and size >= 1024 else str(size)
+
+    @staticmethod
+    def _spell_size(size: int) -> str:
         value = float(size)
         for unit in ("KiB", "MiB", "GiB"):
             value /= 1024

@@ -37,12 +37,15 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, sync_files, writ
 from avfs_git.host.files.flush import begin_writing
 from avfs_git.host.files.modes import open_file
 from avfs_git.paths import Oid
+from avfs_git.progress import STORING, listener
 
 CHUNK = packfile.CHUNK
 _HELD_BYTES = 8 << 20
 """Of a pack that are held in memory before it goes on to a file."""
 _SENT_AT_ONCE = 8 << 20
 """Of a pack's file, before it is sent on its way to the disk."""
+_TOLD_BYTES = 256 << 10
+"""Of a pack, before the caller that watches is told again."""
 _WHOLE_FILE = 4 << 20
 """Up to which a file is read whole instead of in pieces."""
 _HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
@@ -96,6 +99,8 @@ class PackWriter:
         self._held_by: Path | None = None
         self._commits: dict[Oid, Oid | None] = {}
         """Commits that were made here, and their sidecars."""
+        self._told = listener()
+        self._told_at = 0
 
     def __enter__(self) -> Self:
         return self
@@ -132,8 +137,15 @@ class PackWriter:
         self._offsets[oid] = self._held_from + len(self._held)
         self._crcs.append(crc)
         self._held += entry
+        if self._told is not None:
+            self._tell(self._held_from + len(self._held))
         if len(self._held) > _HELD_BYTES:
             self._spill()
+
+    def _tell(self, end: int) -> None:
+        if self._told is not None and end - self._told_at >= _TOLD_BYTES:
+            self._told_at = end
+            self._told(STORING, end, 0)
 
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
@@ -217,6 +229,7 @@ class PackWriter:
                     with host_errors("write a pack"):
                         write_all(out, piece)
                     self._send(out, end)
+                    self._tell(end)
             piece = deflater.flush()
             crc = zlib.crc32(piece, crc)
             end += len(piece)

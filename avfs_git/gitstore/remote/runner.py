@@ -29,7 +29,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -49,10 +49,8 @@ from avfs_git.gitstore.config.gitconfig import format_config
 from avfs_git.gitstore.remote.remotes import PROTOCOLS, hide_secret, local_path
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.processes.processes import list_family, measure_work, send_signal, start_time
+from avfs_git.progress import Progress
 from avfs_git.values import value_class
-
-Progress = Callable[[str, int, int], None]
-"""Told what git is doing, how far it is, and of how much; 0 where that is not known."""
 
 QUIET_RECEIVE_PACK = (
     "git -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true -c receive.denyCurrentBranch=refuse"

@@ -52,7 +52,6 @@ from avfs_git.gitstore.remote.runner import (
     NO_ACCESS,
     Access,
     Ended,
-    Progress,
     Silent,
     check_ended,
     check_received,
@@ -68,6 +67,7 @@ from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import PushOutcome
 from avfs_git.paths import Oid
+from avfs_git.progress import Progress
 from avfs_git.values import value_class
 
 _CONFIG = b"""\

@@ -24,6 +24,7 @@ from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, 
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
+from avfs_git.progress import listener
 from avfs_git.values import field, record_class, value_class
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry, LowerTree, find_redirected
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, format_record, plain_record
@@ -49,6 +50,7 @@ COARSE_NS = 3_000_000_000
 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.ESPIPE, errno.ESTALE})
 """What is said of a name that is not what it was: of a file that is a symbolic link, of a link that is a file, and so on."""
+_TOLD_STEPS = 512
 _LOOKS_MAX = 10_000
 """So many names may go while they are captured; more than that only where something is wrong."""
 
@@ -227,7 +229,11 @@ class Capture:
         # An explicit stack: trees may be deeper than Python's own.
         self._enter(root)
         stack = [root]
+        told, steps = listener(), 0
         while stack:
+            steps += 1
+            if told is not None and not steps % _TOLD_STEPS:
+                told("looking at directories", steps // 2, 0)
             try:
                 self._step(stack)
             except _GoneError as gone:

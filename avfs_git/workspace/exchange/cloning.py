@@ -21,12 +21,13 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.remote import remotes, transport
-from avfs_git.gitstore.remote.runner import NO_ACCESS, Access, Progress
+from avfs_git.gitstore.remote.runner import NO_ACCESS, Access
 from avfs_git.gitstore.repository import init_vault_repo, read_head
 from avfs_git.host.files.durable import host_errors, sync_file_system, write_file_atomically
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name
+from avfs_git.progress import Progress
 from avfs_git.values import value_class
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import carry_exclude

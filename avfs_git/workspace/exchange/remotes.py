@@ -49,7 +49,7 @@ from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.partial import PartialObjectStore
-from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access, Progress
+from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access
 from avfs_git.gitstore.remote.transport import Exchange, Push
 from avfs_git.gitstore.repository import is_partial, read_shallow
 from avfs_git.gitstore.worktree import append_log, read_log
@@ -65,6 +65,7 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
+from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.origin import peek_state

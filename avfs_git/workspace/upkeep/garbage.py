@@ -48,6 +48,7 @@ from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, fork_dir_name, oid_of
+from avfs_git.progress import listener
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
@@ -125,9 +126,12 @@ def collect_garbage(
         if not is_alone:
             warning = Warning("gc.busy", "another process is merging packs or collecting garbage: nothing was done")
             return GarbageResult(dry_run=dry_run, warnings=(warning,))
+        told = listener() or _tell_no_one
+        told("checking that nothing is missing", 0, 0)
         _check_workspaces(vault)
         check_connected(vault.store, _roots(vault, in_use), lazy=is_partial(vault.git_dir))
         reach("gc.checked")
+        told("looking for what nothing reaches", 0, 0)
         before = disk_usage(Path(vault.store.objects_dir), vault.layout.trash)
         plan = _make_plan(vault, limits, in_use)
         warnings: list[Warning] = []
@@ -143,6 +147,7 @@ def collect_garbage(
             _drop_refs(vault, plan.unneeded, warnings)
             KeptTimes(vault.layout.kept_times).keep_only(vault.refs.list(KEPT))
             remove_leftovers(vault.store, now_s=time.time())
+        told("joining packs", 0, 0)
         swept = _sweep(vault, limits, in_use, plan, warnings, dry_run=dry_run, deltas=deltas)
     return GarbageResult(
         dry_run=dry_run,
@@ -156,6 +161,10 @@ def collect_garbage(
         freed_bytes=None if dry_run else max(0, before - disk_usage(Path(vault.store.objects_dir), vault.layout.trash)),
         warnings=tuple(warnings),
     )
+
+
+def _tell_no_one(stage: str, done: int, total: int) -> None:
+    """Stand in where there is no listener."""
 
 
 @contextlib.contextmanager

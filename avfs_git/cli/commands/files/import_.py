@@ -41,7 +41,7 @@ def command(
     if path is None:
         path = state.tree_directory()
         state.output.amend(path=path)
-    with state.open_workspace() as workspace, state.output.working(f"importing {source}"):
+    with state.open_workspace() as workspace, state.output.progress(f"importing {source}"):
         if not tar:
             return workspace.import_path(source, path, recursive=recursive, max_depth=max_depth)
         with _open_archive(source) as file:

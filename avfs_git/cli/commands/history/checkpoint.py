@@ -28,7 +28,7 @@ def save(state: State, label: str | None, description: str | None) -> Checkpoint
     attributes. If nothing has changed since the last checkpoint, avfs makes no commit and the result is `unchanged`; with a
     description, avfs makes a commit without changes.
     """
-    with state.open_workspace() as workspace:
+    with state.open_workspace() as workspace, state.output.progress("saving a checkpoint"):
         return workspace.checkpoint(label, description=description)
 
 

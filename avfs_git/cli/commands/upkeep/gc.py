@@ -39,7 +39,7 @@ def command(
     no fork has), and puts what is left into one pack. What any fork, checkpoint, mount or working tree can still reach stays, and
     so does what was touched lately. Works beside other commands and mounts.
     """
-    with state.open_vault() as vault, state.output.working("collecting garbage"):
+    with state.open_vault() as vault, state.output.progress("collecting garbage"):
         return vault.gc(
             dry_run=dry_run, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days, compact=compact
         )

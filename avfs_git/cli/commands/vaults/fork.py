@@ -36,7 +36,7 @@ def make_fork(
 ) -> ForkResult:
     """Make a fork in the vault that is meant; `vault fork` does the same under another name."""
     state.name_fork(source)
-    with state.open_vault_and_fork() as (vault, chosen):
+    with state.open_vault_and_fork() as (vault, chosen), state.output.progress(f"making fork {quote(name)}"):
         made = vault.fork(name, source=chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
         made.close()  # and not left: leaving a `with` block of an ephemeral fork deletes it
         return {"fork": vault.fork_info(name), "vault": vault.name}
@@ -120,8 +120,9 @@ def directory_(
     """
     from avfs_git.session.serve.nursery_client import starting_early  # noqa: PLC0415 - not for the help
 
+    state.warn_of_size(source)
     # What the session needs comes up while the present state is captured.
-    with _collector_at_rest(), starting_early():
+    with _collector_at_rest(), starting_early(), state.output.progress(f"forking {source}"):
         session = state.avfs.fork_directory(source, directory, branch=branch, author=author, backend=backend)
     state.output.warn(session.vault.warnings)
     state.output.amend(vault=session.vault.name, fork=session.fork)

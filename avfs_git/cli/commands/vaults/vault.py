@@ -33,8 +33,10 @@ def create(state: State, name: str, source: Path | None, branch: str, use: bool,
     From a git repository come its whole history, its branches and its tags, and what is uncommitted, untracked and
     ignored in its working tree. Nothing of the source is changed or executed. The first vault becomes the current one.
     """
+    if source is not None:
+        state.warn_of_size(source)
     with (
-        state.output.working(f"making vault {quote(name)}"),
+        state.output.progress(f"making vault {quote(name)}"),
         state.avfs.create_vault(name, source=source, branch=branch, shared=shared) as vault,
     ):
         info = vault.info()
