@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -31,6 +30,7 @@ from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
+from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
@@ -65,16 +65,6 @@ _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
 _REFLOG_TAIL = 1 << 20
-_LOGGED = compiled(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
-
-
-class Logged(NamedTuple):
-    """A move of a branch, as git's own log has it."""
-
-    old: Oid | None
-    new: Oid
-    when_s: int
-    message: str
 
 
 class IndexBusy(Exception):
@@ -132,6 +122,9 @@ class Worktree:
                 faults.reach("worktree.made")
                 make_dir(self.path.parent, exist_ok=True)
                 os.rename(staging, self.path)
+            # Git adds to a log that is there, whatever `core.logAllRefUpdates` says: avfs learns from both what git has done.
+            for top, name in ((self.git_dir, f"logs/{ref}"), (self.path, "logs/HEAD")):
+                _append(top, name, b"")
         return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
 
     def _fill(self, place: Path, ref: str, directory: Path) -> None:
@@ -547,11 +540,7 @@ def read_log(path: Path) -> list[Logged]:
             log = file.read()
     except (OSError, NotAVault):  # without a log nothing is known
         return []
-    found: list[Logged] = []
-    for match in _LOGGED.finditer(log):
-        old, new = (oid_of(text) for text in match.group(1, 2))
-        found.append(Logged(old if any(old) else None, new, int(match[3]), match[4].decode("utf-8", "replace")))
-    return found
+    return parse_log(log)
 
 
 def append_log(git_dir: Path, ref: str, old: Oid | None, new: Oid, message: str) -> None:
@@ -559,15 +548,16 @@ def append_log(git_dir: Path, ref: str, old: Oid | None, new: Oid, message: str)
 
     A log that cannot be written is no reason to leave the ref where it is.
     """
-    before = old.hex() if old is not None else "0" * 40
-    line = f"{before} {new.hex()} avfs <avfs> {int(time.time())} +0000\t{message}\n"
-    path = git_dir / "logs" / ref
+    _append(git_dir, f"logs/{ref}", format_move(old, new, message))
+
+
+def _append(git_dir: Path, name: str, data: bytes) -> None:
     with suppress(OSError):
-        for above in reversed(path.relative_to(git_dir).parents):
+        for above in reversed(Path(name).parents):
             make_dir(git_dir / above, exist_ok=True)
-        fd = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_file(git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            os.write(fd, os.fsencode(line))
+            os.write(fd, data)
         finally:
             os.close(fd)
 

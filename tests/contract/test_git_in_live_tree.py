@@ -336,10 +336,23 @@ def test_what_is_saved_while_head_is_elsewhere_carries_a_warning(mounted: tuple[
     assert [[warning.code for warning in warnings] for warnings in told] == [["git.head_elsewhere"]] * 4
 
 
+def test_a_commit_of_a_git_that_makes_no_logs_is_an_operation(mounted: tuple[Workspace, Path]) -> None:
+    """With `core.logAllRefUpdates = false` git adds to a log that is there."""
+    work, tree = mounted
+    head = work.vault.fork_info("main").head
+    (tree / "file").write_bytes(b"3\n")
+    git_in(tree, "-c", "core.logAllRefUpdates=false", "commit", "-qam", "three")
+
+    assert work.operations(limit=1)[0].description == "git commit: three"
+    work.undo()
+    assert work.vault.fork_info("main").head == head
+
+
 def test_status_says_nothing_untrue_of_a_commit_that_gits_log_lacks(mounted: tuple[Workspace, Path]) -> None:
     """The files have what it has, so nothing is to be brought in, also beside a later edit."""
     work, tree = mounted
     (tree / "file").write_bytes(b"3\n")
+    (work.vault.path / "logs/refs/heads/main").unlink()
     git_in(tree, "-c", "core.logAllRefUpdates=false", "commit", "-qam", "three")
     assert not work.status().warnings
     (tree / "more").write_bytes(b"more\n")

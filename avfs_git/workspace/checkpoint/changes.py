@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
+from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.worktree import Logged
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, show_path
 from avfs_git.workspace.capture.requests import CaptureRequest

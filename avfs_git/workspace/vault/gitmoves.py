@@ -14,8 +14,9 @@ from itertools import takewhile
 from pathlib import Path
 
 from avfs_git.errors import HeadElsewhere, HostError
+from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.merge.bases import is_ancestor
-from avfs_git.gitstore.worktree import Logged, Worktree, ensure_config, read_heads_beside
+from avfs_git.gitstore.worktree import Worktree, ensure_config, read_heads_beside
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.model import Warning
