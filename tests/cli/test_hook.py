@@ -128,12 +128,12 @@ def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
     """Agents wait for it at each call: it does without click, without what takes long to import, and without the SDK."""
     heavy = {"click", "dataclasses", "inspect", "subprocess", "traceback", "rich", "pygit2", "git", "mfusepy"}
     heavy |= {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib"}
-    code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude']); print(*sys.modules, file=sys.stderr)"
+    code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude'])"
     event = _event("claude", name, tree, command="ls -l")
 
-    done = subprocess.run([sys.executable, "-c", code], input=event, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-X", "importtime", "-c", code], input=event, check=True, capture_output=True)
 
-    loaded = set(done.stderr.decode().split())
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
     assert {"bash_before": "avfs_git.proxy.policy.policy", "bash_after": "avfs_git.session.control.step"}[name] in loaded
     assert loaded & heavy == set()
 
@@ -263,10 +263,11 @@ def test_a_refusal_holds_where_it_cannot_be_recorded(cli: Cli, tree: Path) -> No
     (root / "audit.ndjson").unlink()
     (root / "audit.ndjson").mkdir()
 
-    ran = cli("hook", "claude", stdin=_event("claude", "bash_before", tree, command="deploy now")).ok()
+    event = _event("claude", "bash_before", tree, command="deploy now")
+    ran = subprocess.run([sys.executable, "-m", "avfs_git", "hook", "claude"], input=event, check=True, capture_output=True)
 
-    assert json.loads(ran.text)["hookSpecificOutput"]["permissionDecision"] == "deny"
-    assert "audit.ndjson" in ran.stderr
+    assert json.loads(ran.stdout)["hookSpecificOutput"]["permissionDecision"] == "deny"
+    assert b"audit.ndjson" in ran.stderr
 
 
 @pytest.mark.needs("fuse")
@@ -411,6 +412,18 @@ def test_a_command_is_put_to_the_user_where_the_policy_takes_too_long(tree: Path
     with (root / "audit.lock").open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run([sys.executable, "-c", code], input=event, check=True, capture_output=True)
+
+    assert "no answer within" in _verdict("claude", done.stdout)[1]
+
+
+@pytest.mark.needs("fuse")
+def test_a_command_is_put_to_the_user_where_python_itself_is_held_up(tree: Path) -> None:
+    """No thread of a process runs while one of its regular expressions or a library is at work."""
+    event = _event("claude", "bash_before", tree, command="ls")
+    code = "import re; from avfs_git.cli import app; from avfs_git.cli.harness import hook; hook.ANSWERS_AFTER_S = 1; "
+    code += "hook._handle = lambda *_: re.match('(a*)*b', 'a' * 60); app.run(['hook', 'claude'])"
+
+    done = subprocess.run([sys.executable, "-c", code], input=event, check=True, capture_output=True)
 
     assert "no answer within" in _verdict("claude", done.stdout)[1]
 

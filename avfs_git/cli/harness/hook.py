@@ -9,8 +9,10 @@ agents wait for this at each call. `cli.app` and `cli.commands.running.hook` cal
 
 from __future__ import annotations
 
-import _thread
+import marshal
 import os
+import select
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -50,32 +52,29 @@ def give_answer(state: State, harness: str) -> None:
 def find_answer(state: State, harness: str | None) -> HookAnswer:
     """Do what the event on standard input asks for, and give the answer; a failure is told, and is the answer or the status."""
     event: Event | None = None
-    data, answer, failure = b"", b"", ""
-    finish: Callable[[], None] | None = None
-    try:
+    data = b""
+
+    def read_and_handle() -> bytes:
+        nonlocal event, data
         data = sys.stdin.buffer.read(_LARGEST)
         event = read_event(harness, data)
-        if event.kind is Kind.BEFORE and event.command:
-            finish = _start_deadline(event)
-        answer = _handle(state, event) or b""
-    except AvfsError as error:
-        failure = f"{error.message}{f'. {error.hint}' if error.hint else ''}"
-        state.output.note(f"avfs hook: {failure}")
-    except OSError as error:
-        failure = str(error)
-        state.output.note(f"avfs hook: {failure}")
-    except Exception as error:  # noqa: BLE001 - a bug is a failure like any other, and it is shown
-        import traceback  # noqa: PLC0415 - only for a bug
+        return b"" if _needs_judgement(event) else _handle(state, event) or b""
 
-        failure = f"{type(error).__name__}: {error}. This is a bug in avfs."
-        state.output.note(f"avfs hook: {traceback.format_exc()}. This is a bug in avfs.")
+    answer, failure, note = _try(read_and_handle)
+    if event is not None and _needs_judgement(event):
+        judged = event
+        answer, failure, note = _try_in_time(lambda: _handle(state, judged) or b"")
+    if note:
+        state.output.note(f"avfs hook: {note}")
     if failure and event is not None and event.kind is Kind.BEFORE:
         answer = _refuse(event, failure)
     elif failure:
         state.status = _REFUSED if event is None and may_be_before(harness, data) else _FAILED
-    if finish is not None:
-        finish()
     return {"event": event.name if event is not None else "", "answer": os.fsdecode(answer)}
+
+
+def _needs_judgement(event: Event) -> bool:
+    return event.kind is Kind.BEFORE and bool(event.command)
 
 
 def _refuse(event: Event, failure: str) -> bytes:
@@ -84,27 +83,50 @@ def _refuse(event: Event, failure: str) -> bytes:
     return answers.ask_or_deny_unjudged(event, failure)
 
 
-def _start_deadline(event: Event) -> Callable[[], None]:
-    """Answer for this process if it does not answer in time: a thread ends it then, also in a call into the kernel.
+def _try(find: Callable[[], bytes]) -> tuple[bytes, str, str]:
+    """Find an answer; else give the reason, and the message for people."""
+    try:
+        return find(), "", ""
+    except AvfsError as error:
+        failure = f"{error.message}{f'. {error.hint}' if error.hint else ''}"
+        return b"", failure, failure
+    except OSError as error:
+        return b"", str(error), str(error)
+    except Exception as error:  # noqa: BLE001 - a bug is a failure like any other, and it is shown
+        import traceback  # noqa: PLC0415 - only for a bug
 
-    Returns:
-        What is called before the process itself answers; it does not return once the thread has begun to.
+        is_bug = "This is a bug in avfs."
+        return b"", f"{type(error).__name__}: {error}. {is_bug}", f"{traceback.format_exc()}. {is_bug}"
+
+
+def _try_in_time(find: Callable[[], bytes]) -> tuple[bytes, str, str]:
+    """Find an answer in a child process, which is killed when it takes too long.
+
+    A thread or a signal would not do: Python runs neither while a regular expression or libgit2 is at work.
     """
-    answered, claimed = _thread.allocate_lock(), _thread.allocate_lock()
-    answered.acquire()
-
-    def wait() -> None:
-        if answered.acquire(timeout=ANSWERS_AFTER_S) or not claimed.acquire(blocking=False):
-            return
-        os.write(1, _refuse(event, f"avfs has found no answer within {ANSWERS_AFTER_S} s"))
+    found = os.memfd_create("answer")
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(ANSWERS_AFTER_S) + 1)  # where the harness has killed this process's parent
+        os.write(found, marshal.dumps(_try(find)))
         os._exit(0)
-
-    def finish() -> None:
-        claimed.acquire()
-        answered.release()
-
-    _thread.start_new_thread(wait, ())
-    return finish
+    watch = os.pidfd_open(child)
+    try:
+        if not select.select([watch], [], [], ANSWERS_AFTER_S)[0]:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, os.WNOHANG)  # in a call into the kernel it may stay for long
+            failure = f"avfs has found no answer within {ANSWERS_AFTER_S} s"
+            return b"", failure, failure
+        os.waitpid(child, 0)
+        said = os.pread(found, _LARGEST, 0)
+    finally:
+        os.close(watch)
+        os.close(found)
+    if not said:
+        return b"", "the process that asked the policy was killed", "the process that asked the policy was killed"
+    answer: tuple[bytes, str, str] = marshal.loads(said)  # noqa: S302 - from this program
+    return answer
 
 
 def _handle(state: State, event: Event) -> bytes | None:

@@ -32,9 +32,9 @@ _SED_PLAIN = compiled(
     r"[dDgGhHnNpPxzF=]\s*(?=[;}\n#]|$)|[qQlL]\s*\d*\s*(?=[;}\n#]|$)|[btT]\s*\w*\s*(?=[;}\n#]|$)|:\s*\w+\s*(?=[;\n]|$)"
 )
 _SED_SUBSTITUTE = compiled(r"[sy]([^\\\n\s\w;])((?:(?!\1)[^\\]|\\.)*)\1((?:(?!\1)[^\\]|\\.)*)\1", re.DOTALL)
-_SED_FLAGS = compiled(r"((?:[gpiI]|\d+)*)\s*(?=[;}\n#]|$)")
+_SED_FLAGS = compiled(r"[gpiI\d]*\s*(?=[;}\n#]|$)")
 _SED_FILE = compiled(r"([rRwWe])[ \t]*([^\n]*)")
-_SED_FLAG_FILE = compiled(r"(?:[gpiIMm]|\d+)*(w|e)[ \t]*([^\n]*)")
+_SED_FLAG_FILE = compiled(r"[gpiIMm\d]*(w|e)[ \t]*([^\n]*)")
 _SED_TEXT = compiled(r"[aic](?:\\\n|\s)[^\\\n]*(?=\n|$)")
 
 

@@ -28,6 +28,8 @@ MAX_TEXT = 1 << 20
 """Longer texts are not read."""
 MAX_DEPTH = 60
 """Text that is nested deeper is not read."""
+_MAX_NODES = 20_000
+"""Text of more parts is not read: a word costs some tenths of a millisecond until it is judged."""
 _MAX_DIRECTORIES = 16
 
 
@@ -44,7 +46,7 @@ def parse(
         script.problems.append("it is too long" if len(text) > MAX_TEXT else "it holds characters that no command needs")
         return script
     tree = read_tree(text)
-    if tree is None:
+    if tree is None or tree.root_node.descendant_count > _MAX_NODES:
         script.problems.append("it takes too long to read")
     else:
         _Reader(text, script, variables or {}, mountpoint).read(tree.root_node, directories)

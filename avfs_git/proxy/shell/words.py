@@ -91,7 +91,7 @@ def expand_braces(marked: str) -> Iterable[str]:
         match = next((match for match in _BRACES.finditer(word) if "," in match[1]), None)
         if match is None:
             word = re.sub(r"\{\d+\.\.\d+(?:\.\.\d+)?\}", PLAIN, word)
-            done.append(re.sub(r"\{[^{}]*\.\.[^{}]*\}", UNKNOWN, word))
+            done.append(_BRACES.sub(lambda match: UNKNOWN if ".." in match[1] else match[0], word))
         elif len(pending) + len(done) > 64:
             return [UNKNOWN]
         else:

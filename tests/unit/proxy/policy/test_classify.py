@@ -204,6 +204,9 @@ def test_texts_that_take_long_are_given_up(unit: str) -> None:
         "ed f <<'E'\n" + "\n" * 40_000 + "\nE",
         "vim -c 's/" + "a" * 60_000 + "' f",
         "ps " + "e " * 20_000,
+        "sed 's/a/b/" + "1" * 60 + "y' f",
+        "rm {a" + "." * 100_000,
+        "export " + "a=b " * 30_000,
     ],
     ids=lambda text: text[:20],
 )
