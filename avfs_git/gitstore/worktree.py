@@ -122,7 +122,7 @@ class Worktree:
                 faults.reach("worktree.made")
                 make_dir(self.path.parent, exist_ok=True)
                 os.rename(staging, self.path)
-            # Git adds to a log that is there, whatever `core.logAllRefUpdates` says: avfs learns from both what git has done.
+            # Git adds to a log that is there, also where `core.logAllRefUpdates` is off: avfs learns from both what git has done.
             for top, name in ((self.git_dir, f"logs/{ref}"), (self.path, "logs/HEAD")):
                 _append(top, name, b"")
         return b"gitdir: " + os.fsencode(self.path.absolute()) + b"\n"
