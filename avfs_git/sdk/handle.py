@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 from avfs_git.errors import quote
-from avfs_git.paths import PathLike
+from avfs_git.paths import Oid, PathLike
 from avfs_git.sdk.parts import files, holding, nursery_client, point, record, revisions, workspaces
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ class ForkHandle:
         dispatch: Does the operations of the vault.
         core: The vault.
         fork: The fork.
+        indexed: Its head when it was last searched; None if it was not.
     """
 
     def __init__(self, dispatch: Dispatch, fork: str) -> None:
         self.dispatch = dispatch
         self.core = dispatch.core
         self.fork = fork
+        self.indexed: Oid | None = None
         self._held: tuple[workspaces.OpenWorkspace, files.Files] | None = None
 
     def release(self) -> None:

@@ -292,7 +292,7 @@ class WorkspaceFiles:
         if at is not None:
             commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
             return search.search_commit(self._at.core, self.fork, commit, query)
-        search.prepare(self._at.core, self.fork)
+        self._at.indexed = search.prepare(self._at.core, self.fork, indexed=self._at.indexed)
         return self._at.run(operations.search_workspace, query)
 
     def search_history(

@@ -27,7 +27,7 @@ class Preview(DryWriter):
     def __init__(self, locked: LockedWorkspace) -> None:
         super().__init__(locked.vault.store)
         self._merged = locked.merged
-        self._signature = locked.signature()
+        self._sign = locked.signature
         self._paths: dict[Oid, TreePath] = {}
         self.taken: Taken = take(locked, self, CaptureRequest(remember_blobs=True, skips_unreadable=True))
         self._paths = self.taken.captured.blob_paths
@@ -39,7 +39,8 @@ class Preview(DryWriter):
             return taken.head
         tree = taken.captured.tree or self.add_tree({})
         parents = (taken.head,) if taken.head is not None else ()
-        made_up = Commit(tree, parents, self._signature, self._signature, "not committed yet\n")
+        signature = self._sign()
+        made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
         return self.add_commit(made_up)
 
     def read(self, oid: Oid) -> tuple[int, bytes]:

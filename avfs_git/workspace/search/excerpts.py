@@ -26,7 +26,7 @@ class Excerpts:
     def __init__(self, terms: Sequence[Term]) -> None:
         self._terms = terms
         texts = [re.escape(term.text.encode()) for term in terms if term.text.isascii()]
-        self._candidates = re.compile(rb"|".join(texts), re.IGNORECASE) if texts else None
+        self._candidates = re.compile(rb"|".join(texts)) if texts else None
         self._known: dict[bytes, Term | None] = {}
 
     def choose(self, data: bytes) -> GrepLine | None:
@@ -54,7 +54,8 @@ class Excerpts:
         if self._candidates is None:
             return
         end = -1
-        for _, match in zip(range(_LOOKED_AT), self._candidates.finditer(data), strict=False):
+        # Terms are in lower case. In a text in lower case, a literal is found six times as fast as without regard to case.
+        for _, match in zip(range(_LOOKED_AT), self._candidates.finditer(data.lower()), strict=False):
             if match.start() < end:
                 continue
             begin, end = _widen(data, match.start(), match.end())

@@ -41,11 +41,15 @@ _FAR = 64
 SKIPPED: Final = (MODE_SYMLINK, MODE_GITLINK)
 
 
-def prepare(vault: OpenVault, fork: str) -> None:
-    """Index what a fork has committed, as far as that can be done; takes no lock."""
+def prepare(vault: OpenVault, fork: str, *, indexed: Oid | None = None) -> Oid | None:
+    """Index what a fork has committed, as far as that can be done, and return its head; takes no lock.
+
+    A search indexes what is missing, too, but under the lock of the workspace. So the caller may skip the head that it has
+    `indexed` before.
+    """
     head = vault.read_head(fork)
-    if head is None:
-        return
+    if head is None or head == indexed:
+        return head
     with contextlib.suppress(sqlite3.Error, OSError, AvfsError):
         tree = tree_of(vault.store.read_commit(head))
         if tree is not None:
@@ -53,6 +57,7 @@ def prepare(vault: OpenVault, fork: str) -> None:
                 base, changes = bring_up(index, DryWriter(vault.store), tree)
                 if len(changes) > _FAR:
                     index.move_base(base, tree, changes)
+    return head
 
 
 def search_workspace(locked: LockedWorkspace, query: SearchQuery) -> SearchResult:
