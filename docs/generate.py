@@ -36,7 +36,7 @@ CLI_INTRO = """# The command line
 <!-- Written by `make docs` from the commands themselves. -->
 
 Every command answers with text, or with one JSON document under `--json`: see [json.md](json.md). The options
-`--vault`, `--fork`, `--json`, `--verbose` and `--no-pager` may stand before or after the verb. The words are explained in
+`--vault`, `--fork`, `--json`, `--jq`, `--verbose` and `--no-pager` may stand before or after the verb. The words are explained in
 [glossary.md](glossary.md).
 
 The environment:
@@ -96,6 +96,11 @@ JSON_INTRO = """# JSON
 With `--json`, before or after the verb (not behind `--`), a command writes exactly one JSON document to standard output,
 in every outcome, a command line that cannot be understood included. Nothing else goes to standard output, and nothing
 to standard error. `--help` wins over `--json`.
+
+`--jq EXPR` writes what a [jq](https://jqlang.org) expression makes of that document instead: a line for each result,
+texts as they are. It needs the Python package `jq`: `pip install 'avfs-git[jq]'`. The document of a failure goes to
+standard error whole, and the exit status is that of the command. avfs refuses a wrong expression before the command
+begins; an expression that fails on the document ends with status 2 after it.
 
 | Field | Holds |
 |---|---|

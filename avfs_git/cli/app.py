@@ -28,16 +28,20 @@ _GARBAGE_AT = 100_000
 
 
 def wants_document(arguments: list[str]) -> bool:
-    """Look for `--json` before anything is parsed, for the failures of parsing itself; behind `--` it is not ours."""
+    """Look for `--json` and `--jq` before anything is parsed, for the failures of parsing itself; behind `--` it is not ours."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return "--json" in own
+    return "--json" in own or _is_filtered(own)
+
+
+def _is_filtered(arguments: list[str]) -> bool:
+    return any(argument == "--jq" or argument.startswith("--jq=") for argument in arguments)
 
 
 def _make_output(arguments: list[str], *, document: bool) -> Output:
     if document:
         from avfs_git.cli.output.envelope import EnvelopeOutput  # noqa: PLC0415 - one of two
 
-        return EnvelopeOutput([argument for argument in arguments if argument != "--json"])
+        return EnvelopeOutput([argument for argument in arguments if argument != "--json"], filtered=_is_filtered(arguments))
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - one of two
 
     return TextOutput(color=wants_color(), find_pager=find_pager)

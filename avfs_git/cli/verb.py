@@ -1,7 +1,7 @@
 """What all verbs share: the options that may stand before or after the verb, and the way a result goes out.
 
-Decided here: `--json`, `--vault`, `--fork`, `--verbose` and `--no-pager`, and where they are accepted; which kind of result a
-verb gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator `verb`; it returns
+Decided here: `--json`, `--jq`, `--vault`, `--fork`, `--verbose` and `--no-pager`, and where they are accepted; which kind of
+result a verb gives; what of its arguments the request shows. Every command is a `Verb`, made by the decorator `verb`; it returns
 its result, and `Verb.invoke` hands that to the output.
 """
 
@@ -51,6 +51,19 @@ def _note_flag(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         state.output.named = state.named()  # for the hints at what is wrong further on in the command line
 
 
+def _note_filter(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001 - click's signature
+    """Keep the expression of `--jq`, which stands for `--json`, too."""
+    if value is None:
+        return
+    from avfs_git.cli.output.filter import Filter  # noqa: PLC0415 - only with the option
+
+    state: State = ctx.obj
+    if state.output.filter is not None:
+        raise BadUsage("--jq is given twice")
+    state.json = True
+    state.output.filter = Filter(value)
+
+
 def option_on_conflict(help: str = "Leave the fork as it is, or put the conflicts into its files.") -> Decorator:  # noqa: A002 - as click's
     """Make the option of verbs that merge: what becomes of conflicts."""
     return click.option(
@@ -78,6 +91,15 @@ def shared_options(*, hidden: bool) -> list[click.Parameter]:
         option("--vault", metavar="NAME[@FORK]", help="The vault to work in, also a path to any bare repository."),
         option("--fork", metavar="NAME", help="The fork to work in."),
         option("--json", is_flag=True, help="Answer with one JSON document."),
+        click.Option(
+            ["--jq"],
+            metavar="EXPR",
+            expose_value=False,
+            is_eager=True,
+            callback=_note_filter,
+            hidden=hidden,
+            help="Answer with what a jq expression makes of that document.",
+        ),
         option("--verbose", is_flag=True, help="Show the whole trace of an unexpected failure."),
         option("--no-pager", is_flag=True, help="Show a long result on a terminal without a pager."),
     ]

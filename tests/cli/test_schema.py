@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import click
 import jsonschema
 import pytest
 
 from avfs_git.cli.commands.upkeep.schema import _verbs, describe
 from avfs_git.cli.table import program
+from avfs_git.errors import PathNotFound
 from tests.support.cli import Cli
 
 LINES = [
@@ -105,3 +109,19 @@ def test_text_is_the_schema(cli: Cli) -> None:
 
     assert schema["title"] == "status_result"
     assert "status_result" in cli("schema").ok().text.split("\n")
+
+
+def test_an_expression_chooses_from_the_document(cli: Cli, work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By jq; a wrong one is refused before anything is done, and the document of a failure goes to standard error."""
+    assert cli("vault", "list", "--jq", ".result.vaults[].name, .success").ok().text == f"{work}\ntrue\n"
+
+    for expression in (".[", "error"):
+        ran = cli("write", f"by {expression}", "--jq", expression, stdin=b"x")
+        assert (ran.status, ran.stdout, json.loads(ran.stderr)["error"]["code"]) == (2, b"", "input.usage")
+        assert cli("stat", f"by {expression}").status == (0 if expression == "error" else PathNotFound.exit_code)
+    failed = cli("cat", "nothing", "--jq", ".result")
+    assert (failed.status, failed.stdout) == (PathNotFound.exit_code, b"")
+
+    monkeypatch.setitem(sys.modules, "jq", None)
+    ran = cli("vault", "list", "--jq", ".")
+    assert json.loads(ran.stderr)["error"]["hint"] == "Install it: `pip install 'avfs-git[jq]'`."

@@ -13,11 +13,12 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.errors import AvfsError, HostError
-from avfs_git.progress import Progress
 
 if TYPE_CHECKING:
+    from avfs_git.cli.output.filter import Filter
     from avfs_git.cli.output.hints import Named
     from avfs_git.model import Warning
+    from avfs_git.progress import Progress
 
 
 class OutputClosed(Exception):
@@ -38,6 +39,8 @@ class Output(Protocol):
     """Whether the result becomes a document; else bytes may go out as they are."""
     shows_color: bool
     """Whether a person sees colours."""
+    filter: Filter | None
+    """What is made of the document, where the user wants less than all of it."""
     named: Named
     """What the command line names, which hints repeat."""
 

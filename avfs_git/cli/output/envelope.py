@@ -1,7 +1,8 @@
 """One JSON document on standard output, in every outcome.
 
 Decided here: the envelope, version 1. What is in it is collected and written once, at the end: nothing else reaches
-standard output, and nothing at all standard error.
+standard output, and nothing at all standard error. With `--jq`, what the expression makes of it goes to standard output, and the
+document of a failure to standard error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from avfs_git.cli.output.hints import Named, complete, complete_error
 from avfs_git.errors import AvfsError, InternalError, hide_users
 
 if TYPE_CHECKING:
+    from avfs_git.cli.output.filter import Filter
     from avfs_git.model import Warning
 
 SCHEMA_VERSION = 1
@@ -28,8 +30,11 @@ class EnvelopeOutput:
     structured = True
     shows_color = False
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], *, filtered: bool = False) -> None:
         self.named = Named()
+        self.filter: Filter | None = None
+        self._is_filtered = filtered
+        self._answer: bytes | None = None
         self._kind = "error_result"
         self._request: dict[str, object] = {"arguments": arguments}
         self._warnings: list[dict[str, object]] = []
@@ -56,6 +61,8 @@ class EnvelopeOutput:
         self.warn(find_warnings(value))
         # A command that failed is a result like any other, and no success.
         self._finish(success=bool(getattr(value, "success", True)), result=to_record(value), error=None)
+        if self.filter is not None:
+            self._answer = self.filter.apply(self._document)
 
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Keep what the caller should know."""
@@ -113,13 +120,17 @@ class EnvelopeOutput:
         """Write the document; none where help was asked for and given."""
         if self._document is None:
             return
+        if self._answer is not None and self._document["error"] is None:
+            write_all(sys.stdout, self._answer)
+            return
         document, self._document = self._document, None
-        pretty = 2 if sys.stdout is not None and sys.stdout.isatty() else None
+        stream = sys.stderr if self._is_filtered else sys.stdout
+        pretty = 2 if stream is not None and stream.isatty() else None
         try:
             text = json.dumps(document, ensure_ascii=False, indent=pretty, separators=None if pretty else (",", ":"))
         except RecursionError:  # a tree of a thousand levels
             text = "".join(_pieces(document))
-        write_all(sys.stdout, text.encode("utf-8") + b"\n")
+        write_all(stream, text.encode("utf-8") + b"\n")
 
 
 def _pieces(document: object) -> Iterator[str]:

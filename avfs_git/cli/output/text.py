@@ -20,15 +20,16 @@ from avfs_git.cli.output.hints import Named, complete, complete_error
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import AvfsError, InternalError, quote
 from avfs_git.patterns import compiled
-from avfs_git.progress import Progress, telling
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import Console, RenderableType
 
+    from avfs_git.cli.output.filter import Filter
     from avfs_git.cli.output.pager import Pager
     from avfs_git.model import TreeNode, Warning
+    from avfs_git.progress import Progress
 
 Part = str | tuple[str, str]
 """A piece of a line: a text, or a text with a style."""
@@ -52,6 +53,7 @@ class TextOutput:
 
     def __init__(self, *, color: bool = True, find_pager: Callable[[], Pager | None] | None = None) -> None:
         self.named = Named()
+        self.filter: Filter | None = None
         self.color = color
         self._kind = ""
         self._view = ""
@@ -159,6 +161,7 @@ class TextOutput:
             yield None
             return
         from avfs_git.cli.output.bar import Bar  # noqa: PLC0415 - only on a terminal
+        from avfs_git.progress import telling  # noqa: PLC0415 - the same
 
         def warn(text: str) -> None:
             self._remark("warning", text, "yellow")

@@ -16,6 +16,7 @@ from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
 from avfs_git.errors import BadUsage, Interrupted
 
 if TYPE_CHECKING:
+    from avfs_git.cli.output.base import Output
     from avfs_git.cli.results import AuditLines
     from avfs_git.paths import TreePath
     from avfs_git.workspace.vault.log.audit import AuditEntry
@@ -70,23 +71,28 @@ def command(
             if since is not None or until is not None:
                 raise BadUsage("--follow goes with neither --since nor --until", hint="Say how many older events with -n.")
             told = vault.policy.follow_audit(last=limit, fork=fork, events=events, outcomes=outcomes, paths=paths)
-            _follow(told, is_json=state.output.structured)
+            _follow(state.output, told)
         entries = vault.policy.audit(
             limit=limit, since_ns=since, until_ns=until, fork=fork, events=events, outcomes=outcomes, paths=paths
         )
         return {"entries": entries, "verified": verified}
 
 
-def _follow(entries: Iterator[AuditEntry], *, is_json: bool) -> NoReturn:
+def _follow(output: Output, entries: Iterator[AuditEntry]) -> NoReturn:
     """Write each event on a line of its own, until the user or the reader of the output ends it."""
     from avfs_git.cli.output.views.policy import audit_cells  # noqa: PLC0415 - only here
     from avfs_git.records import to_record, to_time  # noqa: PLC0415 - only here
 
     try:
         for entry in entries:
-            cells = (to_time(entry.at_ns) or "-", *audit_cells(entry))
-            line = json.dumps(to_record(entry), ensure_ascii=False) if is_json else "\t".join(cells)
-            write_all(sys.stdout, line.encode("utf-8", "backslashreplace") + b"\n")
+            if output.filter is not None:
+                line = output.filter.apply(to_record(entry))
+            elif output.structured:
+                line = json.dumps(to_record(entry)).encode() + b"\n"
+            else:
+                cells = (to_time(entry.at_ns) or "-", *audit_cells(entry))
+                line = "\t".join(cells).encode("utf-8", "backslashreplace") + b"\n"
+            write_all(sys.stdout, line)
     except KeyboardInterrupt:
         pass
     raise click.exceptions.Exit(Interrupted().exit_code)
