@@ -413,13 +413,18 @@ _FORKS_SHOWN = 10
 class ForkNotFound(WorkspaceError, code="fork.not_found", exit_code=21):
     """No fork of that name."""
 
-    def __init__(self, name: str, *, vault: str | None = None, is_deleted_by_git: bool = False) -> None:
+    def __init__(
+        self, name: str, *, vault: str | None = None, is_deleted_by_git: bool = False, renamed_to: str | None = None
+    ) -> None:
         where = f" in vault {quote(vault)}" if vault is not None else ""
         what, hint = f"there is no fork {quote(name)}{where}", "See them with `avfs fork list`."
         if is_deleted_by_git:
             what += " any more: git has deleted its branch"
             fork = shlex.quote(name)
             hint = f"Bring it and its files back with `avfs undo --fork {fork}`, if it is mounted after `avfs unmount {fork}`."
+        if renamed_to is not None:
+            what += f" any more: it is called {quote(renamed_to)} now"
+            hint = f"Work in it with `--fork {shlex.quote(renamed_to)}`."
         self._say(what, hint, fork=name)
 
 

@@ -32,7 +32,7 @@ _LIMIT_S = 2.0
 _FORKS = frozenset({"fork", "forks", "fork_name", "sources", "into", "resume"})
 _STATES = frozenset({"at", "since", "onto", "old", "new", "states", "checkpoints"})
 _OF_VERBS = {
-    **dict.fromkeys(("fork_info", "fork_delete", "mount", "unmount", "stop", "rebase"), "fork"),
+    **dict.fromkeys(("fork_info", "fork_delete", "fork_rename", "mount", "unmount", "stop", "rebase"), "fork"),
     **dict.fromkeys(("vault_use", "vault_info", "vault_rename", "vault_delete"), "vault"),
     **dict.fromkeys(("show", "checkpoint_info", "checkpoint_restore", "checkpoint_delete"), "state"),
 }

@@ -160,8 +160,6 @@ _OF_GROUPS = {
     "-m": "rename",
 }
 """The same, behind the name of a group."""
-_WAYS = {("fork", "rename"): "create NEW --from OLD"}
-"""Commands in place of a verb that a group does not have."""
 
 
 class VerbGroup(click.Group):
@@ -199,8 +197,6 @@ class VerbGroup(click.Group):
             place = ctx.command_path
             if ctx.parent is None and name in _MEANT:
                 hint = f"Did you mean `{place} {_MEANT[name]}`?"
-            elif way := _WAYS.get((self.name or "", _OF_GROUPS.get(name, name))):
-                hint = f"Did you mean `{place} {way}`?"
             elif close := _find_close(_OF_GROUPS.get(name, name), known):
                 hint = f"Did you mean {' or '.join(f'`{place} {verb}`' for verb in close)}?"
             else:

@@ -238,6 +238,18 @@ class Worktree:
             ref = self._read(_MARK).partition(b"\n")[0]
             write_file_atomically(self.path / "HEAD", b"ref: " + ref + b"\n", mode=self._mode() & 0o666, durable=False)
 
+    def follow_rename(self, ref: str) -> None:
+        """Say that the tree is of a branch, to which its own was renamed; does nothing where it is so."""
+        own, _, rest = self._read(_MARK).partition(b"\n")
+        if not own or own == os.fsencode(ref):
+            return
+        mode = self._mode() & 0o666
+        with host_errors(f"write '{self.path}'"):
+            if self._read("HEAD") == b"ref: " + own + b"\n":  # no process that ended in order leaves it there
+                write_file_atomically(self.path / "HEAD", b"ref: " + os.fsencode(ref) + b"\n", mode=mode, durable=False)
+            faults.reach("worktree.renaming")
+            write_file_atomically(self.path / _MARK, os.fsencode(ref) + b"\n" + rest, mode=mode, durable=False)
+
     def read_heads(self) -> list[Logged]:
         """List what git's log says of its HEAD, the oldest first: each commit that was made or checked out in this tree."""
         return read_log(self.path / "logs" / "HEAD")

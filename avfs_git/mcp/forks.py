@@ -68,6 +68,17 @@ def fork_delete(call: Call, name: Annotated[str, Field(description="The fork.")]
     return call.vault(vault).delete_fork(name, by=call.scope.choose(vault, None)[1])
 
 
+@tools.tool("Rename a fork", CHANGES, reach=Reach.VAULT)
+def fork_rename(
+    call: Call,
+    name: Annotated[str, Field(description="The fork.")],
+    new_name: Annotated[str, Field(description="Its new name: any name of a branch in git.")],
+    vault: VaultName = None,
+) -> ForkInfo:
+    """Rename a fork that is not mounted. Its checkpoints, labels and files stay as they are; undoing it brings the name back."""
+    return call.vault(vault).rename_fork(name, new_name, by=call.scope.choose(vault, None)[1])
+
+
 @tools.tool("Merge a fork", CHANGES, reach=Reach.VAULT)
 def merge(
     call: Call,

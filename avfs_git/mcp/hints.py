@@ -17,6 +17,7 @@ TOOLS = {
     "fork list": "fork_list",
     "fork create": "fork_create",
     "fork delete": "fork_delete",
+    "fork rename": "fork_rename",
     "checkpoint list": "checkpoint_list",
     "checkpoint save": "checkpoint",
     "restore": "restore",

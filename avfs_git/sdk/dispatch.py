@@ -25,6 +25,7 @@ from avfs_git.sdk.parts import (
     background,
     beside,
     client,
+    forkrename,
     forks,
     gate,
     gitmoves,
@@ -332,6 +333,17 @@ class Dispatch:
             self.record_work(by)
         return forks.delete_fork(self.core, name, open_workspace=self.open_workspace, by=by, only_if=only_if)
 
+    def rename_fork(self, name: str, new_name: str, *, by: str | None = None) -> ForkInfo:
+        """Rename a fork; see `Vault.rename_fork`."""
+        self.check_unmounted(name)
+        self.check_new(new_name)
+        by = by or self.core.default_fork()
+        if self.core.has_fork(name):  # a rename that is refused records nothing
+            self.record_work(name)  # under the name that it has; undo reaches it after the rename
+            if by != name:
+                self.record_work(by)
+        return forkrename.rename_fork(self.core, name, new_name, open_workspace=self.open_workspace, by=by)
+
     @contextlib.contextmanager
     def at_hand(self, fork: str | None) -> Iterator[str | None]:
         """Choose the fork whose labels and head a name of a state means; None if there is no default and no name needs one."""
@@ -489,11 +501,12 @@ class Dispatch:
         while True:
             self._adopt_moves(fork)
             record = undo.find_next(self.core, fork, direction, alone=alone)
-            if record is not None and self._is_mounted(record.fork):
+            mounted = next(filter(self._is_mounted, oprecord.names_of(record)), None) if record is not None else None
+            if record is not None and mounted is not None:
                 if record.kind not in oprecord.OF_FORKS:
                     return self.run(self.open_workspace(record.fork), operations.turn, record.id, back, alone)
                 try:
-                    self.check_unmounted(record.fork)
+                    self.check_unmounted(mounted)
                 except WorkspaceMounted as err:
                     err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
                     raise

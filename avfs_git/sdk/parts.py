@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.exchange import apply, cloning, remotes, userhooks
     from avfs_git.workspace.files import files, transfer
     from avfs_git.workspace.forks import clones, fold, forks
+    from avfs_git.workspace.forks import rename as forkrename
     from avfs_git.workspace.history import audited, blame, compare, find, grep, history, opdetails, opundo, undo
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import beside
@@ -51,7 +52,7 @@ else:
         "avfs_git.workspace.creation": "atomic create",
         "avfs_git.workspace.exchange": "apply cloning remotes userhooks",
         "avfs_git.workspace.files": "files transfer",
-        "avfs_git.workspace.forks": "clones fold forks",
+        "avfs_git.workspace.forks": "clones fold forks rename",
         "avfs_git.workspace.history": "audited blame compare find grep history opdetails opundo undo",
         "avfs_git.workspace.merge": "overlap",
         "avfs_git.workspace.opened": "beside workspace",
@@ -61,7 +62,7 @@ else:
         "avfs_git.workspace.vault": "forkinfo gitmoves identity revisions",
         "avfs_git.workspace.vault.log": "oprecord",
     }
-    _NAMES = {"due": "upkeepdue", "runner": "remotegit", "workspace": "workspaces"}
+    _NAMES = {"due": "upkeepdue", "rename": "forkrename", "runner": "remotegit", "workspace": "workspaces"}
     """Names that say here what the modules are of."""
     for _folder, _modules in _FOLDERS.items():
         for _module in _modules.split():

@@ -298,6 +298,28 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         assert info is not None  # noqa: S101 - nothing was asked
         return info
 
+    def rename_fork(self, name: str, new_name: str, *, by: str | None = None) -> ForkInfo:
+        """Rename a fork, with its branch, labels and files. It can be undone.
+
+        A `Workspace` that was opened under the old name finds its fork gone: open the new one.
+
+        Args:
+            name: The fork.
+            new_name: Its new name: any name that git allows for a branch.
+            by: The fork whose `undo` takes it back, too; the default fork if not given.
+
+        Raises:
+            ForkNotFound: If there is no such fork.
+            ForkExists: If the new name is taken.
+            InvalidName: If no fork can have the new name, as beside a fork above or below it.
+            InvalidInput: If the fork has no checkpoint yet, or git is in the middle of a command in its live tree.
+            WorkspaceMounted: If it is mounted.
+            WorkspaceBusy: If another process holds it.
+            MergeInProgress: If it is in the middle of a merge.
+            BranchCheckedOut: If another working tree has its branch checked out.
+        """
+        return self._dispatch.rename_fork(name, new_name, by=by)
+
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
         """Compare forks in pairs: which changed the same files, and which would conflict. Nothing is written.
 

@@ -481,6 +481,7 @@ CHANGES = {
     "fetch": "",
     "fork create": "next",
     "fork delete": "task",
+    "fork rename": "task next",
     "gc": "",
     "hooks disable": "post-exec",
     "hooks enable": "post-exec",

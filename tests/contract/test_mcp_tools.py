@@ -72,7 +72,8 @@ GOOD: list[tuple[str, dict[str, Any], str]] = [
     ("undo", {}, '"undone":true'),
     ("merge", {"source": "task", "on_conflict": "workspace"}, '"outcome":"conflicted"'),
     ("merge_abort", {}, '"kind":"merge_abort"'),
-    ("fork_delete", {"name": "task"}, '"name":"task"'),
+    ("fork_rename", {"name": "task", "new_name": "job"}, '"name":"job"'),
+    ("fork_delete", {"name": "job"}, '"name":"job"'),
     ("policy_check", {"command": "curl http://example.org"}, '"action":"require_approval"'),
     ("approvals", {"all": True}, '"approvals":[]'),
 ]

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import GitFailed, NotAVault
+from avfs_git.errors import GitFailed, NotAVault, RefLocked
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
@@ -111,6 +112,23 @@ def _ask_git(data: bytes) -> tuple[dict[str, list[str]], str | None]:
         key, newline, value = item.partition("\n")
         values.setdefault(key, []).append(value if newline else "true")
     return values, None
+
+
+def rename_branch_section(git_dir: Path, old: str, new: str) -> None:
+    """Give the settings of a branch (`branch.NAME.*`, such as its upstream) to the branch that it was renamed to.
+
+    What git refuses stays under the old name: a fork without these settings can be used.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    with suppress(GitFailed, NotAVault, RefLocked):
+        values = read_config(git_dir)
+        before, after = (f"branch.{name}." for name in (old, new))
+        kept = [(f"{after}{key.removeprefix(before)}", each) for key in values if key.startswith(before) for each in values[key]]
+        if kept:
+            gone = [("--remove-section", f"branch.{new}")] if any(key.startswith(after) for key in values) else []
+            edit_config(git_dir, *gone, *(("--add", *each) for each in kept), ("--remove-section", f"branch.{old}"))
 
 
 def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -> None:

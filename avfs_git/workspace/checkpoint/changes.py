@@ -187,7 +187,7 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
     named = vault.store.read_commit(oid).sidecar
     if named is None:
         return None
-    for record in vault.oplog.read_fork(fork):
+    for record in vault.oplog.read_life(fork):
         if record.after == oid.hex():
             return oid_of(record.more[SIDECAR]) if SIDECAR in record.more else named
         if record.kind == FORK_CREATE:
@@ -198,7 +198,7 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
 def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
     """Map each commit of a fork to what `find_sidecar` gives for it, where the log says that: one pass for many commits."""
     told: dict[str, object] = {}
-    for record in vault.oplog.read_fork(fork):
+    for record in vault.oplog.read_life(fork):
         if record.after is not None:
             told.setdefault(record.after, record.more.get(SIDECAR))
         if record.kind == FORK_CREATE:

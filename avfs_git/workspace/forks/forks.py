@@ -85,7 +85,7 @@ def create_fork(
     """
     check_fork_name(name)
     vault.prepare()
-    _check_free(vault, name)
+    check_free(vault, name)
     source = source or (vault.choose_fork() if at is None else vault.default_fork())
     with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
         try:
@@ -101,11 +101,11 @@ def create_fork(
                 author=author,
             )
         except RefConflict:
-            _check_free(vault, name)  # another process was faster
+            check_free(vault, name)  # another process was faster
             raise
 
 
-def _check_free(vault: OpenVault, name: str) -> None:
+def check_free(vault: OpenVault, name: str) -> None:
     """Refuse a name that a branch cannot get, before anything is saved."""
     if vault.has_fork(name):
         raise ForkExists(name, hint=f"Work in that one with `--fork {name}`, or choose another name.")
@@ -157,7 +157,7 @@ def _make_fork(
         parent = source
     reach("fork.settled")
     with vault.fork_locked(name):
-        _check_free(vault, name)
+        check_free(vault, name)
         note_deletion(vault, name)  # else only the trash would know of the older fork
         clear_orphan(vault, name)
         text = f"fork {name} from {parent or at}"

@@ -81,7 +81,7 @@ def keep_whole(vault: OpenVault, number: int, after: Oid, beside: Oid) -> Oid:
 
 def _find_beside(vault: OpenVault, record: OpRecord) -> Oid | None:
     """Find the sidecar commit of what a fork held after an operation, as that or the last one before it says."""
-    for older in vault.oplog.read_fork(record.fork):
+    for older in vault.oplog.read_life(record.fork):
         if older.id > record.id:
             continue
         commit = maybe_oid(older.after)

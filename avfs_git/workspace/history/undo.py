@@ -28,6 +28,7 @@ from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
 from avfs_git.workspace.forks.forks import Opener, end_fork, find_in_the_way
+from avfs_git.workspace.forks.rename import move_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
     clear_orphan,
@@ -49,6 +50,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     FILES,
     FORK_CREATE,
     FORK_DELETE,
+    FORK_RENAME,
     GIT_HEAD,
     IN_MERGE,
     LEFT_AT,
@@ -61,6 +63,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     WAS_DEFAULT,
     OpRecord,
     RefMoveRecord,
+    names_of,
 )
 from avfs_git.workspace.vault.log.replay import replay
 from avfs_git.workspace.vault.origin import facts_of, read_own_state
@@ -280,7 +283,7 @@ def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
 def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Iterator[LockedWorkspace | None]:
     """Hold what an operation changes: the workspace of its fork, or, where it made or ended the fork, the fork's name."""
     if record.kind in OF_FORKS:
-        with vault.fork_locked(record.fork):
+        with vault.forks_locked(*names_of(record)):
             yield None
         return
     if not vault.has_fork(record.fork):
@@ -381,7 +384,9 @@ def _may_go(record: OpRecord, at_hand: str | None, direction: str, recorded_at: 
 def _turn_fork(
     vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, only_if: Callable[[LockedWorkspace], bool]
 ) -> UndoResult:
-    """Take a fork away, if it still may go, or bring it back. Called with the fork's name locked."""
+    """Take a fork away, if it still may go, bring it back, or rename it. Called with the fork's names locked."""
+    if record.kind == FORK_RENAME:
+        return _turn_rename(vault, record, direction, open_workspace)
     back = direction == UNDO
     changes, _ = _find_changes(vault, record, direction)
     more = {BY: record.more[BY]} if BY in record.more else {}
@@ -399,6 +404,23 @@ def _turn_fork(
         clear_orphan(vault, record.fork, new.more["trash"])
         vault.oplog.append(new)
     return UndoResult(record.to_operation(undone=back), warnings=warnings)
+
+
+def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
+    """Rename a fork back, or once more: with all that it has by now."""
+    name, old = names_of(record)
+    source, target = (name, old) if direction == UNDO else (old, name)
+    if not vault.has_fork(source):
+        raise CannotUndo(record.description, f"there is no fork {quote(source)} any more")
+    other = target if vault.has_fork(target) else find_in_the_way(vault, target)
+    if other is not None:
+        reason = f"there is another fork {quote(other)}, which is in the way of that name"
+        rename = f"avfs --vault {shlex.quote(vault.name)} fork rename {shlex.quote(other)} NAME"
+        raise CannotUndo(record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again.")
+    more = {BY: record.more[BY]} if BY in record.more else {}
+    new = OpRecord(0, target, direction, f"{direction} {record.description}", vault.clock_ns(), target=record.id, more=more)
+    move_fork(vault, source, target, open_workspace, new)
+    return UndoResult(record.to_operation(undone=direction == UNDO))
 
 
 def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> tuple[Warning, ...]:

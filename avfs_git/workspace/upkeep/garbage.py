@@ -54,7 +54,7 @@ from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
-from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, REDO, SINCE, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, REDO, RENAMED_FROM, SINCE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9
@@ -282,6 +282,8 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
     """What these have taken back or done again can be done again or taken back."""
     for at, record in enumerate(records):
+        if record.fork in living and RENAMED_FROM in record.more:
+            living.add(str(record.more[RENAMED_FROM]))  # what the log says of a fork begins under its old name
         known = seen.setdefault(record.fork, set())
         says = {
             "move": any(ref == HEADS + record.fork for ref, _, _ in record.moves),

@@ -17,7 +17,7 @@ from avfs_git.gitstore.repository import read_shallow
 from avfs_git.model import ForkInfo, ForkStanding, Identity
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
 from avfs_git.workspace.vault.format import HEADS, KNOWN, REMOTES, WorkspaceState
-from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
+from avfs_git.workspace.vault.origin import find_new_name, peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -34,8 +34,9 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
         check_fork_name(fork)  # says so of the fork, not of its ref
         raise
     if head is None and not vault.has_fork(fork):
-        raise ForkNotFound(fork, vault=vault.name, is_deleted_by_git=find_deleted(vault, fork) is not None)
-    return _describe(fork, head, peek_state(vault, fork))
+        is_deleted = find_deleted(vault, fork) is not None
+        raise ForkNotFound(fork, vault=vault.name, is_deleted_by_git=is_deleted, renamed_to=find_new_name(vault, fork))
+    return _describe(vault, fork, head, peek_state(vault, fork))
 
 
 def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
@@ -48,7 +49,9 @@ def find_deleted(vault: OpenVault, fork: str) -> Oid | None:
     return last if last is not None and vault.store.exists(last) else None
 
 
-def _describe(fork: str, head: Oid | None, state: WorkspaceState | None, damage: RefDamaged | None = None) -> ForkInfo:
+def _describe(
+    vault: OpenVault, fork: str, head: Oid | None, state: WorkspaceState | None, damage: RefDamaged | None = None
+) -> ForkInfo:
     at = head.hex() if head is not None else None
     problem = damage.message if damage is not None else None
     if state is None:
@@ -57,7 +60,7 @@ def _describe(fork: str, head: Oid | None, state: WorkspaceState | None, damage:
         name=fork,
         head=at,
         base=state.base,
-        parent=state.parent,
+        parent=state.parent and (find_new_name(vault, state.parent) or state.parent),
         forked_at=state.forked_at,
         ephemeral=state.ephemeral,
         author=Identity(*state.author) if state.author is not None else None,
@@ -94,7 +97,7 @@ def list_forks(vault: OpenVault) -> list[ForkInfo]:
     if first is not None and first not in heads and vault.has_fork(first):  # a fork without a commit
         heads[first] = None
     states = _read_states(vault, heads)
-    return [_describe(fork, heads[fork], states[fork], problems.get(fork)) for fork in sorted(heads)]
+    return [_describe(vault, fork, heads[fork], states[fork], problems.get(fork)) for fork in sorted(heads)]
 
 
 def compare_forks(vault: OpenVault) -> list[ForkStanding]:

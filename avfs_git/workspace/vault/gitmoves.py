@@ -391,7 +391,10 @@ def put_git_dir_away(vault: OpenVault, fork: str) -> None:
     open_worktree(vault, fork).put_away(vault.layout.workspace(fork).root / PUT_AWAY)
 
 
-def bring_git_dir_back(vault: OpenVault, fork: str) -> None:
-    """Undo `put_git_dir_away` where the fork did not end after all; what the disk refuses, the next mount does."""
+def bring_git_dir_back(vault: OpenVault, fork: str, workspace: Path | None = None) -> None:
+    """Undo `put_git_dir_away` where the fork did not end after all, or has another name.
+
+    What the disk refuses, the next mount does. `workspace` is where its workspace is, if that is not at its place.
+    """
     with suppress(HostError):
-        open_worktree(vault, fork).bring_back(vault.layout.workspace(fork).root / PUT_AWAY)
+        open_worktree(vault, fork).bring_back((workspace or vault.layout.workspace(fork).root) / PUT_AWAY)

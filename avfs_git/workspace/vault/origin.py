@@ -3,21 +3,34 @@
 Decided here: that the workspace of a fork is made when it is first opened, what is believed where its state file is missing or
 damaged (the log, then its branch), and what is forced to disk. It is made under the lock of the fork's name, which is taken here,
 or by the holder of the workspace lock. A crash leaves a workspace that is made again, or a state that is empty.
+
+The workspace of a fork that was renamed is brought to its place when the fork is first opened, if the process that renamed it
+died in between (`complete_rename`). `workspace.forks.rename` renames forks.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from pathlib import Path
 
-from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
-from avfs_git.host.files.durable import host_errors, make_dirs_durably
+from avfs_git.errors import ForkNotFound, HostError, RefDamaged, WorkspaceBusy, WorkspaceDamaged
+from avfs_git.faults import reach
+from avfs_git.gitstore.config.gitconfig import rename_branch_section
+from avfs_git.gitstore.refs import RefChange
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.modes import make_dir
-from avfs_git.host.locks.locks import REFUSED_WRITING
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.paths import Oid, oid_of
-from avfs_git.workspace.vault.format import WorkspaceLayout, WorkspaceState
+from avfs_git.paths import Oid, is_fork_name, oid_of
+from avfs_git.patterns import compiled
+from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout, WorkspaceState
+from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, open_worktree, put_git_dir_away
+from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
+
+_IN_TRASH = compiled(r"[0-9]+-[^/]+")
 
 UNKNOWN_BOOT = ""
 """Stands for the boot in which an upper layer was last written to, where its state did not survive."""
@@ -36,11 +49,11 @@ def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = Fa
     if state is not None:
         return state
     if not vault.has_fork(layout.fork):
-        raise ForkNotFound(layout.fork, vault=vault.name)
+        raise ForkNotFound(layout.fork, vault=vault.name, renamed_to=find_new_name(vault, layout.fork))
     if has_lock:
         return _make_again(vault, layout)
     try:
-        with vault.fork_locked(layout.fork):
+        with vault.forks_locked(layout.fork, *_former_names(vault, layout.fork)):
             return _make_again(vault, layout)
     except HostError as error:
         if error.errno not in REFUSED_WRITING:
@@ -64,6 +77,10 @@ def _make_again(vault: OpenVault, layout: WorkspaceLayout) -> WorkspaceState:
         return state
     if not vault.has_fork(fork):
         raise ForkNotFound(fork, vault=vault.name)
+    if not layout.root.is_dir() and complete_rename(vault, fork):
+        state, is_damaged = _read_state(layout)
+        if state is not None:
+            return state
     state, is_recorded = _state_of(vault, fork)
     if layout.upper.is_dir():
         state.boot = UNKNOWN_BOOT
@@ -157,3 +174,142 @@ def create_workspace(vault: OpenVault, layout: WorkspaceLayout, state: Workspace
             with suppress(FileExistsError):
                 make_dir(layout.root)
     layout.write_state(state, durable=durable)
+
+
+# --- forks that were renamed -------------------------------------------------------------------------------------
+
+LOG_ASIDE = "gitlog"
+"""Where in the workspace of a fork that is being renamed git's log of its branch is."""
+
+
+def find_rename(vault: OpenVault, fork: str) -> OpRecord | None:
+    """Find the operation that gave a fork its name; None if its branch has moved since, or if it was made under that name."""
+    record = _find_last_move(vault, fork)
+    if record is None or record.fork != fork:
+        return None
+    old, held = record.more.get(RENAMED_FROM), record.more.get(TRASH)
+    # A log that a stranger wrote could lead anywhere.
+    is_sound = isinstance(old, str) and is_fork_name(old) and isinstance(held, str) and _IN_TRASH.fullmatch(held) is not None
+    return record if is_sound else None
+
+
+def _find_last_move(vault: OpenVault, fork: str) -> OpRecord | None:
+    """Find the last operation that moved the branch of a fork."""
+    ref = HEADS + fork
+    return next((each for each in vault.oplog.read_fork(fork) if any(name == ref for name, _, _ in each.moves)), None)
+
+
+def _is_taken(vault: OpenVault, fork: str) -> bool:
+    try:
+        return vault.has_fork(fork)
+    except RefDamaged:
+        return True
+
+
+def find_new_name(vault: OpenVault, fork: str) -> str | None:
+    """Find what a fork is called now that had a name; None if it was not renamed, or is gone."""
+    name, passed = fork, set[str]()
+    while name not in passed and not _is_taken(vault, name):
+        passed.add(name)
+        record = _find_last_move(vault, name)
+        if record is None or record.more.get(RENAMED_FROM) != name or not is_fork_name(record.fork):
+            return None
+        name = record.fork
+    return name if name not in passed and name != fork else None
+
+
+def _former_names(vault: OpenVault, fork: str) -> tuple[str, ...]:
+    record = find_rename(vault, fork)
+    return () if record is None else (record.more[RENAMED_FROM],)
+
+
+def complete_rename(vault: OpenVault, fork: str) -> bool:
+    """Complete the rename that gave a fork its name, if the process that did it has died; tell whether that was so.
+
+    Called with the new and the old name locked, and without a workspace at the new one.
+
+    Raises:
+        WorkspaceBusy, RefConflict: If a process works in the fork under the old name.
+        HostError: If the disk refuses. The next call goes on.
+    """
+    record = find_rename(vault, fork)
+    if record is None:
+        return False
+    held = vault.layout.trash / record.more[TRASH]
+    if not held.is_dir() and not _put_on_its_way(vault, record, held):
+        return False
+    place_renamed(vault, record)
+    return True
+
+
+def _put_on_its_way(vault: OpenVault, record: OpRecord, held: Path) -> bool:
+    """Move the refs that a rename left, and the workspace away from the old name; tell whether it is under way."""
+    old = record.more[RENAMED_FROM]
+    layout = vault.layout.workspace(old)
+    newest = _find_last_move(vault, old)
+    if newest is None or newest.id != record.id or not layout.root.is_dir():
+        return False  # another fork has that name by now
+    with host_errors(f"lock the workspace of '{old}'"):
+        lock = LockFile(layout.lock, owner="avfs")
+    with lock:
+        if not lock.acquire(LOCK_TIMEOUT_S):
+            holder = lock.holder()
+            raise WorkspaceBusy(old, holder.describe() if holder else None, pid=holder.pid if holder else None)
+        try:
+            gone = [RefChange(ref, oid_of(was), None) for ref, was, new in record.moves if new is None and was is not None]
+            head = vault.read_head(old)
+            if head is not None and not any(change.name == HEADS + old and change.old == head for change in gone):
+                return False  # work went on under the old name: these are two forks
+            left = [change for change in gone if vault.refs.read(change.name) == change.old]
+            vault.refs.update([*vault.follow(old, None), *left])
+            lock.retire()
+            reach("rename.completing")
+            put_git_dir_away(vault, old)
+            with host_errors(f"rename fork '{old}'"):
+                make_dirs_durably(held.parent, parents=False)
+                os.rename(layout.root, held)
+                fsync_dir(held.parent)
+                fsync_dir(layout.root.parent)
+        finally:
+            lock.release()
+    return True
+
+
+def place_renamed(vault: OpenVault, record: OpRecord) -> None:
+    """Bring a workspace from the trash, where the operation that renames its fork has put it, to the place of the new name.
+
+    Called with both names locked, after the refs have moved. The last step brings it there: until then the next call goes on.
+    It gets a new lock: a process that has it open under the old name finds that fork gone.
+
+    Raises:
+        HostError: If the disk refuses.
+    """
+    fork, old = record.fork, record.more[RENAMED_FROM]
+    held = vault.layout.trash / record.more[TRASH]
+    root = vault.layout.workspace(fork).root
+    passing = WorkspaceLayout(held, fork)
+    with suppress(WorkspaceDamaged):
+        state = passing.read_state()
+        if state is not None and state.fork != fork:
+            state.fork, state.upstream = fork, record.more.get("upstream")
+            passing.write_state(state)
+    reach("rename.state_written")
+    with suppress(OSError):  # git goes on without its log
+        log = vault.git_dir / "logs" / (HEADS + fork)
+        if (held / LOG_ASIDE).exists():
+            for above in reversed(log.relative_to(vault.git_dir).parents):
+                make_dir(vault.git_dir / above, exist_ok=True)
+            os.rename(held / LOG_ASIDE, log)
+    rename_branch_section(vault.git_dir, old, fork)
+    reach("rename.settings_moved")
+    bring_git_dir_back(vault, fork, held)
+    open_worktree(vault, fork).follow_rename(HEADS + fork)
+    if vault.head_fork() == old and vault.read_head(old) is None:
+        vault.refs.set_head(HEADS + fork)
+    reach("rename.head_moved")
+    with host_errors(f"rename fork '{old}'"):
+        passing.lock.unlink(missing_ok=True)
+        os.rename(held, root)
+        reach("rename.placed")
+        fsync_dir(root.parent)
+        fsync_dir(held.parent)

@@ -169,6 +169,19 @@ def delete(state: State, name: str) -> ForkInfo:
         return vault.delete_fork(name, by=fork)
 
 
+@verb("fork rename", view="vaults", example="avfs fork rename task retry")
+@click.argument("name")
+@click.argument("new_name")
+def rename(state: State, name: str, new_name: str) -> ForkInfo:
+    """Rename a fork: its branch, labels and workspace
+
+    The fork must not be mounted. `avfs undo` takes it back. Branches of remotes keep their names: the fork goes on following the
+    branch that it followed, and the next push creates one of the new name.
+    """
+    with state.open_vault_and_fork(with_fork=False) as (vault, fork):
+        return vault.rename_fork(name, new_name, by=fork)
+
+
 class _Forks(VerbGroup):
     """The verbs of forks; a path in place of one, or an option of `fork dir`, is about a directory to fork."""
 
@@ -184,4 +197,4 @@ class _Forks(VerbGroup):
         return super().resolve_command(ctx, args)
 
 
-command = _Forks("fork", commands=[create, directory_, list_, info, delete])
+command = _Forks("fork", commands=[create, directory_, list_, info, rename, delete])

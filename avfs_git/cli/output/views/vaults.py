@@ -195,6 +195,12 @@ def fork_delete(text: TextOutput, fork: ForkInfo) -> None:
     text.hint(f"Bring it back with `avfs undo --fork {shlex.quote(fork.name)}`.")
 
 
+def fork_rename(text: TextOutput, fork: ForkInfo) -> None:
+    """Say which name a fork has now."""
+    text.line("Renamed fork ", (str(text.request["name"]), "bold"), " to ", (fork.name, "bold"))
+    text.hint(f"Rename it back with `avfs undo --fork {shlex.quote(fork.name)}`.")
+
+
 def hooks_install(text: TextOutput, result: HookList) -> None:
     """Say where hooks are put."""
     hooks_list(text, result)

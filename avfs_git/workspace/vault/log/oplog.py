@@ -57,10 +57,12 @@ from avfs_git.workspace.vault.log.oprecord import (
     BY,
     FORK_CREATE,
     FORK_DELETE,
+    FORK_RENAME,
     INTENT,
     OF_FORKS,
     OURS,
     REDO,
+    RENAMED_FROM,
     UNDO,
     OpRecord,
     by_key,
@@ -70,6 +72,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     format_line,
     is_end,
     keys_of,
+    names_of,
     parse_line,
     parse_lines,
     parse_places,
@@ -356,7 +359,7 @@ class OpLog:
         return found
 
     def read_fork(self, fork: str | None) -> Iterator[OpRecord]:
-        """Yield the operations of one fork, or of all, newest first."""
+        """Yield the operations of one fork, or of all, newest first; also what gave a fork that name or took it."""
         if fork is None:
             yield from self.read()
             return
@@ -380,12 +383,28 @@ class OpLog:
     def find_making(self, fork: str) -> OpRecord | None:
         """Find the operation that made a fork, or the vault with it; None if the log does not say it of today's fork."""
         turned: dict[int | None, str] = {}
-        for record in self.read_fork(fork):
+        for record in self.read_life(fork):
             if record.kind in (UNDO, REDO):
                 turned.setdefault(record.target, record.kind)  # the newest of these counts
             elif record.kind in (FORK_CREATE, FORK_DELETE, "vault_create") and turned.get(record.id) != UNDO:
                 return record if record.kind != FORK_DELETE else None
         return None
+
+    def read_life(self, fork: str) -> Iterator[OpRecord]:
+        """Yield the operations of a fork, newest first, and before it was renamed those of the names that it had."""
+        below: int | None = None
+        while True:
+            renamed: OpRecord | None = None
+            for record in self.read_fork(fork):
+                if below is not None and record.id >= below:
+                    continue
+                if RENAMED_FROM in record.more and any(ref == HEADS + fork for ref, _, _ in record.moves):
+                    renamed = record
+                    break
+                yield record
+            if renamed is None or renamed.fork != fork:
+                return  # what comes before was another fork of that name
+            fork, below = renamed.more[RENAMED_FROM], renamed.id
 
     def find_last_state(self, fork: str) -> OpRecord | None:
         """Find the last operation that recorded what the workspace of a fork holds, in its `after`.
@@ -394,9 +413,9 @@ class OpLog:
         """
         brought_back: set[int | None] = set()
         for record in self.read_fork(fork):
-            if record.after is not None:
+            if record.after is not None and record.fork == fork:
                 return record
-            if record.kind == FORK_CREATE:
+            if record.kind in (FORK_CREATE, FORK_RENAME):
                 return None
             for ref, old, new in record.moves:
                 if ref == HEADS + fork and old is None and record.kind in (UNDO, REDO):
@@ -419,7 +438,8 @@ class OpLog:
                 if told is None or (gone is not None and gone.id > told.id):
                     continue  # what comes before was another fork of that name
                 since = takewhile(partial(_is_after, told.id), self._find(view, fork_key(fork), partial(_is_of, fork)))
-                found[fork] = told, any(record.after is not None for record in since)
+                is_recorded = told.kind == FORK_RENAME or RENAMED_FROM in told.more  # what was done under the old name counts
+                found[fork] = told, is_recorded or any(record.after is not None for record in since)
         return found
 
     def find_last_fact(self, fork: str, name: str) -> Any:
@@ -490,8 +510,17 @@ class OpLog:
             if record.kind == FORK_DELETE and self._read_ref(HEADS + record.fork) is not None:
                 remade.add(record.fork)
                 return False
+            if (
+                record.kind == FORK_RENAME
+                and record.fork != fork
+                and self._read_ref(HEADS + record.more[RENAMED_FROM]) is not None
+            ):
+                remade.add(record.more[RENAMED_FROM])
+                return False
             if fork in (None, record.fork):
                 return True
+            if record.kind == FORK_RENAME:
+                return not alone and not self._is_used(record)
             return not alone and (record.kind != FORK_CREATE or (not self._is_used(record) and is_as_made(record)))
 
         for done, _ in self._replay_back(fork):
@@ -523,7 +552,7 @@ class OpLog:
             alone: Whether to pass over what was done to other forks.
         """
         for _, undone in self._replay_back(fork):
-            own = (record for record in reversed(undone) if not alone or record.fork == fork)
+            own = (record for record in reversed(undone) if not alone or fork in names_of(record))
             found = next((record for record in own if record.kind != FORK_DELETE or is_as_left(record)), None)
             if found is not None:
                 return found
@@ -558,7 +587,7 @@ class OpLog:
             lines = merge(view.find(fork_key(fork)), view.find(by_key(fork)), key=_negative_offset)
             last = -1
             for at, record, mark in parse_places(lines):
-                if at != last and fork in (record.fork, record.more.get(BY)) and outcomes.happened(at, record, mark):
+                if at != last and fork in (*names_of(record), record.more.get(BY)) and outcomes.happened(at, record, mark):
                     yield record
                 last = at
 
@@ -572,7 +601,7 @@ def _is_after(number: int, record: OpRecord) -> bool:
 
 
 def _is_of(fork: str, record: OpRecord) -> bool:
-    return record.fork == fork
+    return fork in names_of(record)
 
 
 def _says(fork: str, fact: str, record: OpRecord) -> bool:

@@ -17,8 +17,8 @@ from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.loglines import WITHDRAWN, Key, Line, open_line
 
 UNDO, REDO = "undo", "redo"
-FORK_CREATE, FORK_DELETE = "fork_create", "fork_delete"
-OF_FORKS = (FORK_CREATE, FORK_DELETE)
+FORK_CREATE, FORK_DELETE, FORK_RENAME = "fork_create", "fork_delete", "fork_rename"
+OF_FORKS = (FORK_CREATE, FORK_DELETE, FORK_RENAME)
 """The operations on a fork as a whole."""
 
 FILES = "files"
@@ -42,7 +42,11 @@ WAS_DEFAULT = "was_default"
 BASE = "base"
 """The name, in `more`, of the commit with which the workspace of a fork begins; the other facts of its state are beside it."""
 BY = "by"
-"""The name, in `more`, of the fork at hand when another fork was made or deleted: `undo` there takes it back."""
+"""The name, in `more`, of the fork at hand when another fork was made, deleted or renamed: `undo` there takes it back."""
+RENAMED_FROM = "fork"
+"""The name, in `more`, of the name that the fork of the line had before: so is the line one of both names, see `fork_key`."""
+TRASH = "trash"
+"""The name, in `more`, of where in the trash a workspace was put; one of a renamed fork only passes through."""
 CAPTURED = "captured_ns"
 """The name, in `more`, of a time of the kernel's at which nothing had been changed yet that the state after does not hold."""
 INTENT = "intent"
@@ -150,13 +154,20 @@ def keys_of(body: bytes) -> list[str]:
         return []
     by = record.more.get(BY)
     facts = [fact_key(record.fork, fact).name for fact in FACTS if fact in record.more]
-    ends = [end_key(record.fork).name] if is_end(record.fork, record) else []
-    return [record.fork, *ends, *([by_key(by).name] if isinstance(by, str) else []), *(ref for ref, _, _ in record.moves), *facts]
+    names = names_of(record)
+    ends = [end_key(name).name for name in names if is_end(name, record)]
+    return [*names, *ends, *([by_key(by).name] if isinstance(by, str) else []), *(ref for ref, _, _ in record.moves), *facts]
+
+
+def names_of(record: OpRecord) -> tuple[str, ...]:
+    """List the names of the fork that an operation is on: two of a rename, the new one first."""
+    old = record.more.get(RENAMED_FROM)
+    return (record.fork, old) if isinstance(old, str) else (record.fork,)
 
 
 def is_end(fork: str, record: OpRecord) -> bool:
-    """Tell whether an operation on a fork removed its branch."""
-    return record.fork == fork and any(ref == HEADS + fork and new is None for ref, _, new in record.moves)
+    """Tell whether an operation on a fork removed its branch, or renamed it."""
+    return fork in names_of(record) and any(ref == HEADS + fork and new is None for ref, _, new in record.moves)
 
 
 def end_key(fork: str) -> Key:
