@@ -604,12 +604,12 @@ class SparseCheckout(CheckpointError, code="checkpoint.sparse"):
 class MarkedUnchanged(CheckpointError, code="checkpoint.marked_unchanged"):
     """Files were edited that git was told to keep out of commits."""
 
-    def __init__(self, path: bytes, count: int) -> None:
+    def __init__(self, path: bytes, count: int, mark: str) -> None:
         more = f" and {count - 1} more" if count > 1 else ""
         shown = shlex.quote(path.decode("utf-8", "replace"))
         self._say(
-            f"git keeps changes of {quote(path)}{more} out of commits (`skip-worktree`), and a checkpoint would commit them",
-            f"Run `git update-index --no-skip-worktree {shown}` in the tree to have them saved, "
+            f"git keeps changes of {quote(path)}{more} out of commits (`{mark}`), and a checkpoint would commit them",
+            f"Run `git update-index --no-{mark} {shown}` in the tree to have them saved, "
             "or move them to a file that `.gitignore` names and put this one back.",
             path=path,
         )

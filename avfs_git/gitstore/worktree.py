@@ -21,6 +21,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from avfs_git import faults
 from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
-from avfs_git.gitstore.formats.index import BadIndex, GitIndex
+from avfs_git.gitstore.formats.index import BadIndex, GitIndex, may_assume
 from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
@@ -65,6 +66,8 @@ _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
 _REFLOG_TAIL = 1 << 20
+_SEARCHED_MAX = 16
+"""Paths that are searched for one by one in an index; of more, reading all entries costs less."""
 
 
 class IndexBusy(Exception):
@@ -318,14 +321,12 @@ class Worktree:
             data = found[0] if found is not None else b""
         return read_full_index(data, self.path, read_tree) if data.strip(b"\0") else None
 
-    @property
-    def may_leave_out(self) -> bool:
-        """Whether an entry of the index may carry `skip-worktree`, without a look at the entries: that takes format 3 or 4."""
-        with host_errors(f"read '{self.path}'"), suppress(FileNotFoundError):
-            with open_plain_file(self.index) as file:
-                version = file.read(8)[4:]
-            return version > b"\0\0\0\2" or any(name.startswith("sharedindex.") for name in os.listdir(self.path))
-        return False
+    def may_leave_out(self, paths: Sequence[bytes]) -> bool:
+        """Whether git may have been told to leave a path out. For `skip-worktree` that is the format: 3, 4, or a shared index."""
+        data = found[0] if (found := self.read_index()) is not None else b""
+        if data[4:8] > b"\0\0\0\2" or (data and any(name.startswith("sharedindex.") for name in os.listdir(self.path))):
+            return True
+        return len(paths) > _SEARCHED_MAX or any(may_assume(data, path) for path in paths)
 
     @property
     def is_sparse(self) -> bool:

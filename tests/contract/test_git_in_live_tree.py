@@ -607,20 +607,28 @@ def test_git_goes_on_from_a_checkpoint_with_any_kind_of_index(mounted: tuple[Wor
     assert git_in(tree, "show", "HEAD:file") == "3\n"
 
 
-@pytest.mark.parametrize("index", ["--index-version=4", "--split-index"])
-def test_what_git_keeps_out_of_commits_is_in_no_checkpoint(mounted: tuple[Workspace, Path], index: str) -> None:
+@pytest.mark.parametrize(
+    ("mark", "index"),
+    [
+        ("skip-worktree", "--index-version=4"),
+        ("skip-worktree", "--split-index"),
+        ("assume-unchanged", "--index-version=2"),
+        ("assume-unchanged", "--split-index"),
+    ],
+)
+def test_what_git_keeps_out_of_commits_is_in_no_checkpoint(mounted: tuple[Workspace, Path], mark: str, index: str) -> None:
     """Its edit stays in the tree, and the way on that is named works."""
     work, tree = mounted
     git_in(tree, "update-index", index)
-    git_in(tree, "update-index", "--skip-worktree", "file")
+    git_in(tree, "update-index", f"--{mark}", "file")
     (tree / "file").write_bytes(b"a secret\n")
     (tree / "more").write_bytes(b"more\n")
     with pytest.raises(MarkedUnchanged) as told:
         work.checkpoint("three")
     assert git(work.vault.path, "show", "main:file") == "2\n"
     assert (tree / "file").read_bytes() == b"a secret\n"
-    assert "`git update-index --no-skip-worktree file`" in str(told.value.hint)
-    git_in(tree, "update-index", "--no-skip-worktree", "file")
+    assert f"`git update-index --no-{mark} file`" in str(told.value.hint)
+    git_in(tree, "update-index", f"--no-{mark}", "file")
     work.checkpoint("three")
     assert git(work.vault.path, "show", "main:file") == "a secret\n"
 

@@ -27,7 +27,7 @@ _STAT = struct.Struct(">10I")
 _WORD = 0xFFFF_FFFF
 _SIGNATURE = b"DIRC"
 _CHECKSUM = 20
-_EXTENDED = 0x4000
+_ASSUME_VALID, _EXTENDED = 0x8000, 0x4000
 _STAGE = 0x3000
 _NAME_MASK = 0x0FFF
 _INTENT_TO_ADD, _SKIP_WORKTREE = 0x2000, 0x4000  # of the extended flags
@@ -69,6 +69,11 @@ class Staged(NamedTuple):
         return bool(self.extended & _SKIP_WORKTREE)
 
     @property
+    def is_assumed(self) -> bool:
+        """Whether git was told not to look at its file (`assume-unchanged`)."""
+        return bool(self.flags & _ASSUME_VALID)
+
+    @property
     def is_promised(self) -> bool:
         """Whether git was only told to expect it (`git add --intent-to-add`)."""
         return bool(self.extended & _INTENT_TO_ADD)
@@ -94,6 +99,12 @@ def make_stat(mode: int, size: int, mtime_ns: int) -> bytes:
 
 
 # --- reading -----------------------------------------------------------------------------------------------
+
+
+def may_assume(data: bytes, path: bytes) -> bool:
+    """Whether an index of format 2 may have a path that git was told not to look at. Costs one search; no entry is parsed."""
+    flags = _ASSUME_VALID | min(len(path), _NAME_MASK)
+    return b"%b%b\0" % (flags.to_bytes(2, "big"), path) in data
 
 
 class GitIndex:

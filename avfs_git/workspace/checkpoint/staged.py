@@ -81,26 +81,30 @@ def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile],
     """Refuse to record as removed what git was told to leave out of a fork's live tree, and what it was told not to commit.
 
     Such an edit stays in the tree alone. `is_others` says that it was programs that changed files. Costs reading the index, if it
-    may have an entry with such a mark (`skip-worktree`).
+    may have an entry with such a mark (`skip-worktree`, `assume-unchanged`), and else a search for each of a few paths.
 
     Raises:
         SparseCheckout, MarkedUnchanged: If there is such a file.
     """
     kinds = {each.path: each.kind for each in changed if each.kind is not ChangeKind.ADDED}
     worktree = open_worktree(vault, fork)
-    if not kinds or not worktree.is_there or not worktree.may_leave_out:
+    if not kinds or not worktree.is_there or not worktree.may_leave_out(list(kinds)):
         return
     try:
         index = worktree.read_entries(vault.store.read_tree)
     except BadIndex:
         return
     at = {path: number for number, path in enumerate(index.paths)} if index is not None else {}
-    marked = [path for path in kinds if index is not None and path in at and index.entry(at[path]).is_left_out]
+    entries = [(path, index.entry(at[path])) for path in kinds if path in at] if index is not None else []
+    marked = [path for path, entry in entries if entry.is_left_out]
     removed = [path for path in marked if kinds[path] is ChangeKind.DELETED]
     if removed:
         raise SparseCheckout(removed[0], len(removed))
     if marked and is_others and not worktree.is_sparse:
-        raise MarkedUnchanged(marked[0], len(marked))
+        raise MarkedUnchanged(marked[0], len(marked), "skip-worktree")
+    assumed = [path for path, entry in entries if entry.is_assumed]
+    if assumed and is_others:
+        raise MarkedUnchanged(assumed[0], len(assumed), "assume-unchanged")
 
 
 def _list_other(
