@@ -354,6 +354,8 @@ def test_a_saved_repository_of_a_vault_from_an_archive_runs_nothing(what: str, v
                 "rebase": ("rebase-merge/git-rebase-todo", f"exec touch {traces}/ran\n"),
             }[what]
             work.write(f"sub/.git/{name}", text.encode())
+            if what == "hook":
+                work.exec(shell="chmod 711 sub/.git/hooks/post-index-change")
             if what != "rebase":
                 work.remove("sub/.git/rebase-merge", recursive=True)
         saved = work.checkpoint("saved").checkpoint

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from avfs_git.errors import VaultUntrusted
 from avfs_git.gitstore.config import nested
-from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_SYMLINK, MODE_TREE
+from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.gitstore.source import ObjectSource, Tree
-from avfs_git.vfs.layer.sidecar import SideEntry, find_child, parse_sidecar
+from avfs_git.vfs.layer.sidecar import Record, SideEntry, find_child, parse_record, parse_records, parse_sidecar
 
 _GIT = b".git"
 
@@ -38,20 +38,23 @@ def make_judge(git_dir: Path, source: ObjectSource) -> Callable[[Tree], None]:
 
 
 def _find_harm(source: ObjectSource, git: SideEntry) -> str | None:
-    left = [(nested.GIT, git)]
+    left: list[tuple[str, SideEntry, Record | None]] = [(nested.GIT, git, None)]
     while left:
-        path, entry = left.pop()
+        path, entry, record = left.pop()
         if entry.mode == MODE_TREE:
             found = nested.find_in_directory(path)
-            children, _ = parse_sidecar(source.read_tree(entry.oid), entry.oid)
-            left += [(f"{path}/{name.decode('utf-8', 'surrogateescape')}", child) for name, child in children.items()]
+            children, meta = parse_sidecar(source.read_tree(entry.oid), entry.oid)
+            records = parse_records(source.read_blob(meta), meta) if meta is not None else {}
+            for name, child in children.items():
+                left.append((f"{path}/{name.decode('utf-8', 'surrogateescape')}", child, records.get(name)))
         elif entry.mode == MODE_SYMLINK:
             found = nested.find_in_link(path)
         elif entry.mode == MODE_GITLINK:
             found = None
         else:
-            # Permissions may stand in the records of the directory: git may run each hook.
-            found = nested.find_in_file(path, partial(source.read_blob, entry.oid), is_executable=True)
+            mode = (parse_record(record, entry.oid).mode if record is not None else None) or 0
+            is_executable = entry.mode == MODE_EXEC or bool(mode & 0o111)
+            found = nested.find_in_file(path, partial(source.read_blob, entry.oid), is_executable=is_executable)
         if found is not None:
             return f"a '{path}' {found}"
     return None
