@@ -314,7 +314,7 @@ class Dispatch:
             self.core,
             name,
             open_workspace=self.open_workspace,
-            source=source,
+            source=source if at is not None else at_hand,
             at=at,
             ephemeral=ephemeral,
             with_changes=with_changes,
