@@ -275,18 +275,26 @@ def _fail_in_apply(failing: FailAt, point: str) -> None:
         failing(point)
 
 
+def _list_modes(project: Path) -> dict[str, int]:
+    return {name: (project / name).stat().st_mode if (project / name).exists() else 0 for name in ("dir", "empty", "far")}
+
+
 @pytest.mark.parametrize("is_signal", [False, True])
 def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault: Vault, is_signal: bool) -> None:
-    """Wherever the disk refuses, or Ctrl-C comes, all is as it was, with permissions; the same command then writes everything."""
+    """Wherever the disk refuses, or Ctrl-C comes, all is as it was, also permissions; the same command then writes all."""
     (project / "dir/c").chmod(0o600)
-    before = look(project)
+    (project / "dir").chmod(0o700)
+    (project / "empty").mkdir(mode=0o750)
+    before, modes = look(project), _list_modes(project)
     fork = vault.fork("topic")
     fork.make_dir("far")
+    fork.make_dir("empty")
+    fork.write("empty/new", b"changed\n")
     fork.move("dir/c", "far/away")
     for name in ("a", "tool"):
         fork.write(name, b"changed\n")
     fork.checkpoint("one")
-    for step in range(1, 15):
+    for step in range(1, 18):
         failing = FailAt(step, lambda: KeyboardInterrupt() if is_signal else OSError(28, "No space left on device"))
         faults.arm(partial(_fail_in_apply, failing))
         told = None if is_signal else r"No space.*nothing was changed there"
@@ -295,7 +303,7 @@ def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault:
                 vault.apply("topic", project)
         finally:
             faults.arm(None)
-        assert look(project) == before, step
+        assert (look(project), _list_modes(project)) == (before, modes), step
 
     vault.apply("topic", project)
 

@@ -48,7 +48,16 @@ from avfs_git.gitstore.objects.blobfile import hash_file
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import find_git_dir
-from avfs_git.host.files.beneath import OPEN_LIST, RENAME_EXCHANGE, RENAME_NOREPLACE, Descriptor, open_at, open_beneath, rename_at
+from avfs_git.host.files.beneath import (
+    OPEN_LIST,
+    RENAME_EXCHANGE,
+    RENAME_NOREPLACE,
+    Descriptor,
+    chmod_at,
+    open_at,
+    open_beneath,
+    rename_at,
+)
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, components, join, maybe_oid, oid_of, show_path, split
@@ -210,6 +219,7 @@ def _write_all(
     """
     own: list[str] = []
     done: list[tuple[ChangedFile, Held, int | None]] = []
+    directories = _list_directories(root, [TreePath(change.path) for change, _ in todo])
 
     def forget(path: TreePath) -> None:
         left.pop(path)
@@ -230,6 +240,7 @@ def _write_all(
             if _is_written(root, change):
                 _put_back(vault, root, change, held, permissions)
             stay = [one for one in reversed(done) if not _put_back(vault, root, *one)]
+            _put_back_directories(root, directories)
             for one, _ in [*ordered[at:], *(one[:2] for one in done if one not in stay)]:
                 if TreePath(one.path) in left:
                     forget(TreePath(one.path))
@@ -263,6 +274,35 @@ def _put_back(vault: OpenVault, root: int, change: ChangedFile, held: Held, perm
         return _write(vault, root, changed_file(TreePath(change.path), before, after), now, permissions)
     except (OSError, AvfsError):
         return False
+
+
+def _list_directories(root: int, paths: Sequence[TreePath]) -> dict[TreePath, int]:
+    """List the directories that lead to some paths, outer ones first, with their permissions."""
+    found: dict[TreePath, int] = {}
+    for path in paths:
+        directory, _ = split(path)
+        names = components(directory)
+        for depth in range(1, len(names) + 1):
+            above = TreePath(b"/".join(names[:depth]))
+            if above not in found:
+                try:
+                    there = open_beneath(root, names[:depth])
+                except OSError:  # not there
+                    break
+                found[above] = stat.S_IMODE(os.fstat(there.fd).st_mode)
+    return found
+
+
+def _put_back_directories(root: int, directories: Mapping[TreePath, int]) -> None:
+    """Make directories that went with their last file, and give the ones made anew their old permissions."""
+    for directory, mode in directories.items():
+        above, name = split(directory)
+        with suppress(OSError):  # a full disk, or the user has something else there
+            parent = open_beneath(root, components(above))
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=parent.fd)
+            if stat.S_IMODE(os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_mode) != mode:
+                chmod_at(parent.fd, name, mode)
 
 
 def _name_written(error: OSError | AvfsError, directory: Path, path: TreePath, stay: Sequence[str]) -> AvfsError:
