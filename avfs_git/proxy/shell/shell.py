@@ -181,8 +181,8 @@ class _Reader(WordReader):
                 before = self._directories
                 self._visit(child, depth + 1)
                 self._directories |= before  # any of it may not have happened
-        if len(self._directories) > _MAX_DIRECTORIES:
-            raise NotUnderstood("it changes its directory too often")
+                if len(self._directories) > _MAX_DIRECTORIES:
+                    raise NotUnderstood("it changes its directory too often")
 
     def _arithmetic_of(self, node: Node) -> None:
         """Look at the arithmetic that a statement is, or has in its head."""
