@@ -206,35 +206,24 @@ class MetaCondition:
 
 @value_class
 class FindQuery:
-    """Which entries are looked for, and where; an entry meets all conditions."""
+    """Which entries are looked for, and where; an entry meets all conditions, which `sdk.options.FindOptions` explains."""
 
     names: tuple[bytes, ...] = ()
     """The name or, with a slash, the path matches one of these globs; `**` stands for any directories."""
     paths: tuple[bytes, ...] = ()
     """Only these paths and what is below them; all if empty."""
     kinds: tuple[Kind, ...] = ()
-    """Only these kinds; all if empty."""
     ignore_case: bool = False
     min_size: int | None = None
-    """Only files of at least so many bytes."""
     max_size: int | None = None
-    """Only files of at most so many bytes."""
     newer_ns: int | None = None
-    """Only entries that changed at this time or later."""
     older_ns: int | None = None
-    """Only entries that changed at this time or earlier."""
     min_depth: int | None = None
-    """Leave out what is fewer than so many levels below; an entry of the root has depth 1."""
     max_depth: int | None = None
-    """Leave out what is more than so many levels below."""
     changed_since: str | None = None
-    """Only entries that are new or differ since this state."""
     ignored: bool = False
-    """Find ignored files, nested repositories and empty directories, too. A condition on tags or metadata includes them."""
     tags: tuple[str, ...] = ()
-    """Only entries with all of these tags."""
     meta: tuple[MetaCondition, ...] = ()
-    """Only entries with all of these keys of metadata."""
 
 
 @value_class
@@ -287,35 +276,25 @@ class GrepOutcome(StrEnum):
 
 @value_class
 class GrepQuery:
-    """What a search looks for, and where."""
+    """What a search looks for, and where; `sdk.options.GrepOptions` explains the options."""
 
     pattern: bytes
     """Several patterns are separated by newlines; a line matches if one of them does."""
     paths: tuple[bytes, ...] = ()
     """Only these files, and files below these directories; all if empty."""
     include: tuple[bytes, ...] = ()
-    """Only files whose name or, with a slash, whose path matches one of these globs."""
     exclude: tuple[bytes, ...] = ()
-    """Leave out files and directories whose name or, with a slash, whose path matches one of these globs."""
     syntax: GrepSyntax = GrepSyntax.EXTENDED
     outcome: GrepOutcome = GrepOutcome.LINES
     ignore_case: bool = False
     invert: bool = False
-    """Find the lines that do not match."""
     words: bool = False
-    """Match whole words only."""
     only_matching: bool = False
-    """Give only the parts of a line that match, each on its own."""
     before: int = 0
-    """So many lines before each match are given, too."""
     after: int = 0
-    """So many lines after each match are given, too."""
     max_count: int | None = None
-    """Stop in each file after so many matching lines."""
     ignored: bool = False
-    """Search ignored files and nested repositories, too."""
     spans: bool = False
-    """Also tell where in its line each match is."""
 
 
 @value_class
