@@ -529,18 +529,6 @@ class ContentChanged(WorkspaceError, code="path.content_changed", exit_code=27):
         )
 
 
-class HostUnsupported(WorkspaceError, code="workspace.host_unsupported", exit_code=28):
-    """The file system under a workspace lacks something that it needs."""
-
-    def __init__(self, path: str, lacks: str) -> None:
-        self._say(
-            f"the file system at {quote(path)} lacks {lacks}",
-            "Set AVFS_HOME to a directory on ext4, XFS, btrfs or tmpfs.",
-            path=path,
-            lacks=lacks,
-        )
-
-
 class WorkspaceMounted(WorkspaceBusy, code="workspace.mounted", exit_code=29):
     """A workspace, or a vault with it, is mounted, and what was asked for needs it unmounted."""
 

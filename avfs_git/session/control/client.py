@@ -43,7 +43,7 @@ from avfs_git.paths import Oid
 from avfs_git.session.control.connection import SILENCE_S, Connection, Lost, Silent, Unread, flusher_of
 from avfs_git.session.control.operations import CONTENT_INLINE, Content, save_checkpoint
 from avfs_git.session.control.table import TABLE, Operation
-from avfs_git.session.control.wire import Handle, Served
+from avfs_git.session.control.wire import Handle
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import is_unattended
 from avfs_git.workspace.opened.workspace import OnWait, OpenWorkspace
@@ -241,57 +241,6 @@ class Sessions:
             text = f"the session{process} of fork {quote(opened.fork)} does not answer; {shows}"
             self._on_warnings((Warning("session.silent", text),))
         return result
-
-    def served_at(self, opened: OpenWorkspace) -> Served | None:
-        """Tell which session has the workspace mounted, if one has."""
-        session = opened.lock.session
-        if session is None:
-            return None
-        try:
-            connection = self._take(opened, session)
-        except Silent:
-            raise _busy(opened, session) from None
-        except OSError:
-            if self._attend is None or not is_unattended(SessionPlace(self._directory, session)):
-                return None
-            self._attend(session)
-            return self.served_at(opened)
-        self._keep(session, connection)
-        return connection.served
-
-    def stop(self, opened: OpenWorkspace, *, checkpoint: bool) -> CheckpointResult | None:
-        """Take a final checkpoint and let the session unmount; it goes on where that fails.
-
-        Returns None if no checkpoint was asked for, or nothing is mounted.
-
-        Raises:
-            AvfsError: Why the checkpoint cannot be taken.
-            OutcomeUnknown: If the session died or was stopped meanwhile.
-        """
-        served = self.served_at(opened)
-        if served is None:
-            return None
-        flush = flusher_of(served) if checkpoint else None
-        try:
-            connection = self._take(opened, served.session)
-            if flush is not None:
-                _check_awake(connection)
-                flush()
-        except Silent:
-            raise _busy(opened, served.session) from None
-        silence = _Silence(lambda: None, is_patient=True, limit_s=math.inf)
-        hints = {"checkpoint": bool}
-        try:
-            found: CheckpointResult | None = connection.ask(
-                "stop", hints, {"checkpoint": checkpoint}, CheckpointResult | None, flush=flush, on_silence=silence
-            )
-        except Silent:
-            raise OutcomeUnknown(opened.fork, "stop", stopped=silence.stopped) from None
-        except (Unread, Lost) as error:
-            raise OutcomeUnknown(opened.fork, "stop") from error
-        finally:
-            connection.close()
-        return found
 
     def _connect(self, opened: OpenWorkspace, session: str, end: float, *, looks: bool) -> Connection | None:
         """Get a connection; None if the session has ended meanwhile. Raises `Silent` if it does not answer."""

@@ -20,13 +20,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from avfs_git import faults
-from avfs_git.errors import HostUnsupported
 from avfs_git.host.files.beneath import (
     OPEN_DIR,
     OPEN_LIST,
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
-    RENAME_WHITEOUT,
     Descriptor,
     chmod_at,
     open_at,
@@ -499,42 +497,3 @@ def remove_stray(directory: int, name: bytes) -> None:
         os.unlink(name, dir_fd=directory)
     except OSError:
         pass
-
-
-def probe(directory: Path) -> None:
-    """Make sure that a directory can hold an upper layer.
-
-    The files of the trial are removed again.
-
-    Raises:
-        HostUnsupported: If whiteouts, user attributes or renames with flags cannot be made there.
-    """
-    held = Descriptor(os.open(directory, OPEN_DIR))
-    number = next(_numbers)
-    trial, other = (b"avfs-probe-%x-%x-%s" % (os.getpid(), number, end) for end in (b"a", b"b"))
-
-    def attempt(lacks: str, mode: int, flags: int) -> None:
-        try:
-            if flags:
-                os.mkdir(trial, 0o700, dir_fd=held.fd)
-                os.mknod(other, stat.S_IFREG | 0o600, dir_fd=held.fd)
-                rename_at(held.fd, other, held.fd, trial if flags == RENAME_EXCHANGE else trial + b"/x", flags)
-            elif mode:
-                os.mknod(trial, mode, WHITEOUT_RDEV, dir_fd=held.fd)
-                if not is_whiteout(os.stat(trial, dir_fd=held.fd, follow_symlinks=False)):
-                    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-            else:
-                os.mkdir(trial, 0o700, dir_fd=held.fd)
-                USER.mark_opaque(entry_of(held.fd, trial))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
-                raise
-            raise HostUnsupported(os.fsdecode(directory), lacks) from error
-        finally:
-            for name in (trial, other):
-                remove_entry(held.fd, name)
-
-    attempt("whiteouts (character devices 0:0)", stat.S_IFCHR, 0)
-    attempt("extended attributes of users", 0, 0)
-    attempt("exchanging names (RENAME_EXCHANGE)", 0, RENAME_EXCHANGE)
-    attempt("whiteouts on rename (RENAME_WHITEOUT)", 0, RENAME_WHITEOUT)

@@ -10,7 +10,6 @@ import pytest
 
 from avfs_git.host.files.beneath import POOL, RENAME_EXCHANGE
 from avfs_git.paths import TreePath
-from avfs_git.vfs.layer.upper import probe
 from tests.support.steps import make_lower
 from tests.support.trees import describe_tree
 from tests.unit.vfs.conftest import Layers
@@ -24,7 +23,6 @@ def _path(text: str) -> TreePath:
 
 def test_everything_works_without_privileges(tmp_path: Path) -> None:
     """Whiteouts, opaque directories, renames that leave whiteouts, attributes, closed files and directories."""
-    probe(tmp_path)
     layers = Layers(tmp_path)
     make_lower(layers.lower)
     os.setxattr(layers.lower / "b", "user.note", b"dir")

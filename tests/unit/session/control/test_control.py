@@ -25,7 +25,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import AvfsError, ContentChanged, InvalidInput, OutcomeUnknown, SessionEnding, WorkspaceBusy
-from avfs_git.model import Identity, Warning
+from avfs_git.model import CheckpointResult, Identity, Warning
 from avfs_git.paths import Oid, TreePath
 from avfs_git.sdk import Avfs
 from avfs_git.session.control import client, control, operations, wire
@@ -33,7 +33,7 @@ from avfs_git.session.control.address import listen, socket_address
 from avfs_git.session.control.client import Sessions, opened_above, opened_source, spooled, spooled_file
 from avfs_git.session.control.connection import Connection, Lost, OnSilence
 from avfs_git.session.control.connections import CLIENTS_MAX, Client
-from avfs_git.session.control.control import ControlServer
+from avfs_git.session.control.control import OWN, ControlServer
 from avfs_git.session.control.operations import CONTENT_INLINE, Content
 from avfs_git.session.control.table import TABLE
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -731,14 +731,10 @@ def test_what_waits_when_the_session_ends_is_not_begun(tmp_path: Path) -> None:
 
 def test_stop_saves_a_last_checkpoint_and_then_ends(live: Served) -> None:
     """The end is begun after the checkpoint is safe, and not at all if that fails."""
-    sessions = Sessions(live.path.parents[1], wait_s=5)
-    with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
-        opened = vault._dispatch.open_workspace("work")
-        saved = sessions.stop(opened, checkpoint=True)
-        assert saved is not None
+    with closing(Connection(live.path, 5.0)) as connection:
+        saved = connection.ask("stop", OWN["stop"], {"checkpoint": True}, CheckpointResult | None)
         assert saved.outcome == "created"
     assert live.ended.wait(30)
-    sessions.close()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import HostUnsupported, LayerNotUnderstood
+from avfs_git.errors import LayerNotUnderstood
 from avfs_git.paths import ROOT, TreePath
-from avfs_git.vfs.layer import upper as module
 from avfs_git.vfs.layer.lower import find_redirected
 from avfs_git.vfs.layer.marks import TRUSTED, USER, is_whiteout
 from avfs_git.vfs.layer.readers import UpperReader
-from avfs_git.vfs.layer.upper import UpperLayer, probe
+from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.trees import DirectoryLower
 from tests.unit.vfs.conftest import Layers
@@ -255,35 +254,3 @@ def test_open_dir_follows_no_symlink(upper: UpperLayer, tmp_path: Path) -> None:
     for path in (b"link", b"link/dir"):
         with pytest.raises(NotADirectoryError):
             upper.open_dir(TreePath(path))
-
-
-def test_probe_accepts_this_directory_and_leaves_nothing(tmp_path: Path) -> None:
-    """Trying leaves no trace."""
-    probe(tmp_path)
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(("call", "lacks"), [("mknod", "whiteouts"), ("setxattr", "attributes"), ("rename_at", "exchanging")])
-def test_probe_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, lacks: str) -> None:
-    """Each thing that a file system may lack has its words."""
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
-
-    if call == "rename_at":
-        monkeypatch.setattr(module, call, refuse)
-    else:
-        monkeypatch.setattr(os, call, refuse)
-    with pytest.raises(HostUnsupported, match=lacks):
-        probe(tmp_path)
-
-
-def test_probe_reports_a_full_disk_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is no missing feature."""
-
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "mknod", refuse)
-    with pytest.raises(OSError, match="No space"):
-        probe(tmp_path)
