@@ -983,6 +983,8 @@ class GarbageResult:
     """Operations that can no longer be undone."""
     workspaces: int = 0
     """Workspaces of deleted forks that left the trash."""
+    forks: tuple[str, ...] = ()
+    """Of which forks these were, as far as the operation log says that: undo cannot bring back these files."""
     refs: int = 0
     """Refs that only kept something for undo, and are gone."""
     objects: int = 0
@@ -992,7 +994,7 @@ class GarbageResult:
     packs_before: int = 0
     packs_after: int = 0
     freed_bytes: int | None = None
-    """On disk; None where nothing was done."""
+    """On disk, of a dry run about so much; None where nothing was done."""
     warnings: tuple[Warning, ...] = ()
 
 

@@ -23,6 +23,9 @@ def test_gc_tells_what_goes(avfs: Transcript, work: str, snapshot: Snapshot) -> 
     avfs("gc --dry-run --keep-days 0 --keep-operations 1 --grace-days 14")
     avfs("gc --dry-run --keep-days 0 --keep-operations 1 --json")
     avfs("gc --keep-operations 0", status=2)
+    avfs("prune", status=2)
+    avfs("prune --keep 1 --dry-run")
+    avfs("prune --keep 1 --older-than 1 --max-size 1G --dry-run")
 
     snapshot("gc.txt", avfs.text)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault
-from avfs_git.errors import AvfsError, GitFailed, NothingToUndo, PathNotFound, RefDamaged
+from avfs_git.errors import AvfsError, GitFailed, InvalidInput, NothingToUndo, PathNotFound, RefDamaged
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects import sweep
 from avfs_git.model import GarbageResult
@@ -152,7 +152,32 @@ def test_a_dry_run_tells_and_changes_nothing(vault: Vault) -> None:
     assert (told.operations, told.workspaces, told.refs) == (result.operations, result.workspaces, result.refs)
     assert told.objects == result.objects
     assert told.dry_run
-    assert told.freed_bytes is None
+    assert told.forks == result.forks == ("gone",)
+    assert told.freed_bytes is not None
+    assert result.freed_bytes is not None
+    assert 0.5 < told.freed_bytes / result.freed_bytes < 2
+
+
+def test_prune_forgets_by_number_age_and_size(vault: Vault) -> None:
+    """What any limit spares stays; the size comes last. Checkpoints, labels and the newest operation always stay."""
+    before, all_ = read_states(vault), len(vault.operations(limit=1000))
+    with pytest.raises(InvalidInput, match="nothing says"):
+        vault.prune()
+    assert vault.prune(older_than_days=1, dry_run=True).operations == 0
+    assert vault.prune(keep_operations=all_, dry_run=True).operations == 0
+    assert vault.prune(keep_operations=1, older_than_days=1, dry_run=True).operations == 0
+    assert vault.prune(max_bytes=1 << 30, grace_s=0, dry_run=True).operations == 0
+
+    told = vault.prune(max_bytes=200_000, grace_s=0, dry_run=True)  # the deleted fork alone has more
+    assert told.forks == ("gone",)
+    done = vault.prune(max_bytes=200_000, grace_s=0)
+    assert (done.operations, done.forks) == (told.operations, told.forks)
+    assert 0 < done.operations < all_ - 1
+    assert vault.prune(max_bytes=200_000, grace_s=0).operations == 0
+    left = vault.prune(keep_operations=1, grace_s=0)
+    assert left.operations
+    assert read_states(vault) == before
+    check_vault(vault)
 
 
 def test_what_is_young_stays_with_all_that_it_reaches(vault: Vault) -> None:

@@ -60,6 +60,8 @@ _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _LOOSE = re.compile(r"[0-9a-f]{2}")
 _WORKSHOP = "avfs/sweep"
 _PIECE = 1 << 20
+_CHECKSUM = 20
+"""Bytes at the end of a pack."""
 _INDEXES = ("index", "sharedindex.")
 _WAIT_S = 10.0
 """How long the sweep waits for writers."""
@@ -73,6 +75,8 @@ class Swept:
     packs_after: int = 0
     dropped: int = 0
     """Unreachable objects that are gone."""
+    dropped_bytes: int = 0
+    """What these take on disk, as far as a survey can tell: an object whose difference another one holds becomes larger."""
     waiting: int = 0
     """Unreachable objects that stay for now: they are too young, or a writer was at work."""
     reasons: list[str] = field(default_factory=list)
@@ -161,13 +165,25 @@ def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, bef
     for pack, lost in unreached.packs.items():
         if lost and pack.path.stat().st_mtime < before_s:
             swept.dropped += len(lost)
+            sizes = _measure_entries(pack)
+            swept.dropped_bytes += sum(sizes[oid] for oid in lost)
         else:
             swept.waiting += len(lost)
     for path in unreached.loose.values():
-        is_old = path.stat().st_mtime < before_s
+        found = path.stat()
+        is_old = found.st_mtime < before_s
         swept.dropped += is_old
+        swept.dropped_bytes += found.st_blocks * 512 * is_old
         swept.waiting += not is_old
     return swept
+
+
+def _measure_entries(pack: Pack) -> dict[Oid, int]:
+    """Tell how many bytes of a pack each of its objects takes."""
+    offsets = pack.index.offsets()
+    starts = sorted(offsets)
+    ends = dict(zip(starts, [*starts[1:], pack.path.stat().st_size - _CHECKSUM], strict=True))
+    return {oid: ends[offset] - offset for oid, offset in zip(pack.index.oids(), offsets, strict=True)}
 
 
 # --- what is reachable -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import WorkspaceBusy
+from avfs_git.errors import InvalidInput, WorkspaceBusy
 from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, VaultStats
 from avfs_git.sdk.parts import background, doctor, garbage, maintenance, stats, upkeepdue, userhooks
 
@@ -97,6 +97,46 @@ class VaultUpkeep:
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
         shown = background.list_shown(self._core)
         return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run, deltas=compact)
+
+    def prune(
+        self,
+        *,
+        keep_operations: int | None = None,
+        older_than_days: int | None = None,
+        max_bytes: int | None = None,
+        grace_s: float = 3600.0,
+        dry_run: bool = False,
+    ) -> GarbageResult:
+        """Forget old operations now, and free what only undo needed. Checkpoints of forks, and labels, stay.
+
+        With several limits, what is forgotten is beyond `keep_operations` and older than `older_than_days`, and more if
+        `max_bytes` demands it. Safe beside other processes and mounts.
+
+        Args:
+            keep_operations: Keep so many of the last operations undoable; at least one.
+            older_than_days: Forget only operations that are older.
+            max_bytes: Forget more, the oldest first, until what only undo needs takes no more than so much on disk.
+            grace_s: Keep unreachable objects that were touched in so many seconds.
+            dry_run: Only report what would be removed.
+
+        Raises:
+            InvalidInput: If no limit is given.
+            ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
+        """
+        if keep_operations is None and older_than_days is None and max_bytes is None:
+            raise InvalidInput(
+                "nothing says what to forget", hint="Say it with `--keep N`, `--older-than DAYS` or `--max-size SIZE`."
+            )
+        shown = background.list_shown(self._core)
+        limits = garbage.choose_limits(
+            self._core,
+            keep_operations=keep_operations,
+            older_than_days=older_than_days,
+            max_bytes=max_bytes,
+            grace_s=grace_s,
+            in_use=shown,
+        )
+        return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run)
 
     def stats(self) -> VaultStats:
         """Count what this vault holds, and the room that its parts take on disk; reads every directory of the vault."""

@@ -60,6 +60,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 _DAY_NS = 86_400 * 10**9
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
 _GOING = ".removing-"
+_ALL = 1 << 62
 _AT_ONCE = 200
 """Refs that are locked at a time."""
 
@@ -85,6 +86,8 @@ class _Plan:
     operations: int = 0
     """How many can no longer be undone."""
     trash: list[Path] = field(default_factory=list)
+    forks: tuple[str, ...] = ()
+    """Whose workspaces in the trash go."""
     unneeded: dict[str, Oid] = field(default_factory=dict)
     """Refs that only kept something for undo."""
     missing: list[Oid] = field(default_factory=list)
@@ -106,6 +109,44 @@ def read_limits(
         max(1, number("gc.keep_operations", keep_operations)),
         time.time() - number("gc.grace_days", grace_days) * 86_400,  # files have the time of the machine
     )
+
+
+def choose_limits(
+    vault: OpenVault,
+    *,
+    keep_operations: int | None,
+    older_than_days: int | None,
+    max_bytes: int | None,
+    grace_s: float,
+    in_use: Collection[Oid] = (),
+) -> Limits:
+    """Choose what to forget by number, age and size. What none of them spares is old.
+
+    With `max_bytes`, more is forgotten, the oldest first, until what only undo needs takes no more than that; the last operation
+    stays. That is measured by surveys, some ten of them.
+    """
+    now_ns = vault.clock_ns()
+    grace_before_s = time.time() - grace_s
+    every = now_ns + 1  # so old is everything
+    count = keep_operations if keep_operations is not None else 1 if older_than_days is not None or max_bytes is None else _ALL
+    limits = Limits(every if older_than_days is None else now_ns - older_than_days * _DAY_NS, max(1, count), grace_before_s)
+    if max_bytes is None:
+        return limits
+
+    def freed(chosen: Limits) -> int:
+        return collect_garbage(vault, chosen, in_use=in_use, dry_run=True).freed_bytes or 0
+
+    allowed = freed(Limits(every, 1, grace_before_s)) - max_bytes
+    if freed(limits) >= allowed:
+        return limits
+    low, high = 1, sum(1 for _ in vault.oplog.read())
+    while low < high:  # the more stay, the less is freed
+        middle = (low + high + 1) // 2
+        if freed(Limits(every, middle, grace_before_s)) >= allowed:
+            low = middle
+        else:
+            high = middle - 1
+    return Limits(every, max(1, low), grace_before_s)
 
 
 def collect_garbage(
@@ -132,7 +173,7 @@ def collect_garbage(
         check_connected(vault.store, _roots(vault, in_use), lazy=is_partial(vault.git_dir))
         reach("gc.checked")
         told("looking for what nothing reaches", 0, 0)
-        before = disk_usage(Path(vault.store.objects_dir), vault.layout.trash)
+        before = 0 if dry_run else disk_usage(Path(vault.store.objects_dir), vault.layout.trash)
         plan = _make_plan(vault, limits, in_use)
         warnings: list[Warning] = []
         if not dry_run:
@@ -149,16 +190,21 @@ def collect_garbage(
             remove_leftovers(vault.store, now_s=time.time())
         told("joining packs", 0, 0)
         swept = _sweep(vault, limits, in_use, plan, warnings, dry_run=dry_run, deltas=deltas)
+        if dry_run:
+            freed = swept.dropped_bytes + disk_usage(*plan.trash)
+        else:
+            freed = max(0, before - disk_usage(Path(vault.store.objects_dir), vault.layout.trash))
     return GarbageResult(
         dry_run=dry_run,
         operations=plan.operations,
         workspaces=len(plan.trash),
+        forks=plan.forks,
         refs=len(plan.unneeded),
         objects=swept.dropped,
         waiting=swept.waiting,
         packs_before=swept.packs_before,
         packs_after=swept.packs_after,
-        freed_bytes=None if dry_run else max(0, before - disk_usage(Path(vault.store.objects_dir), vault.layout.trash)),
+        freed_bytes=freed,
         warnings=tuple(warnings),
     )
 
@@ -241,6 +287,8 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     plan.records += [each.without_moves() for at, each in enumerate(records) if at >= chosen.newest and at in chosen.facts]
     named = {str(each.more["trash"]) for each in plan.records if "trash" in each.more}
     plan.trash = [place for place in _trash(vault) if place.name not in named and _time_of(place) < limits.before_ns]
+    owners = {str(each.more["trash"]): each.fork for each in records if "trash" in each.more}
+    plan.forks = tuple(sorted({owners[place.name] for place in plan.trash if place.name in owners}))
     places = [place for place in _workspaces(vault) if place not in plan.trash]
     refs = vault.refs.list()
     kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}

@@ -10,6 +10,7 @@ import click
 
 from avfs_git.cli.commands.files.grep import FOUND_NOTHING
 from avfs_git.cli.context import State
+from avfs_git.cli.sizes import read_size
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import BadUsage
 
@@ -19,17 +20,8 @@ if TYPE_CHECKING:
     from avfs_git.sdk import FindOptions
 
 _KINDS = {"f": "file", "d": "directory", "l": "symlink"}
-_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DEPTH = click.IntRange(min=0)
-
-
-def _read_size(text: str) -> int:
-    """Read a size such as `10k`."""
-    match = re.fullmatch(r"(\d{1,15})([kmg]?)", text.lower())
-    if match is None:
-        raise BadUsage(f"'{text}' is no size", hint="Write bytes, or `10k`, `10M` or `1G`.")
-    return int(match[1]) * _SIZES[match[2]]
 
 
 def _read_age(text: str) -> int:
@@ -52,8 +44,8 @@ def _read_age(text: str) -> int:
 @click.option("--name", "names", multiple=True, metavar="GLOB", help="The name, or with a slash the path; repeatable.")
 @click.option("-i", "--ignore-case", is_flag=True, help="Ignore case in names.")
 @click.option("--type", "kind", type=click.Choice(["f", "d", "l"]), help="Files, directories, or symbolic links.")
-@click.option("--min-size", type=_read_size, metavar="SIZE", help="Files of at least this size, such as 10k or 1M.")
-@click.option("--max-size", type=_read_size, metavar="SIZE", help="Files of at most this size.")
+@click.option("--min-size", type=read_size, metavar="SIZE", help="Files of at least this size, such as 10k or 1M.")
+@click.option("--max-size", type=read_size, metavar="SIZE", help="Files of at most this size.")
 @click.option("--newer", type=_read_age, metavar="AGE", help="Changed in this time, such as 90s, 2h or 3d.")
 @click.option("--older", type=_read_age, metavar="AGE", help="Not changed in this time.")
 @click.option("--min-depth", type=_DEPTH, metavar="N", help="At least N levels below the root.")

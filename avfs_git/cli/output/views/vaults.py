@@ -234,13 +234,20 @@ def gc(text: TextOutput, result: GarbageResult) -> None:
     for count, what in counts:
         if count:
             text.line("Would drop " if result.dry_run else "Dropped ", (str(count), "bold"), f" {what}")
+    if result.forks:
+        text.line("Files of deleted forks that undo cannot bring back: ", ", ".join(result.forks))
     if result.waiting:
         text.line(f"{result.waiting} objects that nothing reaches stay until they are old enough")
     if result.dry_run:
         if not any(count for count, _ in counts):
             text.line("Nothing would be dropped.")
+        elif result.freed_bytes:
+            text.line(f"To be given back: about {text.size(result.freed_bytes)}")
         return
     text.line(f"Packs: {result.packs_before} before, {result.packs_after} now; given back: {text.size(result.freed_bytes)}")
+
+
+prune = gc
 
 
 def stats(text: TextOutput, result: VaultStats) -> None:

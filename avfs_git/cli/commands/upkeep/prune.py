@@ -1,0 +1,30 @@
+"""`avfs prune`: forget old operations, and free what only undo needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from avfs_git.cli.context import State
+from avfs_git.cli.sizes import read_size
+from avfs_git.cli.verb import is_dry_run, verb
+
+if TYPE_CHECKING:
+    from avfs_git.model import GarbageResult
+
+
+@verb("prune", looks=is_dry_run, view="vaults", example="avfs prune --keep 100 --older-than 7 --dry-run")
+@click.option("--keep", type=click.IntRange(min=1), metavar="N", help="Keep so many of the last operations undoable.")
+@click.option("--older-than", type=click.IntRange(min=0), metavar="DAYS", help="Forget only operations that are older.")
+@click.option("--max-size", type=read_size, metavar="SIZE", help="Forget more, until what only undo needs takes at most SIZE.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would go; change nothing.")
+def command(state: State, keep: int | None, older_than: int | None, max_size: int | None, dry_run: bool) -> GarbageResult:
+    """Forget old operations, and free what only undo needed
+
+    States beside the branches, commits that no fork has, and files of deleted forks go, as far as no other operation needs them;
+    `undo` does not reach them any more. Checkpoints of forks and labels stay: history is never rewritten. With `--keep` and
+    `--older-than`, operations go that both allow. SIZE is such as 500k, 20M or 1G. What was touched within the hour stays.
+    """
+    with state.open_vault() as vault, state.output.working("looking for what only undo needs"):
+        return vault.prune(keep_operations=keep, older_than_days=older_than, max_bytes=max_size, dry_run=dry_run)
