@@ -160,11 +160,16 @@ def test_what_is_missing_while_offline_is_an_error_and_works_again(
     with pytest.raises(RemoteError):
         work.read("f1")
     work.write("own", b"1\n")
+    work.move("dir", "moved")
+    status = work.status()
     saved = work.checkpoint("offline")
+    work.undo()
     (tmp_path / "gone.git").rename(tmp_path / "shop.git")
     monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
 
     assert saved.outcome == "created"
+    assert saved.changed_files == status.changed_files
+    assert {change.path for change in saved.changed_files} > {b"own"}
     assert work.read("f1") == FILES["f1"]
 
 
