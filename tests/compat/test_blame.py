@@ -51,6 +51,21 @@ def test_each_line_has_its_commit_command_session_and_fork(vault: Vault) -> None
     assert commits[1].command is None
 
 
+def test_a_commit_that_a_fork_only_moved_to_is_made_in_none(vault: Vault) -> None:
+    """A person's commit, where a fork begins, to which others are fast-forwarded and rebased, and which has a label."""
+    commit = b"commit refs/heads/%s\ncommitter A <a@example.org> 1 +0000\ndata 7\nby hand\nfrom refs/heads/main\n"
+    person = commit % b"person" + b"M 644 inline dir/a\ndata 5\nhand\n\n"
+    vault.fork("idle").close()
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=vault.info().path, input=person, check=True)
+    work, idle = vault.fork("begun", at="person"), vault.workspace("idle")
+    work.checkpoint("labelled")
+    idle.rebase("person")
+    vault.workspace().merge("person")
+    for each in (work, idle, vault.workspace()):
+        found = each.blame("dir/a")
+        assert [(commit.subject, commit.fork) for commit in found.commits] == [("by hand", None)]
+
+
 def test_a_past_state_and_odd_names(vault: Vault) -> None:
     """A state is named as anywhere else; a name with any letters is found, and the name that it had before."""
     work = vault.workspace()

@@ -1,7 +1,8 @@
 """Where each line of a file came from: git's blame, joined with what avfs knows of the commits.
 
 Decided here: which facts are joined. The command stands in the commit's note, the session of a coding agent in its message, and
-the fork in the operation log, of which the newest operations are searched. Reads only.
+the fork in the operation log, of which the newest operations are searched: a commit that no operation made, as each from before
+the first fork, has none. Reads only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from avfs_git.gitstore.repository import is_partial
 from avfs_git.model import Blame, BlameCommit, BlameLine, Identity
 from avfs_git.paths import Oid, TreePath, components
 from avfs_git.workspace.checkpoint.bookkeeping import find_session
+from avfs_git.workspace.merge.merge import MERGED
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import brings_commit
+from avfs_git.workspace.vault.log.oprecord import OF_FORKS, REDO, UNDO, OpRecord
 from avfs_git.workspace.vault.notes import read_note
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -70,10 +75,18 @@ def _describe(vault: OpenVault, oid: Oid, fork: str | None) -> BlameCommit:
 
 
 def _find_forks(vault: OpenVault, wanted: set[Oid]) -> dict[Oid, str]:
-    """Find in which fork each of some commits was made; the oldest operation that moved there counts."""
+    """Find in which fork each of some commits was made; the oldest operation that made it there counts."""
     names, found = {oid.hex(): oid for oid in wanted}, dict[Oid, str]()
     for record in vault.oplog.read_naming(wanted, _OPERATIONS_SEARCHED):
-        for new in (record.after, *(new for _, _, new in record.moves)):
+        for new in _list_made(record):
             if new in names:
                 found[names[new]] = record.fork
     return found
+
+
+def _list_made(record: OpRecord) -> set[str | None]:
+    """List the commits that an operation made, not those to which it moved the fork or which it labelled."""
+    if record.kind in (*OF_FORKS, UNDO, REDO):
+        return set()
+    made = {record.after, *(new for ref, _, new in record.moves if ref == HEADS + record.fork and brings_commit(record))}
+    return made - {record.more.get(MERGED)}

@@ -42,7 +42,7 @@ from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.states import Trees
 
 MERGED = "merged"
-"""The name, in the log's `more`, of the commit that was merged."""
+"""The name, in the log's `more`, of the commit that was merged, or to which a rebase without own commits moved the fork."""
 
 
 @dataclass(frozen=True, slots=True)

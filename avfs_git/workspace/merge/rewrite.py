@@ -36,7 +36,7 @@ from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
 from avfs_git.workspace.checkpoint.changes import list_told_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress, merge_small_packs
 from avfs_git.workspace.merge.conflicts import describe_conflicts
-from avfs_git.workspace.merge.merge import Start, join_warnings, open_engine, save_target
+from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -319,6 +319,7 @@ def _put_on(
             other=other,
             keeps_head=True,
             ends_merge=plan.ends_merge,
+            more={MERGED: last.hex()} if newest is None else None,
         )
     commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])
     return RewriteResult(

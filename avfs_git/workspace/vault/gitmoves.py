@@ -266,6 +266,12 @@ def is_commit(logged: Logged) -> bool:
     return _GOING.match(logged.message) is None
 
 
+def brings_commit(record: OpRecord) -> bool:
+    """Tell whether an operation brought the branch to a commit made in it; what git last did stands in the description."""
+    told = record.description.removeprefix("git ") if record.kind == "git" else record.description.rpartition(" (git ")[2]
+    return GIT_LOG not in record.more or _GOING.match(told) is None
+
+
 def _hold_left(vault: OpenVault, logged: Logged) -> None:
     """Hold what a move of git's has taken from the branch, for undo: git's own log forgets it after a while."""
     old = logged.old
