@@ -38,6 +38,7 @@ from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
     clones,
     forkinfo,
+    grep,
     identity,
     nursery_client,
     opdetails,
@@ -54,7 +55,7 @@ from avfs_git.sdk.parts import (
 from avfs_git.sdk.repository.history import VaultHistory
 from avfs_git.sdk.repository.remotes import VaultRemotes
 from avfs_git.sdk.repository.upkeep import VaultUpkeep
-from avfs_git.sdk.workspace.files import WorkspaceFiles
+from avfs_git.sdk.workspace.files import WorkspaceFiles, grep_beside, make_grep_query
 from avfs_git.sdk.workspace.merging import WorkspaceMerging
 from avfs_git.sdk.workspace.metadata import WorkspaceMetadata
 from avfs_git.sdk.workspace.mount import Mount
@@ -380,10 +381,19 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
     ) -> list[GrepResult]:
         """Search the workspaces of several forks, all of them if none is named: `Workspace.grep` of each.
 
+        What the forks have in common is searched once, except with `ignored`.
+
         Raises:
             PathNotFound: If nothing is at one of the paths in any of the forks.
         """
-        return self._each(forks, lambda workspace: workspace.grep(pattern, paths, **options))
+        query = make_grep_query(pattern, paths, options)
+        names = forks or [info.name for info in self.list_forks()]
+        head = self._core.read_head(names[0]) if len(names) > 1 and not query.ignored else None
+        if head is None:
+            return self._each(names, lambda workspace: workspace.grep(pattern, paths, **options))
+        tree = self._core.store.read_commit(head).tree
+        files = grep.grep_stored(self._core, tree, query)
+        return self._each(names, lambda workspace: grep_beside(workspace._at, query, tree, files))  # noqa: SLF001 - one interface
 
     def search(
         self, words: str, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), limit: int = 20

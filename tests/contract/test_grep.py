@@ -84,6 +84,21 @@ def test_a_checkpoint_and_all_forks_are_searched(vault: Vault, work: Workspace) 
         vault.grep("needle", ["nowhere"])
 
 
+@pytest.mark.parametrize("outcome", list(GrepOutcome))
+def test_forks_are_searched_as_each_alone(vault: Vault, work: Workspace, outcome: GrepOutcome) -> None:
+    """What they have in common is searched once: changed, new and removed files, and a file in place of a directory."""
+    other = vault.fork("other", source=work.fork)
+    other.write("a", b"no longer\n")
+    other.write("src/new needle", b"a needle\n")
+    other.remove("src/deep", recursive=True)
+    other.write("src/deep", b"needle needle\n")
+    for options in ({}, {"max_count": 1, "spans": True}, {"include": ("*.py",)}, {"ignored": True}):
+        together = vault.grep("needle", outcome=outcome, **options)
+        assert [result.fork for result in together] == ["main", "other"]
+        assert together == [vault.workspace(result.fork).grep("needle", outcome=outcome, **options) for result in together]
+    assert vault.grep("needle", ["src"]) == [vault.workspace(fork).grep("needle", ["src"]) for fork in ("main", "other")]
+
+
 def test_options_are_those_of_grep(work: Workspace) -> None:
     """Each option changes what is found as it does for grep."""
     assert "src/deep/c.txt" in names(work.grep("NEEDLE", ignore_case=True))

@@ -14,15 +14,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
-from avfs_git.errors import InvalidInput, PathUnsuitable, WorkspaceBusy, quote
+from avfs_git.errors import InvalidInput, PathUnsuitable, TooManyFiles, WorkspaceBusy, quote
 from avfs_git.model import (
     EditResult,
     FileInfo,
     FindQuery,
     FindResult,
+    GrepFile,
     GrepOutcome,
     GrepQuery,
     GrepResult,
@@ -35,8 +37,9 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
 )
-from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths, show_path
+from avfs_git.paths import Oid, PathLike, parse_tree_path, parse_tree_paths, show_path
 from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, transfer
+from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -263,7 +266,7 @@ class WorkspaceFiles:
             CheckpointNotFound: If no state has the name.
             FileChanging: If a file keeps changing while it is searched.
         """
-        query = _make_grep_query(pattern, paths, options)
+        query = make_grep_query(pattern, paths, options)
         if at is not None:
             commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
             return grep.grep_commit(self._at.core, self.fork, commit, query)
@@ -475,7 +478,18 @@ def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: F
     return FindQuery(tuple(map(os.fsencode, names)), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
 
 
-def _make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:
+def grep_beside(at: ForkHandle, query: GrepQuery, tree: Oid, files: Sequence[GrepFile]) -> GrepResult:
+    """Search a workspace, given what was found in a tree: reads only files that are not as in that."""
+    try:
+        result, differing = at.run(operations.grep_changed, query, tree)
+    except TooManyFiles:
+        return at.run(operations.grep_workspace, query)
+    others = set(differing)
+    same = (file for file in files if file.path not in others)
+    return replace(result, files=tuple(sorted([*same, *result.files], key=attrgetter("path"))))
+
+
+def make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:
     """Make the query of a search.
 
     Raises:

@@ -361,6 +361,12 @@ def grep_workspace(opened: OpenWorkspace, query: GrepQuery) -> GrepResult:
 
 
 @operation(repeatable=True, flushes=True, changes=False)
+def grep_changed(opened: OpenWorkspace, query: GrepQuery, than: Oid) -> tuple[GrepResult, tuple[bytes, ...]]:
+    """Search the files of the workspace that are not as in a tree; also name each path that differs from it."""
+    return _compare(opened, lambda locked: grep.grep_changed(locked, query, than))
+
+
+@operation(repeatable=True, flushes=True, changes=False)
 def search_workspace(opened: OpenWorkspace, query: SearchQuery) -> SearchResult:
     """Search the words of the workspace's files as they are."""
     return _compare(opened, lambda locked: search.search_workspace(locked, query))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from avfs_git.errors import PathNotFound
 from avfs_git.gitstore.compare.grep import check_query, grep_tree
-from avfs_git.gitstore.formats.trees import MODE_TREE, sort_tree
+from avfs_git.gitstore.compare.treediff import find_differences
+from avfs_git.gitstore.formats.trees import MODE_TREE, edit_tree, sort_tree
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import GrepFile, GrepQuery, GrepResult
 from avfs_git.paths import Oid, TreePath
@@ -36,6 +37,34 @@ def grep_workspace(locked: LockedWorkspace, query: GrepQuery) -> GrepResult:
     captured = writer.taken.captured
     files = _grep(locked.vault, writer, captured.tree, captured.sidecar, query)
     return GrepResult(locked.fork, WORKSPACE, files, tuple(captured.warnings))
+
+
+def grep_changed(locked: LockedWorkspace, query: GrepQuery, than: Oid) -> tuple[GrepResult, tuple[bytes, ...]]:
+    """Search the files of a workspace that are not as in a stored tree; also name each path that differs from it.
+
+    Of ignored files it searches none.
+
+    Raises:
+        InvalidInput, PathNotFound, FileChanging: As `grep_workspace`.
+        TooManyFiles: If more differ than avfs walks through.
+    """
+    check_query(query)
+    vault, writer = locked.vault, Preview(locked)
+    captured = writer.taken.captured
+    check_paths(writer, captured.tree, captured.sidecar, query.paths)
+    differing = find_differences(writer, than, captured.tree)
+    tree = edit_tree(writer, writer, None, {path: now for path, (_, now) in differing.items() if now is not None})
+    files = grep_tree(vault.store, writer, tree, query) if tree is not None else []
+    return GrepResult(locked.fork, WORKSPACE, tuple(files), tuple(captured.warnings)), tuple(differing)
+
+
+def grep_stored(vault: OpenVault, tree: Oid, query: GrepQuery) -> list[GrepFile]:
+    """Search a tree that most files of several workspaces are as in: `grep_changed` searches the others.
+
+    Raises:
+        InvalidInput: If the query cannot mean anything.
+    """
+    return grep_tree(vault.store, DryWriter(vault.store), tree, query)
 
 
 def grep_commit(vault: OpenVault, fork: str, oid: Oid, query: GrepQuery) -> GrepResult:
