@@ -42,7 +42,7 @@ def _gave_up(text: TextOutput, result: MergeAborted, what: str) -> None:
     text.line(f"Gave the {what} up, ", text.count(len(done.changed_files), "path"))
     list_changes(text, done.changed_files)
     if done.saved:
-        text.line("Saved the changes made since it began as ", text.id(done.saved))
+        text.line(f"Saved the unfinished {what} as ", text.id(done.saved))
 
 
 def _say_saved(text: TextOutput, result: MergeResult | RewriteResult) -> None:
