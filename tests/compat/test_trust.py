@@ -298,6 +298,7 @@ def test_no_rebase_goes_on_in_a_vault_from_an_archive(vault: Path, place: str, n
         ("hooks/post-checkout", "#!/bin/sh\n"),
         ("rebase-merge/git-rebase-todo", "exec touch /x\n"),
         ("modules/x/config", "[core]\n\tfsmonitor = touch /x\n"),
+        pytest.param("config", "#" * (64 << 20) + "\n[core]\n\tfsmonitor = touch /x\n", id="long"),
     ],
 )
 def test_a_repository_among_the_files_of_a_vault_from_an_archive_runs_nothing(

@@ -19,6 +19,8 @@ GIT = ".git"
 IN_PROGRESS = ("rebase-merge", "rebase-apply", "sequencer")
 """Directories in which git keeps the commands that it is about to run."""
 _CONFIGS = ("config", "config.worktree")
+_CONFIG_MAX = 1 << 20
+"""Bytes of a configuration; git reads more, and the caller may have read a part."""
 
 
 def find_in_directory(path: str) -> str | None:
@@ -42,7 +44,10 @@ def find_in_file(path: str, read: Callable[[], bytes], *, is_executable: bool) -
         if target is not None and not os.path.isabs(target) and GIT not in os.path.normpath(target).split("/"):
             return "has git obey another directory of the files"
     elif name in _CONFIGS:
-        for key, values in parse_config(read()).items():
+        data = read()
+        if len(data) > _CONFIG_MAX:
+            return "is larger than a configuration that is read here"
+        for key, values in parse_config(data).items():
             if key == "core.worktree":
                 if not all(_is_beside(directory, value) for value in values):
                     return "has git work on something outside of the workspace"
