@@ -131,6 +131,14 @@ def test_names_match_as_fnmatch_has_them(work: Workspace) -> None:
         assert [os.fsdecode(entry.path)[4:] for entry in work.find(glob, paths=["odd"], kinds=["file"]).entries] == wanted, glob
 
 
+def test_a_glob_of_many_stars_ends(work: Workspace) -> None:
+    """Trying each place of each star would take longer than anybody waits."""
+    work.write("a" * 200, b"")
+
+    assert not work.find("*a" * 13 + "b").entries
+    assert [entry.path for entry in work.find("*a" * 13).entries] == [b"a" * 200]
+
+
 def test_what_cannot_be_meant_is_refused(work: Workspace) -> None:
     """A bad glob, kind, number, path or state is an error, and never an empty result."""
     for glob in ("", "/", "[a", "a\\", "a\0b"):

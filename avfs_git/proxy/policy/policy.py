@@ -25,6 +25,7 @@ from typing import Final, TypeVar
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.plainfile import open_plain
+from avfs_git.patterns import Gap, join_pieces
 from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Action, Category, Decision, Finding, Request, RuleVerdict, Scope
 from avfs_git.proxy.policy.redaction import Redactor
@@ -231,20 +232,20 @@ def _fits(text: str, patterns: Iterable[str], compiled: Callable[[str], re.Patte
 
 @lru_cache(maxsize=512)
 def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(_translate(pattern, any_text=".*", one=".", directories=".*"), re.DOTALL)
+    return re.compile(_translate(pattern, star=Gap.TEXT, one="."), re.DOTALL)
 
 
 @lru_cache(maxsize=512)
 def _compile_path(pattern: str) -> re.Pattern[str]:
     """Make an expression of a path pattern; a pattern of a directory also fits what is below it."""
-    body = _translate(pattern.rstrip("/"), any_text="[^/]*", one="[^/]", directories=".*")
+    body = _translate(pattern.rstrip("/"), star=Gap.NAME, one="[^/]")
     return re.compile(f"{body}(?:/.*)?", re.DOTALL)
 
 
-def _translate(pattern: str, *, any_text: str, one: str, directories: str) -> str:
+def _translate(pattern: str, *, star: Gap, one: str) -> str:
     """Make an expression of a pattern of the shell's kind; brackets stand for themselves."""
-    parts = {"**/": f"(?:{directories}/)?", "**": directories, "*": any_text, "?": one}
-    return "".join(parts.get(part, re.escape(part)) for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern))
+    parts: dict[str, str | Gap] = {"**/": Gap.DIRECTORIES, "**": Gap.TEXT, "*": star, "?": one}
+    return join_pieces(parts.get(part) or re.escape(part) for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern))
 
 
 # --- files -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
@@ -19,6 +19,7 @@ from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind, TagCount, TagList
 from avfs_git.paths import Oid, TreePath, climb, join
+from avfs_git.patterns import Gap, join_pieces
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.tags import attribute_of, check_tag, tags_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -182,22 +183,22 @@ def _make_matcher(query: FindQuery) -> Callable[[bytes], bool]:
 
 
 _PART = re.compile(r"\*\*/|/\*\*\Z|\*+|\?|\[([!^]?)(\]?(?:[^\]\\]|\\.)*)\]|\\(.)|(.)", re.DOTALL)
-_SPELLED = {"**/": "(?:.*/)?", "/**": "/.*", "?": "[^/]"}
+_SPELLED = {"**/": (Gap.DIRECTORIES,), "/**": ("/", Gap.TEXT), "?": ("[^/]",)}
 
 
 def _translate(glob: bytes) -> str:
     """Spell a glob as a regular expression."""
 
-    def spell(part: re.Match[str]) -> str:
+    def spell(part: re.Match[str]) -> Sequence[str | Gap]:
         text = part[0]
         if text in _SPELLED:
             return _SPELLED[text]
         if text.startswith("*"):
-            return "[^/]*"
+            return (Gap.NAME,)
         literal = part[3] or part[4]
         if literal is not None:
-            return re.escape(literal)
+            return (re.escape(literal),)
         inner = re.sub(r"\\(.)|([\[&|~^\]])", lambda one: "\\" + (one[1] or one[2]), part[2])
-        return f"(?!/)[{'^' if part[1] else ''}{inner}]"
+        return (f"(?!/)[{'^' if part[1] else ''}{inner}]",)
 
-    return _PART.sub(spell, os.fsdecode(glob))
+    return join_pieces(chain.from_iterable(map(spell, _PART.finditer(os.fsdecode(glob)))))
