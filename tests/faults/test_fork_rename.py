@@ -179,6 +179,29 @@ def test_a_mounted_fork_keeps_its_name(mount_dir: Path) -> None:
         assert check(mount_dir / "home", "new") == "new"
 
 
+def test_a_new_fork_of_the_old_name_leaves_the_renamed_one_its_workspace(tmp_path: Path) -> None:
+    """Where the process that renamed a fork died before the workspace moved, and whichever of the two is opened first."""
+    make(tmp_path / "home")
+    seen: list[str] = []
+    shutil.copytree(tmp_path / "home", tmp_path / "counted", symlinks=True)
+    faults.arm(seen.append)
+    try:
+        rename(tmp_path / "counted")
+    finally:
+        faults.arm(None)
+    assert die_in(partial(rename, tmp_path / "home"), seen.index("fork.renamed_refs") + 1)
+    with Home(tmp_path / "home") as avfs:
+        vault = avfs.open_vault("v")
+        vault.fork("old", source="main")
+        assert vault.workspace("old").status().clean
+        assert [path.name.partition("-")[2] for path in vault._core.layout.trash.iterdir()] == ["old"]
+        assert vault.workspace("new").read("b") == b"not saved\n"
+        assert list(vault._core.layout.trash.iterdir()) == []
+        vault.rename_fork("new", "newer")
+        vault.undo(fork="main")
+        assert [each.code for each in vault.doctor().problems] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["once", "always", "death"])
 def test_interrupted_at_every_point(how: str, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceLayout, label_ref
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_DELETE, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.origin import find_way_out
 from avfs_git.workspace.vault.vault import OpenVault
 
 _NAME_MAX = 255
@@ -49,7 +50,8 @@ def name_in_trash(vault: OpenVault, fork: str) -> str:
 def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     """Put away a workspace whose branch is gone, so that a new fork of that name does not find it.
 
-    `name` is what `name_in_trash` gave, where that is written down.
+    `name` is what `name_in_trash` gave, where that is written down. A workspace that a rename has left goes where the fork looks
+    for it under its new name.
 
     Raises:
         ForkExists: If the workspace belongs to a fork: one without a commit yet, with written files.
@@ -61,7 +63,7 @@ def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     if vault.has_fork(fork) and (vault.read_head(fork) is not None or _is_written(layout)):
         raise ForkExists(fork, hint=f"Work in that one with `--fork {fork}`, or choose another name.")
     with _retired(layout):
-        move_to_trash(vault, fork, name)
+        move_to_trash(vault, fork, name or find_way_out(vault, fork))
 
 
 def put_away(vault: OpenVault, fork: str) -> None:

@@ -35,7 +35,7 @@ from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
-from avfs_git.workspace.vault.log.oprecord import OpRecord
+from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 STALE_AFTER_S = 3600
@@ -373,7 +373,7 @@ def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
     """Find deleted forks whose workspace an undo would not find any more: gc keeps it as long as the log names it."""
     deleted: dict[str, OpRecord] = {}
     for record in vault.oplog.read():  # the newest first
-        if "trash" in record.more:
+        if TRASH in record.more and RENAMED_FROM not in record.more:  # the workspace of a renamed fork only passes through
             deleted.setdefault(record.fork, record)
     for fork, record in deleted.items():
         if not _has_fork(vault, fork) and is_lost(vault, record):

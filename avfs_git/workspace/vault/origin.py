@@ -275,6 +275,18 @@ def _put_on_its_way(vault: OpenVault, record: OpRecord, held: Path) -> bool:
     return True
 
 
+def find_way_out(vault: OpenVault, fork: str) -> str | None:
+    """Find under which name in the trash the workspace of a fork belongs that was renamed, if it is still at its old place."""
+    record = _find_last_move(vault, fork)
+    if record is None or record.fork == fork or not is_fork_name(record.fork):
+        return None
+    renamed = find_rename(vault, record.fork)
+    if renamed is None or renamed.id != record.id:
+        return None  # its branch has moved since: it has a workspace
+    held = str(record.more[TRASH])
+    return None if (vault.layout.trash / held).exists() else held
+
+
 def place_renamed(vault: OpenVault, record: OpRecord) -> None:
     """Bring a workspace from the trash, where the operation that renames its fork has put it, to the place of the new name.
 
