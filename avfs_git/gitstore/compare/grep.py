@@ -9,6 +9,7 @@ temporary directory.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -123,7 +124,8 @@ def _search(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuer
             return _search(store, source, tree, replace(query, spans=False))
         files = list(_parse(result, tree, query, marked))
     else:
-        files = list(_parse(result, tree, query))
+        is_plain = query.outcome is GrepOutcome.LINES and not (query.before or query.after)
+        files = list((_parse_plain if is_plain else _parse)(result, tree, query))
     files.sort(key=lambda file: file.path)
     return files
 
@@ -290,6 +292,25 @@ def _parse(output: bytes, tree: Oid, query: GrepQuery, marks: _Marks | None = No
         yield _join(path, lines, query)
 
 
+def _parse_plain(output: bytes, tree: Oid, query: GrepQuery) -> Iterator[GrepFile]:
+    """Read an answer without context and marks as `_parse` does, in half the time: most of it is lines of text files."""
+    record = re.compile(rb"(?<![^\n])" + tree.hex().encode() + rb":([^\0]*)\0(\d+)\0(\d+)\0([^\n]*)\n")
+    at, path, lines = 0, b"", list[GrepLine]()
+    for match in record.finditer(output):
+        found, number, column, text = match.groups()
+        if found != path or match.start() != at:
+            if lines:
+                yield _join(path, lines, query)
+            if match.start() != at:  # binary files
+                yield from _parse(output[at : match.start()], tree, query)
+            path, lines = found, []
+        lines.append(GrepLine(int(number), int(column), text))
+        at = match.end()
+    if lines:
+        yield _join(path, lines, query)
+    yield from _parse(output[at:], tree, query)
+
+
 _LINE = compiled(rb"(\d+)\0(?:(\d+)\0)?(.*)", 16)
 
 
@@ -304,7 +325,7 @@ def _parse_line(record: bytes, marks: _Marks | None) -> GrepLine:
 
 def _join(path: bytes, lines: list[GrepLine], query: GrepQuery) -> GrepFile:
     """Make one file of its lines; behind the last match that is wanted, only its context is kept."""
-    matching = list(dict.fromkeys(line.number for line in lines if line.column is not None))
+    matching = list(dict.fromkeys([line.number for line in lines if line.column is not None]))
     if query.max_count is not None and len(matching) > query.max_count:
         beyond, last = matching[query.max_count], matching[query.max_count - 1]
         lines = [line for line in lines if line.number < beyond and line.number <= last + query.after]
