@@ -205,6 +205,9 @@ list_dir = _on_files("list_dir", Files.list_dir, repeatable=True, changes=False)
 describe_tree = _on_files("describe_tree", Files.tree, repeatable=True, changes=False)
 read_meta = _on_files("read_meta", Files.read_meta, repeatable=True, changes=False)
 make_dir = _on_files("make_dir", Files.make_dir)
+copy = _on_files("copy", Files.copy)
+move = _on_files("move", Files.move)
+touch = _on_files("touch", Files.touch, repeatable=True)
 remove = _on_files("remove", Files.remove)
 chmod = _on_files("chmod", Files.chmod, repeatable=True)
 change_meta = _on_files("change_meta", Files.change_meta)
@@ -244,28 +247,6 @@ def write(
         return files.write(path, content.data or b"", append=append, expect=expect, parents=parents, executable=executable)
     pieces = _read_pieces(_check_given(opened, content.handle))
     return files.write(path, pieces, append=append, expect=expect, parents=parents, executable=executable)
-
-
-@_once
-def copy(opened: OpenWorkspace, source: TreePath, destination: TreePath, recursive: bool) -> FileInfo:
-    """Copy within the workspace."""
-    files = Files(opened)
-    return files.stat(files.copy(source, destination, recursive=recursive))
-
-
-@_once
-def move(opened: OpenWorkspace, source: TreePath, destination: TreePath) -> FileInfo:
-    """Rename within the workspace."""
-    files = Files(opened)
-    return files.stat(files.move(source, destination))
-
-
-@_repeatable
-def touch(opened: OpenWorkspace, path: TreePath, mtime_ns: int | None) -> FileInfo:
-    """Set the time of a file's last change."""
-    files = Files(opened)
-    files.touch(path, mtime_ns=mtime_ns)
-    return files.stat(path, follow=True)
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -313,8 +313,8 @@ class Files:
             if not missing_ok:
                 raise
 
-    def move(self, source: TreePath, destination: TreePath) -> TreePath:
-        """Rename; into the destination if that is a directory. Nothing is overwritten. Returns the new path."""
+    def move(self, source: TreePath, destination: TreePath) -> FileInfo:
+        """Rename; into the destination if that is a directory. Nothing is overwritten. Describes what is there then."""
 
         def act(merged: MergedTree) -> TreePath:
             merged.resolve(source, follow_last=False)
@@ -324,9 +324,9 @@ class Files:
             merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
             return target
 
-        return self._change(source, act)
+        return self.stat(self._change(source, act))
 
-    def copy(self, source: TreePath, destination: TreePath, *, recursive: bool = False) -> TreePath:
+    def copy(self, source: TreePath, destination: TreePath, recursive: bool) -> FileInfo:
         """Copy, with modes and attributes; into the destination if that is a directory. Nothing is overwritten."""
 
         def act(merged: MergedTree) -> TreePath:
@@ -339,9 +339,9 @@ class Files:
             _copy_entry(merged, source, node, target)
             return target
 
-        return self._change(source, act)
+        return self.stat(self._change(source, act))
 
-    def touch(self, path: TreePath, *, mtime_ns: int | None = None) -> None:
+    def touch(self, path: TreePath, mtime_ns: int | None) -> FileInfo:
         """Set the time of a file's last change, to now if not given; make it if it is not there."""
 
         def act(merged: MergedTree) -> None:
@@ -355,6 +355,7 @@ class Files:
             merged.attributes.utimens(node, atime_ns=when, mtime_ns=when)
 
         self._change(path, act)
+        return self.stat(path, follow=True)
 
     def chmod(self, path: TreePath, mode: int) -> None:
         """Set permission bits."""
