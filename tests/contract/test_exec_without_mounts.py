@@ -87,6 +87,15 @@ def test_the_command_runs_all_the_same_where_avfs_chooses(work: Workspace, mount
     assert work.read("made") == b"x\n"
 
 
+def test_commands_at_once_wait_for_their_turn(work: Workspace, mount_dir: Path) -> None:
+    """The try of one to mount, which fails, is no mount to another."""
+    program = [*_wrap("no device", mount_dir), sys.executable, "-m", "avfs_git", "exec", "-c", "echo x >> made; sleep 0.1"]
+    running = [subprocess.Popen(program) for _ in range(6)]
+
+    assert [ran.wait() for ran in running] == [0] * len(running)
+    assert work.read("made") == b"x\n" * len(running)
+
+
 @HOW
 def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work: Workspace, mount_dir: Path, how: str) -> None:
     """A wrong decision loses nothing: what was unsaved is in a checkpoint, and what the command changed is told."""

@@ -23,6 +23,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Generator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,15 @@ from avfs_git.backends.lower import LowerMounts
 from avfs_git.backends.overlay import OverlayBackend, base_of
 from avfs_git.backends.shield import clear_planted, list_parts
 from avfs_git.backends.shown import Backend, BackendName, Served
-from avfs_git.errors import BackendUnavailable, ExecError, FuseUnavailable, InvalidInput, MountError, WorkspaceBusy
+from avfs_git.errors import (
+    BackendUnavailable,
+    ExecError,
+    FuseUnavailable,
+    InvalidInput,
+    MountError,
+    WorkspaceBusy,
+    WorkspaceMounted,
+)
 from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.runner_handle import NamespaceRefused
 from avfs_git.lazy import LazyModule
@@ -62,6 +71,9 @@ if TYPE_CHECKING:
 else:
     # A program that runs one command starts faster without what most commands do not need.
     isolate = LazyModule("avfs_git.proxy.exec.isolate")
+
+
+_PAUSE_S = 0.02
 
 
 class _Gone(Exception):
@@ -188,31 +200,42 @@ class Executor:
         Raises:
             BackendUnavailable: If no backend can be used.
         """
-        place, opened, command = self._place, self._place.opened, run.command
-        left = candidates(command.backend, is_mounted=opened.lock.session is not None)
+        place, opened = self._place, self._place.opened
+        until = time.monotonic() + opened.lock_timeout_s
+        passed = set[BackendName]()
+        left = self._list_candidates(run, passed)
         while left:
             if left[0] is BackendName.FUSE:
                 if opened.lock.session is None and run.root != place.root:
                     run.reasons.append(f"{BackendName.FUSE}: it shows the workspace at '{place.root}' only")
+                    passed.add(left[0])
                     left = left[1:]
                     continue
-                backend = open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
+                try:
+                    backend = open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
+                except WorkspaceMounted:  # the session of another command was faster
+                    if time.monotonic() >= until:
+                        raise
+                    left = self._list_candidates(run, passed)
+                    continue
                 if backend is not None:
                     try:
                         return (yield from self._in(backend, run, None))
                     except _Gone:
-                        left = candidates(command.backend, is_mounted=opened.lock.session is not None)
+                        left = self._list_candidates(run, passed)
                         continue
                     finally:
                         backend.close()
+                passed.add(left[0])
                 left = left[1:]
                 continue
             try:
                 locked = opened.acquire()
             except WorkspaceBusy:
-                if opened.lock.session is None or command.backend != "auto":
+                if time.monotonic() >= until:
                     raise
-                left = (BackendName.FUSE,)  # it was mounted meanwhile
+                time.sleep(_PAUSE_S)
+                left = self._list_candidates(run, passed)  # a session has it, which may be about to fail
                 continue
             opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for processes that wait, or look on
             try:
@@ -235,8 +258,19 @@ class Executor:
                         raise
             finally:
                 opened.lock.release()
+            passed.update(left[: left.index(BackendName.FUSE)])
             left = left[left.index(BackendName.FUSE) :]
-        raise BackendUnavailable(command.backend, run.reasons)
+        raise BackendUnavailable(run.command.backend, run.reasons)
+
+    def _list_candidates(self, run: Run, passed: AbstractSet[BackendName]) -> tuple[BackendName, ...]:
+        """List the backends to try next. A session that is starting counts once it has mounted the workspace.
+
+        Raises:
+            WorkspaceMounted: If it is starting or ending for too long.
+        """
+        is_mounted = self._place.opened.lock.session is not None and self._place.mounted() is not None
+        names = candidates(run.command.backend, is_mounted=is_mounted)
+        return names if is_mounted else tuple(name for name in names if name not in passed)
 
     def _reuse(self, run: Run) -> Backend | None:
         kept, opened = self._kept, self._place.opened
