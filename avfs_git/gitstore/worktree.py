@@ -21,8 +21,8 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,8 +66,6 @@ _REASON = b"avfs shows this tree when it is mounted\n"
 _OID = compiled(rb"[0-9a-f]{40}")
 _LOCK_WAIT_S = 1.0
 _REFLOG_TAIL = 1 << 20
-_SEARCHED_MAX = 16
-"""Paths that are searched for one by one in an index; of more, reading all entries costs less."""
 
 
 class IndexBusy(Exception):
@@ -321,12 +319,12 @@ class Worktree:
             data = found[0] if found is not None else b""
         return read_full_index(data, self.path, read_tree) if data.strip(b"\0") else None
 
-    def may_leave_out(self, paths: Sequence[bytes]) -> bool:
-        """Whether git may have been told to leave a path out. For `skip-worktree` that is the format: 3, 4, or a shared index."""
-        data = found[0] if (found := self.read_index()) is not None else b""
-        if data[4:8] > b"\0\0\0\2" or (data and any(name.startswith("sharedindex.") for name in os.listdir(self.path))):
-            return True
-        return len(paths) > _SEARCHED_MAX or any(may_assume(data, path) for path in paths)
+    def may_leave_out(self) -> bool:
+        """Whether git may have been told to leave a path out. Reads the index where it is another than the last time."""
+        with host_errors(f"read '{self.index}'"), suppress(FileNotFoundError):
+            status = os.stat(self.index, follow_symlinks=False)
+            return _may_leave_out(self.index, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return False
 
     @property
     def is_sparse(self) -> bool:
@@ -607,3 +605,12 @@ def ensure_config(git_dir: Path) -> None:
         edits.append(("--add", "transfer.hideRefs", OWN_REFS))
     if edits:
         edit_config(git_dir, *edits)
+
+
+@lru_cache(maxsize=64)
+def _may_leave_out(index: Path, _state: tuple[int, ...]) -> bool:
+    """Look for marks in an index. For `skip-worktree` that is the format: 3, 4, or a shared index."""
+    with open_plain_file(index) as file:
+        data = file.read()
+    is_split = any(name.startswith("sharedindex.") for name in os.listdir(index.parent))
+    return data[4:8] > b"\0\0\0\2" or is_split or may_assume(data)

@@ -81,14 +81,14 @@ def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile],
     """Refuse to record as removed what git was told to leave out of a fork's live tree, and what it was told not to commit.
 
     Such an edit stays in the tree alone. `is_others` says that it was programs that changed files. Costs reading the index, if it
-    may have an entry with such a mark (`skip-worktree`, `assume-unchanged`), and else a search for each of a few paths.
+    may have an entry with such a mark (`skip-worktree`, `assume-unchanged`) and is another than the last time.
 
     Raises:
         SparseCheckout, MarkedUnchanged: If there is such a file.
     """
     kinds = {each.path: each.kind for each in changed if each.kind is not ChangeKind.ADDED}
     worktree = open_worktree(vault, fork)
-    if not kinds or not worktree.is_there or not worktree.may_leave_out(list(kinds)):
+    if not kinds or not worktree.is_there or not worktree.may_leave_out():
         return
     try:
         index = worktree.read_entries(vault.store.read_tree)
