@@ -1,7 +1,7 @@
 """Running git on a repository: checking, listing, packing, collecting garbage.
 
-Decided here: which commands of git avfs runs, with which options and environment. Blocks until git is done. Usable from
-threads.
+Decided here: which commands of git avfs runs, with which options and environment. Blocks until git is done, or the
+result is no longer wanted (`host.processes.ended`). Usable from threads.
 
 Git's configuration and environment can make it run programs. So the environment is made anew for each run, options come from a
 list of known ones, names from outside stand after `--end-of-options`, and git is not started in a repository whose
@@ -27,6 +27,7 @@ from avfs_git.gitstore.config.trust import find_harmful_setting, is_private
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.repofile import find_no_file
 from avfs_git.host.files.durable import host_errors
+from avfs_git.host.processes.ended import end_watch
 
 _OPTIONS: Mapping[str, frozenset[str]] = {
     "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress"}),
@@ -121,6 +122,10 @@ _ENVIRONMENT: Mapping[str, str] = {
 }
 
 
+_LOOK_S = 0.2
+"""How often to ask whether git is still waited for."""
+
+
 @dataclass(frozen=True, slots=True)
 class GitResult:
     """How a git command ended."""
@@ -185,11 +190,27 @@ def run(
         source.write(given)
         source.seek(0)
         # Into a file: git passes over a failed write to a pipe, and ends with status 0 after half an answer.
-        done = subprocess.run(
-            command, cwd=work_tree or git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE, check=False
-        )
+        with subprocess.Popen(
+            command, cwd=work_tree or git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                messages = _attend(process, verb)
+            except BaseException:
+                process.kill()
+                raise
         sink.seek(0)
-        return GitResult(done.returncode, sink.read(), done.stderr.decode("utf-8", "replace"))
+        return GitResult(process.returncode, sink.read(), messages.decode("utf-8", "replace"))
+
+
+def _attend(process: subprocess.Popen[bytes], verb: str) -> bytes:
+    """Wait for the end of git; give what it says on standard error."""
+    has_ended = end_watch()
+    while True:
+        try:
+            return process.communicate(timeout=None if has_ended is None else _LOOK_S)[1]
+        except subprocess.TimeoutExpired:
+            if has_ended is not None and has_ended():
+                raise GitFailed(verb, "the program that asked for it has ended") from None
 
 
 def check_status(status: int, messages: str, verb: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from avfs_git import Home, Vault, Workspace
 from avfs_git.errors import CheckpointNotFound, InvalidInput, NothingToUndo, PathNotFound
+from avfs_git.host.processes.processes import list_family
 from avfs_git.model import GrepOutcome, GrepResult
+from tests.support.waiting import wait_for
 
 Matches = list[tuple[str, int, bytes]]
 
@@ -210,6 +214,36 @@ _STEP = st.one_of(
     st.tuples(st.just("checkpoint"), st.just(""), st.just(b"")),
     st.tuples(st.just("undo"), st.just(""), st.just(b"")),
 )
+
+
+@pytest.mark.slow
+@pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+def test_a_search_ends_with_the_program_that_asked_for_it(mount_dir: Path) -> None:
+    """A slow pattern keeps no fork in use after its client was killed."""
+    with Home(mount_dir / "h") as home:
+        work = home.create_vault("v").workspace()
+        work.write("a", b"x" * 1_500_000)
+        with work.mount(mount_dir / "tree") as session:
+            argv = [sys.executable, "-m", "avfs_git", "--vault", "v", "grep", r"\w+o"]
+            asking = subprocess.Popen(argv, env={**os.environ, "AVFS_HOME": os.fspath(mount_dir / "h")})
+            server = session.info().pid
+            assert server is not None
+            wait_for(lambda: list_searching(server))
+            searching = list_searching(server)
+            asking.kill()
+            asking.wait()
+            try:
+                wait_for(lambda: not list_searching(server))
+                work.checkpoint("after")
+            finally:
+                for pid in searching:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+def list_searching(server: int) -> list[int]:
+    """List the processes of git that search for a session."""
+    return [pid for pid in list_family(server) if b"\0grep\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

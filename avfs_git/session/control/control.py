@@ -20,7 +20,7 @@ with the workspace opened anew. Locks:
 - `_lock` guards which requests wait and which one runs; no file is touched with it.
 
 A request that changes something waits for its turn for as long as its client said, then it is refused as busy; one whose client
-has gone is not begun. Nothing survives but what the operations write.
+has gone is not begun, and a git that searches for it is killed. Nothing survives but what the operations write.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -50,6 +51,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.host.files.umask import have_own_umask
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
+from avfs_git.host.processes.ended import ended_when
 from avfs_git.model import CheckpointResult
 from avfs_git.session.control import wire
 from avfs_git.session.control.connections import Client, Clients, close_all
@@ -264,9 +266,12 @@ class ControlServer:
         """Do what was asked, unless the client has gone; give the answer, and what is to be done after it."""
         out = wire.Outgoing()
         try:
-            if _has_gone(request.client.socket):
+            has_gone = partial(_has_gone, request.client.socket)
+            if has_gone():
                 return (b"\n", []), None
-            result, hint, then = do(request)
+            only_reads = request.operation is not None and not request.operation.changes
+            with ended_when(has_gone) if only_reads else nullcontext():
+                result, hint, then = do(request)
             body = wire.codec_of(hint)[0](result, out)
             return wire.pack_message({"v": wire.VERSION, "id": request.number, "ok": True}, "result", body, out), then
         except Disturbed:
