@@ -414,13 +414,16 @@ class Dispatch:
             with contextlib.suppress(WorkspaceBusy):
                 self.run(opened, operations.adopt_git_moves)
 
-    def record_listed(self, number: int) -> None:
-        """Record what git has done in live trees, where the log does not have an operation yet that the list shows."""
-        last = next((record.id for record in self.core.oplog.read()), 0)
-        if number > last:
-            listed = undo.list_operations(self.core, None, opdetails.LISTED)
-            for fork in dict.fromkeys(each.fork for each in reversed(listed) if each.id > last):
-                self.record_git_moves(fork)
+    def record_unrecorded(self, fork: str | None) -> None:
+        """Record what git has done in live trees, or deleted, before the log is listed: its numbers stay."""
+        for name in undo.forks_with_git_dir(self.core, fork):
+            if gitmoves.list_unrecorded(self.core, name) and not gitmoves.has_command(self.core, name):
+                with contextlib.suppress(AvfsError):
+                    self.record_work(name)
+        for name in self.core.layout.list_workspaces() if fork is None else (fork,):
+            with contextlib.suppress(AvfsError):
+                self.check_left(name, "list again")
+                undo.note_deletions(self.core, (name,))
 
     @staticmethod
     def _may_record(opened: workspaces.OpenWorkspace) -> bool:

@@ -234,8 +234,6 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             OperationNotFound: If the log has none of that number, or it is one on another fork than `fork`.
             InvalidInput: If it led to no state of a fork.
         """
-        if not dry_run:
-            self._dispatch.record_listed(number)
         of, state, beside = opdetails.find_state_after(self._core, number)
         if fork not in (None, of):
             raise OperationNotFound(number, fork=fork, of=of)
@@ -246,7 +244,6 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
 
     def undo_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo one operation on any fork, or on `fork` only, as `Workspace.undo_operation` does."""
-        self._dispatch.record_listed(number)
         of = opundo.find_undone(self._core, number).fork
         if fork not in (None, of):
             raise OperationNotFound(number, fork=fork, of=of)

@@ -24,7 +24,7 @@ import shlex
 import time
 from collections.abc import Callable, Generator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.gitmoves import command_shown, open_worktree
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount
@@ -330,7 +330,8 @@ class Executor:
             if locked is not None and not run.readonly:
                 locked.begin()
             try:
-                finished = yield from steps
+                with nullcontext() if held else command_shown(opened.vault, opened.fork):
+                    finished = yield from steps
             finally:
                 steps.close()
                 run.ran = trace.end()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, OperationDetails, UndoResult
 from avfs_git.paths import PathLike, parse_tree_paths
-from avfs_git.sdk.parts import compare, events, history, opdetails, revisions, undo
+from avfs_git.sdk.parts import compare, events, history, opdetails, revisions
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -61,8 +61,9 @@ class VaultHistory:
         return compare.diff_commits(self._core, left, right, fork=of, paths=chosen, context=context, patches=patches)
 
     def operations(self, *, fork: str | None = None, limit: int = 50) -> list[Operation]:
-        """List operations, newest first, with what git did in live trees."""
-        return undo.list_operations(self._core, fork, limit)
+        """List operations, newest first. What git did in live trees is recorded first, with the file changes before it."""
+        self._dispatch.record_unrecorded(fork)
+        return self._core.oplog.list_operations(fork, limit)
 
     def operation(self, number: int, *, context: int = 3) -> OperationDetails:
         """Describe an operation with the changes that it made.
@@ -78,6 +79,7 @@ class VaultHistory:
 
     def describe_operations(self, *, fork: str | None = None, limit: int = 50) -> list[OperationDetails]:
         """List operations as `operations` does, each with the changes that it made."""
+        self._dispatch.record_unrecorded(fork)
         return opdetails.describe_operations(self._core, fork, limit)
 
     def events(self, *, fork: str | None = None, since: str | None = None, follow: bool = False) -> events.Events:

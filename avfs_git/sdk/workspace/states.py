@@ -26,7 +26,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
-from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, undo
+from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
 
@@ -271,13 +271,14 @@ class WorkspaceStates:
         return self._at.run(operations.undo_operation, number, dry_run)
 
     def operations(self, *, limit: int = 50, at_hand: bool = False) -> list[Operation]:
-        """List the operations on this fork, newest first.
+        """List the operations on this fork, newest first, as `Vault.operations` does.
 
         Args:
             limit: List at most so many.
             at_hand: List also the forks that were made or deleted with this one at hand: `undo` takes these back, too.
         """
-        return undo.list_operations(self._at.core, self.fork, limit, at_hand=at_hand)
+        self._at.dispatch.record_unrecorded(self.fork)
+        return self._at.core.oplog.list_operations(self.fork, limit, at_hand=at_hand)
 
     def events(self, *, since: str | None = None, follow: bool = False) -> events.Events:
         """Iterate over what happens to this fork, the oldest first, as `Vault.events` does."""

@@ -33,6 +33,7 @@ from avfs_git.workspace.vault.gitmoves import (
     describe_with_git,
     find_git_moves,
     is_commit,
+    open_worktree,
     tell_head_move,
 )
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
@@ -75,6 +76,7 @@ def record_changes(
         after, sidecar = _make_commit(locked, pack, now, before, description or describe_changes(changed))
         pack.finish(hold=True)
         head_move = tell_head_move(vault, locked.fork)
+        went = open_worktree(vault, locked.fork).read_heads()[-1:] if head_move else []
         facts = {IN_MERGE: True} if opened.state.merging is not None else {}
         began = moved[0].old if moved else None
         vault.refs.update(vault.hold(*dict.fromkeys((*kept, after, sidecar, began))))
@@ -82,7 +84,7 @@ def record_changes(
             0,
             locked.fork,
             kind,
-            describe_with_git(description or describe_changes(changed), moved),
+            describe_with_git(description or describe_changes(changed), moved or (went if description is None else [])),
             vault.clock_ns(),
             moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
             before=before.hex(),

@@ -7,6 +7,8 @@ commit of a state that no commit holds whole.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -17,9 +19,6 @@ from avfs_git.workspace.history import compare, undo
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.oprecord import BASE, FORK_CREATE, OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
-
-LISTED = 1000
-"""An operation of git's that the log does not have yet is found among so many."""
 
 
 def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> OperationDetails:
@@ -33,18 +32,11 @@ def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> Op
 
 
 def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[OperationDetails]:
-    """Describe the last operations, newest first; what git has done since avfs last looked, without its changes."""
-    wanted = undo.list_operations(vault, fork, limit)
-    numbers = {operation.id for operation in wanted}
-    known: dict[int, OpRecord] = {}
-    for record in vault.oplog.read_fork(fork):
-        if record.id in numbers:
-            known[record.id] = record
-        if len(known) == len(numbers) or (numbers and record.id < min(numbers)):
-            break
-    return [
-        _describe(vault, known[each.id], each, 0) if each.id in known else OperationDetails(each, None, None) for each in wanted
-    ]
+    """Describe the last operations, newest first."""
+    wanted = vault.oplog.list_operations(fork, limit)
+    oldest = wanted[-1].id if wanted else 0
+    known = {record.id: record for record in takewhile(lambda record: record.id >= oldest, vault.oplog.read_fork(fork))}
+    return [_describe(vault, known[each.id], each, 0) for each in wanted if each.id in known]
 
 
 def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | None]:
@@ -57,7 +49,7 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
         OperationNotFound: If the log has none of that number.
         InvalidInput: If it led to no state of a fork.
     """
-    record = _find_listed(vault, number)
+    record = find_operation(vault, number)
     after = _state_after(record)
     if after is None:
         raise InvalidInput(f"operation {number} led to no state of a fork: it was to {record.description}")
@@ -134,17 +126,6 @@ def find_operation(vault: OpenVault, number: int) -> OpRecord:
             return record
         if record.id < number:
             break
-    raise OperationNotFound(number)
-
-
-def _find_listed(vault: OpenVault, number: int) -> OpRecord:
-    """Find an operation by its number, also one of git's that the log has not yet: the list of operations shows it."""
-    if number <= next((record.id for record in vault.oplog.read()), 0):
-        return find_operation(vault, number)
-    for each in undo.list_operations(vault, None, LISTED):
-        if each.id == number:
-            moves = [(move.ref, move.old, move.new) for move in each.moves]
-            return OpRecord(number, each.fork, each.kind, each.description, each.created_at_ns, moves)
     raise OperationNotFound(number)
 
 

@@ -10,7 +10,7 @@ who undo at once, the second one is refused.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from avfs_git.gitstore.worktree import list_worktrees
 from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.model import Operation, UndoResult, Warning
+from avfs_git.model import UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
@@ -32,7 +32,6 @@ from avfs_git.workspace.forks.rename import move_fork
 from avfs_git.workspace.forks.trash import (
     bring_into_use,
     clear_orphan,
-    find_deletion,
     is_lost,
     move_to_trash,
     name_in_trash,
@@ -43,7 +42,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
-from avfs_git.workspace.vault.gitmoves import list_unrecorded, open_worktree
+from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
     EXACT,
@@ -207,16 +206,12 @@ def _is_mounted(layout: WorkspaceLayout) -> bool:
     return is_upper_used(layout.upper)
 
 
-def list_operations(vault: OpenVault, fork: str | None, limit: int, *, at_hand: bool = False) -> list[Operation]:
-    """List operations, newest first, with what git has done since avfs last looked. Writes nothing.
-
-    With `at_hand`, also those on other forks for which this one was at hand, which `undo` takes back, too.
-    """
-    found = [record for name in forks_with_git_dir(vault, fork) for record in list_unrecorded(vault, name)]
-    gone = (find_deletion(vault, name) for name in vault.layout.list_workspaces() if fork in (None, name))
-    found += [record for record in gone if record is not None]
-    unrecorded = sorted(found, key=lambda record: record.created_at_ns)
-    return vault.oplog.list_operations(fork, limit, unrecorded=unrecorded, at_hand=at_hand)
+def note_deletions(vault: OpenVault, forks: Iterable[str]) -> None:
+    """Record which of some forks git has deleted; see `trash.note_deletion`."""
+    for name in forks:
+        if find_deleted(vault, name) is not None:
+            with vault.fork_locked(name):
+                note_deletion(vault, name)
 
 
 def _turn_next(
@@ -230,10 +225,7 @@ def _turn_next(
     alone: bool = False,
 ) -> UndoResult:
     with objects_held(vault.git_dir):  # what the log names may be on its way out
-        for name in vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,):
-            if find_deleted(vault, name) is not None:
-                with vault.fork_locked(name):
-                    note_deletion(vault, name)
+        note_deletions(vault, vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,))
         record = find_next(vault, fork, direction, alone=alone)
         if record is None:
             taken = _find_overtaken(vault, fork) if direction == UNDO else None

@@ -8,8 +8,10 @@ never mounted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -264,6 +266,39 @@ def adopt_git_moves(vault: OpenVault, fork: str, moves: Sequence[Logged] | None 
 def is_commit(logged: Logged) -> bool:
     """Tell whether git made the commit to which it moved the branch, from the files that were staged."""
     return _GOING.match(logged.message) is None
+
+
+@contextmanager
+def command_shown(vault: OpenVault, fork: str) -> Iterator[None]:
+    """Show other processes for a block that a command runs in a fork's live tree, by a lock on the workspace's directory.
+
+    What git does meanwhile belongs to the command, which records it at its end. The lock ends with the process.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):  # where nothing can be locked, git's operations are recorded when they are seen
+            stack.callback(os.close, _lock_directory(vault, fork, fcntl.LOCK_SH))
+        yield
+
+
+def has_command(vault: OpenVault, fork: str) -> bool:
+    """Tell whether a process shows that a command runs in a fork's live tree."""
+    try:
+        os.close(_lock_directory(vault, fork, fcntl.LOCK_EX))
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _lock_directory(vault: OpenVault, fork: str, kind: int) -> int:
+    fd = os.open(vault.layout.workspace(fork).root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def brings_commit(record: OpRecord) -> bool:

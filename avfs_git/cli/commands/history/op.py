@@ -23,8 +23,8 @@ _NUMBER = click.argument("number", type=LIMIT)
 def log(state: State, limit: int, stat: bool) -> OperationList:
     """List what was done in a vault, the newest first
 
-    With `--fork`, only what was done to that fork. `avfs op show` shows one operation, `avfs op undo` takes it back,
-    and `avfs op restore` brings back the state after it.
+    With `--fork`, only what was done to that fork. What git did in live trees is recorded first. `avfs op show` shows one
+    operation, `avfs op undo` takes it back, and `avfs op restore` brings back the state after it.
     """
     with state.open_vault_and_fork(whole=True) as (vault, fork):
         if not stat:

@@ -38,7 +38,7 @@ from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.model import Operation
 from avfs_git.paths import Oid, maybe_oid
-from avfs_git.values import record_class, replace
+from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.loglines import (
@@ -477,21 +477,14 @@ class OpLog:
             new = record.more.get(OURS, new)
         return maybe_oid(new)
 
-    def list_operations(
-        self, fork: str | None, limit: int, *, unrecorded: Sequence[OpRecord] = (), at_hand: bool = False
-    ) -> list[Operation]:
+    def list_operations(self, fork: str | None, limit: int, *, at_hand: bool = False) -> list[Operation]:
         """List operations, newest first, with what has been undone marked.
 
         With `at_hand`, also those on other forks for which this one was at hand.
-        The operations `unrecorded`, which git has done since, get the numbers that come next.
         """
         records = list(islice(self._read_turns(fork) if at_hand else self.read_fork(fork), limit))
-        newest = next(self.read(), None)
-        for number, record in enumerate(unrecorded, newest.id + 1 if newest is not None else 1):
-            if fork in (None, record.fork):
-                records.insert(0, replace(record, id=number))
         undone = {record.id for record in replay(records)[1]}  # what takes back one of these is newer, so it is among them
-        return [record.to_operation(undone=record.id in undone) for record in records[:limit]]
+        return [record.to_operation(undone=record.id in undone) for record in records]
 
     def find_undoable(
         self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False
