@@ -36,13 +36,16 @@ def find_in_link(path: str) -> str | None:
     return "is a symbolic link, which has git obey other files"
 
 
-def find_in_file(path: str, read: Callable[[], bytes], *, is_executable: bool) -> str | None:
-    """Say what is wrong with a file, given its path from `.git` on."""
+def find_in_file(path: str, read: Callable[[], bytes], *, is_executable: bool, depth: int | None = None) -> str | None:
+    """Say what is wrong with a file, given its path from `.git` on, and how deep in the workspace that is, if known."""
     directory, name = os.path.split(path)
     if path == GIT:
         target = parse_pointer(read())
-        if target is not None and not os.path.isabs(target) and GIT not in os.path.normpath(target).split("/"):
-            return "has git obey another directory of the files"
+        if target is not None and not os.path.isabs(target):
+            parts = os.path.normpath(target).split("/")
+            is_in_files = depth is None or parts.count("..") <= depth
+            if GIT not in parts and (is_in_files or not {"worktrees", "modules"} <= {*parts}):  # git's own, of a submodule
+                return "has git obey another directory of the files"
     elif name in _CONFIGS:
         data = read()
         if len(data) > _CONFIG_MAX:

@@ -210,7 +210,7 @@ def _find_in_submodules(git_dir: Path) -> str | None:
 
 def _find_in_files(git_dir: Path) -> str | None:
     """Say what of a repository among the changed files of a workspace git would run, or where it leads elsewhere."""
-    for top in _list_nested(git_dir):
+    for top, depth in _list_nested(git_dir):
         left = [nested.GIT]
         while left:
             path = left.pop()
@@ -225,9 +225,8 @@ def _find_in_files(git_dir: Path) -> str | None:
                 elif stat.S_ISLNK(mode):
                     found = nested.find_in_link(path)
                 elif stat.S_ISREG(mode):
-                    found = nested.find_in_file(
-                        path, partial(read_plain_file, Path(place)), is_executable=os.access(place, os.X_OK)
-                    )
+                    read = partial(read_plain_file, Path(place))
+                    found = nested.find_in_file(path, read, is_executable=os.access(place, os.X_OK), depth=depth)
                 else:  # a deletion, or what git does not read
                     found = None
                 if found is not None:
@@ -235,14 +234,15 @@ def _find_in_files(git_dir: Path) -> str | None:
     return None
 
 
-def _list_nested(git_dir: Path) -> Iterator[str]:
-    """List the directories of the changed files of workspaces that hold a `.git`, be it a directory, a file or a link."""
+def _list_nested(git_dir: Path) -> Iterator[tuple[str, int]]:
+    """List the directories of the changed files of workspaces that hold a `.git`, of any kind, and how deep each is."""
     for place in ("avfs/workspaces", "avfs/trash"):
         with host_errors(f"open '{git_dir}'"), suppress(FileNotFoundError, NotADirectoryError):
             for fork in os.listdir(git_dir / place):
-                for directory, names, files in os.walk(git_dir / place / fork / "upper"):
+                top = os.path.join(git_dir, place, fork, "upper")
+                for directory, names, files in os.walk(top):
                     if nested.GIT in names or nested.GIT in files:
-                        yield directory
+                        yield directory, directory[len(top) :].count("/")
                     names[:] = [name for name in names if name != nested.GIT]
 
 

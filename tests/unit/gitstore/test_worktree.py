@@ -19,7 +19,7 @@ from avfs_git.paths import Oid
 from tests.support.failing import FailAt
 from tests.support.faults import die_in
 
-FILES = ["HEAD", "avfs", "commondir", "gitdir", "locked"]
+FILES = ["HEAD", "avfs", "commondir", "gitdir", "locked", "logs"]
 REF = "refs/heads/main"
 A, B = Oid(b"a" * 20), Oid(b"b" * 20)
 
