@@ -22,7 +22,6 @@ import errno
 import os
 import time
 from contextlib import ExitStack, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +29,7 @@ from avfs_git import faults
 from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
-from avfs_git.gitstore.formats.index import BadIndex, GitIndex, may_assume
+from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
 from avfs_git.gitstore.refs import OWN_REFS, RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
@@ -319,13 +318,6 @@ class Worktree:
             data = found[0] if found is not None else b""
         return read_full_index(data, self.path, read_tree) if data.strip(b"\0") else None
 
-    def may_leave_out(self) -> bool:
-        """Whether git may have been told to leave a path out. Reads the index where it is another than the last time."""
-        with host_errors(f"read '{self.index}'"), suppress(FileNotFoundError):
-            status = os.stat(self.index, follow_symlinks=False)
-            return _may_leave_out(self.index, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
-        return False
-
     @property
     def is_sparse(self) -> bool:
         """Whether it is a sparse checkout: there git takes no notice of `skip-worktree` on files that are present."""
@@ -605,12 +597,3 @@ def ensure_config(git_dir: Path) -> None:
         edits.append(("--add", "transfer.hideRefs", OWN_REFS))
     if edits:
         edit_config(git_dir, *edits)
-
-
-@lru_cache(maxsize=64)
-def _may_leave_out(index: Path, _state: tuple[int, ...]) -> bool:
-    """Look for marks in an index. For `skip-worktree` that is the format: 3, 4, or a shared index."""
-    with open_plain_file(index) as file:
-        data = file.read()
-    is_split = any(name.startswith("sharedindex.") for name in os.listdir(index.parent))
-    return data[4:8] > b"\0\0\0\2" or is_split or may_assume(data)

@@ -1,9 +1,8 @@
 """The operation log: what was done to the forks of a vault, so that it can be taken back.
 
-Decided here: when a line counts, and how undo and redo walk it. One line an operation, a
-checksum in front; a damaged line (a torn write before a power cut) is passed over. Lines are appended under a lock
-on the file and forced to disk. What an operation leaves behind stays reachable by refs, of which the record
-names the old and new values; the log itself holds no object.
+Decided here: when a line counts, and how undo and redo walk it. One line an operation, a checksum in front; a damaged line (a
+torn write before a power cut) is passed over. Lines are appended under a lock on the file and forced to disk. What an operation
+leaves behind stays reachable by refs, of which the record names the old and new values; the log itself holds no object.
 
 An operation that moves refs is *announced*: its line is on the disk before the first of them moves, with a mark that
 says so, and the mark is changed in place when the outcome is known. Changing it is not forced to disk, and a process
@@ -16,7 +15,7 @@ file looks again.
 
 An operation that happened also gets a line of the audit log, after all else: what it lacks, `AuditLog.note_missing` adds.
 
-What git does to a branch by itself is not in the log; `undo` refuses where a ref has moved since.
+What git does to a branch by itself stands in the log once avfs has seen it; `undo` refuses where a ref has moved since.
 """
 
 from __future__ import annotations
