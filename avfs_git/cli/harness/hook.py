@@ -1,10 +1,11 @@
 """What avfs does at an event of a coding agent.
 
 Decided here: what each kind of event leads to, and what a failure does. Where the policy cannot be asked about a command, a
-person is asked or the command is refused: harnesses pass over a hook that fails or takes too long, and run the command.
-Any other failure is a message and status 1, which harnesses show and pass over. Status 2, which refuses the tool, is used only
-where the event cannot be read and may be one before a tool. Outside of a live tree nothing is done, and little is imported:
-agents wait for this at each call. `cli.app` and `cli.commands.running.hook` call it.
+person is asked or the command is refused: harnesses pass over a hook that fails or takes too long, and run the command. So a
+child process asks the policy, and this one kills it when it takes too long. Any other failure is a message and status 1, which
+harnesses show and pass over. Status 2, which refuses the tool, is used only where the event cannot be read and may be one before
+a tool. Outside of a live tree nothing is done, and little is imported: agents wait for this at each call. `cli.app` and
+`cli.commands.running.hook` call it.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ class Logged(NamedTuple):
 
 
 def parse_log(data: bytes) -> list[Logged]:
-    """Read the lines of a log, the oldest first; what is no line is left out."""
+    """Read the lines of a log, the oldest first; pass over damaged ones."""
     found: list[Logged] = []
     for match in _LINE.finditer(data):
         old, new = (oid_of(text) for text in match.group(1, 2))

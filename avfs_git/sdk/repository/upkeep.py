@@ -109,8 +109,8 @@ class VaultUpkeep:
     ) -> GarbageResult:
         """Forget old operations now, and free what only undo needed. Checkpoints of forks, and labels, stay.
 
-        With several limits, what is forgotten is beyond `keep_operations` and older than `older_than_days`, and more if
-        `max_bytes` demands it. Safe beside other processes and mounts.
+        With several limits, avfs forgets operations that are beyond `keep_operations` and also older than `older_than_days`, and
+        more if `max_bytes` demands it. Safe beside other processes and mounts.
 
         Args:
             keep_operations: Keep so many of the last operations undoable; at least one.
