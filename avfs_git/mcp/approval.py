@@ -1,9 +1,10 @@
 """Approvals as questions: a command that needs a person's yes is put before the user by the client.
 
 Decided here: which clients are asked, and what counts as a yes. The question shows all that a yes lets happen, as `avfs approvals
-grant` does. Only an accepted form with `allow` set is a yes; a refusal denies the request; everything else leaves it pending, and
-the error says how a person grants it elsewhere. The client is trusted to ask its user: a model never sees the question. Since
-2026-07-28 the question is an answer of its own, and the sealed state that comes back names the request.
+grant` does. Only an accepted form whose `allow` is the JSON value `true` is a yes; a refusal, and a form with any other value,
+denies the request; everything else leaves it pending, and the error says how a person grants it elsewhere. The client is trusted
+to ask its user: a model never sees the question. Since 2026-07-28 the question is an answer of its own, and the sealed state that
+comes back names the request.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def read_answer(context: Context[Any, Any]) -> Answer | None:
     if not isinstance(found, ElicitResult) or context.request_state is None:
         return None
     token = json.loads(context.request_state)["token"]
-    return Answer(token, found.action, bool((found.content or {}).get("allow")))
+    return _read(token, found)
 
 
 async def ask(
@@ -72,12 +73,11 @@ async def ask(
     question = "\n".join(["A command needs your approval.", *describe(waiting)])
     if len(question) > _MAX_QUESTION:
         raise needed
+    schema = Permission.model_json_schema()
     if context.protocol_version is not None and is_version_at_least(context.protocol_version, _MODERN):
-        schema = Permission.model_json_schema()
         form = ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=schema))
         return InputRequiredResult(input_requests={_KEY: form}, request_state=json.dumps({"token": token}))
-    said = await context.elicit(question, Permission)
-    return Answer(token, said.action, said.action == "accept" and said.data.allow)
+    return _read(token, await context.session.elicit_form(question, schema, context.request_id))
 
 
 def decide(call: Call, vault: str | None, answer: Answer) -> str:
@@ -95,6 +95,11 @@ def decide(call: Call, vault: str | None, answer: Answer) -> str:
         raise ApprovalRefused(id_, "the user did not answer", hint=f"It waits: `avfs approvals grant {id_}`.")
     policy.deny(id_)
     raise ApprovalRefused(id_, "the user refused the command")
+
+
+def _read(token: str, result: ElicitResult) -> Answer:
+    """Read a form: only the JSON value `true` is a yes, because a client may send the text "false"."""
+    return Answer(token, result.action, (result.content or {}).get("allow") is True)
 
 
 def _can_ask(context: Context[Any, Any]) -> bool:

@@ -25,7 +25,9 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "home")
 
 
-def run(place: Place, era: str, action: str | None, *, allow: bool = True, **arguments: Any) -> tuple[CallToolResult, list[str]]:
+def run(
+    place: Place, era: str, action: str | None, *, allow: bool | str | int = True, **arguments: Any
+) -> tuple[CallToolResult, list[str]]:
     """Run the risky command with a user that answers so; None for a client that cannot ask. Gives the questions, too."""
     asked: list[str] = []
 
@@ -62,9 +64,17 @@ def test_a_yes_lets_the_command_run_once(place: Place, era: str) -> None:
 
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize(
-    ("action", "allow", "state"), [("decline", True, "denied"), ("accept", False, "denied"), ("cancel", True, "pending")]
+    ("action", "allow", "state"),
+    [
+        ("decline", True, "denied"),
+        ("accept", False, "denied"),
+        ("accept", "false", "denied"),
+        ("accept", "yes", "denied"),
+        ("accept", 1, "denied"),
+        ("cancel", True, "pending"),
+    ],
 )
-def test_everything_else_is_no_yes(place: Place, era: str, action: str, allow: bool, state: str) -> None:
+def test_everything_else_is_no_yes(place: Place, era: str, action: str, allow: bool | str | int, state: str) -> None:
     """A refusal denies the request, and no answer leaves it waiting; nothing ran, and nothing is changed."""
     before = place.fingerprint()
 
