@@ -17,7 +17,7 @@ SPREAD := --maxschedchunk=8
 ARGS ?=
 
 .PHONY: help setup check lint types imports fmt unit test test-unit test-contract test-compat test-property test-faults test-cli \
-	demo dist bench power soak frameworks harnesses docs docs-check sweep clean
+	again demo dist bench power soak frameworks harnesses docs docs-check sweep clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -55,7 +55,12 @@ fmt: $(STAMP) ## Format the code and mend what ruff can mend
 test test-contract test-compat test-property test-faults test-cli: JOBS = $(shell expr $$(nproc) + 1)
 
 test: lint types imports ## Everything that this machine can run
-	$(PYTEST) $(SPREAD) -n $(JOBS) tests $(ARGS)
+	$(PYTEST) $(SPREAD) -n $(JOBS) tests $(ARGS) || { [[ $$? == 1 && -n "$${CI:-}" ]] && $(MAKE) --no-print-directory again; }
+
+# In CI a failure decides over work that cannot be run again; on a developer's machine it is looked into.
+again: $(STAMP) ## Run alone what failed in the last run, and fail with it; more than three failures are no moment's bad luck
+	$(BIN)/python -m tests.support.failed 3
+	$(PYTEST) -n 0 --last-failed --last-failed-no-failures=none tests
 
 test-unit: unit ## Unit tests: no mount, no git command
 test-contract: $(STAMP) ## The promises that each part makes to the ones above it

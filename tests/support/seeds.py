@@ -4,7 +4,7 @@ On a developer's machine each run draws other cases. Under CI all runs draw the 
 change that it judges. `AVFS_SEED` names the seed of a run that is to be repeated.
 
 A matrix of points and cases has each point with some of the cases, the next point with the next ones; where an operation is
-interrupted at each point, a run takes every fourth one, and the test that interrupts it otherwise others. With `AVFS_ALL`, as in
+interrupted at each point, a run takes every eighth one, and the test that interrupts it otherwise others. With `AVFS_ALL`, as in
 `make soak`, each point has all of them.
 """
 
@@ -39,9 +39,9 @@ def take_turns(cases: Sequence[_T], *, count: int = 1, stay: int = 1) -> Callabl
 def take_points(turn: int) -> Iterator[tuple[int, int]]:
     """Number the points at which an operation is interrupted, from 1 on: pairs of how many were before it in this run, and it.
 
-    A run takes every fourth point. Tests whose turns differ take different ones.
+    A run takes every eighth point. Tests whose turns differ take different ones.
     """
-    return enumerate(count(1) if _IS_ALL else count(1 + (choose_seed() + turn) % 4, 4))
+    return enumerate(count(1) if _IS_ALL else count(1 + (choose_seed() + turn) % 8, 8))
 
 
 def one_in(count: int, cases: Iterable[_T]) -> list[_T]:
