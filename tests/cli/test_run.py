@@ -281,6 +281,9 @@ def test_a_program_in_a_mount_namespace_of_its_own_keeps_the_fork_mounted(clone:
                 other.kill()
 
 
+_TAG = "git tag -a -m t old; git tag tree HEAD^{tree}; git tag -a -m b file HEAD:src/main"
+
+
 @pytest.mark.parametrize(
     ("script", "left"),
     [
@@ -289,6 +292,8 @@ def test_a_program_in_a_mount_namespace_of_its_own_keeps_the_fork_mounted(clone:
         ("git worktree add -q ../../side -b topic; cd ../../side; echo x > x; git add x; git commit -q -m x", "heads/topic"),
         ("git switch -q --detach; echo x > x; git add x; git commit -q -m x; git switch -q task", "commit "),
         ("echo x > x; git add x; git commit -q -m x; git reset -q --hard HEAD~1", "commit "),
+        ("echo x > x; git add x; git commit -q -m x; git tag -a -m t made; git reset -q --hard HEAD~1", "tags/made"),
+        (f"{_TAG}; echo x > x; git add x; git commit -q -m x; git reset -q --hard HEAD~1", "commit "),
     ],
 )
 def test_work_that_git_has_put_elsewhere_keeps_the_fork(clone: Path, script: str, left: str) -> None:

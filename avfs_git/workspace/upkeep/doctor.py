@@ -206,7 +206,7 @@ def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
             "Compare it with a backup, then move its files elsewhere: avfs begins a new log.",
             severity="warning",
         )
-    except HostError:  # a vault that this user cannot write to, or read whole
+    except HostError:  # a vault that this user cannot read whole
         return
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
-from avfs_git.errors import HeadElsewhere, HostError
+from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.worktree import Worktree, ensure_config, read_heads_beside
@@ -27,6 +27,7 @@ from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.revisions import peel_to_commit
 from avfs_git.workspace.vault.vault import OpenVault, name_switch
 
 PUT_AWAY = "git"
@@ -210,7 +211,7 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
     beside = read_heads_beside(vault.git_dir, since_ns)
     head, made = vault.read_head(fork), list_made_inside(vault, fork)
     made |= {logged.new for logged in beside if not _GOING.match(logged.message)}
-    refs = {**vault.refs.list(HEADS), **vault.refs.list(_TAGS)} if made else {}
+    refs = _list_tips(vault) if made else {}
     found = [
         ref.removeprefix("refs/") for ref, oid in sorted(refs.items()) if oid in made and oid != head and ref != HEADS + fork
     ]
@@ -232,6 +233,15 @@ def list_left_in_git(vault: OpenVault, fork: str, since_ns: int) -> tuple[str, .
         if logged.when_s >= since_ns // 1_000_000_000 and not is_of_other:
             found.append(f"stash@{{{age}}}")
     return tuple(found)
+
+
+def _list_tips(vault: OpenVault) -> dict[str, Oid]:
+    """List the commits that branches and tags lead to; git allows tags of trees and files, which lead to no commit."""
+    tips = vault.refs.list(HEADS)
+    for ref, oid in vault.refs.list(_TAGS).items():
+        with suppress(CheckpointNotFound):
+            tips[ref] = peel_to_commit(vault, oid)
+    return tips
 
 
 def find_git_moves(vault: OpenVault, fork: str, command: CommandStart | None = None) -> tuple[list[Logged], list[Logged]]:

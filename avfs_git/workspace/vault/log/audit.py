@@ -14,11 +14,12 @@ removed. `gate` writes, `OpLog` each operation that happened; the SDK reads; any
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -189,7 +190,7 @@ class AuditLog:
         before: tuple[int, str] | None = None
         place: str
         unread: int | None
-        with host_errors(f"read '{self._path}'"), self._locked():  # no file is put aside meanwhile
+        with host_errors(f"read '{self._path}'"), self._locked_to_read():  # no file is put aside meanwhile
             for path in reversed(list(self._files())):
                 place, unread = "", None
                 for number, line in enumerate(_read_lines(path), 1):
@@ -225,6 +226,15 @@ class AuditLog:
         """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
         make_private_dirs(self._path.parent)
         return held(open_file(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
+
+    def _locked_to_read(self) -> AbstractContextManager[None]:
+        """Keep others from writing, as far as that is possible where the vault is read-only: its log is read without a lock."""
+        try:
+            return self._locked()
+        except OSError as err:
+            if err.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            return nullcontext()
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -218,3 +219,18 @@ def test_an_operation_does_not_fail_with_its_line(log: AuditLog) -> None:
     operations = OpLog(log.path.parent / "oplog", lambda _: None, audit=log)
 
     assert operations.append(OpRecord(0, "main", "checkpoint", "save", 1)).id == 1
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_log_that_can_only_be_read_is_checked(log: AuditLog, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """No lock can be made there; a changed line shows all the same."""
+    fill(log, 3)
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr("avfs_git.workspace.vault.log.audit.open_file", refuse)
+    assert log.verify() == 3
+    log.path.write_bytes(log.path.read_bytes().replace(b'"seq": 2', b'"seq": 7', 1))
+    with pytest.raises(AuditDamaged):
+        log.verify()
