@@ -6,6 +6,7 @@ Decided here: nothing; each method is one call of `proxy`. Got from `Vault.polic
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -159,7 +160,11 @@ class VaultPolicy:
         """
         self._note_missing()
         query = _query(since_ns, until_ns, fork, events, outcomes, paths)
-        return list(islice(audited.choose(self._core, self._core.audit.walk(), query), limit))
+        return list(
+            islice(
+                audited.choose(self._core, self._core.audit.walk(), query), limit if limit is None else min(limit, sys.maxsize)
+            )
+        )
 
     def follow_audit(
         self,
@@ -175,7 +180,7 @@ class VaultPolicy:
         query, log = _query(None, None, fork, events, outcomes, paths), self._core.audit
         stamp, seen = log.stamp(), next((entry.seq for entry in log.walk()), 0)
         old = (entry for entry in log.walk() if entry.seq <= seen)
-        yield from reversed(list(islice(audited.choose(self._core, old, query), last)))
+        yield from reversed(list(islice(audited.choose(self._core, old, query), min(last, sys.maxsize))))
         while True:
             fresh = list(takewhile(partial(_is_after, seen), log.walk()))
             if fresh:

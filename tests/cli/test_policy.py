@@ -19,7 +19,7 @@ from avfs_git import Avfs
 from avfs_git.errors import ApprovalNeeded
 from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.gate import Gate
-from tests.support.cli import Cli, Transcript
+from tests.support.cli import Cli, Transcript, spawn
 
 Snapshot = Callable[[str, str], None]
 
@@ -211,3 +211,11 @@ def test_a_person_grants_at_a_terminal(gate: Gate) -> None:
     assert status == 0, shown
     request = Request(str(gate.vault_policy), "main", argv=("curl", "\x1b[2Kharmless\nls"))
     assert gate.admit(request, token=token).approval == approval
+
+
+def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit goes past what Python counts with."""
+    monkeypatch.setenv("AVFS_HOME", str(tmp_path / "home"))
+    spawn("vault", "create", "shop").ok()
+    few, all_of_them = (spawn("audit", "--json", "-n", count).ok().result["entries"] for count in ("50", str(2**64)))
+    assert all_of_them == few
