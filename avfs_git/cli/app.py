@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
     except OutputClosed:
         return _give_up_stdout()
     except OutputLost as err:
-        return _report_lost_stdout(err)
+        return _report_lost_stdout(state, err)
     except AvfsError as err:
         error = err
         if isinstance(err, InternalError):
@@ -131,17 +131,17 @@ def _finish(state: State, status: int) -> int:
     except OutputClosed:
         return _give_up_stdout()
     except OutputLost as err:
-        return _report_lost_stdout(err)
+        return _report_lost_stdout(state, err)
     return status
 
 
-def _report_lost_stdout(err: OutputLost) -> int:
+def _report_lost_stdout(state: State, err: OutputLost) -> int:
     """Say on standard error that the result could not be written."""
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - only where it is needed
 
     TextOutput(color=False).failure(err)
     _give_up_stdout()
-    return err.exit_code
+    return err.exit_code if state.failure_status is None else state.failure_status
 
 
 def _give_up_stdout() -> int:

@@ -429,6 +429,31 @@ def test_a_command_is_put_to_the_user_where_python_itself_is_held_up(tree: Path)
 
 
 @pytest.mark.needs("fuse")
+@pytest.mark.parametrize("fault", ["full", "closed", "no process", "no memory"])
+def test_a_command_is_refused_where_the_answer_cannot_be_found_or_written(tree: Path, fault: str) -> None:
+    """A hook that says nothing, with a status other than 2, lets the command run."""
+    (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "x"\n'
+    )
+    event = _event("claude", "bash_before", tree, command="deploy")
+    faults = {
+        "no process": "import errno, os\ndef fork(): raise OSError(errno.EAGAIN, 'none')\nos.fork = fork",
+        "no memory": "def fail(*_): raise MemoryError\nhook._try_in_time = fail",
+    }
+    code = f"from avfs_git.cli import app; from avfs_git.cli.harness import hook\n{faults.get(fault, '')}\n"
+    code += "raise SystemExit(app.run(['hook', 'claude']))"
+    to = {"full": " >/dev/full", "closed": " >&-"}.get(fault, "")
+
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -c "$1"{to}', sys.executable, code], input=event, check=False, capture_output=True
+    )
+
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr
+
+
+@pytest.mark.needs("fuse")
 def test_a_broken_vault_lets_the_agent_go_on_after_a_call(cli: Cli, tree: Path) -> None:
     """The next call's checkpoint has what the failed one would have had."""
     vault = tree.parent / "home" / "vaults" / "shop.git"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import OutcomeUnknown
+from avfs_git.errors import OutcomeUnknown, PathUnsuitable
 from avfs_git.model import Identity, SessionBackend
 from avfs_git.sdk import Avfs, Session, Workspace
 
@@ -448,6 +448,27 @@ def test_an_import_from_the_mount_itself_does_not_wait_for_itself(mounted: tuple
     work.import_path(session.path / "d", "/d2")
     work.export_path("d", session.path / "exported")
     assert (session.path / "exported" / "below" / "deep").read_bytes() == work.read("d2/below/deep") == b"deep\n"
+
+
+def test_nothing_is_copied_into_itself(mounted: tuple[Workspace, Session], tmp_path: Path) -> None:
+    """Nor through a link: what is written would be read again, without end."""
+    work, session = mounted
+    (session.path / "way").symlink_to("d/below")
+    (tmp_path / "link").symlink_to(session.path / "d")
+    for source, destination in (("/", "/x"), ("d", "d/below/x"), ("d", "way/x"), ("d", "way")):
+        with pytest.raises(PathUnsuitable, match="itself"):
+            work.copy(source, destination, recursive=True)
+    with pytest.raises(PathUnsuitable, match="itself"):
+        work.move("d", "way/x")
+    for place, path in ((session.path, "/"), (session.path.parent, "new"), (tmp_path / "link", "d/below"), (session.path, "way")):
+        with pytest.raises(PathUnsuitable, match="live tree"):
+            work.import_path(place, path)
+    for path, place in (("/", session.path / "x"), ("d", tmp_path / "link" / "x"), ("d", session.path / "way" / "x")):
+        with pytest.raises(PathUnsuitable, match="inside"):
+            work.export_path(path, place)
+    work.copy("d/below", "d/again", recursive=True)
+    work.copy("file", "way/file")
+    assert sorted(entry.path for entry in work.list_dir("/")) == [b"d", b"file", b"way"]
 
 
 @pytest.mark.usefixtures("person")

@@ -4,8 +4,8 @@ Decided here: what each kind of event leads to, and what a failure does. Where t
 person is asked or the command is refused: harnesses pass over a hook that fails or takes too long, and run the command. So a
 child process asks the policy, and this one kills it when it takes too long. Any other failure is a message and status 1, which
 harnesses show and pass over. Status 2, which refuses the tool, is used only where the event cannot be read and may be one before
-a tool. Outside of a live tree nothing is done, and little is imported: agents wait for this at each call. `cli.app` and
-`cli.commands.running.hook` call it.
+a tool, and where the answer about a command cannot be found or written at all. Outside of a live tree nothing is done, and
+little is imported: agents wait for this at each call. `cli.app` and `cli.commands.running.hook` call it.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def find_answer(state: State, harness: str | None) -> HookAnswer:
 
     answer, failure, note = _try(read_and_handle)
     if event is not None and _needs_judgement(event):
+        state.failure_status = _REFUSED  # no memory for the answer, or a full disk under it
         judged = event
         answer, failure, note = _try_in_time(lambda: _handle(state, judged) or b"")
     if note:
@@ -110,8 +111,10 @@ def _try_in_time(find: Callable[[], bytes]) -> tuple[bytes, str, str]:
     if not child:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(int(ANSWERS_AFTER_S) + 1)  # where the harness has killed this process's parent
-        os.write(found, marshal.dumps(_try(find)))
-        os._exit(0)
+        try:
+            os.write(found, marshal.dumps(_try(find)))
+        finally:
+            os._exit(0)  # whatever is raised here: this process must not go on as its parent
     watch = os.pidfd_open(child)
     try:
         if not select.select([watch], [], [], ANSWERS_AFTER_S)[0]:

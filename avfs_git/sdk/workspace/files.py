@@ -38,7 +38,7 @@ from avfs_git.model import (
     TreeNode,
 )
 from avfs_git.paths import Oid, PathLike, parse_tree_path, parse_tree_paths, show_path
-from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, transfer
+from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, stop, transfer
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -415,6 +415,8 @@ class WorkspaceFiles:
         def bring() -> TransferResult:
             if self._at.opened.lock.session is None:
                 return transfer.import_path(self._at.opened, source, tree_path, recursive=recursive, max_depth=max_depth)
+            if any(_is_inside(tree / os.fsdecode(tree_path), source) for tree in self._find_trees()):
+                raise PathUnsuitable(os.fsencode(source), "holds the live tree that it would be copied into")
             with client.opened_source(source) as handle:
                 return self._at.run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
 
@@ -442,9 +444,16 @@ class WorkspaceFiles:
                 transfer.export_path, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False
             )
             return self._at.dispatch.look(self._at.opened, lambda opened: export(opened, tree_path, destination))
+        if any(_is_inside(destination, tree / os.fsdecode(tree_path)) for tree in self._find_trees()):
+            raise PathUnsuitable(os.fsencode(destination), "is inside of what would be copied")
         with client.opened_above(destination) as (handle, rest):
             shown = str(destination)
             return self._at.run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown)
+
+    def _find_trees(self) -> list[Path]:
+        """List where programs see the workspace: a copy from or to there is one of the workspace itself."""
+        found = stop.find_sessions(self._at.core.layout.sessions, fork=self.fork)
+        return [session.directory for session in found if session.is_workspace and session.is_visible]
 
     def export_tar(self, path: PathLike, file: BinaryIO) -> TransferResult:
         """Write a tar archive of a file or directory of the workspace."""
@@ -534,3 +543,11 @@ def _reach(matchers: Sequence[re.Pattern[str] | None], states: set[int]) -> set[
         if state in reached and matchers[state] is None:
             reached.add(state + 1)
     return reached
+
+
+def _is_inside(path: Path, outer: Path) -> bool:
+    """Tell whether a path of the host is a directory, or would be below it: by what is there, whatever its names are."""
+    if not outer.is_dir():
+        return False
+    place = Path(os.path.realpath(path))
+    return any(above.exists() and above.samefile(outer) for above in (place, *place.parents))

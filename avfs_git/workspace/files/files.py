@@ -317,9 +317,9 @@ class Files:
         """Rename; into the destination if that is a directory. Nothing is overwritten. Describes what is there then."""
 
         def act(merged: MergedTree) -> TreePath:
-            merged.resolve(source, follow_last=False)
+            node = merged.resolve(source, follow_last=False)
             target = _into(merged, source, destination)
-            if target == source or target.startswith(source + b"/"):
+            if target == source or (node.is_dir and _is_inside(merged, split(target)[0], node)):
                 raise PathUnsuitable(b"/" + source, "cannot be moved into itself")
             merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
             return target
@@ -334,7 +334,7 @@ class Files:
             target = _into(merged, source, destination)
             if node.is_dir and not recursive:
                 raise PathUnsuitable(b"/" + source, "is a directory; copy it with `-r`")
-            if node.is_dir and (target == source or target.startswith(source + b"/")):
+            if node.is_dir and _is_inside(merged, split(target)[0], node):
                 raise PathUnsuitable(b"/" + source, "cannot be copied into itself")
             _copy_entry(merged, source, node, target)
             return target
@@ -394,6 +394,14 @@ def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePa
     except FileNotFoundError:
         return target
     raise PathUnsuitable(b"/" + target, "is there already")
+
+
+def _is_inside(merged: MergedTree, path: TreePath, outer: Node) -> bool:
+    """Tell whether a directory is another one or below it, whatever symbolic links its path goes through."""
+    place: Node | None = merged.resolve(path)
+    while place is not None and place is not outer:
+        place = place.parent
+    return place is outer
 
 
 def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePath) -> None:
