@@ -99,7 +99,7 @@ class State:
         self.status = 0
         """What the program ends with where the result is no error, and not what was wished for either."""
         self.failure_status: int | None = None
-        """What the program ends with where avfs itself fails, if its status says something to who runs it."""
+        """What the program ends with where avfs itself fails, where its status is an answer, or that of a program."""
         self.looks = False
         """Whether the command changes nothing."""
         self._place: Place | None = None

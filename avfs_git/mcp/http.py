@@ -13,8 +13,8 @@ import asyncio
 import hmac
 import socket
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 from mcp.server import MCPServer
@@ -126,10 +126,19 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+class _Server(uvicorn.Server):
+    """Leaves the handlers of signals as they are."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
 def serve(server: MCPServer, listening: socket.socket, *, token: str, hosts: Sequence[str] = ()) -> None:
-    """Serve until SIGINT or SIGTERM; requests that run get five seconds."""
+    """Serve until the process ends; its signals are the caller's."""
     app = make_app(server, port=int(listening.getsockname()[1]), token=token, hosts=hosts)
-    uvicorn.Server(configure(app)).run(sockets=[listening])
+    _Server(configure(app)).run(sockets=[listening])
 
 
 def configure(app: ASGIApp) -> uvicorn.Config:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -69,6 +70,32 @@ def test_the_end_of_the_input_ends_the_server(place: Place) -> None:
     for line in done.stdout.splitlines():
         assert json.loads(line)["jsonrpc"] == "2.0"
     assert '"protocolVersion":"2025-06-18"' in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("options", [(), ("--http",)])
+def test_a_signal_ends_the_server_at_once(place: Place, options: tuple[str, ...], number: signal.Signals) -> None:
+    """Also in the middle of a call, over HTTP and with a client that keeps its connection; without a word of Python's."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with serving(*AVFS, "mcp", "--vault", "work", *options, **pipes) as running, ExitStack() as stack:
+        assert running.stderr is not None
+        assert running.stdin is not None
+        assert running.stdout is not None
+        if options:
+            url = running.stderr.readline().removeprefix("serving ").strip()
+            token = running.stderr.readline().removeprefix("token: ").strip()
+            port = int(url.rsplit(":", 1)[1].removesuffix("/mcp"))
+            calling = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            head = f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
+            calling.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 10\r\n\r\n".encode())
+            assert calling.recv(100)
+        else:
+            running.stdin.write("not json\n")
+            running.stdin.flush()
+            running.stdout.readline()
+        running.send_signal(number)
+        assert running.wait() == 128 + number
+        assert running.stderr.read() == ""
 
 
 def test_a_request_that_cannot_be_read_is_answered(place: Place) -> None:

@@ -114,7 +114,7 @@ def _try_in_time(find: Callable[[], bytes]) -> tuple[bytes, str, str]:
         try:
             os.write(found, marshal.dumps(_try(find)))
         finally:
-            os._exit(0)  # whatever is raised here: this process must not go on as its parent
+            os._exit(0)  # also after an exception: this process must not go on as its parent
     watch = os.pidfd_open(child)
     try:
         if not select.select([watch], [], [], ANSWERS_AFTER_S)[0]:

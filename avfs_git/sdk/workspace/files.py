@@ -546,7 +546,7 @@ def _reach(matchers: Sequence[re.Pattern[str] | None], states: set[int]) -> set[
 
 
 def _is_inside(path: Path, outer: Path) -> bool:
-    """Tell whether a path of the host is a directory, or would be below it: by what is there, whatever its names are."""
+    """Tell whether a path of the host is a directory or below it; a directory may have several names."""
     if not outer.is_dir():
         return False
     place = Path(os.path.realpath(path))

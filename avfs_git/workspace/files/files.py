@@ -397,7 +397,7 @@ def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePa
 
 
 def _is_inside(merged: MergedTree, path: TreePath, outer: Node) -> bool:
-    """Tell whether a directory is another one or below it, whatever symbolic links its path goes through."""
+    """Tell whether a directory is another one or below it, also where its path goes through symbolic links."""
     place: Node | None = merged.resolve(path)
     while place is not None and place is not outer:
         place = place.parent

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -48,7 +52,8 @@ def command(
     server = _make_server(scope)
     _join_trace()
     if not http:
-        server.run("stdio")
+        with _ended_by_signals():
+            server.run("stdio")
         raise click.exceptions.Exit(0)
     from avfs_git.mcp.http import PATH, listen, serve  # noqa: PLC0415 - see `_make_server`
 
@@ -58,8 +63,28 @@ def command(
     state.output.note(f"serving {url}")
     if token_file is None:
         state.output.note(f"token: {token}")
-    serve(server, listening, token=token, hosts=[*allow_host, *([shown] if host not in ("127.0.0.1", "::1") else [])])
+    with _ended_by_signals():
+        serve(server, listening, token=token, hosts=[*allow_host, *([shown] if host not in ("127.0.0.1", "::1") else [])])
     return {"url": url}
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end this process at once, for as long as the block runs.
+
+    An exception that a handler raises ends anywhere in the event loop, which may swallow it and wait for its threads for ever.
+    What a server leaves so is what a crash leaves: each call is an operation that survives one.
+    """
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    os._exit(128 + number)
 
 
 def _find_scope(state: State, *, read_only: bool) -> Scope:
