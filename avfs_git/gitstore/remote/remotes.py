@@ -137,7 +137,7 @@ def find_remote(git_dir: Path, name: str) -> ConfiguredRemote:
 
 
 def add_remote(git_dir: Path, name: str, url: str) -> None:
-    """Add a remote; on disk on return.
+    """Add a remote; on disk on return. A removed one from which a partial clone fetched what it lacks serves it again.
 
     Raises:
         InvalidName: If none may have that name.
@@ -149,7 +149,10 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
         if remote.name.casefold() == name.casefold():
             raise RemoteExists(remote.name)
     spec = f"+refs/heads/*:refs/remotes/{name}/*"
-    edit_config(git_dir, ("--add", f"remote.{name}.url", url), ("--add", f"remote.{name}.fetch", spec))
+    edits = [("--add", f"remote.{name}.url", url), ("--add", f"remote.{name}.fetch", spec)]
+    if read_config(git_dir).get("extensions.partialclone", [""])[-1] == name:
+        edits += [("--add", f"remote.{name}.promisor", "true"), ("--add", f"remote.{name}.partialclonefilter", "blob:none")]
+    edit_config(git_dir, *edits)
 
 
 def remove_remote(git_dir: Path, name: str) -> None:
