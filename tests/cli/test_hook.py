@@ -219,6 +219,30 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
 
 
 @pytest.mark.needs("fuse")
+def test_codex_hears_its_own_words_from_the_hooks_of_claude_code(cli: Cli, tree: Path) -> None:
+    """It runs the hooks of a plug-in of Claude Code, and takes `ask` for no answer: the command would run."""
+    (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+    )
+    ran = cli("hook", "claude", stdin=_event("codex", "bash_before", tree, command="publish")).ok()
+    found = json.loads(ran.text)["hookSpecificOutput"]
+    assert found["permissionDecision"] == "deny"
+    assert "approvals grant" in found["permissionDecisionReason"]
+
+
+@pytest.mark.needs("fuse")
+def test_a_call_that_failed_is_a_checkpoint(cli: Cli, tree: Path) -> None:
+    """A command may change files and fail then: Claude Code has an event of its own for that."""
+    event = json.loads(_event("claude", "bash_after", tree))
+    del event["tool_response"]
+    event |= {"hook_event_name": "PostToolUseFailure", "error": "Exit code 1", "is_interrupt": False}
+    before = len(_log(cli))
+    (tree / "made").write_text("1")
+    cli("hook", "claude", stdin=json.dumps(event).encode()).ok()
+    assert len(_log(cli)) == before + 1
+
+
+@pytest.mark.needs("fuse")
 @pytest.mark.parametrize("harness", ["codex", "gemini", "opencode"])
 def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness: str) -> None:
     """One request waits however often the agent tries; when a person grants it, the same command is let in once."""

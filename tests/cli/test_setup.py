@@ -124,7 +124,8 @@ def test_what_codex_and_cursor_read(cli: Cli, project: Path) -> None:
     assert config["mcp_servers"]["other"] == {"command": "x"}
     cursor = _read(project / ".cursor" / "hooks.json")
     assert cursor["version"] == 1
-    assert set(cursor["hooks"]) == {"sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop"}
+    after = {"afterShellExecution", "afterFileEdit", "afterMCPExecution"}
+    assert set(cursor["hooks"]) == {"sessionStart", "beforeShellExecution", "stop"} | after
     assert "ask" in "".join(cli("setup", "codex", "--json").result["notes"])
 
 

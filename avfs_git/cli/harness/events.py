@@ -116,6 +116,9 @@ def read_event(harness: str | None, data: bytes) -> Event:
         raise InvalidInput(f"the event of {harness} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"the event of {harness} is no JSON object")
+    if harness == "claude" and "turn_id" in found:
+        # Codex runs the hooks of Claude Code's plug-ins, too; it does not know the answer `ask`, and lets the command run.
+        harness = "codex"
     name = _text(found, "hook_event_name")
     tool_input = found.get("tool_input")
     given: dict[str, object] = tool_input if isinstance(tool_input, dict) else {}

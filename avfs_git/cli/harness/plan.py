@@ -32,6 +32,9 @@ In an avfs live tree (`AVFS_FORK` is set, or `avfs status` works) every step can
 The skill `avfs` has the rest.
 """
 
+_CHANGING = "Bash|Edit|MultiEdit|Write|NotebookEdit|mcp__.*"
+"""The tools of Claude Code that may change files."""
+
 
 class Plan(NamedTuple):
     """What a harness gets."""
@@ -54,7 +57,8 @@ def claude_hooks() -> dict[str, list[dict[str, object]]]:
     """Give the hooks of Claude Code, by event."""
     return {
         "PreToolUse": [_group("claude", "Bash")],
-        "PostToolUse": [_group("claude", "Bash|Edit|MultiEdit|Write|NotebookEdit|mcp__.*")],
+        # A command that failed has its own event, and may have changed files before.
+        **{event: [_group("claude", _CHANGING)] for event in ("PostToolUse", "PostToolUseFailure")},
         **{
             event: [_group("claude")]
             for event in ("SessionStart", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove")
@@ -158,7 +162,7 @@ def _plan_gemini(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[lis
 
 def _plan_cursor(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".cursor"
-    events = ("sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "stop")
+    events = ("sessionStart", "beforeShellExecution", "afterShellExecution", "afterFileEdit", "afterMCPExecution", "stop")
     edits: list[Edit] = [
         JsonMember(own / "hooks.json", ("version",), 1, stays=True),
         *_add_hooks(own / "hooks.json", {event: [{"command": "avfs hook cursor"}] for event in events}),
