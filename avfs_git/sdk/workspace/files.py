@@ -37,7 +37,7 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
 )
-from avfs_git.paths import Oid, PathLike, parse_tree_path, parse_tree_paths, show_path
+from avfs_git.paths import Oid, PathLike, TreePath, parse_tree_path, parse_tree_paths, show_path
 from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, stop, transfer
 from avfs_git.values import replace
 
@@ -415,7 +415,7 @@ class WorkspaceFiles:
         def bring() -> TransferResult:
             if self._at.opened.lock.session is None:
                 return transfer.import_path(self._at.opened, source, tree_path, recursive=recursive, max_depth=max_depth)
-            if any(_is_inside(tree / os.fsdecode(tree_path), source) for tree in self._find_trees()):
+            if self._is_below(source, tree_path):
                 raise PathUnsuitable(os.fsencode(source), "holds the live tree that it would be copied into")
             with client.opened_source(source) as handle:
                 return self._at.run(operations.import_opened, handle, tree_path, recursive, max_depth, str(source))
@@ -444,14 +444,26 @@ class WorkspaceFiles:
                 transfer.export_path, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False
             )
             return self._at.dispatch.look(self._at.opened, lambda opened: export(opened, tree_path, destination))
-        if any(_is_inside(destination, tree / os.fsdecode(tree_path)) for tree in self._find_trees()):
+        place = Path(os.path.realpath(destination))
+        if any(place.is_relative_to(tree) and _is_inside(place, tree / os.fsdecode(tree_path)) for tree in self._find_trees()):
             raise PathUnsuitable(os.fsencode(destination), "is inside of what would be copied")
         with client.opened_above(destination) as (handle, rest):
             shown = str(destination)
             return self._at.run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown)
 
+    def _is_below(self, source: Path, path: TreePath) -> bool:
+        """Tell whether a path of the workspace is seen below a directory of the host, or is it."""
+        place = Path(os.path.realpath(source))
+        return any(
+            tree.is_relative_to(place) or (place.is_relative_to(tree) and _is_inside(tree / os.fsdecode(path), place))
+            for tree in self._find_trees()
+        )
+
     def _find_trees(self) -> list[Path]:
-        """List where programs see the workspace: a copy from or to there is one of the workspace itself."""
+        """List where programs see the workspace: a copy from or to there is one of the workspace itself.
+
+        Only a caller whose own path leads into a tree may look into it: the tree does not answer while a restore holds it.
+        """
         found = stop.find_sessions(self._at.core.layout.sessions, fork=self.fork)
         return [session.directory for session in found if session.is_workspace and session.is_visible]
 
