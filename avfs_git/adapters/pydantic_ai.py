@@ -7,7 +7,8 @@ backend; several backends may share a fork.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic_ai.workspaces import (
@@ -26,6 +27,15 @@ from avfs_git.adapters.live import LiveFork
 from avfs_git.errors import AvfsError, InvalidInput, quote
 
 PROVIDER = "avfs"
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Say in the framework's words that the fork cannot be used, for example because another program has deleted it."""
+    try:
+        yield
+    except AvfsError as error:
+        raise WorkspaceUnavailableError(f"{error.code}: {error.message}") from error
 
 
 class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, SupportsRealpath):
@@ -83,10 +93,8 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
     async def _tree(self) -> LocalWorkspaceBackend:
         """Find the live tree; mount it if it is not."""
         async with self._starting:
-            try:
+            with _telling():
                 place = await asyncio.to_thread(self._fork.mount)
-            except AvfsError as error:
-                raise WorkspaceUnavailableError(f"{error.code}: {error.message}") from error
             if self._live is None or self._live.ref.id != str(place):
                 self._live = LocalWorkspaceBackend(place, env=self._env)
             return self._live
@@ -109,7 +117,8 @@ class ForkBackend(WorkspaceBackend, SupportsCommands, SupportsFilesystem, Suppor
             return await tree.run(command, shell=shell, env=env, timeout=timeout)
         finally:
             text = command if isinstance(command, str) else " ".join(command)
-            await asyncio.shield(asyncio.to_thread(self._fork.save, text))
+            with _telling():
+                await asyncio.shield(asyncio.to_thread(self._fork.save, text))
 
     async def read_bytes(self, path: str) -> bytes:
         """Read a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -66,16 +67,31 @@ class TestSuite(WorkspaceBackendSuite):
         return lambda: make("shop", "main")
 
     @pytest.fixture
-    def destructive_backend(self) -> None:
-        return None
+    def destructive_backend(self, place: Path, make: Callable[..., ForkBackend]) -> Callable[[], WorkspaceBackend]:
+        """A fork of its own, which may go."""
+        with Home(place) as home:
+            home.open_vault("shop").fork("short-lived")
+        return lambda: make("shop", "short-lived")
 
     @pytest.fixture
     def attach_backend(self, make: Callable[..., ForkBackend]) -> Callable[[WorkspaceRef], WorkspaceBackend]:
         return lambda ref: make(ref=ref)
 
     @pytest.fixture
-    def destroy_environment(self) -> Callable[[WorkspaceBackend], Awaitable[None]] | None:
-        return None
+    def destroy_environment(self, place: Path) -> Callable[[WorkspaceBackend], Awaitable[None]]:
+        """The fork is deleted by another program, while a command may run in it."""
+
+        async def destroy(backend: WorkspaceBackend) -> None:
+            assert backend.ref is not None
+            vault, _, fork = backend.ref.id.partition("@")
+            with Home(place) as home:
+                opened = home.open_vault(vault)
+                session = opened.find_session(fork)
+                assert session is not None
+                await asyncio.to_thread(session.unmount, force=True)
+                opened.delete_fork(fork)
+
+        return destroy
 
     @pytest.fixture
     def has_real_posix_shell(self) -> bool:

@@ -53,13 +53,15 @@ def suites(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 def install(place: Path) -> str:
-    """Install the suites; says why that is not possible, such as a machine without a network."""
+    """Install the suites, as the user's npm is configured; says why that is not possible, such as a machine without a network."""
     node = find_node()
     assert node is not None
-    environment = {**os.environ, "PATH": f"{node}:{os.environ['PATH']}", "HOME": str(place)}
-    line = [str(node / "npm"), "install", "--no-audit", "--no-fund", "--silent", "--prefix", str(place), *PACKAGES]
+    environment = {**os.environ, "PATH": f"{node}:{os.environ['PATH']}"}
+    options = ["--no-audit", "--no-fund", "--prefer-offline", "--loglevel=error", "--prefix", str(place)]
+    line = [str(node / "npm"), "install", *options, *PACKAGES]
     done = subprocess.run(line, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    return (done.stderr.strip()[-200:] or f"status {done.returncode}") if done.returncode else ""
+    told = next((line for line in done.stderr.splitlines() if "reason:" in line), done.stderr.strip()[-200:])
+    return (told or f"status {done.returncode}") if done.returncode else ""
 
 
 @pytest.fixture
