@@ -503,6 +503,15 @@ class ForkInfo:
 
 
 @value_class
+class ForkStat:
+    """How much the commits changed that a fork has and its upstream has not: from where the two parted to the fork's head."""
+
+    files: int
+    additions: int
+    deletions: int
+
+
+@value_class
 class ForkStanding:
     """How a fork stands: since when, where it is mounted, and how far it is from its upstream."""
 
@@ -517,6 +526,8 @@ class ForkStanding:
     """How many commits it lacks."""
     mounted_at: Path | None = None
     """The directory where its workspace is mounted."""
+    stat: ForkStat | None = None
+    """None unless it was asked for, without an upstream, without exactly one merge base, and where content is missing."""
 
 
 @value_class

@@ -37,6 +37,7 @@ from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
     clones,
+    compare,
     forkinfo,
     grep,
     identity,
@@ -265,10 +266,14 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         """Describe all forks, sorted by name."""
         return forkinfo.list_forks(self._core)
 
-    def compare_forks(self) -> list[ForkStanding]:
-        """Describe how each fork stands: its distance from its upstream, as of the last fetch, and its mount; sorted by name."""
+    def compare_forks(self, *, stat: bool = False) -> list[ForkStanding]:
+        """Describe how each fork stands: its distance from its upstream, as of the last fetch, and its mount; sorted by name.
+
+        Args:
+            stat: Also count the files and lines that each fork's own commits changed. The cost follows what they changed.
+        """
         mounts = {session.fork: session.directory for session in self.sessions() if session.at is None}
-        standings = forkinfo.compare_forks(self._core)
+        standings = forkinfo.compare_forks(self._core, measure=compare.count_since_parting if stat else None)
         return [replace(standing, mounted_at=mounts.get(standing.fork)) for standing in standings]
 
     def has_fork(self, name: str) -> bool:

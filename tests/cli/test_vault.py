@@ -228,6 +228,19 @@ def test_fork_list_compares_forks_with_their_upstream(cli: Cli, work: str, tmp_p
     cells = [line.split("\t") for line in cli("fork", "list").ok().text.splitlines()]
     assert [(row[0], row[5]) for row in cells] == [("main", "-"), ("same", "main: 1 behind"), ("task", "main: 2 ahead, 1 behind")]
 
+    stats = {one["fork"]: one["stat"] for one in cli("fork", "list", "--stat", "--json").ok().result["standings"]}
+    assert stats == {
+        "main": None,
+        "same": {"files": 0, "additions": 0, "deletions": 0},
+        "task": {"files": 2, "additions": 2, "deletions": 0},
+    }
+    assert [line.split("\t")[8] for line in cli("fork", "list", "--stat").ok().text.splitlines()] == [
+        "-",
+        "0 files, +0 -0",
+        "2 files, +2 -0",
+    ]
+    assert cli("fork", "list", "--stat", "--remote").status == 2
+
     cli("remote", "add", "origin", str(make_bare(tmp_path / "there.git"))).ok()
     cli("push", "--all").ok()
     cli("--fork", "task", "write", "d", "1").ok()

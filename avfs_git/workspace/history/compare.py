@@ -12,8 +12,9 @@ from avfs_git.gitstore.compare.renames import detect_renames
 from avfs_git.gitstore.compare.textdiff import file_diff
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.formats.trees import MODE_GITLINK
+from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.source import ObjectSource
-from avfs_git.model import ChangedFile, Diff, FileDiff
+from avfs_git.model import ChangedFile, Diff, FileDiff, ForkStat
 from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar
@@ -76,6 +77,23 @@ def diff_commits(
     )
 
 
+def count_since_parting(vault: OpenVault, ours: Oid, theirs: Oid) -> ForkStat | None:
+    """Count what one commit changed since it parted from another, as `git diff --shortstat THEIRS...OURS` does.
+
+    None where the two have no merge base, or several: each gives other counts.
+
+    Raises:
+        ObjectMissing, ObjectCorrupt: If a commit or a content cannot be read.
+    """
+    bases = find_merge_bases(vault.store, ours, theirs)
+    if len(bases) != 1:
+        return None
+    old, new = (vault.store.read_commit(oid).tree for oid in (*bases, ours))
+    changes = _find_changes(vault, vault.store, old, new)
+    files = [file_diff(vault.store, change, context=0, text=False) for change in changes]
+    return ForkStat(len(files), sum(file.additions for file in files), sum(file.deletions for file in files))
+
+
 def _find_beside(vault: OpenVault, fork: str | None, at: Oid) -> tuple[bool, Oid | None]:
     """Tell whether it is known what a fork had beside a commit, and give the tree of that.
 
@@ -106,13 +124,19 @@ def _diff_files(
     *,
     patches: bool,
 ) -> tuple[FileDiff, ...]:
-    found = diff_trees(source, old, new, paths=paths)
     if patches:
-        vault.store.expect(oid for change in found for oid in _contents_of(change) if not source.exists(oid))
-    changes = detect_renames(source, found)
-    if patches:
-        return tuple(file_diff(source, change, context=context) for change in changes)
+        return tuple(file_diff(source, change, context=context) for change in _find_changes(vault, source, old, new, paths))
+    changes = detect_renames(source, diff_trees(source, old, new, paths=paths))
     return tuple(FileDiff(change, binary=False, additions=0, deletions=0) for change in changes)
+
+
+def _find_changes(
+    vault: OpenVault, source: ObjectSource, old: Oid | None, new: Oid | None, paths: Sequence[TreePath] = ()
+) -> list[ChangedFile]:
+    """Find which files differ, before their contents are read: missing contents come from the promisor remote at once."""
+    found = diff_trees(source, old, new, paths=paths)
+    vault.store.expect(oid for change in found for oid in _contents_of(change) if not source.exists(oid))
+    return detect_renames(source, found)
 
 
 def _contents_of(change: ChangedFile) -> Iterator[Oid]:

@@ -7,14 +7,14 @@ a light command loads nothing that writes. Reads refs and one small file a fork.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 
 from avfs_git.errors import ForkNotFound, InvalidName, ObjectCorrupt, ObjectMissing, RefDamaged
 from avfs_git.gitstore.compare.walk import count_apart
 from avfs_git.gitstore.repository import read_shallow
-from avfs_git.model import ForkInfo, ForkStanding, Identity
+from avfs_git.model import ForkInfo, ForkStanding, ForkStat, Identity
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
 from avfs_git.workspace.vault.format import HEADS, KNOWN, REMOTES, WorkspaceState
 from avfs_git.workspace.vault.origin import find_new_name, peek_state, read_own_state, recall_states
@@ -100,8 +100,13 @@ def list_forks(vault: OpenVault) -> list[ForkInfo]:
     return [_describe(vault, fork, heads[fork], states[fork], problems.get(fork)) for fork in sorted(heads)]
 
 
-def compare_forks(vault: OpenVault) -> list[ForkStanding]:
-    """Compare each fork with its upstream, by name; the cost follows the forks and the commits between."""
+def compare_forks(
+    vault: OpenVault, *, measure: Callable[[OpenVault, Oid, Oid], ForkStat | None] | None = None
+) -> list[ForkStanding]:
+    """Compare each fork with its upstream, by name; the cost follows the forks and the commits between.
+
+    `measure` counts what a fork changed, from its head and its upstream's; without it nothing is counted.
+    """
     heads, default = vault.list_heads(), vault.head_fork()
     followed = {ref.removeprefix(REMOTES): oid for ref, oid in vault.refs.list(REMOTES).items()}
     remotes = sorted({name.partition("/")[0] for name in followed}, key=lambda name: (name != "origin", name))
@@ -112,10 +117,11 @@ def compare_forks(vault: OpenVault) -> list[ForkStanding]:
         upstream, theirs = next(((name, followed[name]) for name in names if name in followed), (None, None))
         if upstream is None and default != fork and default in heads:
             upstream, theirs = default, heads[default]
-        ahead = behind = changed_at_ns = None
+        ahead = behind = changed_at_ns = stat = None
         with suppress(ObjectCorrupt, ObjectMissing):  # `list_forks` names what is damaged
             changed_at_ns = read(heads[fork]).committer.when_s * 1_000_000_000
             if theirs is not None:
                 ahead, behind = count_apart(read, heads[fork], theirs, shallow)
-        found.append(ForkStanding(fork, changed_at_ns, upstream, ahead, behind))
+                stat = measure(vault, heads[fork], theirs) if measure is not None else None
+        found.append(ForkStanding(fork, changed_at_ns, upstream, ahead, behind, stat=stat))
     return found

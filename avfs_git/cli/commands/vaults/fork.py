@@ -136,17 +136,20 @@ def directory_(
 
 @verb("fork list", looks=True, view="vaults", pages=True, example="avfs fork list")
 @click.option("--remote", "from_remotes", is_flag=True, help="The branches of remotes instead, as they were last fetched.")
-def list_(state: State, from_remotes: bool) -> ForkList | RemoteBranchList:
+@click.option("--stat", is_flag=True, help="Also count the files and lines that each fork's own commits changed.")
+def list_(state: State, from_remotes: bool, stat: bool) -> ForkList | RemoteBranchList:
     """List the forks of a vault, or the branches of its remotes
 
     For each fork: how many commits it is ahead of its upstream, as of the last fetch, and behind it; without an upstream, the
-    vault's default fork takes its place. A branch of a remote may be a fork of another vault: continue it here with
-    `avfs fork create NAME --at REMOTE/BRANCH`.
+    vault's default fork takes its place. `--stat` counts what the commits ahead changed. A branch of a remote may be a fork of
+    another vault: continue it here with `avfs fork create NAME --at REMOTE/BRANCH`.
     """
+    if from_remotes and stat:
+        raise BadUsage("`--stat` counts what forks changed, not branches of remotes")
     with state.open_vault() as vault:
         if from_remotes:
             return {"branches": vault.list_remote_branches()}
-        return {"forks": vault.list_forks(), "standings": vault.compare_forks()}
+        return {"forks": vault.list_forks(), "standings": vault.compare_forks(stat=stat)}
 
 
 @verb("fork info", looks=True, view="vaults", pages=True, example="avfs fork info task")

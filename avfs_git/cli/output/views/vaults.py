@@ -24,7 +24,16 @@ if TYPE_CHECKING:
         TrustedList,
         VaultList,
     )
-    from avfs_git.model import DoctorReport, ForkInfo, GarbageResult, MaintenanceResult, MaintenanceStep, VaultInfo, VaultStats
+    from avfs_git.model import (
+        DoctorReport,
+        ForkInfo,
+        ForkStat,
+        GarbageResult,
+        MaintenanceResult,
+        MaintenanceStep,
+        VaultInfo,
+        VaultStats,
+    )
 
 
 _HOOK_STATES = {"missing": "-", "not_enabled": "not enabled", "enabled": "enabled", "changed": "changed"}
@@ -123,7 +132,8 @@ def fork_list(text: TextOutput, result: ForkList | RemoteBranchList) -> None:
         return
     standings = {standing.fork: standing for standing in result["standings"]}
     rows = [_fork_row(text, fork, standings.get(fork.name) or ForkStanding(fork.name)) for fork in result["forks"]]
-    columns = ["Fork", "Head", "From", "State", "Made", "Upstream", "Changed", "Mounted at"]
+    stat = ["Diffstat"] if text.request.get("stat") else []
+    columns = ["Fork", "Head", "From", "State", "Made", "Upstream", "Changed", "Mounted at", *stat]
     if text.on_terminal:  # where it is narrow, a column in which nothing stands leaves its room to the others
         left_out = {"From", "Made"}
         columns = [name for name in columns if name not in left_out and any(row[name] not in {"", "-"} for row in rows)]
@@ -146,7 +156,13 @@ def _fork_row(text: TextOutput, fork: ForkInfo, standing: ForkStanding) -> dict[
         "Upstream": _compare(standing),
         "Changed": text.since(standing.changed_at_ns) if standing.changed_at_ns is not None else "-",
         "Mounted at": quote_path(bytes(standing.mounted_at)) if standing.mounted_at is not None else "-",
+        "Diffstat": _count(text, standing.stat),
     }
+
+
+def _count(text: TextOutput, stat: ForkStat | None) -> str:
+    """Say how much a fork changed, as `git diff --shortstat` counts it."""
+    return "-" if stat is None else f"{text.count(stat.files, 'file')}, +{stat.additions} -{stat.deletions}"
 
 
 def _compare(standing: ForkStanding) -> str:
