@@ -1,16 +1,19 @@
-"""Dataclasses whose methods are compiled at the first use of the class.
+"""Dataclasses whose methods are compiled at the first use of the class, and tuples with names.
 
 Decided here: `@value_class` stands for `@dataclass(frozen=True, slots=True)` and `@record_class` for
 `@dataclass(slots=True)`; `dataclasses.fields`, `replace` and `asdict` work on both. A command imports dozens of these
 classes and uses a few; compiling all of them would take as long as the command's own work. The module `dataclasses` takes
 a tenth of the start of a session's process, so it is loaded only when an object needs more than creation and its fields.
 Any thread may use them: two threads at the first use compile the same methods twice.
+
+`NamedTuple` stands for that of `typing`, which compiles each annotation: most of a class takes three times as long there.
 """
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, dataclass_transform
 
 _T = TypeVar("_T")
 
@@ -26,6 +29,25 @@ class _Made:
 
     def __init__(self, default_factory: Callable[[], object]) -> None:
         self.default_factory = default_factory
+
+
+if TYPE_CHECKING:
+    from typing import NamedTuple as NamedTuple  # noqa: PLC0414, TID251 - other modules take it from here
+else:
+
+    class _TupleMaker(type):
+        """Makes the class of a tuple of a class body, as `typing.NamedTuple` does."""
+
+        def __new__(cls, name: str, _bases: tuple[type, ...], body: dict[str, Any]) -> type:
+            names = list(body.get("__annotations__", ()))
+            defaults = [body[each] for each in names if each in body]
+            made = namedtuple(name, names, defaults=defaults, module=body["__module__"])  # noqa: PYI024 - the base of what is meant
+            for attribute, value in body.items():
+                if attribute not in names:
+                    setattr(made, attribute, value)
+            return made
+
+    NamedTuple = type.__new__(_TupleMaker, "NamedTuple", (), {})
 
 
 def field(*, default_factory: Callable[[], _T]) -> _T:

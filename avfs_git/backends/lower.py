@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import MountPointUnusable
 from avfs_git.gitstore.repository import is_partial
@@ -32,6 +31,7 @@ from avfs_git.session.life.record import FoundSession, list_sessions
 from avfs_git.session.life.request import Request
 from avfs_git.session.life.users import begin_use
 from avfs_git.session.serve.start import start_session
+from avfs_git.values import NamedTuple
 from avfs_git.workspace.vault.vault import OpenVault
 
 _KEPT = 4

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
@@ -18,6 +18,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import make_private_dirs
 from avfs_git.host.processes.runner_handle import Isolation, NamespaceRefused, Runner
 from avfs_git.model import Warning
+from avfs_git.values import NamedTuple
 from avfs_git.workspace.gitlinks import link_tree
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 

@@ -21,8 +21,6 @@ from avfs_git.errors import AvfsError, DirectoryGone, HostError, InternalError, 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
 
-CLOSED_PIPE_STATUS = 141
-"""128 + SIGPIPE: what a shell reports of any program whose reader went away."""
 _GARBAGE_AT = 100_000
 """So many objects more than there were start a search for garbage."""
 
@@ -67,7 +65,7 @@ def run(arguments: list[str]) -> int:
         finally:
             state.close()
     except OutputClosed:
-        return _give_up_stdout()
+        return _give_up_stdout(state)
     except OutputLost as err:
         return _report_lost_stdout(state, err)
     except AvfsError as err:
@@ -79,7 +77,7 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         error = Interrupted()
     except BrokenPipeError:
-        return _give_up_stdout()
+        return _give_up_stdout(state)
     except OSError as err:
         error = DirectoryGone(err) if _is_directory_gone() else HostError("finish", err)
         trace = _trace_if(state)
@@ -129,7 +127,7 @@ def _finish(state: State, status: int) -> int:
     try:
         state.output.close()
     except OutputClosed:
-        return _give_up_stdout()
+        return _give_up_stdout(state)
     except OutputLost as err:
         return _report_lost_stdout(state, err)
     return status
@@ -140,11 +138,11 @@ def _report_lost_stdout(state: State, err: OutputLost) -> int:
     from avfs_git.cli.output.text import TextOutput  # noqa: PLC0415 - only where it is needed
 
     TextOutput(color=False).failure(err)
-    _give_up_stdout()
+    _give_up_stdout(state)
     return err.exit_code if state.failure_status is None else state.failure_status
 
 
-def _give_up_stdout() -> int:
+def _give_up_stdout(state: State) -> int:
     """Leave quietly when standard output is closed: the interpreter's own flush at its end must not complain either."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
@@ -152,7 +150,7 @@ def _give_up_stdout() -> int:
         os.close(null)
     except OSError:
         pass  # nothing is left to protect
-    return CLOSED_PIPE_STATUS
+    return state.unread_status
 
 
 def _trace_if(state: State) -> str | None:

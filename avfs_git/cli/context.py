@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from avfs_git.cli.environment import (
     find_command,
@@ -52,6 +52,7 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.paths import ROOT, parse_tree_path
+from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
@@ -59,6 +60,10 @@ if TYPE_CHECKING:
     from avfs_git.host.locks.locks import Holder
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Avfs, Vault, Workspace
+
+
+UNREAD = 128 + 13
+"""128 + SIGPIPE: what a shell reports of any program whose output nothing reads any more."""
 
 
 class Choice(NamedTuple):
@@ -100,6 +105,8 @@ class State:
         """What the program ends with where the result is no error, and not what was wished for either."""
         self.failure_status: int | None = None
         """What the program ends with where avfs itself fails, where its status is an answer, or that of a program."""
+        self.unread_status = UNREAD
+        """What the program ends with where nothing reads its result."""
         self.looks = False
         """Whether the command changes nothing."""
         self._place: Place | None = None

@@ -27,10 +27,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from avfs_git.cli.targets import Target, read_target
 from avfs_git.paths import ROOT
+from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.pager import Pager

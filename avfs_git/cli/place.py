@@ -11,10 +11,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import DirectoryGone, InvalidName
 from avfs_git.paths import WHOLE_VAULT, TreePath
+from avfs_git.values import NamedTuple
 
 
 class Place(NamedTuple):

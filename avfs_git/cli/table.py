@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import keyword
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from avfs_git.cli.verb import help_option, shared_options
 from avfs_git.errors import BadUsage, quote
+from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
     from avfs_git.cli.context import State

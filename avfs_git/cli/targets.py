@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import BadUsage, quote
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _BARE_NAME = compiled(r"([A-Za-z0-9_][A-Za-z0-9_.-]*)(?:@(.*))?", re.ASCII | re.DOTALL)
 

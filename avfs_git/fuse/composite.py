@@ -21,7 +21,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Channel, Request
@@ -30,6 +30,7 @@ from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.handover.register import Register, TreeLedger, split
 from avfs_git.fuse.listing import Listings, make_listing
 from avfs_git.fuse.operations import Handler, Operations
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.inodes import ROOT_INO
 from avfs_git.vfs.tree.merged import MergedTree

@@ -13,10 +13,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import adler32, crc32
 
 from avfs_git.paths import NAME_MAX
+from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
     from avfs_git.vfs.tree.inodes import Node

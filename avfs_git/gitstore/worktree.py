@@ -23,7 +23,6 @@ import os
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.errors import HostError, NotAVault
@@ -39,6 +38,7 @@ from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _MARK = "avfs"
 _STAGING = "avfs/worktrees"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context
@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from avfs_git.errors import ApprovalNeeded, ApprovalRefused
 from avfs_git.mcp.scope import Call
 from avfs_git.proxy.policy.approvals import Approval
+from avfs_git.values import NamedTuple
 
 _KEY = "approval"
 _MAX_QUESTION = 8000

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import anyio
 import anyio.to_thread
@@ -30,6 +30,7 @@ from avfs_git.mcp.answers import Leftovers, Render, answer, answer_schema, fail
 from avfs_git.mcp.scope import Call, Reach, Scope
 from avfs_git.mcp.trace import note_error, note_result
 from avfs_git.schema import Schema
+from avfs_git.values import NamedTuple
 
 READS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
 ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)

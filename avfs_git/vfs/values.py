@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerEntry
 
 TYPE = 0o170000

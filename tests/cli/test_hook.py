@@ -127,7 +127,8 @@ def test_a_call_from_elsewhere_that_changes_a_live_tree_is_a_checkpoint(
 def test_a_call_in_a_live_tree_loads_little(tree: Path, name: str) -> None:
     """Agents wait for it at each call: it does without click, without what takes long to import, and without the SDK."""
     heavy = {"click", "dataclasses", "inspect", "subprocess", "traceback", "rich", "pygit2", "git", "mfusepy"}
-    heavy |= {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib"}
+    heavy |= {"avfs_git.sdk", "avfs_git.workspace.vault.vault", "hashlib", "importlib.resources", "tempfile"}
+    heavy |= {"avfs_git.model"} if name == "bash_before" else {"tree_sitter"}
     code = "import sys, avfs_git.cli.app as app; app.run(['hook', 'claude'])"
     event = _event("claude", name, tree, command="ls -l")
 

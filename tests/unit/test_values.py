@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import typing
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
 
 import pytest
 
 from avfs_git import model
-from avfs_git.values import prepare, record_class, value_class
+from avfs_git.values import NamedTuple, prepare, record_class, value_class
 
 
 @value_class
@@ -37,12 +38,58 @@ class Reference:
     tags: tuple[str, ...] = ()
 
 
+class Place(NamedTuple):
+    """A tuple."""
+
+    name: str
+    owner: Point | None = None
+    """Of it."""
+
+    @property
+    def shown(self) -> str:
+        """For people."""
+        return f"<{self.name}>"
+
+    @classmethod
+    def of(cls, text: str) -> Place:
+        """Another way to make one."""
+        return cls(text.strip())
+
+
+class TypingPlace(typing.NamedTuple):
+    """The same, made by the standard library."""
+
+    name: str
+    owner: Point | None = None
+
+
 @record_class
 class Counter:
     """A record."""
 
     total: int
     seen: list[int] = field(default_factory=list)
+
+
+def test_a_tuple_with_names_is_that_of_typing() -> None:
+    """Fields, defaults, methods, types, text, replacing, matching and copying are the same; its body can add methods."""
+    place = Place.of(" here ")
+    reference: tuple[object, ...] = TypingPlace("here")
+    assert (place, place.shown, place.owner) == (("here", None), "<here>", None)
+    assert place == reference
+    assert repr(place) == repr(reference).removeprefix("Typing")
+    for name in ("_fields", "_field_defaults", "__match_args__", "__slots__", "__module__"):
+        assert getattr(Place, name) == getattr(TypingPlace, name), name
+    assert typing.get_type_hints(Place) == typing.get_type_hints(TypingPlace)
+    assert (Place.__doc__, Place.__qualname__, Place.__bases__) == ("A tuple.", "Place", (tuple,))
+    assert place._replace(owner=Point(1))._asdict() == {"name": "here", "owner": Point(1)}
+    assert pickle.loads(pickle.dumps(place)) == copy.copy(place) == place
+    make: typing.Any = Place
+    with pytest.raises(TypeError, match="missing"):
+        make()
+    match place:
+        case Place(name, owner):
+            assert (name, owner) == ("here", None)
 
 
 def test_a_value_is_a_frozen_dataclass() -> None:

@@ -13,10 +13,10 @@ import shlex
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import BadUsage, InvalidInput, quote
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode")
 

@@ -57,13 +57,14 @@ def find_answer(state: State, harness: str | None) -> HookAnswer:
 
     def read_and_handle() -> bytes:
         nonlocal event, data
-        data = sys.stdin.buffer.read(_LARGEST)
+        data = sys.stdin.buffer.read(_LARGEST) if sys.stdin is not None else b""  # closed by the caller
         event = read_event(harness, data)
         return b"" if _needs_judgement(event) else _handle(state, event) or b""
 
     answer, failure, note = _try(read_and_handle)
     if event is not None and _needs_judgement(event):
-        state.failure_status = _REFUSED  # no memory for the answer, or a full disk under it
+        # No memory for the answer, a full disk under it, or nothing that reads it.
+        state.failure_status = state.unread_status = _REFUSED
         judged = event
         answer, failure, note = _try_in_time(lambda: _handle(state, judged) or b"")
     if note:

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.cli.harness.edits import Edit, JsonElement, JsonMember, MarkedBlock, TomlTable, WholeFile
+from avfs_git.values import NamedTuple
 
 NAMES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
 _TIMEOUT_S = 30

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from avfs_git.errors import AvfsError, MergeInProgress
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})

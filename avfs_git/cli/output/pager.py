@@ -11,9 +11,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _COLOR = compiled(r"\x1b\[[0-9;]*m")
 _NOT_RUN = frozenset({126, 127})

@@ -34,12 +34,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from struct import Struct
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 from avfs_git import faults
 from avfs_git.fuse.channel import BUFFER_SIZE, Request
 from avfs_git.fuse.protocol import OPERATION_AT
 from avfs_git.host.files.ranges import KEEP_SIZE, PUNCH_HOLE, fallocate
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node, Noted, Place
 
 _PAGE: Final = 4096

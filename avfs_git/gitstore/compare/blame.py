@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import GitFailed
 from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore.formats.quoting import unquote
 from avfs_git.paths import Oid, TreePath, oid_of
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _HEADER = compiled(rb"([0-9a-f]{40}) (\d+) (\d+)(?: \d+)?")
 

@@ -7,12 +7,11 @@ and that what is written passes `git fsck --strict` with any names and clocks of
 from __future__ import annotations
 
 import codecs
-from typing import NamedTuple
 
 from avfs_git.errors import InvalidInput, ObjectCorrupt
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
-from avfs_git.values import value_class
+from avfs_git.values import NamedTuple, value_class
 
 SIDECAR_HEADER = b"avfs-sidecar"
 

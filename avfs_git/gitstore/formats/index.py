@@ -16,10 +16,10 @@ import re
 import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 NO_STAT = bytes(40)
 """Stat data that equal those of no file that holds anything: git reads the file and puts the right ones there."""

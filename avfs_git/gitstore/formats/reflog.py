@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import NamedTuple
 
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _LINE = compiled(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from avfs_git.gitstore.compare.treediff import Entry
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.model import ConflictKind
 from avfs_git.paths import Oid, TreePath
+from avfs_git.values import NamedTuple
 
 
 class EngineName(StrEnum):

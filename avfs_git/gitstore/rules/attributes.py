@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import NotAVault
 from avfs_git.gitstore.formats.quoting import split_quoted
@@ -20,6 +19,7 @@ from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.rules.ignore import IgnoreRules
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, split
+from avfs_git.values import NamedTuple
 
 Value = bytes | bool | None
 """What an attribute has: a text, or that it is set or unset; None if nothing is said of it."""

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from avfs_git.gitstore.gitversion import GitVersion, installed_git
 from avfs_git.paths import NAME_MAX, ROOT, TreePath
+from avfs_git.values import NamedTuple
 
 _BOM: Final = b"\xef\xbb\xbf"
 _SLASH: Final = ord("/")

@@ -27,10 +27,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain
+from avfs_git.values import NamedTuple
 
 REFUSED_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """How the system says that somebody may not write in a place, where reading may be allowed."""

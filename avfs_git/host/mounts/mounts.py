@@ -14,12 +14,12 @@ import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import FuseUnavailable, MountCovered, MountError
 from avfs_git.faults import reach
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4  # linux/mount.h
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8

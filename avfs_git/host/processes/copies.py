@@ -19,10 +19,10 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.host.mounts.mounts import Mounted, list_mounts
 from avfs_git.host.processes.processes import describe
+from avfs_git.values import NamedTuple
 
 _MOUNT_ID = b"mnt_id:"
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000  # linux/sched.h

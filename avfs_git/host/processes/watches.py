@@ -16,9 +16,10 @@ import errno
 import fcntl
 import os
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from avfs_git.host.files.xattrs import entry_of
+from avfs_git.values import NamedTuple
 
 _MODIFY, _ATTRIB, _OPEN = 0x2, 0x4, 0x20  # linux/inotify.h
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200

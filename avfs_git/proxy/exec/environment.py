@@ -11,9 +11,9 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from avfs_git.proxy.policy.redaction import Redactor
+from avfs_git.values import NamedTuple
 
 ISOLATED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_*", "TERM", "TZ", "SHELL")
 """The variables that an isolated command gets."""

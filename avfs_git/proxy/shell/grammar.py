@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from importlib.machinery import PathFinder
+from typing import TYPE_CHECKING, Any
 
 from avfs_git.patterns import compiled
 
@@ -35,10 +36,25 @@ _ODD = compiled(r"[^\t\n\x20-\x7e]")
 
 @lru_cache(maxsize=1)
 def _language() -> Language:
-    import tree_sitter_bash  # noqa: PLC0415 - only where there is a text to parse
-    from tree_sitter import Language  # noqa: PLC0415 - the same
+    from tree_sitter import Language  # noqa: PLC0415 - only where there is a text to parse
 
-    return Language(tree_sitter_bash.language())
+    return Language(_load_binding("tree_sitter_bash").language())
+
+
+def _load_binding(package: str) -> Any:
+    """Load what a package of a grammar has in C.
+
+    The rest of the package, which nothing here needs, imports `importlib.resources`: that takes longer than to read a command.
+    """
+    from importlib import util  # noqa: PLC0415 - only where there is a text to parse
+
+    around = util.find_spec(package)
+    found = PathFinder.find_spec(f"{package}._binding", around.submodule_search_locations) if around is not None else None
+    if found is None or found.loader is None:
+        raise ModuleNotFoundError(f"{package} is not installed, or has another form than avfs expects", name=package)
+    binding = util.module_from_spec(found)
+    found.loader.exec_module(binding)
+    return binding
 
 
 def _is_costly(text: str) -> bool:

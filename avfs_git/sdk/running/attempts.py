@@ -12,7 +12,6 @@ import json
 import os
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import FileChanging, HostError, InvalidInput, WorkspaceBusy, quote
 from avfs_git.host.files.durable import host_errors, write_file_atomically
@@ -20,7 +19,7 @@ from avfs_git.model import Diff
 from avfs_git.paths import fork_dir_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Vault
-from avfs_git.values import replace
+from avfs_git.values import NamedTuple, replace
 from avfs_git.workspace.vault import identity
 
 

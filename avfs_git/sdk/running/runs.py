@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from avfs_git.errors import (
     AvfsError,
@@ -30,7 +30,7 @@ from avfs_git.model import Checkpoint, Diff, SessionState, Warning
 from avfs_git.paths import is_fork_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Session, Vault
-from avfs_git.values import replace
+from avfs_git.values import NamedTuple, replace
 from avfs_git.workspace.forks import clones
 
 RunOutcome = Literal["kept", "unchanged", "discarded", "gone"]

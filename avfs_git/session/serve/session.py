@@ -14,7 +14,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.errors import HostError, MountError, WorkspaceBusy, WorkspaceMounted
 from avfs_git.faults import reach
@@ -29,7 +29,7 @@ from avfs_git.session.life.ending import Ending
 from avfs_git.session.life.mountsource import session_of_source
 from avfs_git.session.life.record import FoundSession, HeldSession, find_workspace_session, read_record, remove_made
 from avfs_git.session.life.request import Request
-from avfs_git.values import replace
+from avfs_git.values import NamedTuple, replace
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.vault import OpenVault
 

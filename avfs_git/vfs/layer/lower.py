@@ -11,7 +11,6 @@ from __future__ import annotations
 import stat
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from avfs_git.errors import LayerNotUnderstood, ObjectCorrupt
 from avfs_git.gitstore.bounds import Bound
@@ -19,6 +18,7 @@ from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_GITLINK, MODE_SYMLIN
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.source import ObjectSource, Tree
 from avfs_git.paths import Oid, TreePath, components
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.sidecar import (
     META_NAME,
     SELF,

@@ -28,11 +28,12 @@ import os
 import stat
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Final, NamedTuple
+from typing import Final
 
 from avfs_git.errors import LayerNotUnderstood
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, remove_xattr, write_xattr
 from avfs_git.paths import NAME_MAX
+from avfs_git.values import NamedTuple
 
 WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
 _TRUSTED_PREFIX: Final = b"trusted.overlay."

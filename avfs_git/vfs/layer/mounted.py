@@ -27,7 +27,6 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.errors import MountError, quote
@@ -46,6 +45,7 @@ from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattrs
 from avfs_git.paths import TreePath
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.marks import NO_MARKS, DirMarks
 from avfs_git.vfs.layer.plan import Step

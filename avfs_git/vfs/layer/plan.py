@@ -8,9 +8,9 @@ costs what differs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 from avfs_git.paths import ROOT, Oid, TreePath, components, join
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from avfs_git.errors import InternalError, ObjectCorrupt
@@ -31,6 +30,7 @@ from avfs_git.gitstore.formats.trees import MODE_TREE, differing_names
 from avfs_git.gitstore.source import ObjectSink, Tree
 from avfs_git.paths import ROOT, Oid, TreePath, list_above, split
 from avfs_git.patterns import compiled
+from avfs_git.values import NamedTuple
 
 META_NAME = b"meta"
 SELF = b"."

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from avfs_git.paths import TreePath, components
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.scan.statcache import FINGERPRINT_SIZE, DirCache, Fingerprint, is_same_entry, take_fingerprint
 
 FILE, DIRECTORY, SYMLINK, WHITEOUT, OTHER = "file", "dir", "symlink", "whiteout", "other"

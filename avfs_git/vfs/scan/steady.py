@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
 from avfs_git.errors import FileChanging
 from avfs_git.faults import reach
@@ -28,6 +28,7 @@ from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.flush import await_writes
 from avfs_git.paths import Oid, TreePath, join
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.scan.scan import Layer
 from avfs_git.vfs.scan.statcache import RACY_NS
 

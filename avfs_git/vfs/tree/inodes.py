@@ -13,10 +13,11 @@ import itertools
 import stat
 from array import array
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from avfs_git.host.files.beneath import Descriptor
 from avfs_git.paths import TreePath
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerEntry
 
 ROOT_INO = 1

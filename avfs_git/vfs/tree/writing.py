@@ -15,10 +15,10 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 
 from avfs_git import faults
 from avfs_git.host.files.durable import write_all
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.upper import put_times
 from avfs_git.vfs.tree.attributes import Attributes

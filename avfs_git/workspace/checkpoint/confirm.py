@@ -18,11 +18,11 @@ import stat
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import NamedTuple
 
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_TREE, find_entry
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.readers import UpperReader

@@ -11,13 +11,13 @@ import os
 import stat
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 from avfs_git.errors import ContentChanged
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import TreePath
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.scan.statcache import RACY_NS
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
 

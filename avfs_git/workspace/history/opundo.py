@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from avfs_git.errors import CannotUndo, OperationNotFound, UndoConflicts, quote
 from avfs_git.gitstore.compare.treediff import diff_trees
@@ -24,6 +23,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, show_path
+from avfs_git.values import NamedTuple
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_small_packs
 from avfs_git.workspace.history.opdetails import diff_beside, find_operation, states_of
 from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_target

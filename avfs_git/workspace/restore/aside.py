@@ -7,11 +7,11 @@ lock of the workspace. After a crash the commit is complete, or the workspace st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, oid_of
+from avfs_git.values import NamedTuple
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar, take
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded

@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
 from avfs_git.faults import reach
@@ -36,6 +35,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, oid_of, show_path
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS

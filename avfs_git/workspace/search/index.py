@@ -18,11 +18,12 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, TreePath
+from avfs_git.values import NamedTuple
 from avfs_git.workspace.search.words import Splitter, Term
 
 VERSION = 3

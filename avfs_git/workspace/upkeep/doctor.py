@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
 from avfs_git.gitstore.config.gitconfig import edit_config
@@ -26,6 +25,7 @@ from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
+from avfs_git.values import NamedTuple
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import take

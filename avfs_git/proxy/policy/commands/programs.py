@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from avfs_git.patterns import compiled
-from avfs_git.values import field, record_class
+from avfs_git.values import NamedTuple, field, record_class
 
 Takes = Literal["nothing", "value", "attached"]
 """How an option takes a value: not at all, as the next word or attached, only attached."""

@@ -22,6 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import AuditDamaged, HostError
 from avfs_git.faults import reach
@@ -31,7 +32,9 @@ from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.host.locks.flocks import held
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
-from avfs_git.workspace.vault.log.oprecord import OpRecord
+
+if TYPE_CHECKING:
+    from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 MAX_FILE_BYTES = 8 << 20
 """A file that is larger is put aside before the next line."""
