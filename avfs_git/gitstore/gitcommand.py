@@ -87,6 +87,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
         }
     ),
     "index-pack": frozenset(),
+    "reflog": frozenset({"expire", "--all"}),
     "merge-base": frozenset({"--all"}),
     "merge-tree": frozenset({"--write-tree", "-z"}),
 }

@@ -10,6 +10,7 @@ other step.
 | `refs` | more than 256 refs have files of their own, untouched for a minute | `gitstore.packrefs` |
 | `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's commit-graph |
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
+| `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
 | `gc` | asked once a week: an old operation, or a workspace in the trash, is a week older than `gc.keep_days` | `garbage` |
 
 A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
@@ -29,6 +30,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.objects.repack import MANY_PACKS, count_packs, repack
 from avfs_git.gitstore.packrefs import list_packable, pack_refs
+from avfs_git.gitstore.remote.reflogs import expire_logs, list_old_logs
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
@@ -83,6 +85,7 @@ def _maintain(
         "refs": lambda: _pack_refs(vault, 0.0 if every_step else _SETTLED_S),
         "packs": lambda: _repack(vault, 1 if every_step else MANY_PACKS),
         "oplog": lambda: int(vault.oplog.write_index()),
+        "logs": lambda: expire_logs(vault.store, vault.refs),
         "gc": lambda: _collect(vault, in_use()),
     }
     warnings: list[Warning] = []
@@ -119,14 +122,13 @@ def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterato
     log_bytes, _ = measure(vault.layout)
     growth = vault.oplog.measure_end() if every_step or log_bytes > INDEXED_ABOVE else 0
     yield "oplog", growth if every_step or growth > _LOG_GROWTH else 0
-    yield "gc", _days_too_old(vault, last)
+    is_weekly = bool(last.looked_ns) and vault.clock_ns() - last.looked_ns >= _WEEK_NS
+    yield "logs", len(list_old_logs(vault.git_dir)) if every_step or is_weekly else 0
+    yield "gc", _days_too_old(vault) if is_weekly else 0
 
 
-def _days_too_old(vault: OpenVault, last: Last) -> int:
-    """Tell for how many days something has been old enough for `gc`; 0 up to six, and if that was asked within a week."""
-    now_ns = vault.clock_ns()
-    if not last.looked_ns or now_ns - last.looked_ns < _WEEK_NS:
-        return 0
+def _days_too_old(vault: OpenVault) -> int:
+    """Tell for how many days something has been old enough for `gc`; 0 up to six."""
     limits = read_limits(vault)
     oldest_ns = find_oldest_ns(vault, limits)
     if oldest_ns is None or limits.before_ns - oldest_ns < _WEEK_NS:

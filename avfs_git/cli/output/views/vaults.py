@@ -313,6 +313,7 @@ _UNITS = {
     "refs": "refs with files of their own",
     "packs": "packs",
     "oplog": "bytes of the log without an index",
+    "logs": "logs of remote branches that begin 90 days ago",
     "gc": "days too old",
 }
 
