@@ -113,14 +113,20 @@ def test_work_in_a_lazy_vault_goes_both_ways(vault: Vault, tmp_path: Path) -> No
 
 
 def test_contents_come_again_when_the_remote_was_removed_and_added(vault: Vault) -> None:
-    """As git has it: what `extensions.partialClone` names is the server, whenever there is a remote of that name."""
+    """As git has it: what `extensions.partialClone` names is the server, whenever there is a remote of that name.
+
+    The clone's filter stays, which may be one that git has set.
+    """
     url = git("config", "remote.origin.url", cwd=vault.path).strip()
+    git("config", "remote.origin.partialCloneFilter", "blob:limit=1k", cwd=vault.path)
     vault.remove_remote("origin")
     vault.add_remote("other", url)
     vault.remove_remote("other")
     vault.add_remote("origin", url)
     assert vault.workspace("main").read("f0") == FILES["f0"]
     assert git("config", "remote.origin.promisor", cwd=vault.path).strip() == "true"
+    assert git("config", "remote.origin.partialCloneFilter", cwd=vault.path).strip() == "blob:limit=1k"
+    assert "avfs.partialclonefilter" not in git("config", "--list", "--local", cwd=vault.path)
 
 
 def test_prefetch_brings_what_is_named_in_one_request(vault: Vault) -> None:

@@ -21,6 +21,8 @@ _SCHEMES = frozenset({*PROTOCOLS, "git+ssh", "ssh+git"})
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _HELPER = re.compile(r"[A-Za-z0-9]+::")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_FILTER = "avfs.partialclonefilter"
+"""The filter of a partial clone while the remote that it was cloned from is removed."""
 _SCP_SECRET = re.compile(r"^(?![A-Za-z][A-Za-z0-9+.-]*://)[^/\s]*:[^/\s]*@")
 """A user and a password before the host of an address without a scheme, in which there can be none."""
 
@@ -150,19 +152,26 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
             raise RemoteExists(remote.name)
     spec = f"+refs/heads/*:refs/remotes/{name}/*"
     edits = [("--add", f"remote.{name}.url", url), ("--add", f"remote.{name}.fetch", spec)]
-    if read_config(git_dir).get("extensions.partialclone", [""])[-1] == name:
-        edits += [("--add", f"remote.{name}.promisor", "true"), ("--add", f"remote.{name}.partialclonefilter", "blob:none")]
-    edit_config(git_dir, *edits)
+    forgotten: list[tuple[str, str]] = []
+    values = read_config(git_dir)
+    if values.get("extensions.partialclone", [""])[-1] == name:
+        kept = values.get(_FILTER, ["blob:none"])[-1]
+        edits += [("--add", f"remote.{name}.promisor", "true"), ("--add", f"remote.{name}.partialclonefilter", kept)]
+        forgotten = [("--unset-all", _FILTER)] if _FILTER in values else []
+    edit_config(git_dir, *edits, *forgotten)
 
 
 def remove_remote(git_dir: Path, name: str) -> None:
-    """Remove a remote from the configuration; its refs stay. On disk on return.
+    """Remove a remote from the configuration; its refs stay, and a partial clone's filter for `add_remote`. On disk on return.
 
     Raises:
         RemoteNotFound: If no remote has the name.
     """
     find_remote(git_dir, name)
-    edit_config(git_dir, ("--remove-section", f"remote.{name}"))
+    values = read_config(git_dir)
+    is_server = values.get("extensions.partialclone", [""])[-1] == name
+    kept = values.get(f"remote.{name}.partialclonefilter", [])[-1:] if is_server else []
+    edit_config(git_dir, *(("--replace-all", _FILTER, each) for each in kept), ("--remove-section", f"remote.{name}"))
 
 
 def set_url(git_dir: Path, name: str, url: str) -> None:
