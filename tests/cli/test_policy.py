@@ -123,7 +123,8 @@ def test_approvals_are_listed_and_denied(avfs: Transcript, gate: Gate, snapshot:
     avfs("audit")
     avfs("audit --limit 1 --json")
     avfs("audit --verify --since 2001-01-01 -n 1")
-    avfs("audit --since yesterday", status=2)
+    avfs("audit --since soon", status=2)
+    avfs("audit --until 2d")
 
     snapshot("approvals.txt", _stable(avfs.text))
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import time
 from typing import TYPE_CHECKING
 
 import click
 
+from avfs_git.cli.amounts import read_size, read_time
 from avfs_git.cli.commands.files.grep import FOUND_NOTHING
 from avfs_git.cli.context import State
-from avfs_git.cli.sizes import read_size
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import BadUsage
 
@@ -20,16 +18,7 @@ if TYPE_CHECKING:
     from avfs_git.sdk import FindOptions
 
 _KINDS = {"f": "file", "d": "directory", "l": "symlink"}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DEPTH = click.IntRange(min=0)
-
-
-def _read_age(text: str) -> int:
-    """Read an age such as `2d`; give the time so long ago, in nanoseconds since the epoch."""
-    match = re.fullmatch(r"(\d{1,9})([smhdw])", text)
-    if match is None:
-        raise BadUsage(f"'{text}' is no age", hint="Write `90s`, `10m`, `2h`, `3d` or `1w`.")
-    return time.time_ns() - int(match[1]) * _SECONDS[match[2]] * 1_000_000_000
 
 
 @verb(
@@ -46,8 +35,8 @@ def _read_age(text: str) -> int:
 @click.option("--type", "kind", type=click.Choice(["f", "d", "l"]), help="Files, directories, or symbolic links.")
 @click.option("--min-size", type=read_size, metavar="SIZE", help="Files of at least this size, such as 10k or 1M.")
 @click.option("--max-size", type=read_size, metavar="SIZE", help="Files of at most this size.")
-@click.option("--newer", type=_read_age, metavar="AGE", help="Changed in this time, such as 90s, 2h or 3d.")
-@click.option("--older", type=_read_age, metavar="AGE", help="Not changed in this time.")
+@click.option("--newer", type=read_time, metavar="TIME", help="Changed since, such as 2h, 3d or 2026-01-31.")
+@click.option("--older", type=read_time, metavar="TIME", help="Not changed since.")
 @click.option("--min-depth", type=_DEPTH, metavar="N", help="At least N levels below the root.")
 @click.option("--max-depth", type=_DEPTH, metavar="N", help="At most N levels below the root.")
 @click.option("--changed-since", metavar="STATE", help="New or different since a checkpoint, or than in a fork.")

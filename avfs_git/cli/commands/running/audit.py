@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from avfs_git.cli.amounts import read_time
 from avfs_git.cli.context import State
 from avfs_git.cli.output.base import write_all
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
@@ -24,25 +24,10 @@ if TYPE_CHECKING:
 _OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 
 
-def read_time(text: str) -> int:
-    """Read a time: seconds since the epoch, or RFC 3339, also a date alone; without a zone it is UTC. In nanoseconds.
-
-    Raises:
-        BadUsage: If it is none of these.
-    """
-    if text.isascii() and text.isdigit() and len(text) < 12:
-        return int(text) * 10**9
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadUsage("a time is written 2026-01-31, 2026-01-31T12:00:00Z, or in seconds since 1970") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()) * 10**9
-
-
-@verb("audit", looks=True, view="policy", pages=True, example="avfs audit --since 2026-01-31 --outcome refused")
+@verb("audit", looks=True, view="policy", pages=True, example="avfs audit --since 2h --outcome refused")
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
-@click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later.")
+@click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later: 1h, 2d, 2026-01-31.")
 @click.option("--until", type=read_time, metavar="TIME", help="Only what happened then or earlier.")
 @click.option("--event", "events", multiple=True, metavar="NAME", help="Only events of this name; repeatable.")
 @click.option("--outcome", "outcomes", multiple=True, type=click.Choice(_OUTCOMES), help="Only what ended so; repeatable.")

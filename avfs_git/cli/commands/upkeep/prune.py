@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from avfs_git.cli.amounts import read_size
 from avfs_git.cli.context import State
-from avfs_git.cli.sizes import read_size
 from avfs_git.cli.verb import is_dry_run, verb
 
 if TYPE_CHECKING:
