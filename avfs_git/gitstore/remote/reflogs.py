@@ -58,7 +58,7 @@ def expire_logs(store: ObjectStore, refs: RefStore) -> int:
 
 
 def _ask_git(store: ObjectStore, refs: RefStore, names: list[str]) -> Iterator[tuple[str, bytes, bytes]]:
-    """Have git shorten copies of some logs; yield those that are shorter then, with what they were."""
+    """Have git shorten copies of some logs; yield the shorter ones, with what they were."""
     settings = read_config(store.git_dir)
     config = format_config((key, value) for key, values in settings.items() if "reflogexpire" in key for value in values)
     with scratch_repository("shorten logs of remote branches", is_trusting=True, config=config) as scratch:
