@@ -137,6 +137,8 @@ def test_a_glob_of_many_stars_ends(work: Workspace) -> None:
 
     assert not work.find("*a" * 13 + "b").entries
     assert [entry.path for entry in work.find("*a" * 13).entries] == [b"a" * 200]
+    assert not work.find("*a**/" * 13 + "b").entries
+    assert [entry.path for entry in work.find("*a**/" * 13 + "*").entries] == [b"a" * 200]
 
 
 def test_what_cannot_be_meant_is_refused(work: Workspace) -> None:

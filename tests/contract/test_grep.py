@@ -137,6 +137,70 @@ def test_globs_choose_files_and_directories(work: Workspace) -> None:
     assert names(work.grep("needle", ["[x]"], include=["*a"])) == names(work.grep("needle", ["[x]/:(top)a"])) == ["[x]/:(top)a"]
 
 
+_GLOBBED = (
+    *("a.py", "src/a.py", "src/B.PY", "src/lib/c.py", "lib.py/x", "lib/src/y.txt", "lib/src.py", "[x].py", "d/[x].py", "x.py"),
+    *("back\\slash", "q/back\\slash", "!bang", "q/!bang", ":colon", "q/:colon", ":(glob)x", "é.py", "q/é.py", "-dash", "a b"),
+    *("star*", "q/star*", "a\nb", "#h", "{a}", "x]", "q/x]", "x-y", "xay", "z", "q/z", ".hid", "q/.hid.py", "ab", "q/AB"),
+)
+
+
+def test_globs_of_names_mean_what_they_mean_to_grep(tmp_path: Path) -> None:
+    """Whatever stands in them, at every depth, and the same to `find`; `exclude` leaves directories out as well."""
+    with Home(tmp_path / "home") as home:
+        work = home.create_vault("v").workspace()
+        for name in _GLOBBED:
+            work.write(name.encode(), b"needle\n")
+        work.export_path("/", tmp_path / "plain")
+        for glob in (
+            *("*.py", "a.py", "src", "lib", "*.PY", "lib.py", "[x].py", "[[]x].py", "\\[x\\].py", "?.py", "[!a].py", "[^a].py"),
+            *("[a-c].py", "[[:upper:]]*", "[[:digit:][:punct:]]*", "!bang", "!*", ":colon", ":*", ":(glob)x", ":(top,icase)Z"),
+            *("back\\slash", "back\\\\slash", "back*", "star\\*", "star[*]", "star*", "a?b", "-dash", "#h", "{a}", "{a,z}"),
+            *(
+                "x]",
+                "x[]]",
+                "[]x]*",
+                "x[a-]y",
+                "x[-a]y",
+                "x[!a]y",
+                "[z-a]",
+                "[é].py",
+                "*",
+                "**",
+                "*b",
+                "a**b",
+                "[a-z]?",
+                "nothing",
+            ),
+        ):
+            chosen = scan_names(tmp_path / "plain", f"--include={glob}")
+            assert {*names(work.grep("needle", include=[glob]))} == chosen, glob
+            assert {os.fsdecode(each.path) for each in work.find(glob, kinds=["file"]).entries} == chosen, glob
+            left = scan_names(tmp_path / "plain", f"--exclude={glob}", f"--exclude-dir={glob}")
+            assert {*names(work.grep("needle", exclude=[glob]))} == left, glob
+
+
+def scan_names(plain: Path, *options: str) -> set[str]:
+    """List the files in which grep(1) finds needles."""
+    done = subprocess.run(
+        ["grep", "-rlZ", *options, "needle", "--", *os.listdir(plain)],
+        cwd=plain,
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    return {os.fsdecode(name) for name in done.stdout.split(b"\0")[:-1]}
+
+
+def test_globs_with_a_slash_are_about_whole_paths(work: Workspace) -> None:
+    """Below a path that is searched, too, as in `find`; a directory's path is no file's. A named file may match."""
+    for glob in ("src/deep/*.txt", "src/**/c.txt", "s**/c.txt", "**/deep/c.txt", "/src/deep/c.txt", "src/d??p/*", "src/deep/**"):
+        for paths in ([], ["src"], ["src/deep/c.txt"]):
+            assert names(work.grep("needle", paths, include=[glob])) == ["src/deep/c.txt"], (glob, paths)
+            assert "src/deep/c.txt" not in names(work.grep("needle", paths, exclude=[glob])), (glob, paths)
+    assert names(work.grep("needle", include=["src/deep", "src"])) == []
+    assert names(work.grep("needle", ["src/new.py", "src/deep"], include=["*.py"])) == ["src/new.py"]
+
+
 @pytest.mark.parametrize(
     ("pattern", "options", "message"),
     [

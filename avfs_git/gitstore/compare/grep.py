@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from avfs_git.errors import GitFailed, InvalidInput, quote
+from avfs_git.errors import GitFailed, InvalidInput
 from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_sorted
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.gitstore.source import ObjectSource
+from avfs_git.globs import PathGlobs, check_glob, is_of_path, quote_for_git, spell_for_git
 from avfs_git.model import GrepFile, GrepLine, GrepOutcome, GrepQuery, GrepSyntax, Span
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.patterns import compiled
@@ -35,8 +36,6 @@ _OUTCOME = {
 _MAY_BE_EMPTY = compiled(rb"[*?{^$|(\\]|\A\n|\n\n|\n\Z")
 """What one of the patterns must have that match an empty line."""
 _CONTEXT_MAX = 999_999_999
-_SPECIAL = compiled(rb"[*?\[\\]")
-_UNCLOSED = compiled(rb"(?:[^\[\\]|\\.|\[[!^]?\]?(?:[^\]\\]|\\.)*\])*+", 16)  # 16: a dot matches a newline, too
 _BAD_PATTERN = compiled(r"fatal: [^\n]*?'[^\n]*': ([^\n]*)|fatal: ([^\n]*(?:PCRE|Perl)[^\n]*)")
 
 
@@ -58,20 +57,6 @@ def check_query(query: GrepQuery) -> None:
         raise InvalidInput("a number of lines is negative or too large")
     if query.max_count is not None and query.max_count < 1:
         raise InvalidInput("at least one match of each file has to be given")
-
-
-def check_glob(glob: bytes) -> None:
-    """Check a glob of names or paths.
-
-    Raises:
-        InvalidInput: If it cannot mean anything.
-    """
-    if not glob.strip(b"/") or b"\0" in glob:
-        raise InvalidInput("a glob is empty or holds a NUL byte", hint="Write '*.py' for all Python files.")
-    if _UNCLOSED.fullmatch(glob) is None:
-        raise InvalidInput(
-            f"the glob {quote(glob)} has a '[' without its ']', or ends in a backslash", hint="Write '[[]' for a '['."
-        )
 
 
 def grep_tree(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuery) -> list[GrepFile]:
@@ -110,7 +95,7 @@ def _search(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuer
     if query.outcome is GrepOutcome.LINES:
         options += ["-o"] if query.only_matching else [f"-B{query.before}", f"-A{query.after}"]
     pattern = ["-f", "-"]
-    store.expect(_list_contents(source, tree, query.paths))
+    store.expect(_list_contents(source, tree, query))
     with scratch_repository("search") as git_dir:
         if _matches_nothing(git_dir, query, options):
             # Git looks ahead for the next match, and would find one behind the last newline; not so in an expression.
@@ -126,8 +111,14 @@ def _search(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuer
     else:
         is_plain = query.outcome is GrepOutcome.LINES and not (query.before or query.after)
         files = list((_parse_plain if is_plain else _parse)(result, tree, query))
-    files.sort(key=lambda file: file.path)
-    return files
+    is_meant = _make_filter(query)
+    return sorted((file for file in files if is_meant(file.path)), key=lambda file: file.path)
+
+
+def _make_filter(query: GrepQuery) -> Callable[[bytes], bool]:
+    """Make the condition that the path of a file has to meet by the globs of a query."""
+    include, exclude = PathGlobs(query.include), PathGlobs(query.exclude)
+    return lambda path: (not query.include or include.match(path)) and not (query.exclude and exclude.match_above(path))
 
 
 def _tell_context(files: Sequence[GrepFile], plain: Sequence[GrepFile], query: GrepQuery) -> Iterator[GrepFile]:
@@ -174,8 +165,9 @@ def _matches_nothing(git_dir: Path, query: GrepQuery, options: list[str]) -> boo
     return bool(_run(git_dir, [option for option in [*options, "-f", "-"] if option != "-v"], [tree.hex(), "--"], query))
 
 
-def _list_contents(source: ObjectSource, tree: Oid, paths: Sequence[bytes]) -> Iterator[Oid]:
+def _list_contents(source: ObjectSource, tree: Oid, query: GrepQuery) -> Iterator[Oid]:
     """List the contents that are going to be read; walks only if it is asked, by the store of a partial clone."""
+    paths, is_meant = query.paths, _make_filter(query)
     pending: list[tuple[TreePath, Oid]] = [(TreePath(b""), tree)]
     while pending:
         above, oid = pending.pop()
@@ -185,7 +177,7 @@ def _list_contents(source: ObjectSource, tree: Oid, paths: Sequence[bytes]) -> I
             if mode == MODE_TREE:
                 if within or any(p.startswith(path + b"/") for p in paths):
                     pending.append((path, child))
-            elif within and mode not in (MODE_GITLINK, MODE_SYMLINK) and not source.exists(child):
+            elif within and mode not in (MODE_GITLINK, MODE_SYMLINK) and is_meant(path) and not source.exists(child):
                 yield child
 
 
@@ -207,23 +199,19 @@ def _lend(git_dir: Path, store: ObjectStore, source: ObjectSource, tree: Oid) ->
 
 
 def _make_pathspecs(query: GrepQuery) -> list[bytes]:
-    wanted = list[bytes]()
+    """Spell what is searched, and perhaps more: `_make_filter` decides. It matters only for speed."""
+    wanted, globs = list[bytes](), PathGlobs(query.include)
     for path in query.paths or (b"",):
         if not query.include:
             wanted.append(b":(top,literal)" + path)
             continue
-        place = _SPECIAL.sub(rb"\\\g<0>", path)
         for glob in query.include:
-            wanted += _spell_glob(place, glob)
-    return [*wanted, *(b":(exclude," + spec[2:] for glob in query.exclude for spec in _spell_glob(b"", glob, deep=True))]
-
-
-def _spell_glob(place: bytes, glob: bytes, *, deep: bool = False) -> list[bytes]:
-    """Spell a glob below a place; `deep`, with all that is below what matches."""
-    below = place + b"/" if place else b""
-    inner = glob.strip(b"/") if b"/" in glob.rstrip(b"/") else b"**/" + glob.rstrip(b"/")
-    spec = b":(top,glob)" + below + inner
-    return [spec, spec + b"/**"] if deep else [spec]
+            if path and (is_of_path(glob) or globs.match(path)):
+                wanted.append(b":(top,literal)" + path)
+            else:
+                wanted.append(b":(top,glob)" + quote_for_git(path) + (b"/" if path else b"") + spell_for_git(glob)[0])
+    left_out = [spec for spec, is_exact in map(spell_for_git, query.exclude) if is_exact]
+    return [*wanted, *(b":(exclude,top,glob)" + spec + below for spec in left_out for below in (b"", b"/**"))]
 
 
 class _Marks:

@@ -16,16 +16,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
+from avfs_git.globs import Gap, Glob
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.plainfile import open_plain
-from avfs_git.patterns import Gap, join_pieces
 from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Action, Category, Decision, Finding, Request, RuleVerdict, Scope
 from avfs_git.proxy.policy.redaction import Redactor
@@ -226,26 +226,25 @@ def _has_words(command: tuple[str, ...], words: tuple[str, ...]) -> bool:
     return len(command) >= len(words) and all(_fits(have, (want,), _compile) for have, want in zip(command, words, strict=False))
 
 
-def _fits(text: str, patterns: Iterable[str], compiled: Callable[[str], re.Pattern[str]]) -> bool:
-    return any(compiled(pattern).fullmatch(text) for pattern in patterns)
+def _fits(text: str, patterns: Iterable[str], compiled: Callable[[str], Glob]) -> bool:
+    return any(compiled(pattern).matches(text) for pattern in patterns)
 
 
 @lru_cache(maxsize=512)
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(_translate(pattern, star=Gap.TEXT, one="."), re.DOTALL)
+def _compile(pattern: str) -> Glob:
+    return Glob(_read_pattern(pattern, star=Gap.TEXT, one="."))
 
 
 @lru_cache(maxsize=512)
-def _compile_path(pattern: str) -> re.Pattern[str]:
-    """Make an expression of a path pattern; a pattern of a directory also fits what is below it."""
-    body = _translate(pattern.rstrip("/"), star=Gap.NAME, one="[^/]")
-    return re.compile(f"{body}(?:/.*)?", re.DOTALL)
+def _compile_path(pattern: str) -> Glob:
+    """Make a glob of a path pattern; a pattern of a directory also fits what is below it."""
+    return Glob([*_read_pattern(pattern.rstrip("/"), star=Gap.NAME, one="[^/]"), Gap.BELOW])
 
 
-def _translate(pattern: str, *, star: Gap, one: str) -> str:
-    """Make an expression of a pattern of the shell's kind; brackets stand for themselves."""
+def _read_pattern(pattern: str, *, star: Gap, one: str) -> Iterator[str | Gap]:
+    """Take a pattern of the shell's kind apart; brackets stand for themselves."""
     parts: dict[str, str | Gap] = {"**/": Gap.DIRECTORIES, "**": Gap.TEXT, "*": star, "?": one}
-    return join_pieces(parts.get(part) or re.escape(part) for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern))
+    return (parts.get(part) or re.escape(part) for part in re.findall(r"\*\*/|\*\*|.", pattern, re.DOTALL))
 
 
 # --- files -----------------------------------------------------------------------------------------------

@@ -6,20 +6,17 @@ directories, and of what meets the other conditions the sizes.
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain
 
 from avfs_git.errors import InvalidInput, PathNotFound
-from avfs_git.gitstore.compare.grep import check_glob
 from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.globs import PathGlobs, check_glob
 from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind, TagCount, TagList
 from avfs_git.paths import Oid, TreePath, climb, join
-from avfs_git.patterns import Gap, join_pieces
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.tags import attribute_of, check_tag, tags_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
@@ -109,14 +106,14 @@ def _list_changed(
 
 
 def _find(source: DryWriter, lower: LowerTree, query: FindQuery, changed: AbstractSet[bytes] | None) -> Iterator[FoundEntry]:
-    matches = _make_matcher(query)
+    globs = PathGlobs(query.names, ignore_case=query.ignore_case)
     tags, meta = set(map(check_tag, query.tags)), {attribute_of(condition.key): condition.value for condition in query.meta}
     for path, entry in _walk(lower, query):
         kind = _KINDS[entry.kind]
         depth = path.count(b"/") + 1 if path else 0
         if (
             (query.kinds and kind not in query.kinds)
-            or not matches(path)
+            or (query.names and not globs.match(path))
             or (query.min_depth is not None and depth < query.min_depth)
             or (query.newer_ns is not None and entry.mtime_ns < query.newer_ns)
             or (query.older_ns is not None and entry.mtime_ns > query.older_ns)
@@ -165,40 +162,3 @@ def _walk(lower: LowerTree, query: FindQuery) -> Iterator[tuple[TreePath, LowerE
             children = lower.children(entry)
             bound.meet(len(children))
             pending += [(join(path, name), children[name]) for name in sorted(children, reverse=True)]
-
-
-def _make_matcher(query: FindQuery) -> Callable[[bytes], bool]:
-    if not query.names:
-        return lambda _: True
-    flags = re.DOTALL | (re.IGNORECASE if query.ignore_case else 0)
-    of_names = [re.compile(_translate(glob.rstrip(b"/")), flags) for glob in query.names if b"/" not in glob.rstrip(b"/")]
-    of_paths = [re.compile(_translate(glob.strip(b"/")), flags) for glob in query.names if b"/" in glob.rstrip(b"/")]
-
-    def matches(path: bytes) -> bool:
-        text = os.fsdecode(path)
-        name = text.rpartition("/")[2]
-        return any(each.fullmatch(name) for each in of_names) or any(each.fullmatch(text) for each in of_paths)
-
-    return matches
-
-
-_PART = re.compile(r"\*\*/|/\*\*\Z|\*+|\?|\[([!^]?)(\]?(?:[^\]\\]|\\.)*)\]|\\(.)|(.)", re.DOTALL)
-_SPELLED = {"**/": (Gap.DIRECTORIES,), "/**": ("/", Gap.TEXT), "?": ("[^/]",)}
-
-
-def _translate(glob: bytes) -> str:
-    """Spell a glob as a regular expression."""
-
-    def spell(part: re.Match[str]) -> Sequence[str | Gap]:
-        text = part[0]
-        if text in _SPELLED:
-            return _SPELLED[text]
-        if text.startswith("*"):
-            return (Gap.NAME,)
-        literal = part[3] or part[4]
-        if literal is not None:
-            return (re.escape(literal),)
-        inner = re.sub(r"\\(.)|([\[&|~^\]])", lambda one: "\\" + (one[1] or one[2]), part[2])
-        return (f"(?!/)[{'^' if part[1] else ''}{inner}]",)
-
-    return join_pieces(chain.from_iterable(map(spell, _PART.finditer(os.fsdecode(glob)))))

@@ -231,6 +231,17 @@ def test_paths_that_let_in(tmp_path: Path, command: str, action: Action) -> None
     assert ask(policy, command) is action
 
 
+def test_a_pattern_of_many_gaps_is_decided_at_once(tmp_path: Path) -> None:
+    """With each place of each gap tried, this would not end: a vault's file may hold any pattern."""
+    many = "*a**/" * 13 + "b"
+    policy = make(tmp_path, vault=f'[[rule]]\nname="m"\npaths=["{many}"]\narguments=["{many}"]\naction="deny"\n')
+
+    assert ask(policy, f"cat {'a' * 500}") is Action.ALLOW
+    assert ask(policy, f"cat {'a/' * 250}b") is Action.DENY
+    assert ask(policy, f"cat {'a' * 13}b/below") is Action.ALLOW  # an argument is no path
+    assert ask(policy, f"cat {'a' * 13}b") is Action.DENY
+
+
 def test_the_explanation_names_every_rule(tmp_path: Path) -> None:
     """All rules in order, which match, and the one that decides; the reason is its."""
     policy = make(tmp_path, user='[[rule]]\nname="no"\ncommands=["cu*"]\naction="deny"\nreason="because"\n')
