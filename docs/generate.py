@@ -160,6 +160,7 @@ WARNINGS = {
     "fork.marked_unchanged": "Git was told not to look at a file of the clone; the fork has what the clone's index names.",
     "fork.moved_outside": "Another process moved the fork's branch; the workspace lacks the new commits: `avfs update`.",
     "fork.submodule": "A nested repository could not be copied; its `.git` is left out.",
+    "undo.command_runs": "A command runs in the fork: `undo` takes its changes back first, once it has ended.",
     "undo.ignored_stay": "`op undo` leaves the ignored files that the operation changed.",
     "undo.workspace_missing": "The workspace of a deleted fork is not in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",

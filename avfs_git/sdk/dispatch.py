@@ -319,7 +319,7 @@ class Dispatch:
             ephemeral=ephemeral,
             with_changes=with_changes,
             author=author,
-            save=lambda opened, message, text: self.run(opened, operations.save_checkpoint, message=message, description=text),
+            save=lambda opened, message, text: self.run(opened, operations.save_source, message, text),
         )
 
     def delete_fork(
@@ -417,7 +417,7 @@ class Dispatch:
     def record_unrecorded(self, fork: str | None) -> None:
         """Record what git has done in live trees, or deleted, before the log is listed: its numbers stay."""
         for name in undo.forks_with_git_dir(self.core, fork):
-            if gitmoves.list_unrecorded(self.core, name) and not gitmoves.has_command(self.core, name):
+            if gitmoves.list_unrecorded(self.core, name):
                 with contextlib.suppress(AvfsError):
                     self.record_work(name)
         for name in self.core.layout.list_workspaces() if fork is None else (fork,):

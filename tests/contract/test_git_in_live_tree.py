@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, SparseCheckout
+from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, SparseCheckout, WorkspaceBusy
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -66,22 +66,35 @@ def test_the_log_has_a_commit_of_git_at_once(mounted: tuple[Workspace, Path]) ->
     assert "git commit: by git" in [one.description for one in work.operations() if one.undone]
 
 
-def test_a_list_leaves_the_commits_of_a_running_command_to_it(mounted: tuple[Workspace, Path]) -> None:
-    """One operation, which is taken back as one."""
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_running_commands_work_stays_one_operation(mounted: tuple[Workspace, Path], commits: bool) -> None:
+    """Each way to look, and each other operation: the log has nothing of it before it ends, and one undo takes it back."""
     work, tree = mounted
-    head, before = work.vault.fork_info("main").head, work.operations()
-    git = "git -c user.name=A -c user.email=a@example.org"
-    script = f"touch x && git add x && {git} commit -qm own && touch made && until test -e go; do sleep 0.02; done"
+    vault, head, before = work.vault, work.vault.fork_info("main").head, work.operations()
+    own = "git -c user.name=A -c user.email=a@example.org commit -qm own &&" if commits else ""
+    script = f"touch x && git add x && {own} touch made && until test -e go; do sleep 0.02; done"
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(work.exec, "sh", "-c", script)
-        while not (tree / "made").exists() and not running.done():
-            time.sleep(0.02)
-        listed = work.vault.operations()
-        (tree / "go").touch()
+        try:
+            while not (tree / "made").exists() and not running.done():
+                time.sleep(0.02)
+            planned = vault.undo(dry_run=True)
+            for turn in (work.undo, vault.undo):
+                with pytest.raises(WorkspaceBusy, match="by a command"):
+                    turn()
+            with vault.fork("other") as other, vault.fork("bare", with_changes=False) as bare:
+                assert [(each.exists("made"), each.exists("x")) for each in (other, bare)] == [(True, True), (False, commits)]
+            with vault.workspace("main") as beside:
+                beside.write("written", b"")
+            listed = vault.operations(fork="main")
+        finally:
+            (tree / "go").touch()
         assert running.result().exit_code == 0
     assert listed == before
-    assert "(git commit: own)" in work.undo().operation.description
+    assert (planned.operation, [told.code for told in planned.warnings]) == (before[0], ["undo.command_runs"])
+    assert work.undo().operation.description.startswith("exec: sh")
     assert work.vault.fork_info("main").head == head
+    assert {info.path.decode() for info in work.list_dir()} == {"file", "more"}
 
 
 def test_the_log_has_a_commit_that_git_took_back(mounted: tuple[Workspace, Path]) -> None:

@@ -1,19 +1,23 @@
-"""Locks of open files: flock(2), which the kernel drops when the file is closed, also by the death of its process.
+"""Locks of open files, which the kernel drops when the file is closed, also by the death of its process.
 
-Decided here: how long such a lock is waited for, and how often it is tried meanwhile. What is locked, and for whom, is said where
-these are called. From any thread; nothing is kept.
+Decided here: how long such a lock is waited for, and how often it is tried meanwhile; and a lock that any number of processes
+share, and that others ask for without taking it. What is locked, and for whom, is said where these are called. From any thread;
+nothing is kept.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _PAUSE_S = 0.005
+_FLOCK = "hhqqi"
+"""struct flock(2): type, whence, start, length, pid; no length is the whole file."""
 
 
 @contextmanager
@@ -43,3 +47,29 @@ def take(fd: int, *, wait_s: float = 0.0) -> bool:
             time.sleep(_PAUSE_S)
         else:
             return True
+
+
+@contextmanager
+def directory_shared(path: Path) -> Iterator[None]:
+    """Share a lock on a directory for a block: `is_shared` finds it. `directory_held` does not see it, nor is it seen there.
+
+    Raises:
+        OSError: If the file system has no such locks.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_shared(path: Path) -> bool:
+    """Tell whether `directory_shared` holds a directory. Takes no lock, so that two that ask do not see each other."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    finally:
+        os.close(fd)
+    kind: int = struct.unpack(_FLOCK, found)[0]
+    return kind != fcntl.F_UNLCK

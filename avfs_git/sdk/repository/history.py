@@ -113,6 +113,7 @@ class VaultHistory:
         Raises:
             NothingToUndo: If there is no operation.
             CannotUndo: If a ref has moved since.
+            WorkspaceBusy: If a command runs in the fork and has changed it: its end records that.
         """
         return self._dispatch.turn(fork, back=True) if not dry_run else self._dispatch.plan_undo(fork)
 

@@ -59,11 +59,11 @@ from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 if TYPE_CHECKING:
     from avfs_git.workspace.checkpoint import changes, checkpoint
     from avfs_git.workspace.files import adding, transfer
+    from avfs_git.workspace.forks import forks
     from avfs_git.workspace.history import compare, find, grep, opundo, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import aside, restore
     from avfs_git.workspace.search import search
-    from avfs_git.workspace.vault import gitmoves
 else:
     adding = LazyModule("avfs_git.workspace.files.adding")
     aside = LazyModule("avfs_git.workspace.restore.aside")
@@ -72,7 +72,7 @@ else:
     checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
     compare = LazyModule("avfs_git.workspace.history.compare")
     find = LazyModule("avfs_git.workspace.history.find")
-    gitmoves = LazyModule("avfs_git.workspace.vault.gitmoves")
+    forks = LazyModule("avfs_git.workspace.forks.forks")
     grep = LazyModule("avfs_git.workspace.history.grep")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
@@ -289,6 +289,12 @@ def save_checkpoint(
 
 
 @operation(repeatable=True, flushes=True)
+def save_source(opened: OpenWorkspace, message: str, description: str) -> Oid | None:
+    """Save what is uncommitted before another fork starts from it; give the commit."""
+    return forks.save_source(opened, message, description)
+
+
+@operation(repeatable=True, flushes=True)
 def record_changes(
     opened: OpenWorkspace, description: str | None = None, kind: str = FILES, command: CommandStart | None = None
 ) -> tuple[Warning, ...]:
@@ -403,9 +409,8 @@ def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) ->
 @_repeatable
 def adopt_git_moves(opened: OpenWorkspace) -> None:
     """Learn what git has done to the branch in the live tree since avfs last looked."""
-    with opened.locked():
-        gitmoves.adopt_git_moves(opened.vault, opened.fork)
-        gitmoves.record_head_move(opened.vault, opened.fork)
+    with opened.locked() as locked:
+        changes.record_moves(locked)
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------

@@ -7,17 +7,20 @@ branch, and kept. The branch does not move. A checkpoint records the changes tha
 write to the log (`checkpoint`).
 
 Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo or redo, and
-before an operation on refs alone, such as the deletion of a label, which is newer. Costs a capture, and where the counters say
-that nothing changed, a look at them. A crash before the line in the log leaves changes that the next call records.
+before an operation on refs alone, such as the deletion of a label, which is newer. While a command runs in a live tree, nothing
+tells its changes from those of others: they are all its own, and its end records them. Costs a capture, and where the counters
+say that nothing changed, a look at them. A crash before the line in the log leaves changes that the next call records.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from avfs_git.errors import WorkspaceBusy
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import edit_tree
+from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import ChangedFile, ChangeKind, Warning
 from avfs_git.paths import Oid, TreePath, climb, oid_of, show_path
@@ -32,8 +35,10 @@ from avfs_git.workspace.vault.gitmoves import (
     adopt_git_moves,
     describe_with_git,
     find_git_moves,
+    has_command,
     is_commit,
     open_worktree,
+    record_head_move,
     tell_head_move,
 )
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
@@ -50,13 +55,13 @@ def record_changes(
     """Record what has changed in a workspace since it was last recorded, as one operation; tell what was left out.
 
     In the middle of a merge the operation can be undone until the merge ends. `description` is what the log says, by default the
-    paths. Where git moved the branch in `command`, that is part of the operation.
+    paths. Where git moved the branch in `command`, that is part of the operation. While a command runs, its end records all.
 
     Raises:
         FileChanging: If a file cannot be read whole.
     """
     opened, vault = locked.opened, locked.vault
-    if opened.is_clean():
+    if opened.is_clean() or (command is None and has_command(vault, locked.fork)):
         return ()
     vault.prepare()
     with PackWriter(vault.store) as pack:
@@ -93,6 +98,31 @@ def record_changes(
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))
+
+
+def record_moves(locked: LockedWorkspace) -> None:
+    """Record what git has done in the live tree without changes of files. While a command runs, its end records that."""
+    if not has_command(locked.vault, locked.fork):
+        adopt_git_moves(locked.vault, locked.fork)
+        record_head_move(locked.vault, locked.fork)
+
+
+def check_recorded(locked: LockedWorkspace) -> None:
+    """Refuse an operation that would come before the work of a running command in the log, and take it from the files.
+
+    Costs a capture where a command runs.
+
+    Raises:
+        WorkspaceBusy: If a command runs in the live tree, and something has changed since the workspace was recorded.
+    """
+    vault = locked.vault
+    if not has_command(vault, locked.fork):
+        return
+    writer = DryWriter(vault.store)
+    captured = capture_workspace(locked, writer, CaptureRequest(skips_unreadable=True))
+    is_changed = list_changed(writer, find_recorded(locked)[1], (captured.tree, captured.sidecar))
+    if is_changed or find_git_moves(vault, locked.fork)[0]:
+        raise WorkspaceBusy(locked.fork, "a command that has changed it")
 
 
 def record_git_moves(
@@ -148,7 +178,7 @@ def _find_committed(source: PackWriter, was: Trees, now: Trees, moves: Sequence[
     return {path: there for path, there in found.items() if left.isdisjoint(climb(path))}
 
 
-def list_changed(source: PackWriter, was: Trees, now: Trees) -> list[ChangedFile]:
+def list_changed(source: PackWriter | DryWriter, was: Trees, now: Trees) -> list[ChangedFile]:
     """List what differs between two states, untracked files included; sizes stay unknown."""
     return [*diff_trees(source, was[0], now[0]), *diff_sidecars(source, was[1], now[1])]
 

@@ -32,7 +32,7 @@ from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.model import CheckpointResult, ForkInfo, Identity
+from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
@@ -41,8 +41,10 @@ from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_fir
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.forkinfo import fork_info
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceState, label_ref
+from avfs_git.workspace.vault.gitmoves import has_command
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, FORK_DELETE, WAS_DEFAULT, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import facts_of, peek_state
 from avfs_git.workspace.vault.revisions import resolve_revision
@@ -51,14 +53,22 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
 Opener = Callable[[str], OpenWorkspace]
-Saver = Callable[[OpenWorkspace, str | None, str], object]
-"""Saves what a workspace has not committed, with a message for the commit, and a description for the log."""
+Saver = Callable[[OpenWorkspace, str, str], Oid | None]
+"""Saves what a workspace has not committed, as `save_source` does."""
 
 
-def save_here(opened: OpenWorkspace, message: str | None, description: str) -> CheckpointResult:
-    """Save what a workspace has not committed, in this process."""
+def save_source(opened: OpenWorkspace, message: str, description: str) -> Oid | None:
+    """Save what a workspace has not committed, with a message for the commit and a description for the log; give the commit.
+
+    While a command runs there, the commit is beside the branch: a checkpoint would split the operation that the command is.
+    """
+    vault, fork = opened.vault, opened.fork
     with opened.locked() as locked:
-        return save_checkpoint(locked, CheckpointRequest(message=message, description=description))
+        if not has_command(vault, fork) or vault.read_head(fork) is None:
+            save_checkpoint(locked, CheckpointRequest(message=message, description=description))
+        elif (aside := save_aside(locked, description, marks=False).commit) is not None:
+            return oid_of(aside)
+        return vault.read_head(fork)
 
 
 def create_fork(
@@ -71,7 +81,7 @@ def create_fork(
     ephemeral: bool = False,
     with_changes: bool = True,
     author: Identity | None = None,
-    save: Saver = save_here,
+    save: Saver = save_source,
 ) -> None:
     """Make a fork.
 
@@ -212,8 +222,7 @@ def _settle_source(
         opened = open_workspace(source)
         if head is None or not opened.is_recorded_by(head):
             with saving_first():
-                save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
-            head = vault.read_head(source)
+                head = save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
     if head is None:
         raise CheckpointNotFound(source)
     return head, find_kept_sidecar(vault, source, head)

@@ -12,11 +12,12 @@ from itertools import takewhile
 from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult
+from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult, Warning
 from avfs_git.paths import Oid, maybe_oid
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.history import compare, undo
 from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.gitmoves import has_command
 from avfs_git.workspace.vault.log.oprecord import BASE, FORK_CREATE, OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -96,10 +97,14 @@ def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> Und
         raise NothingToUndo(UNDO)
     before, after = states_of(record)
     operation = record.to_operation()
+    told: tuple[Warning, ...] = ()
+    if fork is not None and has_command(vault, fork):
+        told = (Warning("undo.command_runs", f"a command runs in '{fork}': once it has ended, its changes are taken back first"),)
     if record.before is None or after is None or before is None:
-        return UndoResult(operation)  # a checkpoint changes no files, nor does what makes or ends another fork
+        return UndoResult(operation, warnings=told)  # a checkpoint changes no files, nor does what makes or ends another fork
     diff = compare.diff_commits(vault, after, before, fork=record.fork, patches=False)
-    return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=diff_beside(vault, record))
+    changed = tuple(file.change for file in diff.files)
+    return UndoResult(operation, changed, warnings=told, sidecar_changed=diff_beside(vault, record))
 
 
 def diff_beside(vault: OpenVault, record: OpRecord) -> tuple[ChangedFile, ...]:

@@ -25,7 +25,7 @@ from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
-from avfs_git.workspace.checkpoint.changes import record_changes
+from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
 from avfs_git.workspace.forks.forks import Opener, end_fork, find_in_the_way
 from avfs_git.workspace.forks.rename import move_fork
@@ -236,8 +236,10 @@ def _turn_next(
             check_outside(record, fork)
         reach("undo.found")
         with _locked(vault, record, open_workspace) as locked:
-            if locked is not None and direction == REDO:
-                record_changes(locked)  # what was written since is newer, and stays
+            if locked is not None:
+                check_recorded(locked)
+                if direction == REDO:
+                    record_changes(locked)  # what was written since is newer, and stays
             found = find_next(vault, fork, direction, alone=alone)
             if found is None or found.id != record.id:
                 raise CannotUndo(record.description, "something else was done meanwhile")

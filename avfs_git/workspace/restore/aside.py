@@ -32,19 +32,21 @@ class Aside(NamedTuple):
         return list(dict.fromkeys((*recovered, *(told.message for told in self.warnings))))
 
 
-def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None) -> Aside:
+def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None, marks: bool = True) -> Aside:
     """Save what is uncommitted as a commit that no branch holds, kept reachable.
 
-    The workspace counts as captured at that commit afterwards. The commit follows `onto`, by default the head of the fork, and is
-    compared with it.
+    The workspace counts as captured at that commit afterwards; without `marks` what has changed still counts as changed, and is
+    read again. The commit follows `onto`, by default the head of the fork, and is compared with it.
     """
     vault = locked.vault
     with PackWriter(vault.store) as pack:
         taken = take(locked, pack, onto=onto)
         captured = taken.captured
         warnings = captured.warnings.copy()
+        if not marks:
+            locked.opened.mode.give_up_capture()
         if taken.is_unchanged:
-            if taken.head is not None:
+            if taken.head is not None and marks:
                 warnings += mark_recorded(locked, captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
             return Aside(None, tuple(warnings))
         trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
@@ -52,7 +54,8 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         oid, sidecar = add_state(pack, locked.fork, locked.signature(), trees, text, taken.head, sidecar_before=held)
         pack.finish(hold=True)
         vault.refs.update(vault.hold(sidecar, oid))
-        warnings += mark_captured(locked, captured, commit=oid)
+        if marks:
+            warnings += mark_captured(locked, captured, commit=oid)
     return Aside(oid.hex(), tuple(warnings))
 
 

@@ -8,8 +8,6 @@ never mounted.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
@@ -21,6 +19,7 @@ from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.worktree import Worktree, ensure_config, read_heads_beside
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
+from avfs_git.host.locks.flocks import directory_shared, is_shared
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, fork_dir_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
@@ -282,33 +281,20 @@ def is_commit(logged: Logged) -> bool:
 def command_shown(vault: OpenVault, fork: str) -> Iterator[None]:
     """Show other processes for a block that a command runs in a fork's live tree, by a lock on the workspace's directory.
 
-    What git does meanwhile belongs to the command, which records it at its end. The lock ends with the process.
+    What changes meanwhile belongs to the command, which records it at its end. The lock ends with the process.
     """
     with ExitStack() as stack:
-        with suppress(OSError):  # where nothing can be locked, git's operations are recorded when they are seen
-            stack.callback(os.close, _lock_directory(vault, fork, fcntl.LOCK_SH))
+        with suppress(OSError):  # where nothing can be locked, what it does is recorded when it is seen
+            stack.enter_context(directory_shared(vault.layout.workspace(fork).root))
         yield
 
 
 def has_command(vault: OpenVault, fork: str) -> bool:
     """Tell whether a process shows that a command runs in a fork's live tree."""
     try:
-        os.close(_lock_directory(vault, fork, fcntl.LOCK_EX))
-    except BlockingIOError:
-        return True
+        return is_shared(vault.layout.workspace(fork).root)
     except OSError:
-        pass
-    return False
-
-
-def _lock_directory(vault: OpenVault, fork: str, kind: int) -> int:
-    fd = os.open(vault.layout.workspace(fork).root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+        return False
 
 
 def brings_commit(record: OpRecord) -> bool:
