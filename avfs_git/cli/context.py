@@ -119,7 +119,7 @@ class State:
         """The home with its vaults."""
         if self._avfs is None:
             self._avfs = open_home(
-                asks=not self.json and sys.stdin.isatty() and sys.stderr.isatty(),
+                asks=not self.json and all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr)),
                 on_wait=self._tell_of_waiting,
                 on_warnings=lambda warnings: self.output.warn(warnings),  # noqa: PLW0108 - `use_text` changes it
             )

@@ -247,6 +247,32 @@ def test_closed_stdout_is_reported() -> None:
     assert (done.returncode, done.stderr) == (1, "error: cannot write the result: Bad file descriptor\n")
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_command_works_with_closed_standard_streams(cli: Cli, work: str, closed: str) -> None:
+    """Only a result that is lost is a failure."""
+    cli("write", "made", "1").ok()
+
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m avfs_git checkpoint save {closed}', sys.executable], check=False, capture_output=True
+    )
+
+    assert done.returncode == (1 if ">&-" in closed.split() else 0)
+    assert b"bug" not in done.stderr
+    assert cli("status", "--json").result["clean"]
+
+
+def test_no_file_gets_the_number_of_a_standard_stream() -> None:
+    """What libraries and programs write to a closed stream would be in it."""
+    code = (
+        "import os, avfs_git.cli.app as app; is_null = lambda number: os.path.samefile(f'/proc/self/fd/{number}', os.devnull); "
+    )
+    code += "app.run = lambda _: 10 + sum(map(is_null, range(3))); app.main()"
+
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code], check=False)
+
+    assert done.returncode == 13
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--version", "--json"], ["--help"]])
 def test_full_disk_behind_stdout_is_reported(arguments: list[str]) -> None:
     """A result that cannot be written is a failure."""

@@ -454,7 +454,7 @@ def test_a_command_is_put_to_the_user_where_python_itself_is_held_up(tree: Path)
 
 
 @pytest.mark.needs("fuse")
-@pytest.mark.parametrize("fault", ["full", "closed", "no process", "no memory"])
+@pytest.mark.parametrize("fault", ["full", "closed", "unread", "no process", "no memory"])
 def test_a_command_is_refused_where_the_answer_cannot_be_found_or_written(tree: Path, fault: str) -> None:
     """A hook that says nothing, with a status other than 2, lets the command run."""
     (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
@@ -468,14 +468,29 @@ def test_a_command_is_refused_where_the_answer_cannot_be_found_or_written(tree: 
     code = f"from avfs_git.cli import app; from avfs_git.cli.harness import hook\n{faults.get(fault, '')}\n"
     code += "raise SystemExit(app.run(['hook', 'claude']))"
     to = {"full": " >/dev/full", "closed": " >&-"}.get(fault, "")
+    reader, writer = os.pipe()
+    os.close(reader)
+    out = writer if fault == "unread" else subprocess.PIPE
 
     done = subprocess.run(
-        ["sh", "-c", f'exec "$0" -c "$1"{to}', sys.executable, code], input=event, check=False, capture_output=True
+        ["sh", "-c", f'exec "$0" -c "$1"{to}', sys.executable, code], input=event, check=False, stdout=out, stderr=subprocess.PIPE
     )
 
+    os.close(writer)
     assert done.returncode == 2
-    assert done.stdout == b""
-    assert done.stderr
+    assert not done.stdout
+    assert done.stderr or fault == "unread"
+
+
+@pytest.mark.parametrize("closed", ["<&-", "<&- >&- 2>&-"])
+def test_a_hook_without_an_event_says_so(closed: str) -> None:
+    """Also where its harness has closed the standard streams: the agent goes on."""
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m avfs_git hook claude {closed}', sys.executable], check=False, capture_output=True
+    )
+
+    assert done.returncode == 1
+    assert b"is not JSON" in done.stderr or "2>&-" in closed
 
 
 @pytest.mark.needs("fuse")

@@ -34,6 +34,8 @@ def command(state: State, path: TreePath, side: str | None, source: Path | None)
         raise BadUsage("--from takes no side")
     content = None
     if source is not None:
+        if str(source) == "-" and sys.stdin is None:
+            raise BadUsage("standard input is closed")
         try:
             content = sys.stdin.buffer.read() if str(source) == "-" else source.read_bytes()
         except OSError as error:
