@@ -55,7 +55,7 @@ def _join_trace() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status; nothing escapes but `SystemExit` of a second Ctrl-C."""
     state = State(_make_output(arguments, document=wants_document(arguments)))
-    error: AvfsError | None = None
+    error: AvfsError
     trace: str | None = None
     if "opentelemetry.trace" in sys.modules:  # by `opentelemetry-instrument avfs`: spans belong to the caller's trace
         _join_trace()
@@ -64,6 +64,8 @@ def run(arguments: list[str]) -> int:
             status = _perform(state, arguments)
         finally:
             state.close()
+        state.output.close()
+        return status
     except OutputClosed:
         return _give_up_stdout(state)
     except OutputLost as err:
@@ -88,8 +90,6 @@ def run(arguments: list[str]) -> int:
             details={"exception": type(err).__name__},
         )
         trace = _trace_if(state)
-    if error is None:
-        return _finish(state, status)
     if error.hint is not None and error.hint.startswith("See them"):
         from avfs_git.cli.names import suggest  # noqa: PLC0415 - only after a mistake
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 
 import click
@@ -10,6 +12,7 @@ import jsonschema
 import pytest
 
 from avfs_git.cli.commands.upkeep.schema import _verbs, describe
+from avfs_git.cli.context import UNREAD
 from avfs_git.cli.table import program
 from avfs_git.errors import PathNotFound
 from tests.support.cli import Cli
@@ -109,6 +112,47 @@ def test_text_is_the_schema(cli: Cli) -> None:
 
     assert schema["title"] == "status_result"
     assert "status_result" in cli("schema").ok().text.split("\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("work")
+def test_a_signal_ends_an_expression_that_runs_for_ever(number: signal.Signals) -> None:
+    """Its results come as they are made; Ctrl-C and SIGTERM end the process as they end jq."""
+    asking = start("vault", "list", "--jq", "1, (0 | until(false; .))")
+    try:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == b"1\n"
+        asking.send_signal(number)
+        assert asking.wait() == -number
+    finally:
+        asking.kill()
+        asking.communicate()
+
+
+@pytest.mark.usefixtures("work")
+def test_an_expression_ends_with_who_reads_its_results() -> None:
+    """However many it would make."""
+    asking = start("vault", "list", "--jq", "range(1e12)")
+    try:
+        assert asking.stdout is not None
+        assert [asking.stdout.readline() for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
+        asking.stdout.close()
+        assert asking.wait() == UNREAD
+    finally:
+        asking.kill()
+        asking.wait()
+
+
+def test_what_an_expression_made_before_it_failed_is_written(cli: Cli, work: str) -> None:
+    """As by jq; the failure comes behind it."""
+    ran = cli("vault", "list", "--jq", ".result.vaults[].name, error")
+
+    assert (ran.status, ran.text, json.loads(ran.stderr)["error"]["code"]) == (2, f"{work}\n", "input.usage")
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    """Start `avfs` as a program of its own."""
+    return subprocess.Popen([sys.executable, "-m", "avfs_git", *arguments], stdout=subprocess.PIPE)
 
 
 def test_an_expression_chooses_from_the_document(cli: Cli, work: str, monkeypatch: pytest.MonkeyPatch) -> None:

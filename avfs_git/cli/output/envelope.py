@@ -34,7 +34,6 @@ class EnvelopeOutput:
         self.named = Named()
         self.filter: Filter | None = None
         self._is_filtered = filtered
-        self._answer: bytes | None = None
         self._kind = "error_result"
         self._request: dict[str, object] = {"arguments": arguments}
         self._warnings: list[dict[str, object]] = []
@@ -61,8 +60,6 @@ class EnvelopeOutput:
         self.warn(find_warnings(value))
         # A command that failed is a result like any other, and no success.
         self._finish(success=bool(getattr(value, "success", True)), result=to_record(value), error=None)
-        if self.filter is not None:
-            self._answer = self.filter.apply(self._document)
 
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Keep what the caller should know."""
@@ -117,20 +114,27 @@ class EnvelopeOutput:
         }
 
     def close(self) -> None:
-        """Write the document; none where help was asked for and given."""
-        if self._document is None:
-            return
-        if self._answer is not None and self._document["error"] is None:
-            write_all(sys.stdout, self._answer)
-            return
+        """Write the document, or what the expression makes of it; nothing where help was asked for and given.
+
+        Raises:
+            BadUsage: If the expression fails on the document. What it has made of it before is written.
+        """
         document, self._document = self._document, None
+        if document is None:
+            return
+        if self.filter is not None and document["error"] is None:
+            for line in self.filter.apply(_spell(document)):
+                write_all(sys.stdout, line)
+            return
         stream = sys.stderr if self._is_filtered else sys.stdout
-        pretty = 2 if stream is not None and stream.isatty() else None
-        try:
-            text = json.dumps(document, ensure_ascii=False, indent=pretty, separators=None if pretty else (",", ":"))
-        except RecursionError:  # a tree of a thousand levels
-            text = "".join(_pieces(document))
-        write_all(stream, text.encode("utf-8") + b"\n")
+        write_all(stream, _spell(document, indent=2 if stream is not None and stream.isatty() else None).encode("utf-8") + b"\n")
+
+
+def _spell(document: object, indent: int | None = None) -> str:
+    try:
+        return json.dumps(document, ensure_ascii=False, indent=indent, separators=None if indent else (",", ":"))
+    except RecursionError:  # a tree of a thousand levels
+        return "".join(_pieces(document))
 
 
 def _pieces(document: object) -> Iterator[str]:

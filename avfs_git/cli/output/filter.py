@@ -1,12 +1,16 @@
 """`--jq`: what a jq expression makes of a JSON document.
 
-Decided here: how its results are spelled: texts as they are, all else as JSON, each on a line. The package `jq` is jq itself. The
-expression is compiled before the command does anything; a failure on the document comes when the command is done.
+Decided here: how its results are spelled: texts as they are, all else as JSON, each on a line, as it comes. The package `jq` is
+jq itself. The expression is compiled before the command does anything, and runs when all is done and closed. It may run for
+ever: while it does, signals end the process as they end jq, because Python would not come to call its handlers.
 """
 
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from avfs_git.errors import BadUsage, ExtraMissing, quote
 
@@ -31,16 +35,31 @@ class Filter:
             reason = str(error).partition("\n")[0].removeprefix("jq: error: ")
             raise BadUsage(f"the jq expression {quote(expression)} is not understood: {reason}") from None
 
-    def apply(self, document: object) -> bytes:
-        """Spell what it makes of a document.
+    def apply(self, document: str) -> Iterator[bytes]:
+        """Spell what it makes of a document, line by line.
 
         Raises:
             BadUsage: If it fails on that.
         """
         try:
-            found = self._program.input_value(document).all()
+            with _ended_by_signals():
+                for value in self._program.input_text(document):
+                    line = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+                    yield f"{line}\n".encode("utf-8", "surrogatepass")
         except ValueError as error:
             hint = "The command itself was done; see its document with `--json` instead of `--jq`."
             raise BadUsage(f"the jq expression fails on the document: {error}", hint=hint) from None
-        lines = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in found)
-        return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the process at once, unless the caller wants one of them ignored."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in ours:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)

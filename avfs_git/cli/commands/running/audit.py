@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -71,13 +71,14 @@ def _follow(output: Output, entries: Iterator[AuditEntry]) -> NoReturn:
     try:
         for entry in entries:
             if output.filter is not None:
-                line = output.filter.apply(to_record(entry))
+                lines: Iterable[bytes] = output.filter.apply(json.dumps(to_record(entry)))
             elif output.structured:
-                line = json.dumps(to_record(entry)).encode() + b"\n"
+                lines = (json.dumps(to_record(entry)).encode() + b"\n",)
             else:
                 cells = (to_time(entry.at_ns) or "-", *audit_cells(entry))
-                line = "\t".join(cells).encode("utf-8", "backslashreplace") + b"\n"
-            write_all(sys.stdout, line)
+                lines = ("\t".join(cells).encode("utf-8", "backslashreplace") + b"\n",)
+            for line in lines:
+                write_all(sys.stdout, line)
     except KeyboardInterrupt:
         pass
     raise click.exceptions.Exit(Interrupted().exit_code)
