@@ -1109,6 +1109,33 @@ class DoctorReport:
         return not any(problem.is_left for problem in self.problems)
 
 
+@value_class
+class HostAbility:
+    """Something that avfs can use of a machine."""
+
+    name: str
+    works: bool
+    """Whether it worked when it was tried."""
+    found: str
+    """What the trial showed."""
+    purpose: str
+    """What avfs needs it for."""
+    remedy: str | None
+    """How to get it; None where it works."""
+    packages: Mapping[str, str]
+    """The package that brings it where it is missing, by distribution: `debian`, `fedora`."""
+
+
+@value_class
+class HostReport:
+    """What a machine can do for avfs, and for one of its users."""
+
+    user_id: int
+    directory: Path
+    """Where files were tried: the home of avfs, or the nearest directory above it that exists and can be written."""
+    abilities: tuple[HostAbility, ...]
+
+
 class HookState(StrEnum):
     """Whether a hook runs."""
 

@@ -303,6 +303,16 @@ def test_tar_through_pipes(cli: Cli, work: str) -> None:
     assert cli("export", "--tar", "/", "-", "--json").status == 2
 
 
+def test_doctor_looks_at_the_machine(cli: Cli) -> None:
+    """`--host` needs no vault, and finds no fault: what is missing is said, with what it is for and how to get it."""
+    result = cli("doctor", "--host", "--json").ok().result
+    rows = [line.split("\t") for line in cli("doctor", "--host").ok().text.splitlines()]
+
+    assert [row[:2] for row in rows] == [[each["name"], "yes" if each["works"] else "no"] for each in result["abilities"]]
+    assert all(row[4] == "-" if row[1] == "yes" else row[3:] for row in rows)
+    assert cli("doctor", "--host", "--repair").status == 2
+
+
 def test_doctor_finds_a_healthy_vault(avfs: Transcript, work: str, snapshot: Snapshot) -> None:
     """Nothing to mend in a new vault."""
     avfs("checkpoint save")

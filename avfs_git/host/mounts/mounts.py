@@ -131,7 +131,7 @@ def mount_fuse(
     if allow_other:
         options.append("allow_other")
     escaped = source.replace("\\", "\\\\").replace(",", "\\,")
-    return _mount_by_helper(directory, [*options, f"subtype={subtype}", f"fsname={escaped}"])
+    return mount_by_helper(directory, [*options, f"subtype={subtype}", f"fsname={escaped}"])
 
 
 def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int) -> int:
@@ -162,7 +162,12 @@ def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: boo
     return fd
 
 
-def _find_helper() -> str:
+def find_helper() -> str:
+    """Find the set-uid program of FUSE.
+
+    Raises:
+        FuseUnavailable: If it is not installed.
+    """
     import shutil  # noqa: PLC0415 - only where an ordinary user mounts
 
     for name in _HELPERS:
@@ -172,7 +177,13 @@ def _find_helper() -> str:
     raise FuseUnavailable("there is no 'fusermount3' here", hint=_INSTALL)
 
 
-def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
+def mount_by_helper(directory: Path, options: Sequence[str], *, user: int | None = None) -> int:
+    """Mount a FUSE file system as an ordinary user does: with the set-uid program of FUSE. Root may do so as another `user`.
+
+    Raises:
+        FuseUnavailable: If there is no such program, or it may not use the device.
+        MountError: If it refuses.
+    """
     import socket  # noqa: PLC0415 - only where an ordinary user mounts
     import subprocess  # noqa: PLC0415
 
@@ -180,12 +191,15 @@ def _mount_by_helper(directory: Path, options: Sequence[str]) -> int:
     with ours:
         with theirs:
             done = subprocess.run(
-                [_find_helper(), "-o", ",".join(options), "--", os.fsdecode(directory)],
+                [find_helper(), "-o", ",".join(options), "--", os.fsdecode(directory)],
                 check=False,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 pass_fds=[theirs.fileno()],
                 env={"_FUSE_COMMFD": str(theirs.fileno()), "PATH": _HELPER_PATH, "LC_ALL": "C"},
+                user=user,
+                group=user,
+                extra_groups=None if user is None else [],
             )
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip() or f"it ended with {done.returncode}"
@@ -249,7 +263,7 @@ def _unmount_path(directory: Path, *, lazy: bool) -> None:
 
     flags = ["-u", "-z"] if lazy else ["-u"]
     done = subprocess.run(
-        [_find_helper(), *flags, "--", os.fsdecode(directory)],
+        [find_helper(), *flags, "--", os.fsdecode(directory)],
         check=False,
         stdin=subprocess.DEVNULL,
         capture_output=True,

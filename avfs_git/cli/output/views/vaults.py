@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
 from avfs_git.errors import quote
-from avfs_git.model import ForkStanding, Warning
+from avfs_git.model import ForkStanding, HostReport, Warning
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.text import TextOutput
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ForkInfo,
         ForkStat,
         GarbageResult,
+        HostAbility,
         MaintenanceResult,
         MaintenanceStep,
         VaultInfo,
@@ -229,14 +230,37 @@ def hooks_list(text: TextOutput, result: HookList) -> None:
     text.table(("Hook", "", "Program"), rows)
 
 
-def doctor(text: TextOutput, report: DoctorReport) -> None:
+def doctor(text: TextOutput, report: DoctorReport | HostReport) -> None:
     """List what was checked and what was found."""
+    if isinstance(report, HostReport):
+        _host(text, report)
+        return
     for problem in report.problems:
         state = "mended" if problem.fixed else problem.severity
         text.line((f"{state}: ", "red" if problem.is_left else "green"), problem.description)
         if not problem.fixed:
             text.line(f"  {problem.remedy}")
     text.line(f"Checked {', '.join(report.checked)}: ", ("healthy", "green") if report.healthy else ("not healthy", "red"))
+
+
+def _host(text: TextOutput, report: HostReport) -> None:
+    """List what a machine can do, then how to get the rest."""
+    more = () if text.on_terminal else ("For", "How to get it")
+    rows = [
+        (each.name, "yes" if each.works else "no", each.found, *((each.purpose, _tell_remedy(each)) if more else ()))
+        for each in report.abilities
+    ]
+    text.table(("Ability", "Works", "Tried", *more), rows)
+    for each in report.abilities if text.on_terminal else ():
+        if not each.works:
+            text.line((each.name, "bold"), f" is for {each.purpose}.")
+            text.line(f"  {_tell_remedy(each)}")
+
+
+def _tell_remedy(ability: HostAbility) -> str:
+    installers = {"debian": "Debian: `apt install {}`", "fedora": "Fedora: `dnf install {}`"}
+    packages = "; ".join(installers[system].format(name) for system, name in ability.packages.items())
+    return " ".join(filter(None, (ability.remedy, f"{packages}." if packages else ""))) or "-"
 
 
 def gc(text: TextOutput, result: GarbageResult) -> None:

@@ -1,0 +1,451 @@
+"""What this machine can do for avfs, found out by trying: `avfs doctor --host`.
+
+Decided here: what is tried, and which packages bring what is missing. Nothing is concluded from a version or a file of /proc
+alone: a mount is made, an attribute is set, a block is shared. All of it happens in a scratch directory, which is removed, and
+in a child process where it takes a mount namespace or a control group of its own. A trial that fails is a result and no error.
+Runs as the calling user, whose abilities it reports; starts processes and takes about half a second. One thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from avfs_git.errors import AvfsError, FuseUnavailable
+from avfs_git.host.mounts.mounts import Mounted, find_helper, find_mount, list_mounts, mount_by_helper, mount_fuse, unmount
+from avfs_git.host.mounts.overlayfs import layer_options, mark_options, mount_overlay
+from avfs_git.host.processes.watches import Watches, read_room
+from avfs_git.model import HostAbility, HostReport
+
+_NEWUSER, _NEWNS = 0x10000000, 0x00020000  # linux/sched.h
+_REC, _PRIVATE = 0x4000, 0x40000  # linux/mount.h
+_FICLONE = 0x40049409  # linux/fs.h
+_FAN_NONBLOCK, _FAN_REPORT_FID, _FAN_MARK_ADD, _FAN_CREATE = 0x2, 0x200, 0x1, 0x100  # linux/fanotify.h
+_NOBODY = 65534
+_MAX_READ = 131072
+_ROOM = 64 << 20
+"""How many bytes are allocated, and freed again, to show that the disk has room."""
+_LIMIT_S = 20
+
+_PLACE = re.compile(r"^cannot mount at '[^']*': ")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Lacking(Exception):
+    """The trial failed; says how."""
+
+
+class _Missing(_Lacking):
+    """A program or a library is missing or too old: a package brings it."""
+
+
+class _Trial(NamedTuple):
+    """Something to try."""
+
+    name: str
+    run: Callable[[Path], str]
+    """Tries it with a scratch directory; tells what was found."""
+    purpose: str
+    remedy: str
+    packages: tuple[str, str] = ("", "")
+    """Which bring it, in Debian and in Fedora."""
+
+
+def examine_host(directory: Path) -> HostReport:
+    """Try what avfs can use of this machine, as the calling user.
+
+    Args:
+        directory: Where vaults are, or will be; the nearest directory above it that exists and can be written stands in for it.
+    """
+    place = next((above for above in (directory, *directory.parents) if _is_writable(above)), None)
+    with tempfile.TemporaryDirectory(prefix=".avfs-probe-", dir=place) as name:
+        abilities = tuple(_examine(trial, Path(name).resolve()) for trial in _TRIALS)
+    return HostReport(os.geteuid(), Path(place if place is not None else tempfile.gettempdir()), abilities)
+
+
+def _is_writable(directory: Path) -> bool:
+    return directory.is_dir() and os.access(directory, os.W_OK | os.X_OK) and not _is_read_only(directory)
+
+
+def _is_read_only(directory: Path) -> bool:
+    return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+
+
+def _examine(trial: _Trial, scratch: Path) -> HostAbility:
+    place = scratch / trial.name
+    place.mkdir()
+    works, remedy, packages = False, trial.remedy, {}
+    try:
+        found, works = trial.run(place), True
+    except _Missing as missing:
+        found = str(missing)
+        packages = dict(zip(("debian", "fedora"), trial.packages, strict=True))
+    except _Lacking as lacking:
+        found = str(lacking)
+    except AvfsError as error:
+        found, remedy = _PLACE.sub("", error.message), error.hint or remedy
+    except OSError as error:
+        found = error.strerror or str(error)
+    except subprocess.TimeoutExpired:
+        found = f"no answer within {_LIMIT_S} s"
+    return HostAbility(trial.name, works, found, trial.purpose, None if works else remedy, packages)
+
+
+# --- ways to try ---------------------------------------------------------------------------------------------
+
+
+def _run(*line: str, cwd: Path = Path("/"), user: int | None = None) -> str:
+    """Run a program; give its first line, or say how it failed."""
+    program = shutil.which(line[0])
+    if program is None:
+        raise _Missing(f"'{line[0]}' is not installed")
+    # None of the user's variables for git: they may make it run something.
+    environment = {
+        "PATH": os.defpath,
+        "LC_ALL": "C",
+        "HOME": os.fspath(cwd),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    done = subprocess.run(
+        [program, *line[1:]],
+        cwd=cwd,
+        env={**environment, "GIT_CONFIG_NOSYSTEM": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_LIMIT_S,
+        check=False,
+        user=user,
+    )
+    said = (done.stdout if done.returncode == 0 else done.stderr or f"it ended with {done.returncode}").strip()
+    if done.returncode:
+        raise _Lacking(said.splitlines()[-1])
+    return said.partition("\n")[0]
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
+
+
+def _in_child(work: Callable[[], str]) -> str:
+    """Do something in a process of its own; give what it tells, or fail as it fails."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        _be_child(work, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as told:
+        text = told.read().decode("utf-8", "replace")
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise _Lacking(text or f"it ended with {os.waitstatus_to_exitcode(status)}")
+    return text
+
+
+def _be_child(work: Callable[[], str], writing: int) -> NoReturn:
+    text, status = "", 1
+    try:
+        signal.alarm(_LIMIT_S)
+        text, status = work(), 0
+    except (_Lacking, AvfsError, OSError) as error:
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    finally:
+        os.write(writing, text.encode())
+        os._exit(status)
+
+
+def _enter_namespaces(*, with_user: bool) -> None:
+    """Give this process a mount namespace of its own, where it may mount."""
+    user, group = os.geteuid(), os.getegid()
+    _check(_libc.unshare(_NEWNS | (_NEWUSER if with_user else 0)))
+    if with_user:
+        Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1", encoding="ascii")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1", encoding="ascii")
+    _check(_libc.mount(b"none", b"/", None, ctypes.c_ulong(_REC | _PRIVATE), None))
+
+
+# --- git -----------------------------------------------------------------------------------------------------
+
+
+def _try_git(_: Path) -> str:
+    return _run("git", "version")
+
+
+def _make_repository(place: Path) -> str:
+    """Make a bare repository with one commit; give the commit."""
+    _run("git", "init", "--quiet", "--bare", "--initial-branch=main", "one.git", cwd=place)
+    tree = _run("git", "--git-dir=one.git", "mktree", cwd=place)
+    who = ("-c", "user.name=avfs", "-c", "user.email=avfs@localhost")
+    commit = _run("git", "--git-dir=one.git", *who, "commit-tree", "-m", "probe", tree, cwd=place)
+    _run("git", "--git-dir=one.git", "update-ref", "refs/heads/main", commit, cwd=place)
+    return commit
+
+
+def _try_merge_tree(place: Path) -> str:
+    commit = _make_repository(place)
+    try:
+        _run("git", "--git-dir=one.git", "merge-tree", "--write-tree", commit, commit, cwd=place)
+    except _Lacking as lacking:
+        raise _Missing(str(lacking)) from lacking
+    return "`git merge-tree --write-tree` merged"
+
+
+def _try_partial_clone(place: Path) -> str:
+    _make_repository(place)
+    _run("git", "--git-dir=one.git", "config", "uploadpack.allowFilter", "true", cwd=place)
+    _run("git", "clone", "--quiet", "--bare", "--filter=blob:none", f"file://{place}/one.git", "two.git", cwd=place)
+    if _run("git", "--git-dir=two.git", "config", "remote.origin.promisor", cwd=place) != "true":
+        raise _Missing("`git clone --filter` made a whole clone")
+    return "`git clone --filter=blob:none` made a partial clone"
+
+
+# --- mounts --------------------------------------------------------------------------------------------------
+
+
+def _try_fuse(place: Path) -> str:
+    if os.geteuid():
+        return _try_fuse_helper(place)  # that is how this user mounts
+    os.close(mount_fuse(place, source="avfs-probe", subtype="avfs", max_read=_MAX_READ))
+    _unmount(place)
+    return "mounted and unmounted"
+
+
+def _unmount(place: Path) -> None:
+    mounted: Mounted | None = find_mount(place)
+    if mounted is not None:
+        unmount(mounted, lazy=True)
+
+
+def _try_fuse_helper(place: Path) -> str:
+    """Mount as a user without privileges: root lends the trial to another user, whose directory the scratch one is not."""
+    try:
+        find_helper()
+    except FuseUnavailable as error:
+        raise _Missing(error.message) from error
+    if os.geteuid():
+        os.close(mount_by_helper(place, ["nosuid", "nodev"]))
+        _unmount(place)
+        return "mounted and unmounted"
+    with tempfile.TemporaryDirectory(prefix="avfs-probe-") as name:
+        os.chown(name, _NOBODY, _NOBODY)
+        os.close(mount_by_helper(Path(name), ["nosuid", "nodev"], user=_NOBODY))
+        _unmount(Path(name).resolve())
+    return f"mounted and unmounted as user {_NOBODY}"
+
+
+def _try_libfuse(_: Path) -> str:
+    try:
+        import_module("mfusepy")
+    except (ImportError, OSError, AttributeError) as error:
+        raise _Missing(str(error).partition("\n")[0]) from error
+    return "loaded"
+
+
+def _try_overlay(place: Path) -> str:
+    is_root = os.geteuid() == 0
+
+    def work() -> str:
+        _enter_namespaces(with_user=not is_root)
+        lower, upper, top = _make_layers(place)
+        options = layer_options([lower], upper, place / "work", mark_options(is_trusted=is_root))
+        mount_overlay(top, source="avfs-probe", options=options)
+        (top / "file").unlink()
+        if (top / "file").exists() or not (lower / "file").exists():
+            raise _Lacking("a removed file is not hidden")
+        if not is_root:
+            return (
+                "mounted in a user namespace, with attributes of `user.overlay`; directories of the base are copied, not renamed"
+            )
+        (top / "directory").rename(top / "renamed")
+        return "mounted, with attributes of `trusted.overlay`; a directory of the base was renamed"
+
+    return _in_child(work)
+
+
+def _make_layers(place: Path) -> tuple[Path, Path, Path]:
+    for name in ("lower", "upper", "work", "top"):
+        (place / name).mkdir()
+    (place / "lower" / "directory").mkdir()
+    (place / "lower" / "file").write_bytes(b"")
+    return place / "lower", place / "upper", place / "top"
+
+
+def _try_user_namespaces(_: Path) -> str:
+    def work() -> str:
+        _enter_namespaces(with_user=True)
+        return "made one, with a mount namespace"
+
+    return _in_child(work)
+
+
+def _try_bubblewrap(_: Path) -> str:
+    apart = ("--unshare-user-try", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--cap-drop", "ALL")
+    _run("bwrap", "--die-with-parent", *apart, "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true")
+    return "ran a program without the network"
+
+
+# --- files ---------------------------------------------------------------------------------------------------
+
+
+def _try_room(place: Path) -> str:
+    with (place / "room").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _ROOM)
+    at = os.statvfs(place)
+    inodes = f", {at.f_favail:,} inodes" if at.f_files else ""
+    return f"{at.f_bavail * at.f_frsize / (1 << 30):.1f} GiB free{inodes}"
+
+
+def _try_user_xattrs(place: Path) -> str:
+    os.setxattr(place, "user.avfs.probe", b"1")
+    return "set and read" if os.getxattr(place, "user.avfs.probe") == b"1" else _lack("set, and read back otherwise")
+
+
+def _lack(text: str) -> NoReturn:
+    raise _Lacking(text)
+
+
+def _try_reflink(place: Path) -> str:
+    with (place / "one").open("wb") as one, (place / "two").open("wb") as two:
+        one.write(b"x" * (1 << 16))
+        one.flush()
+        fcntl.ioctl(two.fileno(), _FICLONE, os.open(place / "one", os.O_RDONLY | os.O_CLOEXEC))
+    return "two files share their blocks"
+
+
+def _try_inotify(place: Path) -> str:
+    watches = Watches()
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        watches.add_directory(directory)
+        (place / "new").write_bytes(b"")
+        if not watches.read():
+            raise _Lacking("a new file was not told")
+    finally:
+        os.close(directory)
+        watches.close()
+    return f"told of a new file; room for {read_room():,} watches"
+
+
+def _try_fanotify(place: Path) -> str:
+    fd = _check(_libc.fanotify_init(_FAN_REPORT_FID | _FAN_NONBLOCK, os.O_RDONLY))
+    try:
+        mask = ctypes.c_uint64(_FAN_CREATE)
+        _check(_libc.fanotify_mark(fd, _FAN_MARK_ADD, mask, -100, os.fsencode(place)))
+        (place / "new").write_bytes(b"")
+        if not os.read(fd, 4096):
+            raise _Lacking("a new file was not told")
+    finally:
+        os.close(fd)
+    return "told of a new file"
+
+
+def _try_cgroup(_: Path) -> str:
+    own = next((line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")), None)
+    root = next((found.directory for found in list_mounts() if found.kind == "cgroup2"), None)
+    if own is None or root is None:
+        raise _Lacking("no cgroup of version 2 is mounted")
+    place = root / own.lstrip("/") / f"avfs-probe-{os.getpid()}"
+    place.mkdir()
+    try:
+        controllers = (place / "cgroup.controllers").read_text().split()
+        _hold_in(place)
+    finally:
+        place.rmdir()
+    needed = {"memory", "pids"} - set(controllers)
+    if needed:
+        raise _Lacking(f"made one, without its controllers {' and '.join(sorted(needed))}")
+    return f"made one for a process; controllers {', '.join(controllers)}"
+
+
+def _hold_in(place: Path) -> None:
+    """Move a process into a control group, and end it there."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            (place / "cgroup.procs").write_text(str(child.pid))
+        finally:
+            child.kill()
+
+
+_TRIALS: Sequence[_Trial] = (
+    _Trial("git", _try_git, "remotes, grep in history, blame, gc", "Install git.", ("git", "git")),
+    _Trial("git-merge-tree", _try_merge_tree, "the setting merge.engine=git", "Install git 2.38 or newer.", ("git", "git")),
+    _Trial("git-partial-clone", _try_partial_clone, "avfs clone --lazy", "Install git 2.22 or newer.", ("git", "git")),
+    _Trial(
+        "fuse",
+        _try_fuse,
+        "live trees: avfs mount, run, shell, fork . DIR",
+        "Load the kernel's module with `modprobe fuse`; give a container /dev/fuse and CAP_SYS_ADMIN. Without it use "
+        "`avfs exec --backend checkout`.",
+        ("fuse3", "fuse3"),
+    ),
+    _Trial(
+        "fusermount3",
+        _try_fuse_helper,
+        "live trees of users other than root",
+        "Install FUSE 3, whose fusermount3 belongs to root with the set-uid bit.",
+        ("fuse3", "fuse3"),
+    ),
+    _Trial(
+        "libfuse", _try_libfuse, "avfs mount --backend portable", "Install the library of FUSE 3.", ("libfuse3-3", "fuse3-libs")
+    ),
+    _Trial(
+        "overlayfs",
+        _try_overlay,
+        "avfs exec and avfs mount --backend overlay, at native speed",
+        "Keep the home of avfs on ext4, XFS or btrfs, not on an overlayfs; give a container CAP_SYS_ADMIN. Users other than root "
+        "need user namespaces.",
+    ),
+    _Trial(
+        "user-namespaces",
+        _try_user_namespaces,
+        "overlayfs and avfs exec --isolate for users other than root",
+        "Set `sysctl kernel.unprivileged_userns_clone=1` or `kernel.apparmor_restrict_unprivileged_userns=0`, where the machine "
+        "has such a setting; a container needs a seccomp profile that allows unshare(2).",
+    ),
+    _Trial("bubblewrap", _try_bubblewrap, "avfs exec --isolate", "Install bubblewrap.", ("bubblewrap", "bubblewrap")),
+    _Trial(
+        "user-xattrs",
+        _try_user_xattrs,
+        "marks of deleted files and metadata in workspaces",
+        "Keep the home of avfs on ext4, XFS, btrfs or a tmpfs of Linux 6.6 or newer.",
+    ),
+    _Trial("free-space", _try_room, "checkpoints and changed files", "Free some space, or name another home with AVFS_HOME."),
+    _Trial(
+        "reflinks",
+        _try_reflink,
+        "copies of large files that share their blocks; without them the blocks are copied",
+        "Keep the home of avfs on btrfs, or on XFS made with `mkfs.xfs -m reflink=1`.",
+    ),
+    _Trial(
+        "inotify",
+        _try_inotify,
+        "checkpoints of overlayfs trees that look only at what changed",
+        "Raise `sysctl fs.inotify.max_user_watches` and `fs.inotify.max_user_instances`.",
+    ),
+    _Trial("fanotify", _try_fanotify, "nothing in avfs yet: it watches with inotify", "Run Linux 5.13 or newer."),
+    _Trial(
+        "cgroups",
+        _try_cgroup,
+        "nothing in avfs itself: your own limits of memory and processes around it",
+        "Start avfs in a group of your own with `systemd-run --user --scope -p Delegate=yes`.",
+    ),
+)
