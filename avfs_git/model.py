@@ -687,6 +687,8 @@ class UndoResult:
     """The commit that holds what was uncommitted before."""
     warnings: tuple[Warning, ...] = ()
     sidecar_changed: tuple[ChangedFile, ...] = ()
+    joined: tuple[Operation, ...] = ()
+    """Other operations of the same command, which were undone or redone with it."""
 
 
 class ConflictKind(StrEnum):
@@ -747,6 +749,8 @@ class MergeOptions:
     """Message of the commit; by default it names both sides."""
     in_workspace: bool = False
     """Put conflicts into the workspace, instead of only telling them."""
+    joins: int | None = None
+    """The operation that the same update made before: undo takes both back."""
 
 
 @value_class

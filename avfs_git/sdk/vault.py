@@ -48,9 +48,9 @@ from avfs_git.sdk.parts import (
     overlap,
     policy,
     record,
-    remotes,
     revisions,
     stop,
+    upstreams,
     workspaces,
 )
 from avfs_git.sdk.repository.history import VaultHistory
@@ -368,10 +368,10 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             raise InvalidInput("a pull either rebases or only moves on")
         workspace = self.workspace(fork)
         fetched = self.fetch(remote, progress=progress)
-        upstream = remotes.find_upstream(self._core, workspace.fork, fetched.remote)
+        upstream = upstreams.find_upstream(self._core, workspace.fork, fetched.remote)
         if rebase:
             # What the remote took back, as by a forced push, is not the fork's own, as with `git pull --rebase`.
-            was = remotes.find_fork_point(self._core, workspace.fork, upstream)
+            was = upstreams.find_fork_point(self._core, workspace.fork, upstream)
             rebased = workspace.rebase(upstream, on_conflict=on_conflict, was=was.hex() if was is not None else None)
             return PullResult(fetched, upstream, None, rebased, (*fetched.warnings, *rebased.warnings))
         mode = MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from avfs_git.errors import CheckpointNotFound, InvalidInput, quote
 from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, MergeStrategy, RewriteResult, UndoResult, Warning
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
-from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions
+from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions, upstreams
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
@@ -23,6 +24,8 @@ from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
 
+_NEWEST = 64
+"""Operations among which a merge that was just made is looked for: other processes may have added some."""
 _Choice = TypeVar("_Choice", MergeStrategy, MergeMode)
 
 
@@ -73,6 +76,10 @@ class WorkspaceMerging:
         options = MergeOptions(
             source, _choose(MergeStrategy, strategy), _choose(MergeMode, mode), message, _in_workspace(on_conflict)
         )
+        return self._merge(options, dry_run=dry_run)
+
+    def _merge(self, options: MergeOptions, *, dry_run: bool = False) -> MergeResult:
+        source = options.source
         if not dry_run:  # before anything is saved, or a hook is run
             self._at.run(operations.check_merge, revisions.resolve_source(self._at.core, source, fork=self.fork), options)
             if options.mode is MergeMode.FF_ONLY:
@@ -97,17 +104,18 @@ class WorkspaceMerging:
         upstream: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
     ) -> list[MergeResult]:
-        """Update this fork from its upstream, keeping its own changes. It can be undone.
+        """Update this fork from its upstream, keeping its own changes. One undo takes all of it back.
 
         It merges, in this order: commits that others pushed to its branch in the vault; the branch of its name on the vault's
         remote, which is fetched; the branch of the clone that it was made from. Without any of these, the fork that it was made
-        from. Of several remotes, it is `origin`; without one of that name, none is fetched.
+        from. Of several remotes, it is `origin`. The remote
+        whose branch the fork follows is fetched, too.
 
         Args:
             strategy: As for `merge`.
             on_conflict: As for `merge`.
             upstream: A branch of a remote, as `origin/main`: from now on the fork is updated from it instead of the branch of the
-                clone that it was made from. Undo of the update does not change that back.
+                clone that it was made from.
             progress: Called with the progress of the fetch, as by `Vault.fetch`.
 
         Returns:
@@ -122,12 +130,22 @@ class WorkspaceMerging:
         options = MergeOptions("", _choose(MergeStrategy, strategy), in_workspace=_in_workspace(on_conflict))
         found = self._at.run(operations.catch_up, options)
         merges = [] if found is None else [found]
-        if found is None or found.outcome != "conflicted":
-            for source in self._find_upstreams(upstream, progress, is_needed=found is None):
-                merges.append(self.merge(source, strategy=strategy, on_conflict=on_conflict))
-                if merges[-1].outcome == "conflicted":
-                    break
+        if found is not None and found.outcome == "conflicted":
+            return merges
+        sources, followed = self._find_upstreams(upstream, progress, is_needed=found is None)
+        for source in sources:
+            merges.append(self._merge(replace(options, source=source, joins=self._find_last(merges))))
+            if merges[-1].outcome == "conflicted":
+                break
+        if upstream is not None and followed is not None:
+            self._at.run(operations.follow_branch, followed, self._find_last(merges))
         return merges
+
+    def _find_last(self, merges: Sequence[MergeResult]) -> int | None:
+        """Find the number of the last of some merges that changed the fork."""
+        commit = next((merge.commit for merge in reversed(merges) if merge.commit is not None), None)
+        newest = islice(self._at.core.oplog.read_fork(self.fork), _NEWEST) if commit is not None else ()
+        return next((record.id for record in newest if record.kind == "merge" and record.after == commit), None)
 
     @holding_objects
     def merge_many(
@@ -320,39 +338,37 @@ class WorkspaceMerging:
 
     def _find_upstreams(
         self, upstream: str | None, progress: Callable[[str, int, int], None] | None, *, is_needed: bool
-    ) -> list[str]:
-        """Name the upstreams of the fork: branches of the remote (`list_upstreams`), or the fork that it was made from.
+    ) -> tuple[list[str], str | None]:
+        """Name the upstreams of the fork: branches of remotes (`list_upstreams`), or the fork that it was made from.
 
-        `upstream` is a branch to follow from now on.
+        `upstream` is a branch to follow from now on. Also names the branch that the fork follows then.
 
         Raises:
             NoUpstream: If one is needed, and the branch of the clone that the fork was made from is gone.
         """
         core, dispatch = self._at.core, self._at.dispatch
         names = [remote.name for remote in remotes.list_remotes(core)]
-        is_told = len(names) == 1 or remotes.ORIGIN in names
-        found: list[str] = []
-        if is_told:
-            fetched = remotes.fetch(core, None, access=dispatch.access(), progress=progress)
-            dispatch.tell(fetched.warnings)
+        followed = upstream or upstreams.read_followed(core, self.fork)
+        default = remotes.ORIGIN if remotes.ORIGIN in names else names[0] if len(names) == 1 else None
+        other = followed.partition("/")[0] if followed is not None else None
+        for name in dict.fromkeys((default, other if other in names else None)):
+            if name is not None:
+                dispatch.tell(remotes.fetch(core, name, access=dispatch.access(), progress=progress).warnings)
         if upstream is not None:
-            self._at.run(operations.follow_branch, upstream)
-        if is_told:
-            found = remotes.list_upstreams(core, self.fork, fetched.remote)
+            followed = upstreams.find_branch(core, upstream)
+        found = upstreams.list_upstreams(core, self.fork, default, followed)
         parent = forkinfo.fork_info(core, self.fork).parent
         if not found and parent is not None and dispatch.has_fork(parent):
             found = [parent]
-        gone = remotes.find_gone_upstream(core, self.fork)
+        gone = upstreams.find_gone_upstream(core, self.fork, followed)
         if gone is not None and is_needed and not found:
             raise gone
         if gone is not None:
             dispatch.tell([Warning("update.upstream_gone", gone.message)])
-        if found:
-            return found
-        if names and not is_told:
+        if names and default is None and not found:
             hint = f"Pull from one of them, as with `avfs pull {shlex.quote(self.fork)} --remote {shlex.quote(names[0])}`."
             raise InvalidInput("this vault has several remotes", hint=hint)
-        return []
+        return found, followed
 
 
 def _choose(choices: type[_Choice], name: str) -> _Choice:

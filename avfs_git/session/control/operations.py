@@ -448,10 +448,10 @@ def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None
 
 
 @operation(repeatable=True)
-def follow_branch(opened: OpenWorkspace, branch: str) -> None:
+def follow_branch(opened: OpenWorkspace, branch: str, joins: int | None) -> None:
     """Update the fork from another branch of a remote from now on."""
     with opened.locked() as locked:
-        catchup.follow_branch(locked, branch)
+        catchup.follow_branch(locked, branch, joins)
 
 
 @operation(repeatable=True, flushes=True, changes=False)

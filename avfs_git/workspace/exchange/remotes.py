@@ -28,7 +28,6 @@ from avfs_git.errors import (
     ForkNotFound,
     InvalidInput,
     InvalidName,
-    NoUpstream,
     ObjectCorrupt,
     ObjectMissing,
     PathNotFound,
@@ -43,7 +42,6 @@ from avfs_git.gitstore.compare.walk import count_apart
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.gitstore.merge.bases import find_merge_bases
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, check_ref_name
@@ -52,7 +50,7 @@ from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access
 from avfs_git.gitstore.remote.transport import Exchange, Push
 from avfs_git.gitstore.repository import is_partial, read_shallow
-from avfs_git.gitstore.worktree import append_log, read_log
+from avfs_git.gitstore.worktree import append_log
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.model import (
     FetchResult,
@@ -68,7 +66,6 @@ from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
-from avfs_git.workspace.vault.origin import peek_state
 from avfs_git.workspace.vault.source import check_source
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -76,8 +73,6 @@ ORIGIN = "origin"
 TAGS = "refs/tags/"
 _RULES = (b".gitignore", b".gitattributes")
 _LEFT = re.compile(r"warning: rejected refs/remotes/(\S+) because shallow roots are not allowed")
-_VALUES_MAX = 100
-"""So many former values of a remote branch are compared with a fork."""
 _TRIES = 10
 
 
@@ -369,51 +364,6 @@ def choose_remote(vault: OpenVault, name: str | None) -> remotes.ConfiguredRemot
     if remote.push_url is not None:
         remotes.check_url(remote.push_url, base=vault.git_dir)
     return remote
-
-
-def find_upstream(vault: OpenVault, fork: str, name: str | None = None) -> str:
-    """Name the branch of a remote that belongs to a fork: that of the same name.
-
-    Raises:
-        NoUpstream: If the remote has none, as far as is known here.
-    """
-    remote = choose_remote(vault, name)
-    if vault.refs.read(f"{REMOTES}{remote.name}/{fork}") is None:
-        raise NoUpstream(fork, remote.name)
-    return f"{remote.name}/{fork}"
-
-
-def find_fork_point(vault: OpenVault, fork: str, upstream: str) -> Oid | None:
-    """Find where a fork's own commits begin, though the remote took back what is before: as `git merge-base --fork-point`.
-
-    That is the newest of what the remote branch stood for, by git's log of it, that the fork has. What the fork got otherwise of
-    the last value before the present one is not its own, either. None if the branch never moved.
-    """
-    ref = REMOTES + upstream
-    head, now = vault.read_head(fork), vault.refs.read(ref)
-    logged = read_log(vault.git_dir / "logs" / ref)
-    stood = [oid for line in reversed(logged) for oid in (line.new, line.old) if oid is not None and oid != now]
-    values = [oid for oid in dict.fromkeys(stood) if vault.store.exists(oid)][:_VALUES_MAX]
-    if head is None:
-        return None
-    return next((oid for oid in values if find_merge_bases(vault.store, head, oid) == [oid]), values[0] if values else None)
-
-
-def list_upstreams(vault: OpenVault, fork: str, remote: str) -> list[str]:
-    """List the branches of remotes that a fork is kept up with: that of its name, and that of the clone it was made from."""
-    state = peek_state(vault, fork)
-    names = [f"{remote}/{fork}", *([state.upstream] if state is not None and state.upstream is not None else [])]
-    return [name for name in dict.fromkeys(names) if vault.refs.read(REMOTES + name) is not None]
-
-
-def find_gone_upstream(vault: OpenVault, fork: str) -> NoUpstream | None:
-    """Tell of the branch of the clone that a fork was made from, if the clone has it no more."""
-    state = peek_state(vault, fork)
-    if state is None or state.upstream is None or vault.refs.read(REMOTES + state.upstream) is not None:
-        return None
-    remote, _, branch = state.upstream.partition("/")
-    others = [ref.removeprefix(REMOTES) for ref in vault.refs.list(f"{REMOTES}{remote}/", symbolic=False)]
-    return NoUpstream(fork, remote, gone=branch, others=others)
 
 
 def server_words(messages: Sequence[str]) -> tuple[str, ...]:

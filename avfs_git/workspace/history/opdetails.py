@@ -14,11 +14,22 @@ from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult, Warning
 from avfs_git.paths import Oid, maybe_oid
+from avfs_git.values import replace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.history import compare, undo
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import has_command
-from avfs_git.workspace.vault.log.oprecord import BASE, FORK_CREATE, OF_FORKS, SIDECAR, SIDECAR_BEFORE, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import (
+    BASE,
+    EXPIRED,
+    FORK_CREATE,
+    JOINS,
+    OF_FORKS,
+    SIDECAR,
+    SIDECAR_BEFORE,
+    UNDO,
+    OpRecord,
+)
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -95,16 +106,34 @@ def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> Und
     record = undo.find_next(vault, fork, UNDO, alone=alone)
     if record is None:
         raise NothingToUndo(UNDO)
+    planned = _plan_undo(vault, record)
+    while record.more.get(JOINS) is not None:
+        try:
+            record = find_operation(vault, record.more[JOINS])
+        except OperationNotFound:
+            break
+        if EXPIRED in record.more:
+            break
+        more = _plan_undo(vault, record)
+        planned = replace(
+            planned,
+            changed_files=undo.join_changes(planned.changed_files, more.changed_files),
+            sidecar_changed=undo.join_changes(planned.sidecar_changed, more.sidecar_changed),
+            joined=(*planned.joined, more.operation),
+        )
+    if fork is not None and has_command(vault, fork):
+        text = f"a command runs in '{fork}': once it has ended, its changes are taken back first"
+        planned = replace(planned, warnings=(Warning("undo.command_runs", text),))
+    return planned
+
+
+def _plan_undo(vault: OpenVault, record: OpRecord) -> UndoResult:
     before, after = states_of(record)
     operation = record.to_operation()
-    told: tuple[Warning, ...] = ()
-    if fork is not None and has_command(vault, fork):
-        told = (Warning("undo.command_runs", f"a command runs in '{fork}': once it has ended, its changes are taken back first"),)
     if record.before is None or after is None or before is None:
-        return UndoResult(operation, warnings=told)  # a checkpoint changes no files, nor does what makes or ends another fork
+        return UndoResult(operation)  # a checkpoint changes no files, nor does what makes or ends another fork
     diff = compare.diff_commits(vault, after, before, fork=record.fork, patches=False)
-    changed = tuple(file.change for file in diff.files)
-    return UndoResult(operation, changed, warnings=told, sidecar_changed=diff_beside(vault, record))
+    return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=diff_beside(vault, record))
 
 
 def diff_beside(vault: OpenVault, record: OpRecord) -> tuple[ChangedFile, ...]:

@@ -23,7 +23,7 @@ from avfs_git.gitstore.worktree import list_worktrees
 from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.model import UndoResult, Warning
+from avfs_git.model import ChangedFile, UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
@@ -52,6 +52,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     FORK_RENAME,
     GIT_HEAD,
     IN_MERGE,
+    JOINS,
     LEFT_AT,
     OF_FORKS,
     OURS,
@@ -59,6 +60,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
+    UPSTREAM,
     WAS_DEFAULT,
     OpRecord,
     RefMoveRecord,
@@ -246,7 +248,40 @@ def _turn_next(
             if locked is None:
                 only_if = partial(_may_go, record, fork, direction, recorded_at)
                 return _turn_fork(vault, record, direction, open_workspace, only_if)
-            return _turn_files(locked, record, direction)
+            done = _turn_files(locked, record, direction)
+            return _turn_joined(locked, record, direction, done, partial(find_next, vault, fork, direction, alone=alone))
+
+
+def _turn_joined(
+    locked: LockedWorkspace, record: OpRecord, direction: str, done: UndoResult, find: Callable[[], OpRecord | None]
+) -> UndoResult:
+    """Take back, or do again, what the same command did before an operation, or after it."""
+    while (other := find()) is not None and other.fork == record.fork:
+        later, earlier = (record, other) if direction == UNDO else (other, record)
+        if later.more.get(JOINS) != earlier.id:
+            break
+        reach("undo.joined")
+        try:
+            more = _turn_files(locked, other, direction)
+        except AvfsError as error:
+            told = Warning("undo.stopped", f"'{other.description}', of the same command, stays as it is: {error.message}")
+            return replace(done, warnings=(*done.warnings, told))
+        record = other
+        done = replace(
+            done,
+            changed_files=join_changes(done.changed_files, more.changed_files),
+            saved=done.saved or more.saved,
+            warnings=tuple(dict.fromkeys((*done.warnings, *more.warnings))),
+            sidecar_changed=join_changes(done.sidecar_changed, more.sidecar_changed),
+            joined=(*done.joined, more.operation),
+        )
+    return done
+
+
+def join_changes(first: tuple[ChangedFile, ...], then: tuple[ChangedFile, ...]) -> tuple[ChangedFile, ...]:
+    """List each path once that one of two steps changed, or both."""
+    found = {change.path: change for change in (*first, *then)}
+    return tuple(found[path] for path in sorted(found))
 
 
 def _find_overtaken(vault: OpenVault, fork: str | None) -> OpRecord | None:
@@ -338,6 +373,9 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]
     facts = {OURS: record.more.get(OURS), SIDECAR: reached, SIDECAR_BEFORE: left}
+    if UPSTREAM in record.more:  # before the log says so: a repetition does no harm
+        locked.opened.state.upstream = record.more[UPSTREAM][0 if back else 1]
+        locked.write_state()
     replay = Replay(
         record=OpRecord(
             0,

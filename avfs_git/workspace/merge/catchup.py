@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from avfs_git.errors import NoUpstream, RefConflict
+from avfs_git.errors import RefConflict
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult, Warning
@@ -23,12 +23,11 @@ from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_uns
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
-from avfs_git.workspace.vault.format import REMOTES
 from avfs_git.workspace.vault.gitmoves import check_head
+from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
 from avfs_git.workspace.vault.states import tree_of
 
 _TRIES = 5
-_ORIGIN = "origin"
 
 
 def is_behind(locked: LockedWorkspace) -> bool:
@@ -76,17 +75,19 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
                 raise
 
 
-def follow_branch(locked: LockedWorkspace, branch: str) -> None:
-    """Update a fork from another branch of a remote from now on: `REMOTE/BRANCH`, or a branch of `origin`. On disk on return.
+def follow_branch(locked: LockedWorkspace, branch: str, joins: int | None) -> None:
+    """Update a fork from another branch of a remote from now on, as `remotes.find_branch` gives it. On disk on return.
 
-    Raises:
-        NoUpstream: If no remote has the branch, as far as is known here.
+    An operation of its own, which undo takes back with the operation that it `joins`.
     """
-    refs, state = locked.vault.refs, locked.opened.state
-    names = [name for name in (branch, f"{_ORIGIN}/{branch}") if refs.read(REMOTES + name) is not None]
-    if not names:
-        remote, slash, rest = branch.partition("/")
-        raise NoUpstream(rest, remote) if slash else NoUpstream(branch, _ORIGIN)
-    if state.upstream != names[0]:
-        state.upstream = names[0]
-        locked.write_state()
+    vault, state = locked.vault, locked.opened.state
+    if state.upstream == branch:
+        return
+    more: dict[str, object] = {UPSTREAM: [state.upstream, branch]}
+    if joins is not None:
+        more[JOINS] = joins
+    vault.prepare()
+    vault.oplog.append(OpRecord(0, locked.fork, "follow", f"update from {branch}", vault.clock_ns(), more=more))
+    reach("catchup.followed")
+    state.upstream = branch
+    locked.write_state()

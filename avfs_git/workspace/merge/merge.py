@@ -39,6 +39,7 @@ from avfs_git.workspace.restore.aside import saved_trees
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
 from avfs_git.workspace.vault.gitmoves import check_head
+from avfs_git.workspace.vault.log.oprecord import JOINS
 from avfs_git.workspace.vault.states import Trees
 
 MERGED = "merged"
@@ -101,7 +102,10 @@ def merge_commit(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) ->
         dry = DryWriter(locked.vault.store)
         known = Merged(dry.read_commit(head).tree, theirs, "up_to_date", changes={})
         return describe_merge(dry, locked.fork, head, theirs, known, options)
-    return merge_into(locked, save_target(locked, f"save before merge of {options.source}"), theirs, options)
+    start = save_target(locked, f"save before merge of {options.source}")
+    if start.saved is not None:  # an operation between the two
+        options = replace(options, joins=None)
+    return merge_into(locked, start, theirs, options)
 
 
 def check_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> bool:
@@ -328,7 +332,7 @@ def _advance(
         kind="merge",
         description=f"merge {options.source}",
         other=OtherSide(theirs, merged.base),
-        more={MERGED: theirs.hex()},
+        more={MERGED: theirs.hex()} if options.joins is None else {MERGED: theirs.hex(), JOINS: options.joins},
     )
 
 

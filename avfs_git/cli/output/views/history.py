@@ -290,7 +290,8 @@ def _say_what_came_back(text: TextOutput, result: UndoResult) -> None:
 def _name_operation(result: UndoResult) -> tuple[str | tuple[str, str], ...]:
     """Name what was done, and in which fork: without `--fork` it may have been in any."""
     operation = result.operation
-    return f" in {operation.fork}: " if operation.fork else " ", (operation.description, "bold")
+    described = ", ".join(each.description for each in (operation, *result.joined))
+    return f" in {operation.fork}: " if operation.fork else " ", (described, "bold")
 
 
 def op_undo(text: TextOutput, result: UndoResult) -> None:

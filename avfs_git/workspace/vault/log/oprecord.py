@@ -62,6 +62,10 @@ IN_MERGE = "in_merge"
 """The name, in `more`, of whether files changed while conflicts were in them: that can be undone until the merge ends."""
 OURS = "ours"
 """The name, in `more`, of the commit that the workspace held where others had moved the branch: undo leaves it there."""
+JOINS = "joins"
+"""The name, in `more`, of the operation before this one of the same command: undo takes both back, redo does both again."""
+UPSTREAM = "followed"
+"""The name, in `more`, of the branch of a remote that a fork was updated from before and after; null where there was none."""
 
 FACTS = (BASE, SINCE, GIT_HEAD, GIT_LOG)
 """The names of facts by which lines can be found: see `OpLog.find_last_fact`."""

@@ -6,7 +6,7 @@ this with the lines at hand.
 
 from __future__ import annotations
 
-from avfs_git.workspace.vault.log.oprecord import BY, EXPIRED, GIT_HEAD, IN_MERGE, REDO, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import BY, EXPIRED, GIT_HEAD, IN_MERGE, REDO, UNDO, UPSTREAM, OpRecord
 
 _OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
 
@@ -37,7 +37,7 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
 
 
 def _has_effect(record: OpRecord) -> bool:
-    return bool(record.moves) or record.before is not None or GIT_HEAD in record.more
+    return bool(record.moves) or record.before is not None or GIT_HEAD in record.more or UPSTREAM in record.more
 
 
 def _at_hand(record: OpRecord) -> str:

@@ -1,0 +1,148 @@
+"""`update` in each of its forms is undone and done again as one: its merges, and the branch that the fork follows."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Vault
+from avfs_git.errors import CannotUndo, NothingToUndo, NoUpstream
+from tests.support.servers import git, make_bare
+
+pytestmark = pytest.mark.needs("git")
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A server with `main` and `dev`, and a person's clone beside it."""
+    bare = make_bare(tmp_path / "bare.git")
+    work = tmp_path / "person"
+    git("clone", "-q", str(bare), str(work), cwd=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "first", cwd=work)
+    git("push", "-q", "origin", "HEAD:main", "HEAD:dev", cwd=work)
+    return bare
+
+
+def push(tmp_path: Path, url: Path, branch: str, name: str) -> None:
+    """Push a commit with a file of its own, as a person does."""
+    work = tmp_path / "person"
+    git("fetch", "-q", str(url), branch, cwd=work)
+    git("checkout", "-q", "--detach", "FETCH_HEAD", cwd=work)
+    (work / name).write_text(name)
+    git("add", name, cwd=work)
+    git("commit", "-q", "-m", name, cwd=work)
+    git("push", "-q", str(url), f"HEAD:refs/heads/{branch}", cwd=work)
+
+
+def look(vault: Vault) -> tuple[list[str], bool]:
+    """List the files of `main`, and tell whether it follows `dev`."""
+    names = sorted(info.path.decode() for info in vault.workspace("main").list_dir())
+    states = [path.read_text() for path in (vault.path / "avfs").glob("workspaces/*/state")]
+    return names, any("origin/dev" in state for state in states)
+
+
+@pytest.mark.parametrize("mounted", [False, pytest.param(True, marks=pytest.mark.needs("fuse"))], ids=["unmounted", "mounted"])
+def test_an_update_of_three_merges_is_undone_at_once(tmp_path: Path, mount_dir: Path, bare: Path, mounted: bool) -> None:
+    """Ours is what it was, a push into the vault stays on the branch, and the fork follows what it followed."""
+    with Avfs(mount_dir / "home") as avfs, ExitStack() as stack:
+        avfs.clone_vault(str(bare), "v")
+        vault = avfs.open_vault("v")
+        work = vault.workspace("main")
+        work.write("own", b"own")
+        work.checkpoint("mine")
+        push(tmp_path, bare, "main", "served")
+        push(tmp_path, bare, "dev", "developed")
+        push(tmp_path, vault.path, "main", "pushed")
+        pushed = git("rev-parse", "main", cwd=vault.path)
+        if mounted:
+            stack.enter_context(work.mount(mount_dir / "tree"))
+        assert look(vault) == (["own"], False)
+        merges = work.update(upstream="dev")
+        after = ["developed", "own", "pushed", "served"]
+        assert [merge.outcome for merge in merges] == ["fast_forward", "clean", "clean"]
+        assert look(vault) == (after, True)
+        head = git("rev-parse", "main", cwd=vault.path)
+
+        planned = work.undo(dry_run=True)
+        undone = work.undo()
+        assert look(vault) == (["own"], False)
+        assert git("rev-parse", "main", cwd=vault.path) == pushed
+        assert [each.kind for each in (undone.operation, *undone.joined)] == ["follow", "merge", "merge", "merge"]
+        assert [each.id for each in planned.joined] == [each.id for each in undone.joined]
+        assert {change.path for change in planned.changed_files} == {b"developed", b"pushed", b"served"}
+        assert planned.changed_files == undone.changed_files
+
+        work.redo()
+        assert look(vault) == (after, True)
+        assert git("rev-parse", "main", cwd=vault.path) == head
+        with pytest.raises(NothingToUndo):
+            work.redo()
+        work.undo()
+        assert look(vault) == (["own"], False)
+        with pytest.raises(CannotUndo, match="'checkpoint mine'"):  # what comes before the update, under the push
+            work.undo()
+
+
+def test_undo_of_an_update_with_nothing_new_takes_back_nothing_else(tmp_path: Path, bare: Path) -> None:
+    """The branch that the fork follows is all that the update changed; without that it is no operation."""
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        vault = avfs.open_vault("v")
+        work = vault.workspace("main")
+        work.write("own", b"own")
+        work.checkpoint("mine")
+        head = git("rev-parse", "main", cwd=vault.path)
+        with pytest.raises(NoUpstream):
+            work.update(upstream="gone")
+        last = work.operations(limit=1)
+        work.update()
+        assert work.operations(limit=1) == last
+
+        work.update(upstream="origin/dev")
+        assert look(vault) == (["own"], True)
+        assert work.undo().operation.description == "update from origin/dev"
+        assert look(vault) == (["own"], False)
+        assert git("rev-parse", "main", cwd=vault.path) == head
+        work.redo()
+        assert look(vault) == (["own"], True)
+        work.update(upstream="dev")  # as before: no operation
+        assert work.undo().operation.kind == "follow"
+        push(tmp_path, bare, "dev", "developed")
+        work.update()
+        assert look(vault) == (["own"], False)
+
+
+def test_an_update_follows_a_branch_of_another_remote(tmp_path: Path, bare: Path) -> None:
+    """It is fetched with each update, also in a vault without an `origin`."""
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        vault = avfs.open_vault("v")
+        vault.remove_remote("origin")
+        for name in ("one", "two"):
+            vault.add_remote(name, str(bare))
+        vault.fetch("two")
+        push(tmp_path, bare, "dev", "developed")
+        work = vault.workspace("main")
+        assert [merge.source for merge in work.update(upstream="two/dev")] == ["two/dev"]
+        push(tmp_path, bare, "dev", "later")
+        assert [merge.source for merge in work.update()] == ["two/dev"]
+        assert look(vault)[0] == ["developed", "later"]
+
+
+def test_an_update_that_stops_at_a_conflict_is_undone_as_far_as_it_went(tmp_path: Path, bare: Path) -> None:
+    """The merge before the conflict, and the branch to follow, go back together."""
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        vault = avfs.open_vault("v")
+        work = vault.workspace("main")
+        work.write("developed", b"mine")
+        work.checkpoint("mine")
+        push(tmp_path, bare, "main", "served")
+        push(tmp_path, bare, "dev", "developed")
+        assert [merge.outcome for merge in work.update(upstream="dev")] == ["clean", "conflicted"]
+        assert look(vault) == (["developed", "served"], True)
+        work.undo()
+        assert look(vault) == (["developed"], False)
+        assert work.read("developed") == b"mine"
