@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -251,8 +252,11 @@ def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness
         'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
     )
 
+    calls = itertools.count(1)
+
     def is_let_in(command: str) -> bool:
-        return not cli("hook", harness, stdin=_event(harness, "bash_before", tree, command=command)).ok().text
+        event = _event(harness, "bash_before", tree, command=command).replace(b"call_1", b"call_%d" % next(calls))
+        return not cli("hook", harness, stdin=event).ok().text
 
     def waiting() -> list[str]:
         return [one["id"] for one in cli("--vault", "shop", "approvals", "list", "--json").ok().result["approvals"]]
@@ -276,6 +280,27 @@ def test_a_harness_that_cannot_ask_opens_a_request(cli: Cli, tree: Path, harness
         "hook_asked",
         "hook_asked",
     ]
+
+
+@pytest.mark.needs("fuse")
+def test_two_hooks_of_one_call_use_one_grant(cli: Cli, tree: Path) -> None:
+    """Codex with hooks of its own runs those of the plug-in for Claude Code, too; another call needs another grant."""
+    (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+    )
+
+    def is_let_in(hook: str, call: bytes) -> bool:
+        event = _event("codex", "bash_before", tree, command="publish").replace(b"call_1", call)
+        return not cli("hook", hook, stdin=event).ok().text
+
+    assert [is_let_in(hook, b"call_1") for hook in ("codex", "claude")] == [False, False]
+    with Avfs(tree.parent / "home") as avfs, avfs.open_vault("shop") as vault:
+        (asked,) = vault.policy.approvals()
+        vault.policy.grant(asked.id)
+    assert [is_let_in(hook, b"call_2") for hook in ("codex", "claude")] == [True, True]
+    assert [is_let_in(hook, b"call_3") for hook in ("codex", "claude")] == [False, False]
+    entries = cli("--vault", "shop", "audit", "--event", "hook_admitted", "--json").ok().result["entries"]
+    assert [entry["details"]["call"] for entry in entries] == ["019a-codex call_2"] * 2
 
 
 @pytest.mark.needs("fuse")

@@ -196,7 +196,8 @@ def _ask_policy(state: State, event: Event, place: Place) -> bytes | None:
         mountpoint=os.fspath(place.top),
     )
     try:
-        decision = gate.consult(request, harness=event.harness, asks_itself=answers.can_ask(event.harness))
+        call = f"{event.session} {event.call}" if event.call else None
+        decision = gate.consult(request, harness=event.harness, asks_itself=answers.can_ask(event.harness), call=call)
     except HostError as error:  # of the audit log: the decision holds without it
         state.output.note(f"avfs hook: {error.message}")
         decision = gate.look(request)

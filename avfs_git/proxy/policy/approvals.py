@@ -44,6 +44,9 @@ WAITS_NS = 24 * 3600 * 10**9
 """So long a person can still grant a request."""
 COUNTS_NS = 3600 * 10**9
 """So long a granted approval can be used."""
+SAME_CALL_NS = 30 * 10**9
+"""So long the call of a tool that used an approval is let in again: a harness may run several hooks of avfs for one call, and
+ends each after 30 s."""
 KEPT_NS = 7 * 24 * 3600 * 10**9
 """So long a record is kept after it is over."""
 MAX_PENDING = 100
@@ -90,6 +93,8 @@ class Approval:
     created_at_ns: int
     expires_at_ns: int
     decided_at_ns: int | None = None
+    used_by: str | None = None
+    """The call of a harness's tool that used it, where the harness names its calls."""
 
 
 class Approvals:
@@ -131,24 +136,30 @@ class Approvals:
             self._write(approval, _hash(secret))
         return approval, f"{approval.id}.{secret}"
 
-    def find(self, request: Request) -> Approval | None:
-        """Find the granted or pending approval of a request; None without one.
+    def find(self, request: Request, *, call: str | None = None) -> Approval | None:
+        """Find the granted or pending approval of a request, or that which the same call of a tool has just used.
 
-        A granted one comes first.
+        The approval that the call has used comes first, then a granted one. None without one.
         """
-        wanted, states = request.fingerprint(), (ApprovalState.GRANTED, ApprovalState.PENDING)
-        found = [one for one in self.entries() if one.fingerprint == wanted]
-        return min(found, key=lambda one: states.index(one.state), default=None)
+        wanted, states = request.fingerprint(), (ApprovalState.USED, ApprovalState.GRANTED, ApprovalState.PENDING)
+        found = [one for one in self.entries(every=True) if one.fingerprint == wanted and one.state in states]
+        mine = [one for one in found if one.state is not ApprovalState.USED or self._is_again(one, call)]
+        return min(mine, key=lambda one: states.index(one.state), default=None)
 
-    def use_granted(self, id_: str) -> Approval:
-        """Use a granted approval without its token; it cannot be used again.
+    def use_granted(self, id_: str, *, call: str | None = None) -> Approval:
+        """Use a granted approval without its token; only the same call of a tool can use it again, for `SAME_CALL_NS`.
 
         Raises:
             ApprovalNotFound: If no request has the id.
-            ApprovalRefused: If it is not granted, or used meanwhile.
+            ApprovalRefused: If it is not granted, or another call used it meanwhile.
         """
         with self._locked():
-            return self._use(*self._read(id_))
+            approval, hashed = self._read(id_)
+            return approval if self._is_again(approval, call) else self._use(approval, hashed, call=call)
+
+    def _is_again(self, approval: Approval, call: str | None) -> bool:
+        is_used = approval.state is ApprovalState.USED and self._clock() < approval.expires_at_ns
+        return is_used and call is not None and approval.used_by == call
 
     def use(self, token: str, request: Request) -> Approval:
         """Use a token for a request; it cannot be used again.
@@ -170,12 +181,13 @@ class Approvals:
                 raise ApprovalRefused(id_, "it is for another command, directory, environment, fork or set of options")
             return self._use(approval, hashed)
 
-    def _use(self, approval: Approval, hashed: str) -> Approval:
+    def _use(self, approval: Approval, hashed: str, *, call: str | None = None) -> Approval:
         if approval.state is not ApprovalState.GRANTED:
             pending = approval.state is ApprovalState.PENDING
             hint = f"A person grants it with `avfs approvals grant {approval.id}`." if pending else None
             raise ApprovalRefused(approval.id, _WHY_NOT[approval.state], hint=hint)
-        used = replace(approval, state=ApprovalState.USED)
+        ends = min(approval.expires_at_ns, self._clock() + SAME_CALL_NS)
+        used = replace(approval, state=ApprovalState.USED, used_by=call, expires_at_ns=ends)
         reach("approvals.use")
         self._write(used, hashed)
         return used

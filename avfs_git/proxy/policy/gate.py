@@ -62,7 +62,7 @@ class Gate:
         """Decide without doing anything about it: nothing is recorded, and no approval is asked for or used."""
         return policies.decide(request, self.policy())
 
-    def consult(self, request: Request, *, harness: str, asks_itself: bool = True) -> Decision:
+    def consult(self, request: Request, *, harness: str, asks_itself: bool = True, call: str | None = None) -> Decision:
         """Decide about a command that a coding agent's harness runs; a refusal, a question or a used yes is in the audit log.
 
         Args:
@@ -70,6 +70,7 @@ class Gate:
             harness: The harness, which runs the command by itself.
             asks_itself: Whether it can ask a person. Else a request waits for a person's word, as one of `admit` does, and the
                 same command is let in once when it was granted, as by `allow_with_checkpoint`.
+            call: What names the harness's call of a tool: the hook of one call may run twice, and both get the same answer.
 
         Returns:
             The decision, with the id of the approval that waits or was used.
@@ -84,13 +85,13 @@ class Gate:
         if event is None:
             return decision
         if event == "hook_asked" and not asks_itself and len(request.command()) <= self._longest():
-            found = self.approvals.find(request)
+            found = self.approvals.find(request, call=call)
             if found is None:
                 found, _ = self.approvals.ask(request, decision, is_secret=self.secrets.redactor().is_secret)
-            elif self._use_granted(found):
+            elif self._use_granted(found, call):
                 decision, event = replace(decision, action=Action.ALLOW_WITH_CHECKPOINT), "hook_admitted"
             decision = replace(decision, approval=found.id)
-        self._record(event, request, decision, {"harness": harness})
+        self._record(event, request, decision, {"harness": harness, "call": call})
         return decision
 
     def admit(self, request: Request, *, token: str | None = None) -> Decision:
@@ -170,11 +171,11 @@ class Gate:
 
         return MAX_TEXT
 
-    def _use_granted(self, found: Approval) -> bool:
+    def _use_granted(self, found: Approval, call: str | None) -> bool:
         """Use the grant of a person; False without one, or if another call used it."""
         try:
-            used = self.approvals.use_granted(found.id)
-            self._check_granted(used)
+            used = self.approvals.use_granted(found.id, call=call)
+            self._check_granted(used, call)
         except PolicyError:
             return False
         return True
@@ -185,8 +186,8 @@ class Gate:
             reason = f"it needs approval, and nobody can read a command of more than {self._longest()} characters"
             raise CommandDenied(_shown(request), reason, details=_facts(decision))
 
-    def _check_granted(self, used: Approval) -> None:
-        """Find in the audit log that a person granted an approval, and that it was not used before.
+    def _check_granted(self, used: Approval, call: str | None = None) -> None:
+        """Find in the audit log that a person granted an approval, and that nothing but the same call used it before.
 
         Raises:
             ApprovalRefused: If its record is an old one put back, or the log has no grant.
@@ -195,7 +196,8 @@ class Gate:
             if entry.details.get("approval") == used.id:
                 if entry.event == "approval_granted" and entry.details.get("fingerprint") == used.fingerprint:
                     return
-                if entry.event in ("proxy_exec_requested", "hook_admitted"):
+                is_again = call is not None and entry.details.get("call") == call
+                if entry.event in ("proxy_exec_requested", "hook_admitted") and not is_again:
                     raise ApprovalRefused(used.id, "the audit log says that it was used already")
         raise ApprovalRefused(used.id, "the audit log has no grant of it")
 

@@ -205,6 +205,25 @@ def test_approvals_expire(approvals: Approvals, clock: Clock) -> None:
     assert [found.id for found in approvals.entries(every=True)] == [id_of(fresh)]
 
 
+def test_the_call_that_used_a_grant_may_use_it_again_for_a_moment(approvals: Approvals, clock: Clock) -> None:
+    """Another call may not, and nor may one without a name."""
+    asked = id_of(ask(approvals))
+    approvals.grant(asked)
+    assert approvals.use_granted(asked, call="s 1").used_by == "s 1"
+
+    again = approvals.find(REQUEST, call="s 1")
+    assert again is not None
+    assert approvals.use_granted(again.id, call="s 1") == again
+    for call in ("s 2", None):
+        assert approvals.find(REQUEST, call=call) is None
+        with pytest.raises(ApprovalRefused):
+            approvals.use_granted(asked, call=call)
+    clock.now += module.SAME_CALL_NS
+    assert approvals.find(REQUEST, call="s 1") is None
+    with pytest.raises(ApprovalRefused):
+        approvals.use_granted(asked, call="s 1")
+
+
 def test_a_denial_is_final(approvals: Approvals) -> None:
     """Also of what was granted, as long as it was not used."""
     token = ask(approvals)

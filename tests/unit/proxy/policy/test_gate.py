@@ -111,6 +111,24 @@ def test_an_old_record_that_is_put_back_counts_no_second_time(gate: Gate, tmp_pa
         gate.admit(request, token=token)
 
 
+def test_a_record_that_is_put_back_lets_in_no_other_call(gate: Gate, tmp_path: Path) -> None:
+    """The audit log names the call that used it."""
+    request = run("curl x")
+
+    def consult(call: str | None) -> Action:
+        return gate.consult(request, harness="codex", asks_itself=False, call=call).action
+
+    assert consult("s 1") is Action.REQUIRE_APPROVAL
+    (asked,) = gate.approvals.entries()
+    gate.grant(asked.id)
+    path = tmp_path / "w.git" / "avfs" / "approvals" / f"{asked.id}.json"
+    granted = path.read_bytes()
+    assert (consult("s 2"), consult("s 2")) == (Action.ALLOW_WITH_CHECKPOINT,) * 2
+    for call in ("s 3", None):
+        path.write_bytes(granted)
+        assert consult(call) is Action.REQUIRE_APPROVAL
+
+
 def test_a_grant_that_nobody_recorded_does_not_count(gate: Gate) -> None:
     """The log that can be checked has every grant."""
     request = run("curl x")
