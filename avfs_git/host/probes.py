@@ -20,13 +20,14 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from avfs_git.errors import AvfsError, FuseUnavailable
 from avfs_git.host.mounts.mounts import Mounted, find_helper, find_mount, list_mounts, mount_by_helper, mount_fuse, unmount
 from avfs_git.host.mounts.overlayfs import layer_options, mark_options, mount_overlay
 from avfs_git.host.processes.watches import Watches, read_room
 from avfs_git.model import HostAbility, HostReport
+from avfs_git.values import NamedTuple
 
 _NEWUSER, _NEWNS = 0x10000000, 0x00020000  # linux/sched.h
 _REC, _PRIVATE = 0x4000, 0x40000  # linux/mount.h
