@@ -153,7 +153,7 @@ class AVFS:
     def tree(self, path: PathLike = "/") -> str:
         """List everything below a path, one name a line, indented by depth."""
         lines: list[str] = []
-        pending: list[tuple[TreeNode, int]] = [(self.workspace.tree(path), 0)]
+        pending: list[tuple[TreeNode, int]] = [(self.workspace.tree(path, sizes=False), 0)]
         while pending:
             node, depth = pending.pop()
             name = node.info.path.rpartition(b"/")[2].decode("utf-8", "replace")

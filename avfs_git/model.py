@@ -104,7 +104,7 @@ class ChangedFile:
     old_mode: int | None = None
     new_mode: int | None = None
     size: int | None = None
-    """Of the new content; None if nothing is left, or if only a server that cannot be reached knows it."""
+    """Of the new content; None if nothing is left, or if a partial clone has not fetched it."""
     similarity: int | None = None
     """Of a rename: per cent."""
 

@@ -132,7 +132,7 @@ class AvfsFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
         found = [self.info(place)]
         if found[0]["type"] == "directory":
             with _translated(path):
-                entries = self.workspace.list_dir(place)
+                entries = self.workspace.list_dir(place, sizes=detail)
             found = [self._describe_entry(entry) for entry in entries]
         return found if detail else [described["name"] for described in found]
 

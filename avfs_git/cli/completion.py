@@ -181,7 +181,7 @@ def _list_paths(state: State, typed: str) -> Iterator[str]:
             found = [(entry.name, entry.is_dir()) for entry in entries]
     else:
         with state.open_workspace() as workspace:
-            listed = workspace.list_dir(state.tree_path(prefix, "avfs") if prefix else state.tree_directory())
+            listed = workspace.list_dir(state.tree_path(prefix, "avfs") if prefix else state.tree_directory(), sizes=False)
             found = [(os.fsdecode(info.path).rpartition("/")[2], info.kind == "directory") for info in listed]
     for name, is_dir in found:
         if name.startswith(".") <= last.startswith("."):

@@ -332,7 +332,7 @@ def directory_tree(
     while pending:
         directory, node, level = pending.popleft()
         node["children"] = []
-        for info in workspace.list_dir(directory):
+        for info in workspace.list_dir(directory, sizes=False):
             if _is_excluded(info.path[len(top) :].lstrip(b"/"), excludePatterns):
                 continue
             if count == _NODES:

@@ -55,9 +55,8 @@ def add_resources(server: MCPServer, scope: Scope) -> None:
             workspace = call.workspace(vault, fork)
             info = workspace.stat(path, follow=True)
             if info.kind is Kind.DIRECTORY:
-                names = (
-                    entry.path.rpartition(b"/")[2] + b"/" * (entry.kind is Kind.DIRECTORY) for entry in workspace.list_dir(path)
-                )
+                entries = workspace.list_dir(path, sizes=False)
+                names = (entry.path.rpartition(b"/")[2] + b"/" * (entry.kind is Kind.DIRECTORY) for entry in entries)
                 return "".join(f"{percent(name)}\n" for name in names)
             if info.size > MAX_BYTES:
                 raise PathUnsuitable(path, f"has more than {MAX_BYTES:,} bytes; `read_text_file` reads it in pieces")

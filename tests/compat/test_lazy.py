@@ -6,9 +6,10 @@ import errno
 import itertools
 import os
 import subprocess
+import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,52 @@ def test_contents_come_again_when_the_remote_was_removed_and_added(vault: Vault)
     assert git("config", "remote.origin.promisor", cwd=vault.path).strip() == "true"
     assert git("config", "remote.origin.partialCloneFilter", cwd=vault.path).strip() == "blob:limit=1k"
     assert "avfs.partialclonefilter" not in git("config", "--list", "--local", cwd=vault.path)
+
+
+@pytest.mark.parametrize(
+    "work_with",
+    [
+        pytest.param(lambda work: work.list_dir("dir", sizes=False), id="list"),
+        pytest.param(lambda work: work.tree(sizes=False), id="tree"),
+        pytest.param(lambda work: work.stat("f0", sizes=False), id="stat"),
+        pytest.param(lambda work: work.find("f*"), id="find"),
+        pytest.param(lambda work: (work.remove("f0"), work.remove("dir", recursive=True), work.checkpoint()), id="remove"),
+        pytest.param(lambda work: (work.move("dir", "other"), work.checkpoint(), work.undo()), id="rename"),
+        pytest.param(lambda work: work.restore("HEAD~1", dry_run=True), id="plan of a restore"),
+        pytest.param(lambda work: work.path_versions("f0"), id="versions"),
+        pytest.param(lambda work: work.merge("HEAD~1", dry_run=True), id="plan of a merge"),
+    ],
+)
+@pytest.mark.parametrize("server", ["path"], indirect=True)
+def test_what_needs_no_content_asks_for_none(vault: Vault, work_with: Callable[[Workspace], object]) -> None:
+    """A size alone is no reason to ask the server."""
+    nothing, before = missing(vault), packs(vault)
+    work_with(vault.workspace())
+    made = packs(vault) - before
+    assert missing(vault) == nothing
+    assert made <= 2  # what a checkpoint has made
+
+
+@pytest.mark.parametrize("server", ["path"], indirect=True)
+def test_commands_that_need_no_content_ask_for_none(vault: Vault) -> None:
+    """On the command line; JSON tells sizes, which come with the contents."""
+    nothing = missing(vault)
+    environment = {**os.environ, "HOME": str(vault.path.parents[2]), "AVFS_HOME": str(vault.path.parents[1])}
+
+    def avfs(*arguments: str) -> str:
+        command = [sys.executable, "-m", "avfs_git", "--vault", "v", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+
+    assert "dir/" in avfs("ls")
+    assert "f1" in avfs("ls", "f1")
+    assert "h4" in avfs("tree")
+    avfs("rm", "f0")
+    avfs("rm", "-r", "dir/deep")
+    avfs("status")
+    avfs("undo", "--dry-run")
+    assert missing(vault) == nothing
+    assert '"size":1400' in avfs("ls", "--json", "dir")
+    assert missing(vault) == nothing - 5
 
 
 def test_prefetch_brings_what_is_named_in_one_request(vault: Vault) -> None:

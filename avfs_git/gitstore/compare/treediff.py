@@ -10,7 +10,6 @@ import operator
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from avfs_git.errors import RemoteUnreachable
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, differing_names
 from avfs_git.gitstore.source import ObjectSource, Tree
@@ -37,33 +36,25 @@ def diff_trees(
     new: Oid | None,
     *,
     paths: Sequence[TreePath] = (),
-    size_of: Callable[[Oid], int] | None = None,
+    size_of: Callable[[Oid], int | None] | None = None,
 ) -> list[ChangedFile]:
     """List the files that differ between two trees, by path; None is the empty tree. `paths` restricts them.
 
     A directory in place of a file, or the reverse, is one file deleted or added and the files below. A directory without files
-    does not count. Sizes stay unknown without `size_of`, and in a partial clone from the first one on that only a server knows
-    which cannot be reached: a size is no reason to refuse what needs no content.
+    does not count. Sizes stay unknown without `size_of`, for which `sizes_here` is made: a size is no reason to ask a server.
 
     Raises:
         TooManyFiles: If more differ than avfs walks through.
     """
-    is_cut_off = False
-
-    def known_size(oid: Oid) -> int | None:
-        nonlocal is_cut_off
-        if size_of is None or is_cut_off:
-            return None
-        try:
-            return size_of(oid)
-        except RemoteUnreachable:
-            is_cut_off = True
-            return None
-
     found = find_differences(source, old, new, paths=paths)
-    changes = [changed_file(path, *entries, known_size) for path, entries in found.items()]
+    changes = [changed_file(path, *entries, size_of) for path, entries in found.items()]
     changes.sort(key=operator.attrgetter("path"))
     return changes
+
+
+def sizes_here(source: ObjectSource) -> Callable[[Oid], int | None]:
+    """Make a function that tells how long blobs are, and None of a content that a partial clone has not fetched."""
+    return lambda oid: source.blob_size(oid) if source.exists(oid) else None
 
 
 def find_differences(

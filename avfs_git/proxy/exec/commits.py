@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, oid_of
@@ -138,7 +138,7 @@ class Commits:
             store = opened.vault.store
             old = store.read_commit(run.head).tree if run.head is not None else None
             new = store.read_commit(oid_of(commit)).tree
-            changed = tuple(diff_trees(store, old, new, size_of=store.blob_size))
+            changed = tuple(diff_trees(store, old, new, size_of=sizes_here(store)))
         return commit, self._with_renames(changed), saved.sidecar_changed
 
     def _moved_by_git(self, run: Run, commit: str | None) -> Oid | None:

@@ -342,17 +342,23 @@ class WorkspaceFiles:
             return find.find_commit(self._at.core, self.fork, commit, query)
         return self._at.run(operations.find_entries, query)
 
-    def list_dir(self, path: PathLike = "/") -> list[FileInfo]:
-        """Describe the entries of a directory, sorted by name."""
-        return self._at.run(operations.list_dir, parse_tree_path(path))
+    def list_dir(self, path: PathLike = "/", *, sizes: bool = True) -> list[FileInfo]:
+        """Describe the entries of a directory, sorted by name; of anything else, itself.
 
-    def stat(self, path: PathLike, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
-        """Describe an entry; `with_oid` gives its object id too, for which the file may have to be read."""
-        return self._at.run(operations.describe, parse_tree_path(path), with_oid=with_oid, follow=follow)
+        Without `sizes`, a partial clone asks no server: a size that it does not know is 0, and such a link has no target.
+        """
+        return self._at.run(operations.list_dir, parse_tree_path(path), sizes=sizes)
 
-    def tree(self, path: PathLike = "/", *, depth: int | None = None) -> TreeNode:
-        """Describe everything below a path, or `depth` levels of it."""
-        return self._at.run(operations.describe_tree, parse_tree_path(path), depth=depth)
+    def stat(self, path: PathLike, *, with_oid: bool = False, follow: bool = False, sizes: bool = True) -> FileInfo:
+        """Describe an entry; `with_oid` gives its object id too, for which the file may have to be read.
+
+        `sizes` as for `list_dir`.
+        """
+        return self._at.run(operations.describe, parse_tree_path(path), with_oid=with_oid, follow=follow, sizes=sizes)
+
+    def tree(self, path: PathLike = "/", *, depth: int | None = None, sizes: bool = True) -> TreeNode:
+        """Describe everything below a path, or `depth` levels of it; `sizes` as for `list_dir`."""
+        return self._at.run(operations.describe_tree, parse_tree_path(path), depth=depth, sizes=sizes)
 
     def exists(self, path: PathLike) -> bool:
         """Whether a path exists."""

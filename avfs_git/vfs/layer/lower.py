@@ -381,6 +381,10 @@ class LowerTree:
             return len(entry.content) if isinstance(entry, FixedFile) else 0
         return 0 if entry.is_dir else self.source.blob_size(entry.oid)
 
+    def size_here(self, entry: LowerEntry) -> int:
+        """Tell the size as `size_of` does; 0 where a partial clone has not fetched the content, which this does not do either."""
+        return 0 if entry.oid is not None and not entry.is_dir and not self.source.exists(entry.oid) else self.size_of(entry)
+
     def read(self, entry: LowerEntry) -> bytes:
         """Read a whole file, or a symlink's target."""
         if isinstance(entry, FixedFile):

@@ -50,14 +50,14 @@ class Attributes:
         """Tell the sizes of the disk that changes go to."""
         return os.fstatvfs(self._upper.root.fd)
 
-    def getattr(self, node: Node) -> Attr:
-        """Tell the attributes of a node."""
+    def getattr(self, node: Node, *, sizes: bool = True) -> Attr:
+        """Tell the attributes of a node; `sizes` as in `list_attrs`."""
         with self._lock:
             if not node.upper:
                 entry = node.lower
                 if entry is None:
                     raise fail(errno.ENOENT, node.name)
-                attr = self._lower_attr(entry, node.ino)
+                attr = self._lower_attr(entry, node.ino, sizes=sizes)
                 return attr if node.parent is not None or node is self._nodes.root else attr._replace(nlink=0)
             if node.held is not None:
                 return attr_of(node.ino, os.stat(node.held.fd))
@@ -77,8 +77,9 @@ class Attributes:
             attr = attr_of(node.ino, os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False))
             return attr if node.parent is not self._attic else attr._replace(nlink=attr.nlink - 1)
 
-    def _lower_attr(self, entry: LowerEntry, ino: int) -> Attr:
-        return self._attr_of_lower(entry, ino, LOWER_DIR_SIZE if entry.is_dir else self._lower.size_of(entry))
+    def _lower_attr(self, entry: LowerEntry, ino: int, *, sizes: bool = True) -> Attr:
+        size_of = self._lower.size_of if sizes else self._lower.size_here
+        return self._attr_of_lower(entry, ino, LOWER_DIR_SIZE if entry.is_dir else size_of(entry))
 
     def _attr_of_lower(self, entry: LowerEntry, ino: int, size: int) -> Attr:
         mtime_ns = entry.mtime_ns
@@ -128,8 +129,11 @@ class Attributes:
             raise fail(errno.ENOENT, node.name)
         return self._lower.read(entry)
 
-    def list_attrs(self, node: Node) -> list[Listed]:
-        """List a directory with attributes but without making nodes, sorted by name; numbers not known are 0."""
+    def list_attrs(self, node: Node, *, sizes: bool = True) -> list[Listed]:
+        """List a directory with attributes but without making nodes, sorted by name; numbers not known are 0.
+
+        Without `sizes`, these are 0 where only a server knows them.
+        """
         with self._lock:
             found: list[Listed] = []
             known = node.children
@@ -139,7 +143,7 @@ class Attributes:
                 ino = 0 if child is None else child.ino
                 if entry is not None:
                     try:
-                        found.append(Listed(name, self._lower_attr(entry, ino), entry))
+                        found.append(Listed(name, self._lower_attr(entry, ino, sizes=sizes), entry))
                     except (ObjectMissing, ObjectCorrupt) as error:  # of one file: the others are listed
                         found.append(Listed(name, self._attr_of_lower(entry, ino, 0), entry, error.message))
                     continue

@@ -15,7 +15,7 @@ from typing import Literal
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.merge.bases import is_ancestor
@@ -112,9 +112,11 @@ def take(
             anew = replace(request, afresh=True, beside=request.beside or before, skips_unreadable=False)
             captured = capture_workspace(locked, sink, anew)
 
-    def size_of(oid: Oid) -> int:
+    is_here = sizes_here(sink)
+
+    def size_of(oid: Oid) -> int | None:
         known_size = captured.sizes.get(oid)
-        return sink.blob_size(oid) if known_size is None else known_size
+        return is_here(oid) if known_size is None else known_size
 
     tree = tree_of(commit) if commit else None
     changed = diff_trees(sink, tree, captured.tree, size_of=size_of)

@@ -38,7 +38,7 @@ from avfs_git.errors import (
     quote,
 )
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import changed_file, diff_trees
+from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, sizes_here
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex
@@ -111,7 +111,7 @@ def apply_fork(
     applied = read_applied(vault, fork, directory)
     known = applied if since is None else {}
     old, new = vault.store.read_commit(start), vault.store.read_commit(head)
-    wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=vault.store.blob_size)
+    wanted = diff_trees(vault.store, old.tree, new.tree, paths=paths, size_of=sizes_here(vault.store))
     back = _list_taken_back(vault, new.tree, known, {change.path for change in wanted}, paths)
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
     told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]

@@ -26,7 +26,7 @@ from avfs_git.errors import (
 )
 from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, MetaEntry, PathMeta, TreeNode
-from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
 from avfs_git.vfs.tree.writing import Content, pieces_of
@@ -161,35 +161,38 @@ class Files:
             return False
         return True
 
-    def stat(self, path: TreePath, *, with_oid: bool = False, follow: bool = False) -> FileInfo:
-        """Describe what is at a path."""
+    def stat(self, path: TreePath, *, with_oid: bool = False, follow: bool = False, sizes: bool = True) -> FileInfo:
+        """Describe what is at a path; `sizes` as in `list_dir`."""
 
         def look(merged: MergedTree) -> FileInfo:
             node = merged.resolve(path, follow_last=follow)
-            info = _describe(merged, path, node, merged.attributes.getattr(node))
+            info = _describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)
             return self._with_oid(merged, node, info) if with_oid else info
 
         return self._read(path, look)
 
-    def list_dir(self, path: TreePath) -> list[FileInfo]:
-        """Describe what is in a directory, by name; of anything else, itself."""
+    def list_dir(self, path: TreePath, *, sizes: bool = True) -> list[FileInfo]:
+        """Describe what is in a directory, by name; of anything else, itself.
+
+        Without `sizes`, nothing is fetched: sizes and targets of links that only a server knows are 0 and None.
+        """
 
         def look(merged: MergedTree) -> list[FileInfo]:
             node = merged.resolve(path)
             if not node.is_dir:
-                return [_describe(merged, path, node, merged.attributes.getattr(node))]
+                return [_describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)]
             return [
-                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem)
-                for name, attr, entry, problem in merged.attributes.list_attrs(node)
+                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem, sizes=sizes)
+                for name, attr, entry, problem in merged.attributes.list_attrs(node, sizes=sizes)
             ]
 
         return self._read(path, look)
 
-    def tree(self, path: TreePath, *, depth: int | None = None) -> TreeNode:
-        """Describe what is below a path, `depth` levels of it."""
+    def tree(self, path: TreePath, *, depth: int | None = None, sizes: bool = True) -> TreeNode:
+        """Describe what is below a path, `depth` levels of it; `sizes` as in `list_dir`."""
 
         def look(merged: MergedTree) -> TreeNode:
-            return _describe_tree(merged, path, merged.resolve(path), depth)
+            return _describe_tree(merged, path, merged.resolve(path), depth, sizes=sizes)
 
         return self._read(path, look)
 
@@ -428,12 +431,14 @@ def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePa
                 merged.attributes.set_xattr(made, key, value)
 
 
-def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr) -> FileInfo:
+def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr, *, sizes: bool = True) -> FileInfo:
     entry = None if node.upper else node.lower
-    return _describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None)
+    return _describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None, sizes=sizes)
 
 
-def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes | None, problem: str | None = None) -> FileInfo:
+def _describe_listed(
+    merged: MergedTree, path: TreePath, attr: Attr, oid: Oid | None, problem: str | None = None, *, sizes: bool = True
+) -> FileInfo:
     mode = attr.mode
     kind = _KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
     if kind is _FILE:  # most of what is listed: spelled out, because lists are long
@@ -441,7 +446,7 @@ def _describe_listed(merged: MergedTree, path: TreePath, attr: Attr, oid: bytes 
         return FileInfo(path, kind, mode, attr.size, attr.mtime_ns, name, None, attr.nlink, problem)
     is_dir = kind is Kind.DIRECTORY
     target = None
-    if kind is Kind.SYMLINK and problem is None:
+    if kind is Kind.SYMLINK and problem is None and (sizes or oid is None or merged.lower.source.exists(oid)):
         try:
             target = merged.attributes.readlink(merged.resolve(path, follow_last=False))
         except _BAD as error:
@@ -465,7 +470,7 @@ def _describe_bad(path: TreePath, entry: LowerEntry, problem: str) -> FileInfo:
     return FileInfo(path, kind, entry.mode, 0, entry.mtime_ns, oid, problem=problem)
 
 
-def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None) -> TreeNode:
+def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None, *, sizes: bool) -> TreeNode:
     # An explicit stack: trees may be deeper than Python's own. Each directory comes by twice: before what is in it, and
     # after, when what was made of that stands in `made` behind whatever was made before.
     pending: list[tuple[TreePath, Node, int]] = [(path, node, 0)]
@@ -480,7 +485,7 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
             continue
         names: list[bytes] = []
         try:
-            info = _describe(merged, here, there, merged.attributes.getattr(there))
+            info = _describe(merged, here, there, merged.attributes.getattr(there, sizes=sizes), sizes=sizes)
             if there.is_dir and level != depth:
                 names = sorted((name for name, _ in merged.nodes.readdir(there)), reverse=True)
         except _BAD as error:

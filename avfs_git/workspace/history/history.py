@@ -12,7 +12,7 @@ from itertools import islice
 
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
 from avfs_git.gitstore.compare import walk as commits
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.repository import read_shallow
@@ -83,7 +83,7 @@ def describe_checkpoint(vault: OpenVault, name: str, *, fork: str | None) -> Che
         files=files,
         total_size=size,
         sidecar_files=_count_sidecar(vault.store, sidecar) if sidecar is not None else 0,
-        changed_files=tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size)),
+        changed_files=tuple(diff_trees(vault.store, parent, commit.tree, size_of=sizes_here(vault.store))),
     )
 
 
@@ -165,7 +165,7 @@ def read_log(
         changed: tuple[ChangedFile, ...] = ()
         if with_files:
             parent = _tree_before(vault, oid, commit)
-            changed = tuple(diff_trees(vault.store, parent, commit.tree, size_of=vault.store.blob_size))
+            changed = tuple(diff_trees(vault.store, parent, commit.tree, size_of=sizes_here(vault.store)))
         entries.append(LogEntry(vault.describe(oid, fork=fork, labels=labels), changed))
     return entries
 
@@ -227,7 +227,7 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
 def _with_size(vault: OpenVault, change: ChangedFile) -> ChangedFile:
     if change.new_oid is None or change.new_mode in (MODE_TREE, MODE_GITLINK):
         return change
-    return replace(change, size=vault.store.blob_size(oid_of(change.new_oid)))
+    return replace(change, size=sizes_here(vault.store)(oid_of(change.new_oid)))
 
 
 def find_version(vault: OpenVault, fork: str, path: TreePath, number: int) -> PathVersion:

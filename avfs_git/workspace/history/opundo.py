@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Sequence
 
 from avfs_git.errors import CannotUndo, OperationNotFound, UndoConflicts, quote
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.merge.engine import Labels
@@ -76,7 +76,7 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
         tree = _merge(tried, record, sides, now)
         if not dry_run and tree != now:
             return _undo(locked, record, sides, told)
-        changed = tuple(diff_trees(tried, now, tree, size_of=tried.blob_size))
+        changed = tuple(diff_trees(tried, now, tree, size_of=sizes_here(tried)))
         return UndoResult(record.to_operation(), changed, warnings=join_warnings(told, tried.taken.captured.warnings))
 
 
@@ -105,7 +105,7 @@ def _undo(locked: LockedWorkspace, record: OpRecord, sides: _Sides, told: tuple[
     with PackWriter(locked.vault.store) as pack:
         now = pack.read_commit(start.head).tree
         tree = _merge(pack, record, sides, now)
-        changed = tuple(diff_trees(pack, now, tree, size_of=pack.blob_size))
+        changed = tuple(diff_trees(pack, now, tree, size_of=sizes_here(pack)))
 
         def make_head(sink: PackWriter, sidecar: Oid | None) -> Oid:
             signature = locked.signature()

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from avfs_git.errors import CommitConflicts, InvalidInput, NoMergeInProgress, RefConflict, quote
-from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, edit_tree, find_entry
 from avfs_git.gitstore.merge.bases import find_merge_bases, is_ancestor
@@ -293,7 +293,7 @@ def _put_on(
             if not plan.in_workspace:
                 raise _refuse(stop, is_stored=True)
             return _stop(locked, pack, start, stand, stop, plan, other)
-        changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=pack.blob_size))
+        changed = tuple(diff_trees(pack, read(start.head).tree, stand.tree, size_of=sizes_here(pack)))
         if stand.last == start.head:
             if plan.ends_merge:
                 abort_merge(locked)  # nothing is left of it: that is the state before
@@ -409,7 +409,7 @@ def _stop(
     merging = Merging(f"{oid.hex()} ({_subject(commit)})", oid.hex(), start.head.hex(), commit.message, rewriting=rewriting)
     tree = merged.tree or pack.add_tree({})
     conflicts = describe_conflicts(pack, merged.conflicts)
-    changed = tuple(diff_trees(pack, pack.read_commit(start.head).tree, tree, size_of=pack.blob_size))
+    changed = tuple(diff_trees(pack, pack.read_commit(start.head).tree, tree, size_of=sizes_here(pack)))
     told = begin_merge(locked, pack, tree, merged.conflicts, merging, now=start.now, other=other)
     head = start.head.hex()
     return RewriteResult(

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from avfs_git.errors import AvfsError, InternalError, LeftInForce, ObjectMissing, PathNotFound, RefConflict
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.holding import objects_held
@@ -302,7 +302,7 @@ def _preview(
     wanted: tuple[Oid | None, Oid | None],
     paths: Sequence[TreePath],
 ) -> tuple[tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
-    files = diff_trees(source, now[0], wanted[0], paths=paths, size_of=source.blob_size)
+    files = diff_trees(source, now[0], wanted[0], paths=paths, size_of=sizes_here(source))
     touched = {step.path for step in steps}
     untracked = [change for change in diff_sidecars(source, now[1], wanted[1]) if not paths or change.path in touched]
     return tuple(files), tuple(untracked)
@@ -534,7 +534,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     wanted = tree_of(commit), now[1] if sidecar is None and not replay.is_exact else beside
     steps = _plan(vault.store, now, wanted, commit, ())
     vault.store.expect(list_contents(steps))
-    changed = diff_trees(vault.store, now[0], wanted[0], size_of=vault.store.blob_size)
+    changed = diff_trees(vault.store, now[0], wanted[0], size_of=sizes_here(vault.store))
     sidecar_changed = diff_sidecars(vault.store, now[1], wanted[1])
     if not replay.ends_merge:
         _open_conflicts(locked, changed)

@@ -35,9 +35,9 @@ def check_destination(workspace: Workspace, sources: tuple[TreePath, ...], desti
     """
     if len(sources) == 1 and not click.get_current_context().meta[_NAMES_DIRECTORY]:
         return
-    if workspace.exists(destination) and workspace.stat(destination, follow=True).kind == "directory":
+    if workspace.exists(destination) and workspace.stat(destination, follow=True, sizes=False).kind == "directory":
         return
-    if len(sources) > 1 or workspace.stat(sources[0]).kind != "directory":
+    if len(sources) > 1 or workspace.stat(sources[0], sizes=False).kind != "directory":
         error = PathUnsuitable(destination, "is not a directory")
         if not workspace.exists(destination):
             error.hint = "Make it with `avfs mkdir`."

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("-l", "--long", is_flag=True, help="Also mode, size and time.")
 @click.option("-a", "--all", "everything", is_flag=True, help="Also names that start with a dot.")
 @click.option("-R", "--recursive", is_flag=True, help="Also what is below directories.")
-def command(state: State, path: TreePath | None, long: bool, everything: bool, recursive: bool) -> Listing:  # noqa: ARG001 - `long` is for the view
+def command(state: State, path: TreePath | None, long: bool, everything: bool, recursive: bool) -> Listing:
     """List a directory"""
     from avfs_git.model import Kind  # noqa: PLC0415 - loaded by the SDK anyway, not by help
 
@@ -30,13 +30,14 @@ def command(state: State, path: TreePath | None, long: bool, everything: bool, r
         path = state.tree_directory()
         state.output.amend(path=path)
     with state.open_workspace() as workspace:
-        info = workspace.stat(path)
+        sizes = long or state.output.structured
+        info = workspace.stat(path, sizes=sizes)
         if info.kind is not Kind.DIRECTORY:
             return {"path": path, "entries": [info]}
-        return {"path": path, "entries": list_below(workspace, path, everything=everything, recursive=recursive)}
+        return {"path": path, "entries": list_below(workspace, path, everything=everything, recursive=recursive, sizes=sizes)}
 
 
-def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recursive: bool) -> list[FileInfo]:
+def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recursive: bool, sizes: bool) -> list[FileInfo]:
     """List a directory, and on request all below it: a directory before what it holds."""
     from avfs_git.gitstore.bounds import FILES_MAX  # noqa: PLC0415 - as above
     from avfs_git.model import Kind  # noqa: PLC0415 - as above
@@ -45,7 +46,7 @@ def list_below(workspace: Workspace, path: TreePath, *, everything: bool, recurs
     stack: list[FileInfo] = []
 
     def push(directory: bytes) -> None:
-        entries = workspace.list_dir(directory or b"/")
+        entries = workspace.list_dir(directory or b"/", sizes=sizes)
         stack.extend(entry for entry in reversed(entries) if everything or not entry.path.rpartition(b"/")[2].startswith(b"."))
 
     push(path)

@@ -29,7 +29,7 @@ def command(state: State, paths: tuple[TreePath, ...], parents: bool) -> Entries
                 workspace.make_dir(path, parents=parents)
             except PathUnsuitable as error:
                 if workspace.exists(path):
-                    is_dir = workspace.stat(path, follow=True).kind == "directory"
+                    is_dir = workspace.stat(path, follow=True, sizes=False).kind == "directory"
                     error.hint = (
                         "Use `-p` to accept a directory that exists."
                         if is_dir

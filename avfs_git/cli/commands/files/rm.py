@@ -37,12 +37,12 @@ def _is_to_remove(workspace: Workspace, path: TreePath, *, recursive: bool, forc
         PathUnsuitable: If it is a directory that is not empty, which `recursive` is for.
     """
     try:
-        kind = workspace.stat(path).kind
+        kind = workspace.stat(path, sizes=False).kind
     except PathNotFound:
         if force:
             return False
         raise
-    if kind == "directory" and path != ROOT and not recursive and workspace.list_dir(path):
+    if kind == "directory" and path != ROOT and not recursive and workspace.list_dir(path, sizes=False):
         error = PathUnsuitable(b"/" + path, "is a directory that is not empty")
         error.hint = "Remove it with everything in it with `-r`."
         raise error

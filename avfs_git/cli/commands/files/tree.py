@@ -23,4 +23,4 @@ def command(state: State, path: TreePath | None, level: int | None) -> Tree:
         path = state.tree_directory()
         state.output.amend(path=path)
     with state.open_workspace() as workspace:
-        return {"tree": workspace.tree(path, depth=level)}
+        return {"tree": workspace.tree(path, depth=level, sizes=state.output.structured)}
