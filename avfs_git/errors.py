@@ -848,6 +848,13 @@ class PeerRefused(MountError, code="session.peer_refused", exit_code=58):
         )
 
 
+class NoFileEvents(MountError, code="session.no_file_events"):
+    """The live tree of a fork tells no file events, or the fork has none."""
+
+    def __init__(self, fork: str, reason: str, hint: str) -> None:
+        self._say(f"there are no file events of {quote(fork)}: {reason}", hint, fork=fork, reason=reason)
+
+
 class SessionEnding(WorkspaceBusy, code="session.ending"):
     """A session ended before it began what it was asked for."""
 

@@ -677,6 +677,31 @@ class Event:
 
 
 @value_class
+class FileEvent:
+    """What a program did to a file of a live tree, as `Workspace.file_events` gives it."""
+
+    at_ns: int
+    op: str
+    """`create`, `write`, `read`, `rename`, `unlink`, `truncate`, `setattr`; `dropped` where events are left out."""
+    path: bytes | None = None
+    """The file; of a `rename` its new path. None for a file that has no name any more."""
+    old_path: bytes | None = None
+    """Of a `rename`, and of a `create` that gives a file one more name: the path that it had before."""
+    pid: int | None = None
+    """The process, as the session numbers it; None where the kernel does not name it."""
+    uid: int | None = None
+    """Its user; None where the kernel writes out memory that any program may have changed."""
+    size: int | None = None
+    """How many bytes were written or handed to the kernel; of a `truncate` the new size."""
+    verdict: str | None = None
+    """`allowed`, or `refused` where the program got an error."""
+    error: str | None = None
+    """The name of that error, such as `ENOSPC`."""
+    dropped: int | None = None
+    """Of `dropped`: how many events are left out; None where that is not known."""
+
+
+@value_class
 class UndoResult:
     """What taking an operation back, or doing it again, did."""
 

@@ -46,6 +46,7 @@ VERBS = {
     "mount": Entry("mounts", "Mount the workspace of a fork at a directory"),
     "unmount": Entry("mounts", "Unmount a fork, without a checkpoint"),
     "sessions": Entry("mounts", "List mounts"),
+    "watch": Entry("mounts", "Show what programs do to the files of a live tree, while they do it"),
     "stop": Entry("mounts", "Save a last checkpoint, then unmount"),
     "run": Entry("running", "Run a program of yours, such as an agent, in a fork of its own"),
     "shell": Entry("running", "Work in a fork with your own shell"),

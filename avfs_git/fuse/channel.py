@@ -90,6 +90,11 @@ class Request:
         self.uid = 0
         self.gid = 0
 
+    @property
+    def thread(self) -> int:
+        """The thread that asks, as the session numbers it; 0 if it is one of another namespace, or the kernel's own."""
+        return int.from_bytes(self.view[p.PROCESS_AT : p.PROCESS_AT + 4], sys.byteorder)
+
     def read_header(self) -> None:
         """Take apart the beginning of what was received."""
         self.end, self.operation, self.unique, self.ino, self.uid, self.gid = p.IN_HEAD.unpack_from(self.buffer)

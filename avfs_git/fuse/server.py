@@ -43,6 +43,7 @@ from avfs_git.fuse.handover.forgetting import NODES_MAX, Forgetting
 from avfs_git.fuse.handover.handover import TRIES, Handover
 from avfs_git.fuse.handover.resume import ONCE, find_answer, forget_again
 from avfs_git.fuse.handover.waiting import Waiting
+from avfs_git.fuse.observing import FileEvents
 from avfs_git.fuse.operations import Handler, Operations
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.lazy import LazyLogger
@@ -66,6 +67,7 @@ class TreeServer:
 
     Attributes:
         counts: How many requests of each operation came, by its number; for tests and for people.
+        events: What programs do to files of the tree, for listeners.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class TreeServer:
         }
         for operation in ONCE & self._handlers.keys():
             self._handlers[operation] = partial(self._do_once, self._handlers[operation])
+        self.events = FileEvents(tree, self._handlers)
 
     def serve(self) -> None:
         """Answer requests until the tree is unmounted."""
@@ -336,7 +339,7 @@ class TreeServer:
     def _read(self, request: Request) -> bytes | None:
         found = self._operations.read_now(request)
         if found is None:  # other programs must not wait while a big blob is taken out of its pack
-            self._pass_on(self._operations.read, request)
+            self._pass_on(self.events.telling(p.READ, self._operations.read), request)
         return found
 
 

@@ -180,16 +180,16 @@ class Dispatch:
             except WorkspaceBusy:
                 if opened.lock.session is None:
                     raise
+        return self.mounted.run(opened, operation, *args, **kwargs)
+
+    @property
+    def mounted(self) -> client.Sessions:
+        """The sessions of the vault, as a client sees them."""
         with self._lock:
             if self._mounted is None:
-                self._mounted = client.Sessions(
-                    self.core.layout.sessions,
-                    wait_s=self.lock_timeout_s,
-                    attend=self.attend,
-                    on_wait=self._on_wait,
-                    on_warnings=self.tell,
-                )
-        return self._mounted.run(opened, operation, *args, **kwargs)
+                made = partial(client.Sessions, self.core.layout.sessions, wait_s=self.lock_timeout_s, attend=self.attend)
+                self._mounted = made(on_wait=self._on_wait, on_warnings=self.tell)
+            return self._mounted
 
     def look(
         self,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
@@ -433,3 +436,39 @@ def test_what_something_is_mounted_in_is_not_removed(
     monkeypatch.chdir("/")
     cli("unmount", str(at)).ok()
     assert cli("cat", "kept", "--vault", "work@inner").text == "kept\n"
+
+
+def test_watch_shows_what_programs_do(cli: Cli, hermetic: Path, at: Path) -> None:
+    """One line an event, as text or JSON; names that are no text stay on their line. It ends with the mount, and at Ctrl-C."""
+    cli("vault", "create", "shop").ok()
+    cli("fork", "create", "task").ok()
+    assert "not mounted" in cli("watch", "task", "--json").document["error"]["message"]
+    cli("mount", "task", str(at)).ok()
+    command = [sys.executable, "-m", "avfs_git", "watch", "task"]
+    with (
+        subprocess.Popen([*command, "--json", "--op", "rename"], stdout=subprocess.PIPE) as lines,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as text,
+        subprocess.Popen(command, stdout=subprocess.PIPE) as stopped,
+    ):
+        _move_until_seen(at, lines, text, stopped)
+        stopped.send_signal(signal.SIGINT)
+        stopped.communicate()
+        os.rename(at / "probe", bytes(at) + b"/a\n\xff")
+        cli("unmount", "task").ok()
+        told, shown = lines.communicate()[0], text.communicate()[0].decode()
+
+    event = json.loads(told.splitlines()[-1])
+    assert (event["op"], event["old_path"], event["pid"], event["verdict"]) == ("rename", "probe", os.getpid(), "allowed")
+    assert base64.b64decode(event["path_b64"]) == b"a\n\xff"
+    assert shown.splitlines()[-1].split()[1:] == ["rename", str(os.getpid()), "-", "probe", "->", '"a\\n\\377"']
+    assert (lines.returncode, text.returncode, stopped.returncode) == (0, 0, 0)
+
+
+def _move_until_seen(at: Path, *watching: subprocess.Popen[bytes]) -> None:
+    """Rename a file until each process has told of it: from then on it misses nothing."""
+    (at / "probe").touch()
+    for child in watching:
+        assert child.stdout is not None
+        while not select.select([child.stdout], [], [], 0.05)[0]:
+            (at / "probe").rename(at / "other")
+            (at / "other").rename(at / "probe")

@@ -14,11 +14,9 @@ Nothing survives a crash. The next server takes every parked request for interru
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 
-from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Request
 from avfs_git.host.processes.processes import is_being_killed
 
@@ -44,7 +42,7 @@ class Waiting:
     def add(self, request: Request, give_up: GiveUp, *, interrupted: bool = False) -> None:
         """Let a request wait; where it may have been interrupted before, its program is checked at once."""
         with self._lock:
-            self._wanted[request.unique] = _asker(request), give_up
+            self._wanted[request.unique] = request.thread, give_up
         if interrupted:
             self.interrupt(request.unique)
 
@@ -104,8 +102,3 @@ class Waiting:
             del self._wanted[unique]
             self._interrupted.discard(unique)
             return True
-
-
-def _asker(request: Request) -> int:
-    """Tell which thread asks; 0 if it is one of another namespace."""
-    return int.from_bytes(request.view[p.PROCESS_AT : p.PROCESS_AT + 4], sys.byteorder)

@@ -27,6 +27,23 @@ def start_time(pid: int) -> int | None:
     return int(fields[19]) if len(fields) > 19 else None
 
 
+def process_of(thread: int) -> int:
+    """Give the number of the process that a thread belongs to; the thread's own where that cannot be read any more.
+
+    Costs 1 to 3 µs for the first thread of a process, 15 for another one.
+    """
+    try:
+        os.close(os.pidfd_open(thread))
+    except OSError:  # not the first thread of its process, or gone
+        try:
+            status = Path(f"/proc/{thread}/status").read_bytes()
+        except OSError:
+            return thread
+        found = status.partition(b"\nTgid:")[2].split(None, 1)
+        return int(found[0]) if found else thread
+    return thread
+
+
 def is_gone(number: str) -> bool:
     """Tell whether the process of a number is gone; False for what is no number."""
     if not (number.isascii() and number.isdigit()):

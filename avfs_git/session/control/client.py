@@ -127,6 +127,35 @@ class Sessions:
                 raise _busy(opened, session) from None
             return self._look_past(opened, session, lambda looking: function(looking, *args, **kwargs), operation)
 
+    def listen(self, opened: OpenWorkspace) -> Connection | None:
+        """Open a connection on which file events come (`session.control.listening`); None if the workspace is not mounted.
+
+        Raises:
+            NoFileEvents: If the live tree tells none.
+            WorkspaceBusy: If its session does not answer in time.
+        """
+        end = time.monotonic() + opened.lock_timeout_s
+        while (session := opened.lock.session) is not None:
+            try:
+                connection = self._connect(opened, session, end, looks=True)
+            except Silent:
+                raise _busy(opened, session) from None
+            if connection is None:
+                continue
+            try:
+                connection.ask("listen", {}, {}, None)
+            except (SessionEnding, Unread, Lost):
+                connection.close()
+                if time.monotonic() >= end:
+                    raise _busy(opened, session) from None
+                time.sleep(_PAUSE_S)
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        return None
+
     def _run(
         self,
         operation: Operation,

@@ -116,12 +116,12 @@ class Connection:
         finally:
             if len(descriptors) > len(out.handles):
                 os.close(descriptors[0])  # the attachment; what the caller hands over is the caller's
-        answer, received = self._receive(on_silence)
+        answer, received = self.receive(on_silence)
         while flush is not None and answer == wire.FLUSH:
             flush()
             with suppress(OSError):  # then the next answer does not come either
                 self.socket.sendall(wire.FLUSHED + b"\n")
-            answer, received = self._receive(on_silence)
+            answer, received = self.receive(on_silence)
         incoming = wire.Incoming(received)
         try:
             message = wire.unpack_message(answer, incoming)
@@ -144,7 +144,13 @@ class Connection:
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    def _receive(self, on_silence: OnSilence | None) -> tuple[bytes, list[int]]:
+    def receive(self, on_silence: OnSilence | None = None) -> tuple[bytes, list[int]]:
+        """Wait for the next line, and the descriptors that come with it, which the caller closes.
+
+        Raises:
+            Unread: If the session left something unread.
+            Lost: If the connection ended.
+        """
         received: list[int] = []
         buffer = bytearray(self._rest)
         while b"\n" not in buffer:

@@ -43,6 +43,7 @@ from avfs_git.errors import (
     HostError,
     InternalError,
     InvalidInput,
+    NoFileEvents,
     PeerRefused,
     RequestNotUnderstood,
     SessionEnding,
@@ -56,6 +57,7 @@ from avfs_git.model import CheckpointResult
 from avfs_git.session.control import wire
 from avfs_git.session.control.connections import Client, Clients, close_all
 from avfs_git.session.control.invalidate import Forgetter, Watch, tell_everything
+from avfs_git.session.control.listening import EventSource, Listeners
 from avfs_git.session.control.operations import save_checkpoint
 from avfs_git.session.control.table import TABLE, Operation
 from avfs_git.session.control.wire import Served
@@ -123,11 +125,13 @@ class ControlServer:
         served: Served,
         end: Callable[[], object],
         changed: Callable[[], object] | None = None,
+        events: EventSource | None = None,
     ) -> None:
         """Prepare to serve.
 
         `end` begins to unmount and returns; it is called after the answer to a `stop` whose final checkpoint is safe. `changed`
-        is called after each operation that may have moved the branch, when the workspace is free again. The listener stays open.
+        is called after each operation that may have moved the branch, when the workspace is free again. `events` tells what
+        programs do to files; None if that is not known. The listener stays open.
         """
         self._clients = Clients(listener, self._serve)
         self._opened = opened
@@ -135,6 +139,7 @@ class ControlServer:
         self._served = served
         self._end = end
         self._changed = changed
+        self._listeners = Listeners(opened.fork, events)
         self._lock = threading.Lock()
         self._calm = threading.Condition(self._lock)
         self._waiting: deque[_Request] = deque()
@@ -163,6 +168,7 @@ class ControlServer:
             for request in self._waiting:
                 request.turn.set()
             self._calm.wait_for(lambda: not self._taken)
+        self._listeners.close()
         self._clients.close()
 
     # --- a client ----------------------------------------------------------------------------------------------------
@@ -200,6 +206,10 @@ class ControlServer:
                 client.umask = request.arguments["umask"] & 0o777
                 body = wire.codec_of(Served)[0](self._served, out := wire.Outgoing())
                 return wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", body, out), None
+            if request.name == "listen":
+                queued = self._listeners.begin()
+                answer = wire.pack_message({"v": wire.VERSION, "id": number, "ok": True}, "result", None, wire.Outgoing())
+                return answer, partial(self._listeners.serve, client, queued)
             with self._lock:
                 self._taken += 1
             try:
@@ -212,7 +222,7 @@ class ControlServer:
             client.is_over = True
             refusal = error if isinstance(error, PeerRefused) else RequestNotUnderstood(str(error))
             return wire.pack_error(None, refusal), None
-        except (InvalidInput, SessionEnding, WorkspaceBusy) as error:
+        except (InvalidInput, NoFileEvents, SessionEnding, WorkspaceBusy) as error:
             return wire.pack_error(number, error), None
         finally:
             incoming.drop()
@@ -398,6 +408,7 @@ def _read_request(client: Client, message: Mapping[str, Any], incoming: wire.Inc
 
 OWN: dict[str, dict[str, Any]] = {
     "hello": {"umask": int},
+    "listen": {},
     "stop": {"checkpoint": bool},
 }
 """What is asked of the session itself, with the types of the arguments."""

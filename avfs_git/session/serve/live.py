@@ -121,7 +121,8 @@ class LiveTree:
         session.be_ready(ending, is_first=not handover.generation)
         from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
 
-        control = Control(session, self._channel, ending, is_first=not handover.generation)
+        events = server.events if isinstance(server, TreeServer) else None
+        control = Control(session, self._channel, ending, is_first=not handover.generation, events=events)
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()  # clients that connected before wait
         if session.request.is_shared:

@@ -24,6 +24,7 @@ from avfs_git.session.serve.session import Session
 if TYPE_CHECKING:
     from avfs_git.fuse.channel import Channel
     from avfs_git.session.control.control import ControlServer
+    from avfs_git.session.control.listening import EventSource
     from avfs_git.session.life.ending import Ending
 
 _ALONE_S = 0.05
@@ -41,12 +42,14 @@ class Control:
         *,
         is_first: bool,
         changed: Callable[[], object] | None = None,
+        events: EventSource | None = None,
     ) -> None:
         self._session = session
         self._channel = channel
         self._ending = ending
         self._is_first = is_first
         self._changed = changed
+        self._events = events
         self._server: ControlServer | None = None
         self._is_closing = False
         self._thread = threading.Thread(target=self._run, name="avfs-control-start", daemon=True)
@@ -86,5 +89,6 @@ class Control:
             served=Served(self._session.held.record.id, request.directory, device, os.getpid(), __version__),
             end=self._ending.ask,
             changed=self._changed,
+            events=self._events,
         )
         self._server.start()

@@ -557,7 +557,7 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
         opened = vault._dispatch.open_workspace("work")
         assert opened.lock.session == SESSION
         dying = iter((False,))
-        receive = Connection._receive
+        receive = Connection.receive
 
         def die_once(self: Connection, on_silence: OnSilence | None) -> tuple[bytes, list[int]]:
             found = receive(self, on_silence)
@@ -566,7 +566,7 @@ def test_an_answer_that_is_lost(live: Served, monkeypatch: pytest.MonkeyPatch) -
             return found
 
         assert sessions.run(opened, operations.exists, TreePath(b"file")) is True
-        monkeypatch.setattr(Connection, "_receive", die_once)
+        monkeypatch.setattr(Connection, "receive", die_once)
         repeated: list[Callable[[], object]] = [
             lambda: sessions.run(opened, operations.read, TreePath(b"file")),
             lambda: sessions.run(opened, operations.chmod, TreePath(b"file"), 0o640),
@@ -620,14 +620,14 @@ def test_a_labelled_checkpoint_whose_acknowledgement_is_lost_is_found(live: Serv
     with Avfs(live.home) as avfs, avfs.open_vault("v") as vault:
         opened = vault._dispatch.open_workspace("work")
         assert sessions.run(opened, operations.exists, TreePath(b"file")) is True
-        receive = Connection._receive
+        receive = Connection.receive
 
         def die(self: Connection, on_silence: OnSilence | None) -> tuple[bytes, list[int]]:
             receive(self, on_silence)
             raise Lost
 
         with monkeypatch.context() as patched:
-            patched.setattr(Connection, "_receive", die)
+            patched.setattr(Connection, "receive", die)
             found = sessions.run(opened, operations.save_checkpoint, "label", "said")
         assert found.outcome == "created"
         assert found.checkpoint is not None

@@ -1,0 +1,260 @@
+"""File events: what programs do in a live tree, as a listener is told of it, and that no listener holds up the tree."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import NoFileEvents
+from avfs_git.model import FileEvent
+from avfs_git.sdk import Avfs, Session, Workspace
+from avfs_git.sdk.workspace.fileevents import FileEvents
+from avfs_git.session.control.listening import LISTENERS_MAX
+from tests.support.killing import server_below
+from tests.support.live_tree import PROJECT
+
+pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
+
+Told = tuple[str, bytes | None, bytes | None, int | None]
+
+
+@pytest.fixture
+def work(mount_dir: Path) -> Iterator[Workspace]:
+    """A fork with a file."""
+    with Avfs(mount_dir / "home") as avfs, avfs.create_vault("v") as vault:
+        made = vault.fork("work")
+        made.write("base", b"of the base\n")
+        made.checkpoint("base")
+        made.fold()
+        yield made
+
+
+@pytest.fixture
+def mounted(work: Workspace, mount_dir: Path) -> Iterator[Session]:
+    """Its live tree."""
+    with work.mount(mount_dir / "tree") as session:
+        yield session
+
+
+def told(events: Iterator[FileEvent], last: str = "last") -> list[FileEvent]:
+    """Take events up to the creation of a file of that name."""
+    found: list[FileEvent] = []
+    for event in events:
+        if (event.op, event.path) == ("create", last.encode()):
+            return found
+        found.append(event)
+    raise AssertionError(f"the events ended with {found}")
+
+
+def short(events: list[FileEvent]) -> list[Told]:
+    """Leave out what differs from run to run."""
+    return [(event.op, event.path, event.old_path, event.size) for event in events]
+
+
+def test_each_kind_of_change_is_an_event(work: Workspace, mounted: Session) -> None:
+    """With its path, bytes, process and user; a file keeps its events when it is renamed."""
+    tree = mounted.path
+    with work.file_events() as events:
+        (tree / "a").write_bytes(b"hello")
+        (tree / "dir").mkdir()
+        (tree / "a").rename(tree / "dir" / "b")
+        os.truncate(tree / "dir" / "b", 2)
+        (tree / "dir" / "b").chmod(0o600)
+        os.setxattr(tree / "dir" / "b", "user.x", b"1")
+        (tree / "l").symlink_to("dir")
+        (tree / "dir" / "b").unlink()
+        (tree / "dir").rmdir()
+        (tree / "last").touch()
+        found = told(events)
+
+    assert short(found) == [
+        ("create", b"a", None, None),
+        ("write", b"a", None, 5),
+        ("create", b"dir", None, None),
+        ("rename", b"dir/b", b"a", None),
+        ("truncate", b"dir/b", None, 2),
+        ("setattr", b"dir/b", None, None),
+        ("setattr", b"dir/b", None, None),
+        ("create", b"l", None, None),
+        ("unlink", b"dir/b", None, None),
+        ("unlink", b"dir", None, None),
+    ]
+    assert {(event.pid, event.uid, event.verdict) for event in found} == {(os.getpid(), os.geteuid(), "allowed")}
+
+
+def test_a_read_is_an_event_until_the_kernel_has_the_content(work: Workspace, mounted: Session) -> None:
+    """A second one asks no server."""
+    with work.file_events() as events:
+        for _ in range(2):
+            assert (mounted.path / "base").read_bytes() == b"of the base\n"
+        (mounted.path / "last").touch()
+        assert short(told(events)) == [("read", b"base", None, 12)]
+
+
+def test_a_refused_change_says_which_error_the_program_got(work: Workspace, mounted: Session) -> None:
+    """A directory that is not empty stays."""
+    (mounted.path / "dir").mkdir()
+    (mounted.path / "dir" / "file").touch()
+    with work.file_events() as events:
+        with pytest.raises(OSError, match="not empty"):
+            (mounted.path / "dir").rmdir()
+        (mounted.path / "last").touch()
+        (refused,) = told(events)
+
+    assert (refused.op, refused.path, refused.verdict, refused.error) == ("unlink", b"dir", "refused", "ENOTEMPTY")
+
+
+def test_a_thread_is_named_by_its_process(work: Workspace, mounted: Session) -> None:
+    """The kernel names threads."""
+    with work.file_events() as events:
+        thread = threading.Thread(target=(mounted.path / "last").touch)
+        thread.start()
+        thread.join()
+        assert next(events).pid == os.getpid()
+
+
+def test_hard_links_exchanges_and_files_without_a_name(work: Workspace, mounted: Session) -> None:
+    """A link tells both names, an exchange is two renames, and what has no name has no path."""
+    tree = mounted.path
+    (tree / "a").touch()
+    (tree / "b").touch()
+    with work.file_events() as events:
+        (tree / "c").hardlink_to(tree / "a")
+        code = "import ctypes, os, sys; sys.exit(ctypes.CDLL(None).renameat2(-100, b'a', -100, b'b', 2))"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=tree)
+        with (tree / "b").open("ab") as file:
+            (tree / "b").unlink()
+            (tree / "c").unlink()
+            file.write(b"x")
+        (tree / "last").touch()
+        found = [event for event in told(events) if event.op != "read"]
+
+    assert short(found) == [
+        ("create", b"c", b"a", None),
+        ("rename", b"b", b"a", None),
+        ("rename", b"a", b"b", None),
+        ("unlink", b"b", None, None),
+        ("unlink", b"c", None, None),
+        ("write", None, None, 1),
+    ]
+
+
+def test_every_listener_is_told_and_the_end_of_the_mount_is_theirs(work: Workspace, mounted: Session) -> None:
+    """The last events come before the end; a fork that is not mounted has no events."""
+    with work.file_events() as first, work.file_events() as second:
+        (mounted.path / "x").touch()
+        mounted.unmount()
+        ends = [short(list(events)) for events in (first, second)]
+
+    assert [listed[0] for listed in ends] == [("create", b"x", None, None)] * 2
+    with pytest.raises(NoFileEvents, match="not mounted"):
+        work.file_events()
+
+
+def test_closing_ends_the_iteration_of_another_thread(work: Workspace, mounted: Session) -> None:
+    """It waits for an event that does not come."""
+    events = work.file_events()
+    found: list[FileEvent] = []
+    thread = threading.Thread(target=lambda: found.extend(events))
+    thread.start()
+    events.close()
+    thread.join()
+    events.close()
+
+    assert found == []
+
+
+def test_names_that_are_no_text(work: Workspace, mounted: Session) -> None:
+    """Bytes as they are, and paths that are longer than a value on a line."""
+    deep = b"/".join([b"\xff\n" * 60] * 30)
+    with work.file_events() as events:
+        os.makedirs(os.path.join(os.fsencode(mounted.path), deep))
+        made = [next(events).path for _ in range(30)]
+
+    assert made[-1] == deep
+
+
+@pytest.mark.parametrize("ends", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_listener_that_hangs_or_dies_holds_up_no_program(work: Workspace, mounted: Session, ends: signal.Signals) -> None:
+    """The tree goes on, and another listener is told everything."""
+    with _listener(work) as child, work.file_events() as events:
+        os.kill(child.pid, ends)
+        for number in range(300):
+            (mounted.path / f"{number}").write_bytes(b"x")
+        (mounted.path / "last").touch()
+        found = told(events)
+
+    assert [event.path for event in found if event.op == "create"] == [b"%d" % number for number in range(300)]
+
+
+def test_listeners_are_limited(work: Workspace, mounted: Session) -> None:
+    """A listener that goes makes room for another one, as soon as the session has noticed."""
+    held = [work.file_events() for _ in range(LISTENERS_MAX)]
+    with pytest.raises(NoFileEvents, match=f"{LISTENERS_MAX} listeners"):
+        work.file_events()
+    held.pop().close()
+    while not _can_listen(work, held.append):
+        (mounted.path / "x").touch()
+    for events in held:
+        events.close()
+
+
+def test_the_death_of_a_server_is_told(work: Workspace, mounted: Session) -> None:
+    """Events may be missing there; those of the next server follow."""
+    with work.file_events() as events:
+        os.kill(server_below(mounted.info().pid), signal.SIGKILL)
+        lost = next(events)
+        (mounted.path / "after").touch()  # the next server has the listener by now
+        after = next(events)
+
+    assert (lost.op, lost.dropped) == ("dropped", None)
+    assert (after.op, after.path) == ("create", b"after")
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param("portable", marks=pytest.mark.needs("libfuse")),
+        pytest.param("overlay", marks=pytest.mark.needs("overlayfs")),
+    ],
+)
+def test_a_backend_without_events_says_so(work: Workspace, mount_dir: Path, backend: str) -> None:
+    """And which one has some."""
+    with work.mount(mount_dir / "other", backend=backend), pytest.raises(NoFileEvents, match="tells none") as refused:
+        work.file_events()
+
+    assert "--backend" in str(refused.value.hint)
+
+
+@contextmanager
+def _listener(work: Workspace) -> Iterator[subprocess.Popen[str]]:
+    """Run a program that listens, and takes nothing."""
+    code = (
+        "import sys, time; from pathlib import Path; from avfs_git.sdk import Avfs\n"
+        "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault, vault.workspace('work').file_events():\n"
+        "    print('ready', flush=True); time.sleep(600)"
+    )
+    home = work.vault.info().path.parents[1]
+    with subprocess.Popen([sys.executable, "-c", code, home], cwd=PROJECT, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def _can_listen(work: Workspace, hold: Callable[[FileEvents], object]) -> bool:
+    try:
+        hold(work.file_events())
+    except NoFileEvents:
+        return False
+    return True
