@@ -247,7 +247,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
 
     def undo_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo one operation on any fork, or on `fork` only, as `Workspace.undo_operation` does."""
-        of = opundo.find_undone(self._core, number).fork
+        of = self._core.oplog.find_name_today(opundo.find_undone(self._core, number))
         if fork not in (None, of):
             raise OperationNotFound(number, fork=fork, of=of)
         return self.workspace(of).undo_operation(number, dry_run=dry_run)

@@ -447,7 +447,7 @@ def _came_from(locked: LockedWorkspace) -> list[Oid]:
 
 def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
     """Go back from commits that record changes of files, which are on no branch, to the commit that these began with."""
-    read, records = locked.vault.store.read_commit, locked.vault.oplog.read_fork(locked.fork)
+    read, records = locked.vault.store.read_commit, locked.vault.oplog.read_life(locked.fork)
     states = {
         state: state == record.after for record in records if record.kind == FILES for state in (record.before, record.after)
     }

@@ -1,7 +1,7 @@
 """Forks: making, listing and ending them.
 
 Decided here: what a fork starts from, what is written when one is made, and where everything goes when one is
-deleted. Making one costs a ref and a line in the log, whatever the size of the tree; its sidecar is the one that
+deleted. Making one costs a ref and a line in the log, in a tree of any size; its sidecar is the one that
 the commit names, which the fork that it came from keeps reachable. Its workspace is made when it is first opened
 (`workspace.vault.origin`). The order of steps, under the lock of the fork's name (`OpenVault.fork_locked`), after another look
 whether the fork is there:

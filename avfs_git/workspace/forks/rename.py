@@ -1,8 +1,8 @@
 """Renaming a fork: its branch, labels, sidecars, git's log and settings of the branch, and its workspace get another name.
 
 Decided here: what of a fork moves, and in which order. One operation in the log says it, on the new name, with what the log says
-of the fork under the old one; `undo` of it is a rename back. What was done before stays in the log under the old name: undo
-reaches it after it has taken the rename back.
+of the fork under the old one; `undo` of it is a rename back. What was done before stays in the log under the old name, and is the
+fork's all the same (`log.lives`).
 
 The order of steps, under the locks of both names and of the workspace:
 

@@ -40,19 +40,21 @@ def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> Op
         OperationNotFound: If the log has none of that number.
     """
     record = find_operation(vault, number)
-    return _describe(vault, record, record.to_operation(), context)
+    return _describe(vault, record, record.to_operation(), context, vault.oplog.find_name_today(record))
 
 
 def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[OperationDetails]:
     """Describe the last operations, newest first."""
     wanted = vault.oplog.list_operations(fork, limit)
     oldest = wanted[-1].id if wanted else 0
-    known = {record.id: record for record in takewhile(lambda record: record.id >= oldest, vault.oplog.read_fork(fork))}
-    return [_describe(vault, known[each.id], each, 0) for each in wanted if each.id in known]
+    known = {record.id: record for record in takewhile(lambda record: record.id >= oldest, vault.oplog.read_listed(fork))}
+    return [_describe(vault, known[each.id], each, 0, fork or each.fork) for each in wanted if each.id in known]
 
 
 def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | None]:
-    """Find the fork of an operation, and the state that it led to: a commit, and the sidecar commit that it does not name.
+    """Find the fork of an operation, as it is called today, and the state that it led to: a commit, and the sidecar commit.
+
+    That is given where the commit does not name it.
 
     Git moves a branch and leaves what is ignored as the operations before did, or as the fork began. None where the commit names
     a sidecar, or no operation does. The caller's restore is refused where `gc` has removed the state.
@@ -68,7 +70,7 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
     if record.kind == FORK_CREATE and BASE in record.more:
         after = maybe_oid(record.more[BASE]) or after  # with what the source had not committed
     is_bare = vault.store.exists(after) and vault.store.read_commit(after).sidecar is None
-    return record.fork, after, _find_beside(vault, record) if is_bare else None
+    return vault.oplog.find_name_today(record), after, _find_beside(vault, record) if is_bare else None
 
 
 def keep_whole(vault: OpenVault, number: int, after: Oid, beside: Oid) -> Oid:
@@ -85,7 +87,7 @@ def keep_whole(vault: OpenVault, number: int, after: Oid, beside: Oid) -> Oid:
 
 def _find_beside(vault: OpenVault, record: OpRecord) -> Oid | None:
     """Find the sidecar commit of what a fork held after an operation, as that or the last one before it says."""
-    for older in vault.oplog.read_life(record.fork):
+    for older in vault.oplog.read_life(vault.oplog.find_name_today(record)):
         if older.id > record.id:
             continue
         commit = maybe_oid(older.after)
@@ -177,8 +179,8 @@ def states_of(record: OpRecord) -> tuple[Oid | None, Oid | None]:
     return maybe_oid(record.before or was), _state_after(record)
 
 
-def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context: int) -> OperationDetails:
+def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context: int, fork: str) -> OperationDetails:
     before, after = states_of(record)
     if after is None:
         return OperationDetails(operation, None, None)
-    return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, fork=record.fork, context=context))
+    return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, fork=fork, context=context))

@@ -64,8 +64,9 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
         vault.prepare()
     with contextlib.nullcontext() if dry_run else objects_held(vault.git_dir):  # the log may be all that names the states
         record = find_undone(vault, number)
-        if record.fork != locked.fork:
-            raise OperationNotFound(number, fork=locked.fork, of=record.fork)
+        of = vault.oplog.find_name_today(record)
+        if of != locked.fork:
+            raise OperationNotFound(number, fork=locked.fork, of=of)
         sides = _find_sides(locked, record)
         check_not_merging(locked)
         check_head(vault, locked.fork)

@@ -320,7 +320,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             break
     intents = {found for place in _workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', _read_state(place))}
     living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.head_fork() or ""} - {""})
-    seen: dict[str, set[str]] = {}
+    seen: dict[tuple[str, str], set[str]] = {}
     whole: set[int] = set()
     spent: set[int] = set()
     facts: set[int] = set()
@@ -329,10 +329,11 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     in_trash = [place.name for place in _trash(vault) if _time_of(place) >= limits.before_ns]
     turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
     """What these have taken back or done again can be done again or taken back."""
+    today: dict[str, str] = {}
+    """For names that were given or given up by a rename: how the fork is called today that had one before that; "" for none."""
     for at, record in enumerate(records):
-        if record.fork in living and RENAMED_FROM in record.more:
-            living.add(str(record.more[RENAMED_FROM]))  # what the log says of a fork begins under its old name
-        known = seen.setdefault(record.fork, set())
+        fork = today.get(record.fork, record.fork)
+        known = seen.setdefault((fork, record.fork), set())  # what the log says of a fork begins under its old name
         says = {
             "move": any(ref == HEADS + record.fork for ref, _, _ in record.moves),
             "after": record.after is not None,
@@ -342,12 +343,15 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         }
         news = {key for key, said in says.items() if said} - known
         known |= news
+        by = str(record.more.get(BY, record.fork))
+        concerned = {fork, today.get(by, by)}
+        if RENAMED_FROM in record.more:
+            today |= {record.fork: "", str(record.more[RENAMED_FROM]): fork}
         if at < stay:
             continue
-        concerned = {record.fork, str(record.more.get(BY, record.fork))}
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
         is_told = "move" in news or record.more.get(INTENT) in intents
-        is_gone = record.fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
+        is_gone = fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
         can_turn = record.id in turned or (is_told and (record.kind in (UNDO, REDO) or not concerned & passed))
         if can_turn and not is_gone:
             whole.add(at)

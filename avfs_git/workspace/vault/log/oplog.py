@@ -40,6 +40,7 @@ from avfs_git.paths import Oid, maybe_oid
 from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.audit import AuditLog
+from avfs_git.workspace.vault.log.lives import Reader, find_name_today, read_life, under_name
 from avfs_git.workspace.vault.log.loglines import (
     ANNOUNCED,
     HAPPENED,
@@ -391,19 +392,15 @@ class OpLog:
 
     def read_life(self, fork: str) -> Iterator[OpRecord]:
         """Yield the operations of a fork, newest first, and before it was renamed those of the names that it had."""
-        below: int | None = None
-        while True:
-            renamed: OpRecord | None = None
-            for record in self.read_fork(fork):
-                if below is not None and record.id >= below:
-                    continue
-                if RENAMED_FROM in record.more and any(ref == HEADS + fork for ref, _, _ in record.moves):
-                    renamed = record
-                    break
-                yield record
-            if renamed is None or renamed.fork != fork:
-                return  # what comes before was another fork of that name
-            fork, below = renamed.more[RENAMED_FROM], renamed.id
+        return (record for record, _ in read_life(self.read_fork, fork))
+
+    def read_listed(self, fork: str | None) -> Iterator[OpRecord]:
+        """Yield what `list_operations` lists: all, or the life of a fork, or of the last one of that name where it is gone."""
+        return (record for record, _ in self._follow(self.read_fork, fork))
+
+    def find_name_today(self, record: OpRecord) -> str:
+        """Name the fork that an operation was on as it is called today."""
+        return find_name_today(self.read_fork, record)
 
     def find_last_state(self, fork: str) -> OpRecord | None:
         """Find the last operation that recorded what the workspace of a fork holds, in its `after`.
@@ -481,9 +478,10 @@ class OpLog:
 
         With `at_hand`, also those on other forks for which this one was at hand.
         """
-        records = list(islice(self._read_turns(fork) if at_hand else self.read_fork(fork), limit))
-        undone = {record.id for record in replay(records)[1]}  # what takes back one of these is newer, so it is among them
-        return [record.to_operation(undone=record.id in undone) for record in records]
+        found = list(islice(self._follow(self._read_turns if at_hand else self.read_fork, fork), limit))
+        # What takes back one of these is newer, so it is among them.
+        undone = {record.id for record in replay([under_name(record, names, fork) for record, names in found])[1]}
+        return [record.to_operation(undone=record.id in undone) for record, _ in found]
 
     def find_undoable(
         self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False
@@ -523,15 +521,10 @@ class OpLog:
         return None
 
     def _is_used(self, made: OpRecord) -> bool:
-        """Tell whether anything was done in a fork since an operation made it: an older one may have had its name.
-
-        So it is where that fork was deleted, and another one has its name.
-        """
+        """Tell whether anything was done in a fork since an operation made it, or to it as a whole, by which it has gone."""
         since = list(takewhile(partial(_is_after, made.id), self.read_fork(made.fork)))
-        if any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in since):
-            return True
-        is_deleted = any(record.kind == FORK_DELETE for record in replay(since)[0])
-        return is_deleted and self._read_ref(HEADS + made.fork) is not None
+        is_worked_in = any(record.kind not in (*OF_FORKS, UNDO, REDO) for record in since)
+        return is_worked_in or any(record.kind in (FORK_DELETE, FORK_RENAME) for record in replay(since)[0])
 
     def find_redoable(
         self, fork: str | None, is_as_left: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False
@@ -555,7 +548,7 @@ class OpLog:
 
         An undo or redo whose target is older than the operations read does not count: more are read first.
         """
-        turns = self._read_turns(fork)
+        turns = (under_name(record, names, fork) for record, names in self._follow(self._read_turns, fork))
         records: list[OpRecord] = []
         while True:
             more = list(islice(turns, max(_TURNS, len(records))))
@@ -567,11 +560,14 @@ class OpLog:
             if is_all:
                 return
 
-    def _read_turns(self, fork: str | None) -> Iterator[OpRecord]:
-        """Yield the operations of a fork and the operations on others for which it was at hand, or all, newest first."""
-        if fork is None:
-            yield from self.read()
-            return
+    def _follow(self, read: Reader, fork: str | None) -> Iterator[tuple[OpRecord, frozenset[str]]]:
+        """Yield what `read` has of the life of a fork, or all, newest first, with the names that the fork has had since."""
+        if fork is not None:
+            return read_life(read, fork, is_gone=self._read_ref(HEADS + fork) is None)
+        return ((record, frozenset()) for record in self.read())
+
+    def _read_turns(self, fork: str) -> Iterator[OpRecord]:
+        """Yield the operations of a fork of that name and those on others for which it was at hand, newest first."""
         from heapq import merge  # noqa: PLC0415 - only undo needs it
 
         with self._view() as view:

@@ -1,0 +1,72 @@
+"""The life of a fork in the operation log: what was done to it, under each of the names that it has had.
+
+Decided here: which lines of a name are those of a fork. A line has the name of its time. A rename is in the life of the fork that
+has the new name; what the log says of the new name before it is of another fork, and so is what it says of the old name after it.
+Pure functions over a reader of one name's lines. `workspace.vault.log.oplog` calls this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
+
+from avfs_git.values import replace
+from avfs_git.workspace.vault.format import HEADS, SIDECARS, label_ref
+from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, RENAMED_FROM, OpRecord, RefMoveRecord
+
+Reader = Callable[[str], Iterable[OpRecord]]
+"""Yields the operations that concern a name, newest first: those on a fork of that name, and perhaps others."""
+
+
+def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tuple[OpRecord, frozenset[str]]]:
+    """Yield what `read` has of a fork, newest first, each with the names that the fork has had since then, the one then included.
+
+    With `is_gone`, the fork is the last one that had the name; it may have another one now.
+    """
+    name: str | None = fork
+    names, below, may_be_away = frozenset({fork}), None, is_gone
+    while name is not None:
+        at, name = name, None
+        for record in read(at):
+            if below is not None and record.id >= below:
+                continue
+            is_away = RENAMED_FROM in record.more and record.more[RENAMED_FROM] == at and record.fork != at
+            if is_away and not may_be_away:
+                return  # what comes before was another fork of that name
+            may_be_away = False
+            if RENAMED_FROM in record.more and record.fork == at:
+                name, below = str(record.more[RENAMED_FROM]), record.id
+                names |= {name}
+            yield record, names
+            if name is not None:
+                break
+
+
+def under_name(record: OpRecord, names: frozenset[str], fork: str | None) -> OpRecord:
+    """Make the record of an operation on a fork that says it of the name which the fork has today. A rename keeps both names."""
+    if fork is None:
+        return record
+    by = record.more.get(BY)
+    if by in names and by != fork:
+        record = replace(record, more={**record.more, BY: fork})
+    if record.fork == fork or record.fork not in names or RENAMED_FROM in record.more:
+        return record
+    moves: list[RefMoveRecord] = [(_rename_ref(ref, record.fork, fork), old, new) for ref, old, new in record.moves]
+    return replace(record, fork=fork, moves=moves)
+
+
+def _rename_ref(ref: str, name: str, fork: str) -> str:
+    label = ref.rpartition("/")[2]
+    renamed = {HEADS + name: HEADS + fork, SIDECARS + name: SIDECARS + fork, label_ref(name, label): label_ref(fork, label)}
+    return renamed.get(ref, ref)
+
+
+def find_name_today(read: Reader, record: OpRecord) -> str:
+    """Name the fork that an operation was on as it is called today."""
+    name, since = record.fork, record.id
+    while True:
+        later = takewhile(lambda each, since=since: each.id > since, read(name))  # type: ignore[misc]  # a default binds the value
+        first = next((each for each in reversed(list(later)) if RENAMED_FROM in each.more or each.kind == FORK_CREATE), None)
+        if first is None or first.fork == name:
+            return name
+        name, since = first.fork, first.id

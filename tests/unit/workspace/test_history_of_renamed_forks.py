@@ -1,0 +1,128 @@
+"""What the log says of a fork that was renamed: all that was done to it, under each name, and nothing of other forks."""
+
+from __future__ import annotations
+
+import pytest
+
+from avfs_git.errors import NothingToUndo, OperationNotFound
+from avfs_git.sdk import Vault, Workspace
+
+pytestmark = pytest.mark.usefixtures("unsynced")
+
+
+@pytest.fixture
+def old(vault: Vault) -> Workspace:
+    """A fork with two checkpoints that has the name "old", and is about to get another."""
+    main = vault.workspace()
+    main.write("base", b"")
+    main.checkpoint()
+    old = vault.fork("old")
+    for number in ("one", "two"):
+        old.write("file", number.encode())
+        old.checkpoint(number)
+    return old
+
+
+def _list(vault: Vault, fork: str) -> list[str]:
+    return [one.description for one in vault.operations(fork=fork)]
+
+
+def test_the_log_of_a_fork_follows_its_names(vault: Vault, old: Workspace) -> None:
+    """The next fork of the old name begins with its making, and one that takes over the new name, too."""
+    before = _list(vault, "old")
+    vault.rename_fork("old", "new")
+    assert _list(vault, "new") == ["rename fork old to new", *before]
+    assert _list(vault, "old") == ["rename fork old to new", *before]  # no fork has that name: this one had it last
+    detailed = vault.describe_operations(fork="new")
+    assert [one.operation.description for one in detailed] == _list(vault, "new")
+    assert detailed[1].diff is not None
+    assert [file.change.path for file in detailed[1].diff.files] == [b"file"]
+
+    vault.fork("old", source="main")
+    assert _list(vault, "old") == ["fork old from main"]
+    vault.rename_fork("new", "newest")
+    vault.rename_fork("old", "new")
+    assert _list(vault, "new") == ["rename fork old to new", "fork old from main"]
+    assert _list(vault, "newest")[2:] == before
+    assert vault.workspace("new").operations(at_hand=True)[1:] == vault.operations(fork="new")[1:]
+
+
+def test_operations_of_before_are_restored_and_undone_by_number(vault: Vault, old: Workspace) -> None:
+    """In the fork that they were on, and not in the next one of its name of then."""
+    first, second = (one.id for one in reversed(old.operations()) if one.kind == "checkpoint")
+    vault.rename_fork("old", "new")
+    vault.fork("old", source="main")
+    shown = vault.operation(second).diff
+    assert shown is not None
+    assert [file.change.path for file in shown.files] == [b"file"]
+    for turn in (vault.undo_operation, vault.restore_operation):
+        with pytest.raises(OperationNotFound):
+            turn(second, fork="old")
+    with pytest.raises(OperationNotFound):
+        vault.workspace("old").undo_operation(second)
+    vault.workspace("new").undo_operation(second)
+    assert vault.workspace("new").read("file") == b"one"
+    vault.restore_operation(second, fork="new")
+    assert vault.workspace("new").read("file") == b"two"
+    vault.restore_operation(first)
+    assert vault.workspace("new").read("file") == b"one"
+    assert not vault.workspace("old").exists("file")
+
+
+def test_what_was_undone_before_a_rename_is_done_again_after_it(vault: Vault, old: Workspace) -> None:
+    """The rename was typed in another fork. Then each undo goes on, through the rename."""
+    start = vault.fork_info("old").head
+    old.undo()
+    vault.rename_fork("old", "new")
+    new = vault.workspace("new")
+    assert new.redo().operation.description == "checkpoint two"
+    assert (new.read("file"), vault.fork_info("new").head) == (b"two", start)
+    done = [vault.undo(fork="new").operation.description for _ in range(2)]
+    assert done == ["checkpoint two", "rename fork old to new"]
+    assert [vault.undo(fork="old").operation.kind for _ in range(2)] == ["files", "checkpoint"]
+    assert vault.redo(fork="old").operation.description == "checkpoint one"
+
+
+def test_the_next_fork_of_the_old_name_undoes_only_its_own(vault: Vault, old: Workspace) -> None:
+    """The renamed fork keeps its files."""
+    vault.rename_fork("old", "new")
+    made = vault.fork("old", source="main")
+    with pytest.raises(NothingToUndo):
+        made.undo()
+    made.write("x", b"")
+    made.checkpoint()
+    made.undo()
+    made.undo()
+    with pytest.raises(NothingToUndo):
+        made.undo()
+    assert vault.workspace("new").read("file") == b"two"
+
+
+def test_the_making_of_a_fork_that_has_gone_since_is_passed_over(vault: Vault) -> None:
+    """It was renamed or deleted with another fork at hand, where that is taken back."""
+    main = vault.workspace()
+    main.write("base", b"")
+    main.checkpoint("base")
+    for name in ("gone", "renamed"):
+        vault.fork(name)
+    vault.delete_fork("gone", by="renamed")
+    vault.rename_fork("renamed", "here", by="renamed")
+    assert main.undo().operation.description == "checkpoint base"
+    assert {info.name for info in vault.list_forks()} == {"main", "here"}
+    vault.undo(fork="here")
+    assert vault.undo(fork="renamed").operation.description == "delete fork gone"
+    assert {info.name for info in vault.list_forks()} == {"main", "gone", "renamed"}
+
+
+def test_prune_takes_the_names_of_a_fork_for_one(vault: Vault, old: Workspace) -> None:
+    """With the rename it forgets what came before, which undo would else take back without what came between."""
+    vault.rename_fork("old", "new")
+    vault.workspace("new").write("file", b"three")
+    vault.workspace("new").checkpoint()
+    vault.workspace().write("base", b"more")
+    vault.workspace().checkpoint()
+    vault.prune(keep_operations=1)
+    assert [vault.undo(fork="new").operation.description for _ in range(1)] == ["checkpoint"]
+    with pytest.raises(NothingToUndo):
+        vault.undo(fork="new")
+    assert vault.workspace("new").read("file") == b"three"
