@@ -55,6 +55,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
             "--indexed-objects",
             "--stdin",
             "--missing=allow-any",
+            "--missing=print",
             "--filter=blob:none",
             "--quiet",
         }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import GitFailed, HostError, ObjectMissing, RemoteDataRefused, RemoteError
+from avfs_git.errors import GitFailed, HostError, ObjectMissing, PushRejected, RemoteDataRefused, RemoteError
 from avfs_git.gitstore.remote import partial as lazystore
 from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.source import NotYetHere
@@ -174,6 +174,36 @@ def test_commands_that_need_no_content_ask_for_none(vault: Vault) -> None:
     assert missing(vault) == nothing
     assert '"size":1400' in avfs("ls", "--json", "dir")
     assert missing(vault) == nothing - 5
+
+
+@pytest.mark.parametrize("server", ["path"], indirect=True)
+def test_a_push_to_another_remote_brings_what_that_lacks(vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one request, and no more than it lacks. Where the clone's own server does not answer, the error says what is missing."""
+    monkeypatch.setattr(lazystore, "_PATIENCE_S", 0)
+    other = make_bare(tmp_path / "other.git")
+    vault.add_remote("other", str(other))
+    work = vault.workspace()
+    work.write("new", b"new\n")
+    work.checkpoint("mine")
+    served = Path(git("config", "remote.origin.url", cwd=vault.path).removeprefix("file://"))
+    served.rename(tmp_path / "away")
+    with pytest.raises(RemoteError) as refused:
+        vault.push(["main"], remote="other")
+    assert not isinstance(refused.value, PushRejected)
+    assert f"'other' lacks {2 * len(FILES)} contents that are not here, only at 'origin'" in (refused.value.hint or "")
+    assert git("for-each-ref", cwd=other) == ""
+
+    (tmp_path / "away").rename(served)
+    before = packs(vault)
+    assert [ref.outcome for ref in vault.push(["main"], remote="other").refs] == ["new"]
+    assert packs(vault) == before + 1
+    assert git("fsck", "--full", "--no-progress", cwd=other) == ""
+    assert git("show", "main:f0", cwd=other) + "\n" == FILES["f0"].decode()
+    work.write("newer", b"newer\n")
+    work.checkpoint("again")
+    vault.push(["main"], remote="other")
+    vault.push(["main"])
+    assert git("fsck", "--full", "--no-progress", cwd=served) == ""
 
 
 def test_prefetch_brings_what_is_named_in_one_request(vault: Vault) -> None:

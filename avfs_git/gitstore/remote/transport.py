@@ -42,6 +42,8 @@ from avfs_git.gitstore.config.gitconfig import quote_value, read_config
 from avfs_git.gitstore.config.trust import check_owner, is_private
 from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG, KIND_TREE
+from avfs_git.gitstore.gitcommand import check_status
+from avfs_git.gitstore.gitcommand import run as git_run
 from avfs_git.gitstore.judge import judge_objects, list_objects
 from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
@@ -66,7 +68,7 @@ from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durabl
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import PushOutcome
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import Progress
 from avfs_git.values import value_class
 
@@ -487,6 +489,18 @@ def _parse_pushed(output: bytes) -> list[tuple[str, PushedRef]]:
             source, _, ref = names.rpartition(":")
             found.append((source, PushedRef(ref, outcomes[flag], reason or (summary if flag == "!" else ""))))
     return found
+
+
+def list_missing(git_dir: Path, tips: Sequence[Oid], known: Sequence[Oid]) -> list[Oid]:
+    """List the objects that a partial clone lacks of what `tips` reach and `known` do not. Costs a walk over that.
+
+    Raises:
+        GitFailed: If there is no git, or a commit is missing.
+    """
+    lines = "".join([*(f"{oid.hex()}\n" for oid in tips), *(f"^{oid.hex()}\n" for oid in known)]).encode()
+    result = git_run(git_dir, "rev-list", ["--objects", "--no-object-names", "--stdin", "--missing=print"], given=lines)
+    check_status(result.status, result.messages, "rev-list")
+    return [oid_of(line[1:]) for line in result.output.split() if line.startswith(b"?")]
 
 
 def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:

@@ -432,7 +432,7 @@ def push_refs(
     with objects_held(vault.git_dir):  # what is sent, until what is remembered of the other side names it
         before = {push.ref: vault.refs.read(tracking_ref(remote, push.ref)) for push in wanted}
         sent = {f"refs/avfs/exchange/{number}": push.new for number, push in enumerate(wanted) if push.new is not None}
-        lazy = is_partial(vault.git_dir)
+        lazy = is_partial(vault.git_dir) and not _complete(vault, remote, url, wanted)
         with transport.open_exchange(vault.git_dir, url, sent, access=access, progress=progress, lazy=lazy) as exchange:
             done, messages = exchange.push(wanted, receive_pack=receive_pack)
         with host_errors("note what was pushed"):
@@ -458,6 +458,29 @@ def push_refs(
             details={"messages": list(said)},
         )
     return PushResult(remote, remotes.hide_secret(url), refs, said)
+
+
+def _complete(vault: OpenVault, remote: str, url: str, wanted: Sequence[Push]) -> bool:
+    """Fetch what a partial clone lacks of what it sends to another remote than the one it was cloned from.
+
+    Tells whether it is another one: git sends it everything. Else it sends what was made here, the other side has the rest.
+
+    Raises:
+        ObjectMissing: If the remote that the vault was cloned from lacks some of it.
+        RemoteError: If it cannot be asked. Nothing was sent then.
+    """
+    server = next((each for each in remotes.list_remotes(vault.git_dir) if each.lazy), None)
+    if server is not None and url == server.url:
+        return False
+    known = [oid for oid in vault.refs.list(f"{REMOTES}{remote}/").values() if vault.store.exists(oid)]
+    missing = transport.list_missing(vault.git_dir, [push.new for push in wanted if push.new is not None], known)
+    try:
+        vault.store.expect(missing)
+    except (RemoteError, ObjectMissing) as error:
+        name = quote(server.name) if server is not None else "the remote that the vault was cloned from"
+        error.hint = f"{quote(remote)} lacks {len(missing)} contents that are not here, only at {name}: push when it answers."
+        raise
+    return True
 
 
 def _plan_push(
