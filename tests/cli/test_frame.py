@@ -309,6 +309,7 @@ def test_help_imports_only_what_it_needs() -> None:
         "avfs_git.errors",
         "avfs_git.paths",
         "avfs_git.patterns",
+        "avfs_git.values",
     }
     heavy = {
         "pygit2",

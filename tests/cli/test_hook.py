@@ -203,10 +203,12 @@ def test_the_policy_is_asked_before_a_command(cli: Cli, tree: Path, harness: str
         texts = denied["agent_message"], asked["agent_message"]
     else:
         keys = {"hookEventName", "permissionDecision", "permissionDecisionReason"}
-        assert set(denied) == {"hookSpecificOutput"}
+        both = keys - {"hookEventName"} if harness == "vscode" else set()
+        assert set(denied) == {"hookSpecificOutput", *both}
+        assert all(denied[key] == denied["hookSpecificOutput"][key] for key in both)
         assert set(denied["hookSpecificOutput"]) == keys
         verdicts = denied["hookSpecificOutput"]["permissionDecision"], asked["hookSpecificOutput"]["permissionDecision"]
-        assert verdicts == ("deny", "ask" if harness == "claude" else "deny")
+        assert verdicts == ("deny", "deny" if harness == "codex" else "ask")
         texts = tuple(found["hookSpecificOutput"]["permissionDecisionReason"] for found in (denied, asked))
     assert "deploys are made by hand" in texts[0]
     assert "it is seen by all" in texts[1]
@@ -230,6 +232,20 @@ def test_codex_hears_its_own_words_from_the_hooks_of_claude_code(cli: Cli, tree:
     found = json.loads(ran.text)["hookSpecificOutput"]
     assert found["permissionDecision"] == "deny"
     assert "approvals grant" in found["permissionDecisionReason"]
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("hook", ["vscode", "claude"])
+def test_the_local_agent_of_vs_code_is_understood(cli: Cli, tree: Path, hook: str) -> None:
+    """Its events name their fields and tools otherwise than those of Copilot's agent; it runs the hooks of Claude Code, too."""
+    (tree.parent / "home" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(
+        'version = 1\n[[rule]]\nname = "ask"\ncommands = ["publish"]\naction = "require_approval"\nreason = "it is seen by all"\n'
+    )
+    ran = cli("hook", hook, stdin=_event("vscode", "local_before", tree, command="publish")).ok()
+    assert _verdict("vscode", ran.stdout)[0] == json.loads(ran.stdout)["permissionDecision"] == "ask"
+    (tree / "main.py").write_text("two\n")
+    cli("hook", hook, stdin=_event("vscode", "local_after", tree)).ok()
+    assert _log(cli, "--session", "vscode-2")[0]["message"].splitlines()[0] == "replace_string_in_file: main.py"
 
 
 @pytest.mark.needs("fuse")
@@ -421,7 +437,7 @@ def _verdict(harness: str, answer: bytes) -> tuple[str, str]:
     found = json.loads(answer)
     found = found.get("hookSpecificOutput", found)
     verdict = found.get("permissionDecision") or found.get("permission") or found["decision"]
-    assert verdict == ("ask" if harness in {"claude", "cursor"} else "deny")
+    assert verdict == ("ask" if harness in {"claude", "cursor", "vscode"} else "deny")
     return verdict, found.get("permissionDecisionReason") or found.get("user_message") or found["reason"]
 
 

@@ -11,7 +11,7 @@ import shlex
 
 from avfs_git.cli.harness.events import Event
 
-_CAN_ASK = frozenset({"claude", "cursor"})
+_CAN_ASK = frozenset({"claude", "cursor", "vscode"})
 """The harnesses that can ask a person in answer to a hook."""
 
 
@@ -49,6 +49,8 @@ def _spell(event: Event, verdict: str, reason: str) -> bytes:
     elif event.harness == "cursor":
         document = {"permission": verdict, "user_message": reason, "agent_message": reason}
     else:
-        decided = {"hookEventName": event.name, "permissionDecision": verdict, "permissionDecisionReason": reason}
-        document = {"hookSpecificOutput": decided}
+        decided = {"permissionDecision": verdict, "permissionDecisionReason": reason}
+        document = {"hookSpecificOutput": {"hookEventName": event.name, **decided}}
+        if event.harness == "vscode":  # its local agent reads the one form, the agent of Copilot that runs in it the other
+            document |= decided
     return json.dumps(document, ensure_ascii=False).encode() + b"\n"

@@ -18,7 +18,7 @@ from avfs_git.errors import BadUsage, InvalidInput, quote
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
-HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode")
+HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
 
 
 class Kind(Enum):
@@ -63,8 +63,11 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {
         "tool.execute.after": Kind.AFTER,
         "session.idle": Kind.END,
     },
+    "vscode": _CLAUDE,
 }
-_SHELLS = frozenset({"Bash", "bash", "shell", "local_shell", "exec_command", "run_shell_command"})
+_SHELLS = frozenset(
+    {"Bash", "bash", "shell", "local_shell", "exec_command", "run_shell_command", "run_in_terminal", "runTerminalCommand"}
+)
 """The tools that run a command of a shell."""
 _RUN_IN = ("workdir", "dir_path", "directory")
 """The arguments by which such a tool names where its command runs."""
@@ -119,7 +122,10 @@ def read_event(harness: str | None, data: bytes) -> Event:
     if harness == "claude" and "turn_id" in found:
         # Codex runs the hooks of Claude Code's plug-ins, too; it does not know the answer `ask`, and lets the command run.
         harness = "codex"
-    name = _text(found, "hook_event_name")
+    elif harness == "claude" and "timestamp" in found:
+        # Agents of VS Code and of Copilot run those in `.claude/settings.json`; Claude Code says no time.
+        harness = "vscode"
+    name = _text(found, "hook_event_name", "hookEventName")
     tool_input = found.get("tool_input")
     given: dict[str, object] = tool_input if isinstance(tool_input, dict) else {}
     tool = _text(found, "tool_name")
@@ -145,7 +151,7 @@ def read_event(harness: str | None, data: bytes) -> Event:
         kind=_KINDS[harness].get(name, Kind.OTHER),
         directory=directory,
         place=_find_place(directory, _find_cd(spelled) or str(Path(file).parent)),
-        session=_text(found, "session_id", "conversation_id"),
+        session=_text(found, "session_id", "conversation_id", "sessionId"),
         call=_text(found, "tool_use_id", "generation_id"),
         tool=tool,
         command=spelled,
@@ -203,7 +209,7 @@ def _find_cd(command: str | tuple[str, ...]) -> str:
 
 def _find_subject(given: Mapping[str, object], file: str, command: str | tuple[str, ...]) -> str:
     """Say in a few words what a call is about: the agent's own, the file's name, or the program without its arguments."""
-    described = _text(given, "description")
+    described = _text(given, "description", "explanation")
     if described:
         return described[:60]
     if file:

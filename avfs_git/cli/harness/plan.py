@@ -196,15 +196,22 @@ def _plan_opencode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[l
 
 
 def _plan_vscode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
-    notes = ["VS Code's hooks are a preview, and avfs writes none: no checkpoint for each tool call, and no policy"]
+    # The agent of Copilot refuses each tool whose hook fails, and project files reach machines without avfs.
+    hook = {"type": "command", "bash": "command -v avfs >/dev/null || exit 0; avfs hook vscode", "timeoutSec": _TIMEOUT_S}
+    events = ("SessionStart", "PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "SubagentStop")
+    file = root / (".copilot" if is_user else ".github") / "hooks" / "avfs.json"
+    hooks = [JsonMember(file, ("version",), 1), *_add_hooks(file, {event: [hook] for event in events})]
+    notes = [
+        "VS Code's hooks are a preview, which an organization can switch off",
+        "VS Code has no hook that makes working trees: open the directory of a fork",
+    ]
     if is_user:
         text = json.dumps({"name": "avfs", **_server(env)}, separators=(",", ":"))
-        return [_skill(root / ".agents")], [
-            *notes,
-            f"for the MCP server run `code --add-mcp {shlex.quote(text)}`",
-        ]
+        notes.append(f"for the MCP server run `code --add-mcp {shlex.quote(text)}`")
+        return [*hooks, _skill(root / ".agents")], notes
     server = {"type": "stdio", **_server(env)}
     edits: list[Edit] = [
+        *hooks,
         JsonMember(root / ".vscode" / "mcp.json", ("servers", "avfs"), server),
         _skill(root / ".agents"),
         MarkedBlock(root / "AGENTS.md", _BODY),

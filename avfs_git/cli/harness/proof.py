@@ -29,6 +29,7 @@ _EVENTS = {
     "gemini": ("BeforeTool", "AfterTool"),
     "cursor": ("beforeShellExecution", "afterShellExecution"),
     "opencode": ("tool.execute.before", "tool.execute.after"),
+    "vscode": ("PreToolUse", "PostToolUse"),
 }
 
 

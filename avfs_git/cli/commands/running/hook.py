@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @verb("hook", view="hook", example="avfs hook claude < event.json")
-@click.argument("harness", required=False, metavar="claude|codex|gemini|cursor|opencode")
+@click.argument("harness", required=False, metavar="claude|codex|gemini|cursor|opencode|vscode")
 def command(state: State, harness: str | None) -> HookAnswer:
     """Answer an event of a coding agent, which its harness runs this for
 
