@@ -183,6 +183,7 @@ WARNINGS = {
     "git.head_stays": "`undo` or `redo` did not move git's HEAD in the live tree.",
     "git.own_repository": "A program replaced `.git` by a repository of its own, which is in no checkpoint.",
     "git.unmerged": "git has paths in conflict in the live tree; a checkpoint saves these files as they are.",
+    "git.worktree_removed": "Another program removed git's directory of a live tree; it is there again, without what was staged.",
     "hook.changed": "A hook did not run, because its program changed or was removed since it was enabled.",
     "hook.failed": "A hook that runs after an operation failed.",
     "hook.not_enabled": "A hook did not run, because it is not enabled.",

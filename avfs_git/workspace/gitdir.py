@@ -78,6 +78,15 @@ class GitDir:
         content = prepare_tree(opened, directory)
         opened.merged.nodes.show_git_file(content, opened.vault.clock_ns(), self.bring_up)
 
+    def renew(self, directory: Path) -> bool:
+        """Make it anew, with an index, where another program has removed it; tell whether it was gone."""
+        with self.opened.locked():
+            if self.worktree.is_there:
+                return False
+            prepare_tree(self.opened, directory)
+            self.bring_up_within()
+        return True
+
     def bring_up(self) -> bool:
         """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.
 

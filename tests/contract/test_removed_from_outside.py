@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from avfs_git.errors import WorkspaceDamaged
 from avfs_git.sdk import Avfs, Vault
+from tests.support.servers import git
 
 pytestmark = pytest.mark.needs("user-xattrs")
 
@@ -81,3 +83,33 @@ def test_an_undo_that_finds_all_says_nothing(vault: Vault) -> None:
         assert _codes(vault) == []
         assert vault.undo().warnings == ()
         assert vault.workspace("work").read("new") == b"not saved\n"
+
+
+@pytest.mark.needs("fuse", "git")
+def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path) -> None:
+    """`git worktree remove -f -f` deletes files, then cannot remove `.git`: the next operation says so, and all can come back."""
+    told: list[str] = []
+    with Avfs(mount_dir / "home", on_warnings=lambda warnings: told.extend(each.code for each in warnings)) as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        files = {name: name.encode() for name in ("a", "dir/b", "z")}
+        for name, content in files.items():
+            work.write(name, content)
+        work.checkpoint("one")
+        with work.mount(mount_dir / "tree", backend="fuse") as session:
+            tree = session.path
+            assert git("status", "--porcelain", cwd=tree) == ""
+            removed = ["git", f"--git-dir={vault.path}", "worktree", "remove", "-f", "-f", str(tree)]
+            assert subprocess.run(removed, capture_output=True, check=False).returncode != 0
+            assert not list((vault.path / "worktrees").glob("*"))
+
+            gone = {change.path.decode() for change in work.status().changed_files}
+            assert told == ["git.worktree_removed"]
+            listed = git("status", "--porcelain", cwd=tree).splitlines()
+            assert {line.strip() for line in listed} == {f"D {name}" for name in gone}
+            if gone:
+                work.undo()
+            assert {name: (tree / name).read_bytes() for name in files} == files
+            assert git("status", "--porcelain", cwd=tree) == ""
+            assert vault.doctor().healthy
+        assert told == ["git.worktree_removed"]

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import (
+    AvfsError,
     CheckpointExists,
     OutcomeUnknown,
     SessionEnding,
@@ -38,16 +39,18 @@ from avfs_git.errors import (
 )
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.processes.processes import list_stopped
-from avfs_git.model import CheckpointResult, Warning
+from avfs_git.model import CheckpointResult, SessionState, Warning
 from avfs_git.paths import Oid
 from avfs_git.session.control.connection import SILENCE_S, Connection, Lost, Silent, Unread, flusher_of
-from avfs_git.session.control.operations import CONTENT_INLINE, Content, save_checkpoint
+from avfs_git.session.control.operations import CONTENT_INLINE, Content, renew_git_dir, save_checkpoint
 from avfs_git.session.control.table import TABLE, Operation
 from avfs_git.session.control.wire import Handle
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import is_unattended
+from avfs_git.session.life.stop import find_sessions
 from avfs_git.workspace.opened.workspace import OnWait, OpenWorkspace
 from avfs_git.workspace.vault.format import label_ref
+from avfs_git.workspace.vault.gitmoves import is_logged, open_worktree
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -117,6 +120,8 @@ class Sessions:
         """
         operation = TABLE[function.__name__]
         looks = operation.only_looks(args, kwargs)
+        if not open_worktree(opened.vault, opened.fork).is_there and is_logged(opened.vault, opened.fork):
+            self._renew_git_dir(opened)
         try:
             if looks and time.monotonic() < self._silent_until.get(opened.lock.session or "", 0.0):
                 raise Silent
@@ -155,6 +160,22 @@ class Sessions:
             else:
                 return connection
         return None
+
+    def _renew_git_dir(self, opened: OpenWorkspace) -> None:
+        """Have git's directory of a mounted tree made anew where another program, as `git worktree remove`, has removed it."""
+        shown = next((each for each in find_sessions(self._directory, fork=opened.fork) if each.is_workspace), None)
+        if shown is None or shown.state() != SessionState.MOUNTED:
+            return
+        try:
+            was_gone = self._run(TABLE[renew_git_dir.__name__], False, opened, renew_git_dir, os.fspath(shown.directory))
+        except (AvfsError, Silent):  # then the operation at hand fails for the same reason, or does without
+            return
+        if was_gone and self._on_warnings is not None:
+            text = (
+                f"another program has removed git's directory of the live tree of '{opened.fork}', as `git worktree remove` "
+                "does: avfs has made it anew, without what was staged; `avfs undo` brings deleted files back"
+            )
+            self._on_warnings((Warning("git.worktree_removed", text),))
 
     def _run(
         self,

@@ -57,6 +57,7 @@ from avfs_git.workspace.vault.gitmoves import CommandStart
 from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
 
 if TYPE_CHECKING:
+    from avfs_git.workspace import gitdir
     from avfs_git.workspace.checkpoint import changes, checkpoint
     from avfs_git.workspace.files import adding, transfer
     from avfs_git.workspace.forks import forks
@@ -73,6 +74,7 @@ else:
     compare = LazyModule("avfs_git.workspace.history.compare")
     find = LazyModule("avfs_git.workspace.history.find")
     forks = LazyModule("avfs_git.workspace.forks.forks")
+    gitdir = LazyModule("avfs_git.workspace.gitdir")
     grep = LazyModule("avfs_git.workspace.history.grep")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
@@ -411,6 +413,12 @@ def adopt_git_moves(opened: OpenWorkspace) -> None:
     """Learn what git has done to the branch in the live tree since avfs last looked."""
     with opened.locked() as locked:
         changes.record_moves(locked)
+
+
+@operation(repeatable=True)
+def renew_git_dir(opened: OpenWorkspace, directory: str) -> bool:
+    """Make git's directory of the live tree anew where another program has removed it; tell whether it was gone."""
+    return gitdir.GitDir(opened).renew(Path(directory))
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------

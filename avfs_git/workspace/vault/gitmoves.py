@@ -77,6 +77,11 @@ def prepare_worktree(vault: OpenVault, fork: str, directory: Path) -> bytes:
     return worktree.prepare(HEADS + fork, directory)
 
 
+def is_logged(vault: OpenVault, fork: str) -> bool:
+    """Tell whether git ever worked in a live tree of a fork, or could: then its branch has a log of git's."""
+    return (vault.git_dir / "logs" / (HEADS + fork)).exists()
+
+
 def link_worktree(vault: OpenVault, fork: str, directory: Path) -> Path:
     """Do what `prepare_worktree` does, and give a file (`GIT_LINK`) to be shown as `.git`."""
     link = vault.layout.workspace(fork).root / GIT_LINK
