@@ -541,6 +541,30 @@ class WorkspaceMounted(WorkspaceBusy, code="workspace.mounted", exit_code=29):
         self._say(f"workspace {quote(name)} is {where}", hint, fork=name, directory=directory, session=session, pid=pid)
 
 
+class PluginRefused(WorkspaceError, code="plugin.refused", exit_code=28):
+    """A plug-in of the user's does not want a change; nothing has changed."""
+
+    def __init__(self, plugin: str, reason: str, change: str) -> None:
+        self._say(
+            f"the plug-in {quote(plugin)} refuses {change}: {reason}",
+            "See what is asked with `avfs plugins list`.",
+            plugin=plugin,
+            reason=reason,
+        )
+
+
+class PluginFailed(WorkspaceError, code="plugin.failed", exit_code=28):
+    """A plug-in of the user's could not be asked, or gave no answer, so that a change is refused."""
+
+    def __init__(self, plugin: str, reason: str) -> None:
+        self._say(
+            f"the plug-in {quote(plugin)} failed, and what it does not allow is refused: {reason}",
+            f"Mend it and enable it again, or do without it: `avfs plugins disable {plugin}`.",
+            plugin=plugin,
+            reason=reason,
+        )
+
+
 class CheckpointError(AvfsError, code="checkpoint.failed", exit_code=30):
     """Something about a checkpoint, or about making one."""
 

@@ -1188,6 +1188,28 @@ class HookInfo:
     state: HookState
 
 
+class PluginState(StrEnum):
+    """Whether a plug-in is asked."""
+
+    NOT_ENABLED = "not_enabled"
+    """It is installed, and the user did not enable it for this vault: it is not asked."""
+    ENABLED = "enabled"
+    BROKEN = "broken"
+    """It is not what was enabled, or is gone: every change is refused until it is enabled again, or disabled."""
+
+
+@value_class
+class PluginInfo:
+    """A program that is asked, or may be asked, before each change of a workspace."""
+
+    name: str
+    kind: str
+    """`python`, `lua` or `wasm`."""
+    source: str
+    """The function and its distribution; of a file its SHA-256."""
+    state: PluginState
+
+
 # --- remotes ------------------------------------------------------------------------------------------
 
 

@@ -22,20 +22,24 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 
-def candidates(wanted: str, *, is_mounted: bool) -> tuple[BackendName, ...]:
+def candidates(wanted: str, *, is_mounted: bool, is_judged: bool = False) -> tuple[BackendName, ...]:
     """List the backends to try, the best first.
 
+    `is_judged` says that plug-ins are asked before each change, which takes a server that is asked by the kernel.
+
     Raises:
-        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted.
+        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted, or judged.
     """
     if wanted == AUTO:
-        return (BackendName.FUSE,) if is_mounted else tuple(BackendName)
+        return (BackendName.FUSE,) if is_mounted or is_judged else tuple(BackendName)
     try:
         name = BackendName(wanted)
     except ValueError:
         raise BackendUnavailable(wanted, ("there is no backend of that name",)) from None
     if is_mounted and name is not BackendName.FUSE:
         raise BackendUnavailable(wanted, ("the workspace is mounted, and is used where it is",))
+    if is_judged and name is not BackendName.FUSE:
+        raise BackendUnavailable(wanted, ("a plug-in is asked before each change, which is possible by 'fuse' only",))
     return (name,)
 
 

@@ -9,6 +9,7 @@
     AVFS_PROMPT     what the prompt of `avfs shell` begins with, set by it: VAULT:FORK
     SHELL           the shell of `avfs shell`
     AVFS_HOOK       set for a hook, whose own commands run no hooks
+    AVFS_PLUGIN     set for a plug-in, whose own commands change nothing where plug-ins are asked
     XDG_CONFIG_HOME the user's policy for commands is avfs/policy.toml in it; default ~/.config
     AVFS_AUTHOR_NAME, AVFS_AUTHOR_EMAIL
                     the author of commits, unless the vault's settings name one; else the author that git finds
@@ -110,6 +111,10 @@ def open_home(
     """
     from avfs_git.sdk import Home  # noqa: PLC0415 - loads libgit2; help does without
 
+    if os.environ.get("AVFS_PLUGIN"):
+        from avfs_git.workspace.plugins.asking import be_inside  # noqa: PLC0415 - only there
+
+        be_inside()
     return Home(
         find_home(),
         identity=find_identity,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         MergeResult,
         Operation,
         PathVersion,
+        PluginInfo,
         RemoteBranch,
         RemoteInfo,
         SearchResult,
@@ -216,6 +217,12 @@ class RemoteBranchList(TypedDict):
     """Branches of remotes, as they were when they were last fetched: what `fork list --remote` gives."""
 
     branches: Sequence[RemoteBranch]
+
+
+class PluginList(TypedDict):
+    """The plug-ins that are enabled for a vault, or could be."""
+
+    plugins: Sequence[PluginInfo]
 
 
 class HookList(TypedDict):

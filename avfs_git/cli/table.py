@@ -103,6 +103,7 @@ VERBS = {
     "import": Entry("files", "Copy files from this machine into the workspace"),
     "export": Entry("files", "Copy files from the workspace to this machine"),
     "hooks": Entry("upkeep", "Manage hooks: programs that run at the ends of operations"),
+    "plugins": Entry("upkeep", "Manage plug-ins: programs that are asked before each change"),
     "doctor": Entry("upkeep", "Check a vault, and repair it"),
     "gc": Entry("upkeep", "Free space used by unreachable data"),
     "prune": Entry("upkeep", "Forget old operations, and free what only undo needed"),

@@ -47,6 +47,7 @@ from avfs_git.fuse.observing import FileEvents
 from avfs_git.fuse.operations import Handler, Operations
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.lazy import LazyLogger
+from avfs_git.vfs.judged import Judge
 from avfs_git.vfs.tree.merged import MergedTree
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class TreeServer:
         has_xattrs: bool = True,
         xattr_search: Iterator[bool] | None = None,
         wait_elsewhere: Callable[[], None] | None = None,
+        judge: Judge | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -95,6 +97,7 @@ class TreeServer:
                 of each file; when the search finds none in the whole tree, the kernel is told so and stops asking.
             wait_elsewhere: Makes reads of objects in the calling thread raise `NotYetHere` instead of waiting for a remote
                 server. Large copies are deferred in any case.
+            judge: Is asked before each change (`fuse.asking`).
         """
         self.tree = tree
         self.channel = channel
@@ -118,6 +121,10 @@ class TreeServer:
         }
         for operation in ONCE & self._handlers.keys():
             self._handlers[operation] = partial(self._do_once, self._handlers[operation])
+        if judge is not None:
+            from avfs_git.fuse.asking import Asking  # noqa: PLC0415 - most trees have no plug-ins
+
+            self._handlers |= Asking(tree, channel, judge).before(self._handlers)
         self.events = FileEvents(tree, self._handlers)
 
     def serve(self) -> None:

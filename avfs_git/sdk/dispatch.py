@@ -44,7 +44,6 @@ from avfs_git.sdk.parts import (
     table,
     undo,
     upkeepdue,
-    userhooks,
     workspaces,
 )
 from avfs_git.values import replace
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     from avfs_git.host.files.seal import Seal
     from avfs_git.model import ForkInfo, Identity
     from avfs_git.proxy.policy.gate import Gate
-    from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
+    from avfs_git.sdk.repository.programs import Programs
     from avfs_git.workspace.vault.vault import OpenVault
 
 _CALLS_NAMED = 3
@@ -68,7 +67,7 @@ class Dispatch:
 
     Attributes:
         core: The vault.
-        enabled_hooks: Which hooks their owners enabled.
+        programs: The hooks and plug-ins of the vault.
         mounts: Where the home has its mounts.
         lock_timeout_s: How long another process is waited for.
     """
@@ -78,23 +77,21 @@ class Dispatch:
         core: OpenVault,
         *,
         seal: Seal,
-        enabled_hooks: EnabledHooks,
+        programs: Programs,
         user_policy: Path | None,
         lock_timeout_s: float,
         mounts: Path,
         remote_environment: Mapping[str, str] | None,
-        runs_hooks: bool,
         on_wait: Callable[[str, Holder | None], object] | None,
         on_warnings: Callable[[Sequence[Warning]], object] | None,
     ) -> None:
         self.core = core
-        self.enabled_hooks = enabled_hooks
+        self.programs = programs
         self._seal = seal
         self._user_policy = user_policy
         self.mounts = mounts
         self.lock_timeout_s = lock_timeout_s
         self._remote_environment = remote_environment
-        self._runs_hooks = runs_hooks
         self._on_wait = on_wait
         self._on_warnings = on_warnings
         self._workspaces: dict[str, workspaces.OpenWorkspace] = {}
@@ -118,6 +115,7 @@ class Dispatch:
                 self._mounted.close()
             if self._lower_mounts is not None:
                 self._lower_mounts.close()
+            self.programs.close()
             self.core.close()
         self._consider_maintenance(at_end=True)
 
@@ -153,7 +151,7 @@ class Dispatch:
                     lock_timeout_s=self.lock_timeout_s,
                     on_wait=self._on_wait,
                 )
-                self._workspaces[fork] = opened
+                self._workspaces[fork] = self.programs.follow(opened)
             return opened
 
     def run(
@@ -275,12 +273,6 @@ class Dispatch:
     def gate(self) -> Gate:
         """What decides about commands."""
         return gate.Gate(self.core.git_dir, seal=self._seal, user_policy=self._user_policy)
-
-    def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
-        """Run a hook of the owner's, if there is one, unless this is one already."""
-        if not self._runs_hooks or (not self.core.layout.hooks.is_dir() and self.enabled_hooks.is_empty()):
-            return ()
-        return userhooks.run_hook(self.core, self.enabled_hooks, name, fork, facts)
 
     def access(self) -> remotegit.Access:
         """Tell what of the user's own git may use to reach a server."""
@@ -595,6 +587,7 @@ class Dispatch:
             fork=fork,
             directory=directory,
             lock_timeout_s=self.lock_timeout_s,
+            home=os.fspath(self.programs.home),
             identity=(who.name, who.email) if who is not None else None,
             remote_environment=dict(self.access().without_prompts()) if is_partial(self.core.git_dir) else None,
         )

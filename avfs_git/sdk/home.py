@@ -53,8 +53,8 @@ from avfs_git.sdk.parts import (
     renaming,
     stop,
 )
+from avfs_git.sdk.repository.programs import Programs
 from avfs_git.sdk.vault import Session, Vault
-from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout, read_current, write_current
 from avfs_git.workspace.vault.source import is_source
@@ -150,11 +150,10 @@ class Home:
             mounts=self.home / "mounts",
             remote_environment=self._remote_environment,
             seal=self._seal,
-            enabled_hooks=EnabledHooks(self.home, self._seal),
+            programs=Programs(core, self.home, self._seal, runs_hooks=self._runs_hooks),
             user_policy=self._policy,
             on_wait=self._on_wait,
             on_warnings=self._on_warnings,
-            runs_hooks=self._runs_hooks,
         )
         vault = Vault(dispatch, is_current=lambda: self.current_vault() == name)
         self._opened.append(vault)

@@ -1,8 +1,8 @@
 """What a home notes of a vault beside its repository, by its name or place, when the vault gets another name.
 
-Decided here: what is noted: trust, the enabled hooks, the record of attempts, and which vault is current. `Home.rename_vault`
-copies the notes before the rename and drops the old ones after it, and holds the vault meanwhile. A crash leaves notes of a name
-that no vault has; the next rename to such a name replaces them.
+Decided here: what is noted: trust, the enabled hooks and plug-ins, the record of attempts, and which vault is current.
+`Home.rename_vault` copies the notes before the rename and drops the old ones after it, and holds the vault meanwhile. A crash
+leaves notes of a name that no vault has; the next rename to such a name replaces them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.seal import Seal
-from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
+from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.vault import known
-from avfs_git.workspace.vault.format import read_current, write_current
+from avfs_git.workspace.vault.format import PLUGINS, read_current, write_current
 
 
 class VaultNotes:
@@ -24,17 +24,18 @@ class VaultNotes:
     def __init__(self, home: Path, seal: Seal, path: Path, place: Path) -> None:
         """Name the places of the vault before and after the rename."""
         self._home = home
-        self._hooks = EnabledHooks(home, seal)
+        self._lists = (EnabledPrograms(home, seal), EnabledPrograms(home, seal, PLUGINS, is_strict=True))
         self._from, self._to = (vault.parent.resolve() / vault.name for vault in (path, place))
         self._attempts, self._new_attempts = (home / "attempts" / vault.stem for vault in (path, place))
 
     def copy(self) -> None:
         """Note the same for the new name."""
         known.copy_trust(self._home, self._from, self._to)
-        for hook in self._hooks.read(self._to).keys() - self._hooks.read(self._from).keys():
-            self._hooks.change(self._to, hook, None)
-        for hook, digest in self._hooks.read(self._from).items():
-            self._hooks.change(self._to, hook, digest)
+        for enabled in self._lists:
+            for name in enabled.read(self._to).keys() - enabled.read(self._from).keys():
+                enabled.change(self._to, name, None)
+            for name, what in enabled.read(self._from).items():
+                enabled.change(self._to, name, what)
         if self._new_attempts.is_dir():
             shutil.rmtree(self._new_attempts)
         if self._attempts.is_dir():
@@ -49,6 +50,7 @@ class VaultNotes:
             write_current(self._home, self._to.stem)
         reach("vault.rename_ends")
         known.change_trusted(self._home, self._from, trusted=False)
-        for hook in self._hooks.read(self._from):
-            self._hooks.change(self._from, hook, None)
+        for enabled in self._lists:
+            for name in enabled.read(self._from):
+                enabled.change(self._from, name, None)
         shutil.rmtree(self._attempts, ignore_errors=True)

@@ -70,6 +70,7 @@ _NOT_RUN = {
     "a terminal or a server": ("run", "shell", "mcp", "hook"),
     "the network": ("clone", "remote set-url"),
     "a person": ("vault delete", "approvals grant", "approvals deny"),
+    "another package": ("plugins enable", "plugins disable"),
     "a mount": ("fork dir", "end", "mount", "unmount", "stop", "watch", "proxy exec"),
     "a session of commands": ("proxy prepare", "proxy rollback", "proxy inspect", "proxy finish"),
     "what another program made": ("vault trust", "attempts pick"),

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 NOBODY = 65534
@@ -248,6 +249,8 @@ _PROBES: dict[str, tuple[Callable[[], bool], Callable[[], bool]]] = {
     "userns": (_userns, _is_admin),
     "loop": (lambda: _loop("mkfs.ext4", "ext4", 8 << 20), _expect_loop),
     "xfs": (lambda: _loop("mkfs.xfs", "xfs", 320 << 20), lambda: _expect_loop() and _kernel_knows("xfs")),
+    "lupa": (lambda: find_spec("lupa") is not None, lambda: False),
+    "wasmtime": (lambda: find_spec("wasmtime") is not None, lambda: False),
     "bubblewrap": (lambda: _run("bwrap", "--ro-bind", "/", "/", "true"), _is_admin),
     "strace": (_strace, _is_admin),
     "compiler": (_compiler, _is_admin),

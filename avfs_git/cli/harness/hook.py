@@ -230,9 +230,10 @@ def _save(state: State, event: Event, place: Place, subject: str) -> None:
 def _save_beside(place: Place, description: str) -> CheckpointResult | None:
     """Have the fork's session save a checkpoint; None where that needs the vault."""
     from avfs_git.session.control.step import save_step  # noqa: PLC0415 - only in a live tree
-    from avfs_git.workspace.vault.format import ENABLED_HOOKS  # noqa: PLC0415 - the same
+    from avfs_git.workspace.vault.format import ENABLED_HOOKS, ENABLED_PLUGINS  # noqa: PLC0415 - the same
 
-    if place.fork is None or (find_home() / ENABLED_HOOKS).exists():  # then the owner has hooks that a checkpoint runs
+    # The owner may have hooks that a checkpoint runs, or plug-ins that are asked before it.
+    if place.fork is None or any((find_home() / name).exists() for name in (ENABLED_HOOKS, ENABLED_PLUGINS)):
         return None
     return save_step(place.vault, place.fork, description)
 

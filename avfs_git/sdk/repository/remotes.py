@@ -103,7 +103,7 @@ class VaultRemotes:
         names = self._or_default(forks)
         heard: tuple[Warning, ...] = ()
         for name in names:
-            heard += self._dispatch.run_hook("pre-push", name, {"remote": remote})
+            heard += self._dispatch.programs.run_hook("pre-push", name, {"remote": remote})
         warnings = (*dict.fromkeys(heard), *self._warn_uncommitted(names))
         result = remotes.push(
             self._core,

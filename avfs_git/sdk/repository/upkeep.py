@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, WorkspaceBusy
-from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, VaultStats
+from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, PluginInfo, VaultStats
 from avfs_git.sdk.parts import background, doctor, garbage, maintenance, stats, upkeepdue, userhooks
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class VaultUpkeep:
 
     def list_hooks(self) -> list[HookInfo]:
         """Describe the hooks of this vault, enabled or not."""
-        return userhooks.list_hooks(self._core, self._dispatch.enabled_hooks)
+        return userhooks.list_hooks(self._core, self._dispatch.programs.hooks)
 
     def enable_hook(self, name: str) -> list[HookInfo]:
         """Enable a hook with its present program; a change of the program disables it.
@@ -34,7 +35,7 @@ class VaultUpkeep:
         Raises:
             InvalidInput: If there is no such hook.
         """
-        return userhooks.enable_hook(self._core, self._dispatch.enabled_hooks, name)
+        return userhooks.enable_hook(self._core, self._dispatch.programs.hooks, name)
 
     def disable_hook(self, name: str) -> list[HookInfo]:
         """Disable a hook; its program stays.
@@ -42,7 +43,7 @@ class VaultUpkeep:
         Raises:
             InvalidInput: If there is no such hook.
         """
-        return userhooks.disable_hook(self._core, self._dispatch.enabled_hooks, name)
+        return userhooks.disable_hook(self._core, self._dispatch.programs.hooks, name)
 
     def install_hooks(self) -> list[HookInfo]:
         """Install the hook that protects avfs's refs from pushes into this vault, and make the directory for the owner's hooks.
@@ -50,7 +51,50 @@ class VaultUpkeep:
         Raises:
             InvalidInput: If another hook for pushes is installed, which stays.
         """
-        return userhooks.install_hooks(self._core, self._dispatch.enabled_hooks)
+        return userhooks.install_hooks(self._core, self._dispatch.programs.hooks)
+
+    def list_plugins(self) -> list[PluginInfo]:
+        """Describe the plug-ins that are enabled for this vault, and the installed ones that could be."""
+        return self._dispatch.programs.plugins.list_all()
+
+    def enable_plugin(self, name: str, file: Path | None = None) -> list[PluginInfo]:
+        """Have a plug-in asked before each change of this vault's workspaces, by the user and home of this object.
+
+        Args:
+            name: The name of an entry point in the group `avfs.plugins`, or the name that a file gets.
+            file: A plug-in in Lua (`.lua`) or WebAssembly (`.wasm`, or `.wat` for its text). It is copied: a later change of the
+                file has no effect.
+
+        Raises:
+            InvalidInput: If the name or the file cannot be used, or no entry point has the name.
+            PluginFailed: If it cannot be loaded.
+            ExtraMissing: If the package is missing that runs such a file.
+            VaultError: If the vault belongs to another user.
+            WorkspaceMounted, WorkspaceBusy: If a fork is mounted or in use: its programs would go on unasked.
+        """
+        with self._resting():
+            self._dispatch.programs.plugins.enable(name, file)
+        return self.list_plugins()
+
+    def disable_plugin(self, name: str) -> list[PluginInfo]:
+        """Ask a plug-in no more.
+
+        Raises:
+            InvalidInput: If it is not enabled.
+            WorkspaceMounted, WorkspaceBusy: As for `enable_plugin`.
+        """
+        with self._resting():
+            self._dispatch.programs.plugins.disable(name)
+        return self.list_plugins()
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """Keep all workspaces from being used or mounted for a block."""
+        self._dispatch.check_unmounted()
+        with self._idle():
+            self._dispatch.check_unmounted()  # a fork without a workspace had nothing to hold
+            yield
+            self._dispatch.check_unmounted()
 
     def get_config(self) -> dict[str, str]:
         """Read the settings of the vault."""

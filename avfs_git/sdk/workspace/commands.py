@@ -244,7 +244,7 @@ def run_command(
         result = yield from (executor or make_executor(at)).run(command, stop)
         note(result)
     facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
-    heard = at.dispatch.run_hook("post-exec", at.fork, facts)
+    heard = at.dispatch.programs.run_hook("post-exec", at.fork, facts)
     return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
 

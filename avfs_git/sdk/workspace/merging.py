@@ -88,11 +88,11 @@ class WorkspaceMerging:
                     self._at.run(operations.check_merge, changed, options)
         oid, warnings = self._at.dispatch.save_and_resolve(source, self.fork, save=not dry_run)
         if not dry_run:
-            warnings += self._at.dispatch.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
+            warnings += self._at.dispatch.programs.run_hook("pre-merge", self.fork, {"source": source, "commit": oid.hex()})
         result = self._at.run(operations.plan_merge if dry_run else operations.merge_commit, oid, options)
         if not dry_run and result.outcome != "up_to_date":
             facts = {"source": source, "commit": result.commit, "outcome": result.outcome}
-            warnings += self._at.dispatch.run_hook("post-merge", self.fork, facts)
+            warnings += self._at.dispatch.programs.run_hook("post-merge", self.fork, facts)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
     @holding_objects

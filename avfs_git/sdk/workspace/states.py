@@ -69,7 +69,7 @@ class WorkspaceStates:
 
     def _save(self, label: str | None, description: str | None, *, keeps_message: bool, with_files: bool) -> CheckpointResult:
         facts = {"label": label, "message": description}
-        heard = self._at.dispatch.run_hook("pre-checkpoint", self.fork, facts)
+        heard = self._at.dispatch.programs.run_hook("pre-checkpoint", self.fork, facts)
         result = self._at.run(
             operations.save_checkpoint,
             label,
@@ -80,7 +80,7 @@ class WorkspaceStates:
         )
         if result.outcome == "created":
             made = result.checkpoint.id if result.checkpoint is not None else None
-            heard += self._at.dispatch.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
+            heard += self._at.dispatch.programs.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
         return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
     def add(self, *paths: PathLike, force: bool = False) -> CheckpointResult:

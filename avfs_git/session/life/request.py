@@ -38,6 +38,7 @@ class Request:
             where the two are mounted; None for each that is not there.
         base_fd: Counts this process as a user of that mount; None if there is none. It stays the starter's, too.
         is_foreign: Whether nothing in the vault may run a program, see `OpenVault`.
+        home: The home of avfs whose plug-ins are asked (`workspace.plugins.enabled`); None to ask none.
         mounts: Where forks are mounted that a program walks into through a mount of the whole vault; None if nowhere.
         adopted: The id of a session whose process died, and whose mount this one goes on with.
         ready_fd: The pipe on which the starter waits. `serve.start` makes it.
@@ -61,6 +62,7 @@ class Request:
     base: tuple[str | None, str | None, str | None] = (None, None, None)
     base_fd: int | None = None
     is_foreign: bool = False
+    home: str | None = None
     mounts: str | None = None
     adopted: str | None = None
     ready_fd: int = -1

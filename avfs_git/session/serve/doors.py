@@ -63,6 +63,7 @@ def _mount(vault: OpenVault, request: Request, mounts: Path, leash: int, fork: s
             identity=request.identity,
             leash_fd=leash,
             remote_environment=request.remote_environment,
+            home=request.home,
         )
         return start_session(vault.layout.sessions, wanted)
     except WorkspaceMounted:

@@ -13,16 +13,17 @@ import _socket  # `socket` takes a twentieth of the start, and only the control 
 import json
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from avfs_git.errors import HostError, MountError, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import HostError, MountError, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.faults import reach
 from avfs_git.fuse.channel import Channel
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts_below, unmount
 from avfs_git.lazy import LazyLogger
-from avfs_git.model import SessionState
+from avfs_git.model import SessionBackend, SessionState
 from avfs_git.paths import TreePath
 from avfs_git.session.control.address import listen
 from avfs_git.session.life.ending import Ending
@@ -30,7 +31,9 @@ from avfs_git.session.life.mountsource import session_of_source
 from avfs_git.session.life.record import FoundSession, HeldSession, find_workspace_session, read_record, remove_made
 from avfs_git.session.life.request import Request
 from avfs_git.values import NamedTuple, replace
+from avfs_git.vfs.judged import Judge
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.vault.format import ENABLED_PLUGINS
 from avfs_git.workspace.vault.vault import OpenVault
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ class Session:
 
     Attributes:
         workspace: What it serves for reading and writing; None for a read-only mount, and until it is opened.
+        judge: What is asked before programs change something; None where there are no plug-ins.
         mounted: Its mount; None where the mount table does not have it, and until it is made.
     """
 
@@ -80,6 +84,7 @@ class Session:
         self.held = held
         self.directory = Path(request.directory)
         self.workspace: Workspace | None = None
+        self.judge: Judge | None = None
         self.mounted: Mounted | None = None
 
     def open_workspace(self) -> OpenWorkspace:
@@ -94,6 +99,7 @@ class Session:
         listener = listen(held.place.socket)
         opened = OpenWorkspace(self.vault, request.fork, recover=_recover, lock_timeout_s=request.lock_timeout_s)
         self.workspace = Workspace(opened, listener)
+        self._find_plugins(opened)
         if request.adopted is not None:
             return opened  # `overlay.adopt` serves it, when it knows where it is shown
         try:
@@ -103,6 +109,30 @@ class Session:
             raise
         opened.merged.list_covered = lambda: list(map(TreePath, list_mounts_below(self.directory)))
         return opened
+
+    def _find_plugins(self, opened: OpenWorkspace) -> None:
+        """Have the user's plug-ins asked before each change, if any is enabled now.
+
+        With the record of this session on disk, no other process enables or disables one until it is over.
+
+        Raises:
+            MountError: If programs would change the workspace without a request to the server.
+        """
+        request = self.request
+        if request.home is None or not Path(request.home, ENABLED_PLUGINS).exists():
+            return
+        from avfs_git.workspace.plugins.enabled import EnabledPlugins  # noqa: PLC0415 - most vaults have none
+
+        enabled = EnabledPlugins(Path(request.home), self.vault)
+        specs = enabled.find()
+        if not specs:
+            return
+        if request.backend != SessionBackend.FUSE:
+            why = f"the plug-in {quote(specs[0].name)} is asked before each change, which is not possible by '{request.backend}'"
+            raise MountError(why, hint="Mount without `--backend`, or see `avfs plugins list`.")
+        plugins = enabled.asking(lambda: specs)
+        opened.find_judge = partial(plugins.judge_of, request.fork)
+        self.judge = partial(plugins.allows, fork=request.fork)
 
     def go(self, *, keep_log: bool, channel: Channel | None = None) -> None:
         """Leave nothing behind: mount, channel, directories, record, locks."""

@@ -2,7 +2,7 @@
 
 Decided here: which there are, what they get, and what their ending means. A hook is an executable file that the owner of the
 vault put there and enabled: commands may be able to write into that directory, so that only the content that was enabled runs
-(`enabledhooks`). Nothing that comes with a clone, an import or a push ever gets there. It reads one JSON document
+(`enabledprograms`). Nothing that comes with a clone, an import or a push ever gets there. It reads one JSON document
 on its standard input. One that runs before an operation refuses it by a status other than 0, and what it writes is the
 reason; one that runs after can only be heard of in a warning.
 
@@ -27,7 +27,7 @@ from avfs_git.gitstore.config.githooks import install_update_hook
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.model import HookInfo, HookState, Warning
-from avfs_git.workspace.exchange.enabledhooks import EnabledHooks
+from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.vault.vault import OpenVault
 
 NAMES = ("pre-checkpoint", "post-checkpoint", "pre-merge", "post-merge", "pre-push", "post-exec")
@@ -35,7 +35,7 @@ _HEARD = 4000
 """So much of what a hook writes is told, in bytes."""
 
 
-def list_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
+def list_hooks(vault: OpenVault, enabled: EnabledPrograms) -> list[HookInfo]:
     """Describe the hooks that a vault may have, those of git for pushes included."""
     update = vault.git_dir / "hooks" / "update"
     is_there = os.access(update, os.X_OK)
@@ -47,7 +47,7 @@ def list_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
     return found
 
 
-def enable_hook(vault: OpenVault, enabled: EnabledHooks, name: str) -> list[HookInfo]:
+def enable_hook(vault: OpenVault, enabled: EnabledPrograms, name: str) -> list[HookInfo]:
     """Enable a hook with its present program; a change of the program disables it.
 
     Raises:
@@ -61,7 +61,7 @@ def enable_hook(vault: OpenVault, enabled: EnabledHooks, name: str) -> list[Hook
     return list_hooks(vault, enabled)
 
 
-def disable_hook(vault: OpenVault, enabled: EnabledHooks, name: str) -> list[HookInfo]:
+def disable_hook(vault: OpenVault, enabled: EnabledPrograms, name: str) -> list[HookInfo]:
     """Let a hook run no more; its file stays.
 
     Raises:
@@ -97,7 +97,7 @@ def _judge(place: Path, wanted: str | None) -> HookState:
     return HookState.ENABLED if digest == wanted else HookState.CHANGED
 
 
-def install_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
+def install_hooks(vault: OpenVault, enabled: EnabledPrograms) -> list[HookInfo]:
     """Put git's hook for pushes into a vault, and make the directory for the user's own.
 
     Raises:
@@ -109,7 +109,9 @@ def install_hooks(vault: OpenVault, enabled: EnabledHooks) -> list[HookInfo]:
     return list_hooks(vault, enabled)
 
 
-def run_hook(vault: OpenVault, enabled: EnabledHooks, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
+def run_hook(
+    vault: OpenVault, enabled: EnabledPrograms, name: str, fork: str, facts: Mapping[str, object]
+) -> tuple[Warning, ...]:
     """Run a hook, if there is one and it is enabled. The hook is told `facts` beside vault and fork.
 
     Returns:

@@ -30,6 +30,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
 from avfs_git.vfs.tree.writing import Content, pieces_of
+from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.files.expected import check_expected, content_oid, look_ahead
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
@@ -209,6 +210,11 @@ class Files:
 
     # --- changing --------------------------------------------------------------------------------------
 
+    def _ask(
+        self, operation: str, path: TreePath, new_path: TreePath | None = None, *, follow: bool = True, **facts: str | bool
+    ) -> None:
+        ask_before(self._opened, operation, path, new_path, follow=follow, **facts)
+
     def write(
         self,
         path: TreePath,
@@ -220,6 +226,7 @@ class Files:
         executable: bool | None = None,
     ) -> FileInfo:
         """Make a file hold `data` and describe it; see the SDK for the arguments."""
+        self._ask("write", path)
         if expect is not None:
             with file_errors(path, "write to the workspace"), self._opened.locked() as locked:
                 seen = look_ahead(locked.merged, path)
@@ -228,8 +235,10 @@ class Files:
                 with self._collected(locked, data, append=append) as whole, locked.merged.guard:
                     check_expected(locked.merged, path, expect, seen)
                     with self._taking(locked, path, expect, follow=True):
-                        return self.write(path, whole, append=append, parents=parents, executable=executable)
+                        return self._write(path, whole, append=append, parents=parents, executable=executable)
+        return self._write(path, data, append=append, parents=parents, executable=executable)
 
+    def _write(self, path: TreePath, data: Content, *, append: bool, parents: bool, executable: bool | None) -> FileInfo:
         def put(merged: MergedTree) -> FileInfo:
             if append:
                 node = self._append(merged, path, data)
@@ -294,10 +303,12 @@ class Files:
         """Make a directory."""
         if path == ROOT and parents:
             return
+        self._ask("mkdir", path)
         self._change(path, lambda merged: merged.make_dir(path, parents=parents))
 
     def remove(self, path: TreePath, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
         """Remove a file, a symbolic link or, with `recursive`, a directory."""
+        self._ask("unlink", path, follow=False, recursive=recursive)
 
         def act(merged: MergedTree) -> None:
             seen = look_ahead(merged, path) if expect is not None else None
@@ -318,6 +329,7 @@ class Files:
 
     def move(self, source: TreePath, destination: TreePath) -> FileInfo:
         """Rename; into the destination if that is a directory. Nothing is overwritten. Describes what is there then."""
+        self._ask("rename", source, destination, follow=False)
 
         def act(merged: MergedTree) -> TreePath:
             node = merged.resolve(source, follow_last=False)
@@ -331,6 +343,7 @@ class Files:
 
     def copy(self, source: TreePath, destination: TreePath, recursive: bool) -> FileInfo:
         """Copy, with modes and attributes; into the destination if that is a directory. Nothing is overwritten."""
+        self._ask("copy", source, destination, follow=False, recursive=recursive)
 
         def act(merged: MergedTree) -> TreePath:
             node = merged.resolve(source, follow_last=False)
@@ -346,6 +359,7 @@ class Files:
 
     def touch(self, path: TreePath, mtime_ns: int | None) -> FileInfo:
         """Set the time of a file's last change, to now if not given; make it if it is not there."""
+        self._ask("setattr" if self.exists(path) else "create", path)
 
         def act(merged: MergedTree) -> None:
             try:
@@ -362,20 +376,24 @@ class Files:
 
     def chmod(self, path: TreePath, mode: int) -> None:
         """Set permission bits."""
+        self._ask("setattr", path)
         self._change(path, lambda merged: merged.attributes.chmod(merged.resolve(path), mode & 0o7777))
 
     def change_meta(
         self, path: TreePath, entries: Sequence[MetaEntry], deleted: Sequence[str], tags: Sequence[str], untagged: Sequence[str]
     ) -> PathMeta:
         """Set `entries`, delete the keys `deleted`, add `tags` and take `untagged` away; give what the path has then."""
+        self._ask("setxattr", path)
         return self._change(path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged))
 
     def symlink(self, path: TreePath, target: bytes) -> None:
         """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""
+        self._ask("symlink", path, follow=False, target=target.decode("utf-8", "surrogateescape"))
         self._change(path, lambda merged: merged.make_symlink(path, target))
 
     def link(self, source: TreePath, destination: TreePath) -> None:
         """Give a file one more name."""
+        self._ask("link", source, destination, follow=False)
         self._change(source, lambda merged: merged.make_link(source, destination))
 
 

@@ -30,6 +30,7 @@ from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.checkpoint.prepare import warn_of_state
+from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -77,6 +78,7 @@ def import_path(
     opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None, shown: str | None = None
 ) -> TransferResult:
     """Copy a file or directory of the host into a workspace; `shown` is what the caller calls the source."""
+    ask_before(opened, "import", path, recursive=recursive)
     tally = _Tally()
     named = Path(shown) if shown is not None else source
     try:
@@ -208,6 +210,7 @@ def _import_entry(
 
 def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
     """Unpack a tar archive into a workspace."""
+    ask_before(opened, "import", path, recursive=True)
     tally = _Tally()
     directories: dict[TreePath, tarfile.TarInfo] = {}
     try:

@@ -30,6 +30,7 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, L
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity
 from avfs_git.paths import Oid
+from avfs_git.vfs.judged import Change
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import DirtySet
@@ -56,6 +57,10 @@ TOLD_AFTER_S = 0.2
 OnWait = Callable[[str, Holder | None], object]
 """Called with the fork and the holder of its lock."""
 Recovery = Callable[["LockedWorkspace"], None]
+
+
+def _no_judge() -> None:
+    """Say that there are no plug-ins."""
 
 
 class OpenWorkspace:
@@ -102,6 +107,8 @@ class OpenWorkspace:
         """Writes out the pages of a served tree that programs have mapped and changed; set for one operation."""
         self.confirm: Callable[[], None] | None = None
         """Of a look beside an operation: makes sure that what was read is one state, before something is made of it."""
+        self.find_judge: Callable[[], Callable[[Change], None] | None] = _no_judge
+        """Gives what raises PluginRefused or PluginFailed if a plug-in of the user's does not want a change; None without any."""
         self.standstill = Standstill()
         self.is_copied_out = False
         """Whether this process has a command run in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""

@@ -46,6 +46,7 @@ SETTINGS = {
             is_number=True,
         ),
         Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
+        Setting("plugins.timeout_s", "5", "a plug-in that takes more seconds for its answer refuses the change", is_number=True),
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
         Setting(
             "isolate.show", "", "what `exec --isolate` shows read-only besides the system's programs: absolute paths, by colons"

@@ -24,8 +24,12 @@ FORMAT = 1
 HIDDEN = "hidden from commands"
 """What stands instead of the version where avfs runs a command, which is not to see what is under `avfs/`."""
 
-VAULTS, SEAL_KEY, ENABLED_HOOKS = "vaults", "seal.key", "hooks.json"
-HOME_NAMES = frozenset({VAULTS, "mounts", "attempts", "current", "trusted", SEAL_KEY, ENABLED_HOOKS, "hooks.lock"})
+VAULTS, SEAL_KEY, PLUGINS = "vaults", "seal.key", "plugins"
+ENABLED_HOOKS, ENABLED_PLUGINS = "hooks.json", "plugins.json"
+HOME_NAMES = frozenset(
+    {VAULTS, "mounts", "attempts", "current", "trusted", SEAL_KEY, ENABLED_HOOKS, "hooks.lock"}
+    | {PLUGINS, ENABLED_PLUGINS, "plugins.lock"}
+)
 """The entries of a home. A directory with other entries has another purpose, too, and keeps its permissions."""
 
 HEADS = "refs/heads/"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ForkList,
         ForkResult,
         HookList,
+        PluginList,
         RemoteBranchList,
         SchemaResult,
         TrustedList,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 
 _HOOK_STATES = {"missing": "-", "not_enabled": "not enabled", "enabled": "enabled", "changed": "changed"}
+_PLUGIN_STATES = {"not_enabled": "not enabled", "enabled": "enabled", "broken": "BROKEN: every change is refused"}
 
 
 def vault_create(text: TextOutput, vault: VaultInfo) -> None:
@@ -228,6 +230,14 @@ def hooks_list(text: TextOutput, result: HookList) -> None:
     """List hooks with their places."""
     rows = ((hook.name, _HOOK_STATES[hook.state], quote_path(bytes(hook.path))) for hook in result["hooks"])
     text.table(("Hook", "", "Program"), rows)
+
+
+def plugins_list(text: TextOutput, result: PluginList) -> None:
+    """List plug-ins with what they are."""
+    rows = ((plugin.name, _PLUGIN_STATES[plugin.state], plugin.kind, plugin.source) for plugin in result["plugins"])
+    text.table(("Plug-in", "", "Kind", "Program"), rows)
+    if not result["plugins"]:
+        text.hint("`avfs plugins enable NAME FILE` has one in Lua or WebAssembly asked before each change.")
 
 
 def doctor(text: TextOutput, report: DoctorReport | HostReport) -> None:

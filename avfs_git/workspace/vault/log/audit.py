@@ -66,6 +66,7 @@ _OF_EVENTS = {
     "proxy_exec_denied": "refused",
     "proxy_exec_refused": "refused",
     "hook_denied": "refused",
+    "plugin_refused": "refused",
     "approval_denied": "refused",
 }
 

@@ -1,0 +1,160 @@
+"""Having a judge asked before programs change a live tree.
+
+Decided here: which requests are changes, and what the judge is told of each. `fuse.server` puts these handlers before its own
+where the session has a judge. The judge is asked without the tree's lock, by the thread that answers the request, so
+that other requests wait meanwhile. A refusal is EPERM.
+
+A request that is tried again, because something had to be brought first, is not asked about twice. Nothing survives the server:
+the next one asks again.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from avfs_git.fuse import protocol as p
+from avfs_git.fuse.channel import Channel, Request
+from avfs_git.fuse.operations import Handler
+from avfs_git.gitstore.source import NotYetHere
+from avfs_git.host.files.beneath import RENAME_EXCHANGE
+from avfs_git.host.processes.processes import process_of
+from avfs_git.paths import TreePath
+from avfs_git.vfs.errnos import fail
+from avfs_git.vfs.judged import Change, Judge
+from avfs_git.vfs.tree.merged import MergedTree, Node
+
+_WRITE_CACHE = 1
+"""A flag of WRITE: the kernel writes a mapped page, which a program has changed some time ago."""
+_Facts = Mapping[str, int | str | bool]
+
+
+class Asking:
+    """Asks about the changes of one tree."""
+
+    def __init__(self, tree: MergedTree, channel: Channel, judge: Judge) -> None:
+        self._tree = tree
+        self._channel = channel
+        self._judge = judge
+        self._allowed: set[int] = set()
+        """Requests that were allowed, and wait for what they need."""
+        self._looks: dict[int, Callable[[Request], Change]] = {
+            p.MKNOD: partial(self._in_directory, "create", p.MKNOD_IN.size),
+            p.MKDIR: partial(self._in_directory, "mkdir", p.MKDIR_IN.size),
+            p.SYMLINK: self._symlink,
+            p.UNLINK: partial(self._in_directory, "unlink", 0),
+            p.RMDIR: partial(self._in_directory, "rmdir", 0),
+            p.RENAME: partial(self._rename, p.RENAME_IN.size),
+            p.RENAME2: partial(self._rename, p.RENAME2_IN.size),
+            p.LINK: self._link,
+            p.SETATTR: self._setattr,
+            p.SETXATTR: partial(self._xattr, p.SETXATTR_IN.size),
+            p.REMOVEXATTR: partial(self._xattr, 0),
+            p.WRITE: self._write,
+            p.FALLOCATE: self._fallocate,
+            p.COPY_FILE_RANGE: self._copy_file_range,
+        }
+
+    def before(self, handlers: Mapping[int, Handler]) -> dict[int, Handler]:
+        """Give the handlers that ask first, by their operations."""
+        return {number: partial(self._ask, handlers[number]) for number in self._looks.keys() & handlers.keys()}
+
+    def _ask(self, handler: Handler, request: Request) -> bytes | None:
+        unique = request.unique
+        if unique not in self._allowed:
+            try:
+                is_allowed = self._judge(self._looks[request.operation](request))
+            except FileNotFoundError:  # a file without a name: nothing of it gets into the workspace
+                is_allowed = True
+            if not is_allowed:
+                if request.operation == p.WRITE and _is_late(request):
+                    # The kernel keeps the page as the program has changed it. In a thread: it waits for this request.
+                    threading.Thread(target=self._channel.forget_content, args=(request.ino,), daemon=True).start()
+                raise fail(errno.EPERM)
+            self._allowed.add(unique)
+        try:
+            body = handler(request)
+        except NotYetHere:
+            raise
+        except BaseException:
+            self._allowed.discard(unique)
+            raise
+        self._allowed.discard(unique)
+        return body
+
+    # --- what is asked for ---------------------------------------------------------------------------------------
+
+    def _node(self, ino: int) -> Node:
+        return self._tree.pins.node_at(ino)
+
+    def _path_in(self, ino: int, name: bytes) -> TreePath:
+        with self._tree.guard:
+            return self._tree.nodes.path_in(self._node(ino), name)
+
+    def _of_node(self, request: Request, ino: int, operation: str, facts: _Facts) -> Change:
+        return _change(request, operation, self._tree.nodes.path_of(self._node(ino)), facts=facts)
+
+    def _in_directory(self, operation: str, start: int, request: Request) -> Change:
+        return _change(request, operation, self._path_in(request.ino, request.name_at(p.BODY + start)))
+
+    def _symlink(self, request: Request) -> Change:
+        name, target = request.names_at(p.BODY)
+        return _change(request, "symlink", self._path_in(request.ino, name), facts={"target": _text(target)})
+
+    def _rename(self, start: int, request: Request) -> Change:
+        name, new_name = request.names_at(p.BODY + start)
+        (above,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)
+        flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)[1] if request.operation == p.RENAME2 else 0
+        path, new_path = self._path_in(request.ino, name), self._path_in(above, new_name)
+        return _change(request, "rename", path, new_path, {"exchange": bool(flags & RENAME_EXCHANGE)})
+
+    def _link(self, request: Request) -> Change:
+        (ino,) = p.LINK_IN.unpack_from(request.buffer, p.BODY)
+        new_path = self._path_in(request.ino, request.name_at(p.BODY + p.LINK_IN.size))
+        try:
+            path = self._tree.nodes.path_of(self._node(ino))
+        except FileNotFoundError:  # a file that was made without a name gets one
+            return _change(request, "create", new_path)
+        return _change(request, "link", path, new_path)
+
+    def _setattr(self, request: Request) -> Change:
+        valid, _, size, *_ = p.SETATTR_IN.unpack_from(request.buffer, p.BODY)
+        if valid & p.FATTR_SIZE:
+            return self._of_node(request, request.ino, "truncate", {"size": size})
+        return self._of_node(request, request.ino, "setattr", {})
+
+    def _xattr(self, start: int, request: Request) -> Change:
+        name = request.name_at(p.BODY + start).partition(b"\0")[0]
+        return self._of_node(request, request.ino, "setxattr", {"name": _text(name)})
+
+    def _write(self, request: Request) -> Change:
+        offset, size, _ = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)
+        return self._of_node(request, request.ino, "write", {"offset": offset, "size": size})
+
+    def _fallocate(self, request: Request) -> Change:
+        _, offset, length, _ = p.FALLOCATE_IN.unpack_from(request.buffer, p.BODY)
+        return self._of_node(request, request.ino, "write", {"offset": offset, "size": length})
+
+    def _copy_file_range(self, request: Request) -> Change:
+        _, _, target, _, offset, length, _ = p.COPY_FILE_RANGE_IN.unpack_from(request.buffer, p.BODY)
+        return self._of_node(request, target, "write", {"offset": offset, "size": length})
+
+
+def _change(
+    request: Request, operation: str, path: TreePath, new_path: TreePath | None = None, facts: _Facts | None = None
+) -> Change:
+    if request.operation == p.WRITE and _is_late(request):  # the kernel does not know which program has changed the page
+        return Change(operation, path, new_path, facts or {})
+    pid = process_of(request.thread) if request.thread else None
+    return Change(operation, path, new_path, facts or {}, pid, request.uid)
+
+
+def _is_late(request: Request) -> bool:
+    flags: int = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)[2]
+    return bool(flags & _WRITE_CACHE)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
