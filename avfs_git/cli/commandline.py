@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from avfs_git.cli.context import State
 
 
+_TERMINAL = frozenset({"-t", "-i", "-it", "--tty", "--interactive"})
+"""How other programs spell that a command gets a terminal."""
+
+
 def perform(state: State, arguments: list[str]) -> int:
     """Run a verb, and give the status to end with.
 
@@ -54,6 +58,8 @@ def _usage_error(err: click.ClickException) -> BadUsage:
             and any("--force-with-lease" in p.opts for p in ctx.command.params)
         ):
             hint = "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch."
+        elif err.option_name in _TERMINAL and ctx is not None and ctx.info_name == "exec":
+            hint = "`avfs exec` gives a command no terminal. `avfs shell` has one, and `avfs run PROGRAM` in a new fork."
         elif ctx is not None and (owners := _list_owners(ctx, err.option_name)):
             hint = f"Did you mean {' or '.join(f'`{owner} {err.option_name}`' for owner in owners)}?"
         elif err.possibilities:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from avfs_git.cli.layout import HelpContext
 from avfs_git.cli.verb import help_option, shared_options
 from avfs_git.errors import BadUsage, quote
 from avfs_git.values import NamedTuple
@@ -168,6 +169,8 @@ _OF_GROUPS = {
 class VerbGroup(click.Group):
     """A group of verbs; without one it runs its default or fails, and it suggests what a mistyped one may have meant."""
 
+    context_class = HelpContext
+
     def __init__(self, name: str, *, default: str | None = None, **settings: Any) -> None:
         self.default = default
         settings = {"help": VERBS[name].help if name in VERBS else None, **settings}
@@ -177,6 +180,12 @@ class VerbGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """List the verbs in the order they were given."""
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs, each with the whole first line of its help, which click cuts off to fit the width."""
+        verbs = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, (of.help or "").partition("\n")[0]) for name, of in verbs if of is not None])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; a lone group without a default is a mistake that its help answers."""

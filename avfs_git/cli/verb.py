@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from avfs_git.cli.layout import HelpContext
 from avfs_git.cli.output.base import write_all
 from avfs_git.errors import BadUsage, quote
 from avfs_git.patterns import compiled
@@ -121,6 +122,8 @@ def help_option() -> click.Option:
 
 class Verb(click.Command):
     """A command of avfs: parses, runs, and gives its result to the output."""
+
+    context_class = HelpContext
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -30,6 +31,17 @@ def list_verbs(command: click.Command, ctx: click.Context) -> Iterator[click.Con
         yield from list_verbs(below, click.Context(below, info_name=name, parent=ctx, terminal_width=_COLUMNS))
 
 
+def list_all(command: click.Command, ctx: click.Context) -> Iterator[click.Context]:
+    """List all verbs and groups, each with a context wider than any terminal."""
+    yield ctx
+    if isinstance(command, click.Group):
+        for name in command.list_commands(ctx):
+            below = command.get_command(ctx, name)
+            assert below is not None
+            yield from list_all(below, click.Context(below, info_name=name, parent=ctx, terminal_width=10_000))
+
+
+ALL = {ctx.command_path: ctx for ctx in list_all(table.program, click.Context(table.program, info_name="avfs"))}
 VERBS = {ctx.command_path: ctx for ctx in list_verbs(table.program, click.Context(table.program, info_name="avfs"))}
 
 
@@ -50,6 +62,32 @@ def test_help_fits_a_screen() -> None:
 
         assert len(lines) <= _LINES, path
         assert max(map(len, lines)) <= _COLUMNS, path
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 200])
+def test_help_fits_each_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line is wider than the terminal, except examples and choices of an option; no word is lost or broken."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for path, wide in ALL.items():
+        shown = wide.command.context_class(wide.command, info_name=path).get_help()
+        text, _, last = shown.partition("\nExample:\n")
+        example = getattr(wide.command, "example", None)
+        lines = [*text.split("\n"), *last.split("\n")[1 if example else 0 :]]
+
+        choices = re.compile(r" *(-\w, )?--[\w-]+ \[\S+\]")
+        assert not [line for line in lines if len(line) > columns and not choices.fullmatch(line)], path
+        whole = wide.get_help().partition("\nExample:\n")[0]
+        assert _join(text) == _join(whole), path
+        broken = set(text.split()) - set(whole.split())
+        assert all(any(word in long for long in whole.split() if len(long) > columns // 2 or "-" in long) for word in broken), (
+            path
+        )
+        assert last.split("\n")[0].strip() == (example or ""), path
+
+
+def _join(text: str) -> str:
+    """Leave out how a text is laid out."""
+    return "".join(text.split())
 
 
 def test_every_verb_has_an_example_of_itself(cli: Cli, work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,6 +298,7 @@ def test_help_imports_only_what_it_needs() -> None:
         "avfs_git.cli.commandline",
         "avfs_git.cli.context",
         "avfs_git.cli.environment",
+        "avfs_git.cli.layout",
         "avfs_git.cli.output",
         "avfs_git.cli.output.base",
         "avfs_git.cli.output.hints",

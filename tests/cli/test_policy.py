@@ -220,3 +220,14 @@ def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(tmp_path: P
     spawn("vault", "create", "shop").ok()
     few, all_of_them = (spawn("audit", "--json", "-n", count).ok().result["entries"] for count in ("50", str(2**64)))
     assert all_of_them == few
+
+
+def test_exec_says_where_there_is_a_terminal(cli: Cli, work: str) -> None:
+    """A command that may wait for a person is told of before it runs; options of other programs that ask for a terminal, too."""
+    ran = cli("--json", "exec", "--backend", "checkout", "-c", "false && nano README.md")
+
+    assert "exec.no_terminal" in [warning["code"] for warning in ran.document["warnings"]]
+    for option in ("-t", "-it", "--tty"):
+        refused = cli("exec", option, "bash")
+        assert refused.status == 125
+        assert "`avfs shell`" in refused.stderr

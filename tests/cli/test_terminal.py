@@ -71,7 +71,7 @@ def test_lists_are_tables(cli: Cli, work: str) -> None:
 
 @pytest.mark.parametrize("width", [50, 20])
 def test_a_narrow_table_loses_nothing(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The widest column breaks, the others as well where they leave it no room."""
+    """The widest column breaks; where the others leave it no room, each row is a few lines that stay whole."""
     monkeypatch.setenv("COLUMNS", str(width))
     text = TextOutput(color=False)
     text.on_terminal = True
@@ -80,8 +80,29 @@ def test_a_narrow_table_loses_nothing(width: int, monkeypatch: pytest.MonkeyPatc
     text.flush()
     shown = capsys.readouterr().out
 
-    assert ("second-column-of-some" in shown) == (width == 50)
+    assert "second-column-of-some" in shown
+    assert ("\n  C: third-column" in shown) == (width == 20)
     assert [sum(shown.count(letter) for letter in letters) for letters in ("1", "f", "t")] == [1, 1, 5]
+
+
+def test_lists_at_40_columns_keep_their_words_whole(cli: Cli, work: str) -> None:
+    """Names and ids can be copied from a list on a narrow terminal."""
+    cli("fork", "create", "improve-the-checkout-flow").ok()
+    cli("checkpoint", "save", "first-of-many-labels", "-m", "add a greeting").ok()
+    head = cli("--json", "log").ok().result["entries"][0]["checkpoint"]["id"]
+    seen = {
+        "fork list --stat": ["improve-the-checkout-flow", head[:12], "0 files, +0 -0"],
+        "op log --stat": ["improve-the-checkout-flow", "fork_create"],
+        "checkpoint list": ["first-of-many-labels", head[:12], "add a greeting"],
+        "log": ["first-of-many-labels", head[:12], "add a greeting"],
+        "vault list": [" work "],
+    }
+    for line, texts in seen.items():
+        status, shown = at_terminal(*line.split(), env={"COLUMNS": "40"})
+
+        assert status == 0
+        for text in texts:
+            assert text in plain(shown), (line, plain(shown))
 
 
 def test_tree_is_drawn(cli: Cli, work: str) -> None:

@@ -38,6 +38,7 @@ _PASSED_ON = frozenset({"proxy_exec_result"})
 """Results whose bytes on both streams are a command's own."""
 _SHORT_ID = 12
 _BETWEEN_COLUMNS = 3
+_AROUND_COLUMNS = 2
 _LEAST_WIDTH = 12
 """So wide the widest column of a table stays at least, where it alone gives way on a narrow terminal."""
 _RECENT_S = 3600
@@ -240,7 +241,10 @@ class TextOutput:
         self.raw("".join(shown).encode("utf-8", "surrogateescape"))
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-        """Write rows; `right` names the columns whose cells stand at the right."""
+        """Write rows; `right` names the columns whose cells stand at the right.
+
+        At a terminal that is too narrow for the columns, each row is a few lines, a cell each: nothing is broken or cut off.
+        """
         if not self.on_terminal:
             for row in rows:
                 self.line("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
@@ -253,16 +257,29 @@ class TextOutput:
         widths = [max([len(heading), *(row[at].cell_len for row in texts)]) for at, heading in enumerate(headings)]
         widest = widths.index(max(widths))
         console = self._prepare_console()
-        # The widest column gives way as long as it keeps a readable width; else all break, and nothing is cut off.
+        # The widest column gives way as long as it keeps a readable width.
         others = sum(widths) - widths[widest] + _BETWEEN_COLUMNS * (len(widths) - 1)
-        is_kept = others + _LEAST_WIDTH <= console.width
+        if texts and others + min(_LEAST_WIDTH, widths[widest]) + _AROUND_COLUMNS > console.width:
+            for text_row in texts:
+                self._write_record(headings, [cell.plain for cell in text_row])
+            return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for at, heading in enumerate(headings):
             justify: Literal["left", "right"] = "right" if heading in right else "left"
-            table.add_column(heading, justify=justify, overflow="fold", no_wrap=is_kept and at != widest)
+            table.add_column(heading, justify=justify, overflow="fold", no_wrap=at != widest)
         for cells in texts:
             table.add_row(*cells)
         self._print(table)
+
+    def _write_record(self, headings: Sequence[str], cells: Sequence[str]) -> None:
+        """Write a row as lines: the first cell with a heading, behind those without one, then the others that say something."""
+        known = list(zip(headings, cells, strict=True))
+        first = next((at for at, heading in enumerate(headings) if heading), 0)
+        marks = "".join(f"{cell} " for _, cell in known[:first] if cell)
+        self.line(marks, (known[first][1], "bold"))
+        for heading, cell in known[first + 1 :]:
+            if cell and cell != "-":
+                self.line("  ", f"{heading}: {cell}" if heading else cell)
 
     def facts(self, rows: Iterable[tuple[str, str | None]]) -> None:
         """Write facts, a line each; None is left out."""

@@ -192,11 +192,23 @@ def command(
         )
         if dry_run:
             return plan
+        _warn_of_terminal(state, plan)
         with workspace.exec_stream(*words, **options) as running, _forwarding(running):
             _pass_on(state, running, stream=stream)
             result = running.result
     state.status = result.exit_code
     return result
+
+
+def _warn_of_terminal(state: State, plan: ExecPlan) -> None:
+    """Say before a command begins that it gets no terminal, if it may wait for a person: most such commands never end."""
+    from avfs_git.proxy.policy.decision import Category  # noqa: PLC0415 - not for the help
+
+    if Category.INTERACTIVE in plan.decision.categories:
+        from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+
+        text = "the command may wait for a person, and gets no terminal: work at one with `avfs shell` or `avfs run PROGRAM`"
+        state.output.warn([Warning("exec.no_terminal", text)])
 
 
 @contextmanager

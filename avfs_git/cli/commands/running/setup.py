@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @verb("setup", view="commands", looks=True, example="avfs setup claude --dry-run")
-@click.argument("harness", type=click.Choice(NAMES), metavar="|".join(NAMES))
+@click.argument("harness", type=click.Choice(NAMES), metavar="HARNESS")
 @click.option(
     "--project", "scope", flag_value="project", default="project", help="For this project: in its working tree. The default."
 )
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 def command(state: State, harness: str, scope: str, dry_run: bool, remove: bool, check: bool) -> SetupResult:
     """Register avfs with a coding agent: hooks, MCP server, skill
 
-    Writes what the harness reads: its hooks, its list of MCP servers, the skill `avfs`, and a block in its text for agents. What
-    is in these files stays, and comments too; a file that cannot be read is refused, and nothing changes. The changes are shown
-    as a patch. Afterwards `--check` runs the hook and starts the server as the harness does.
+    HARNESS is claude, codex, gemini, cursor, opencode or vscode. Writes what the harness reads: its hooks, its list of MCP
+    servers, the skill `avfs`, and a block in its text for agents. What is in these files stays, and comments too; a file that
+    cannot be read is refused, and nothing changes. The changes are shown as a patch. Afterwards `--check` runs the hook and
+    starts the server as the harness does.
     """
     if check and (remove or dry_run):
         raise BadUsage("--check changes nothing, and goes with no other option but --project and --user")
