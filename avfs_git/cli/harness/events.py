@@ -122,8 +122,8 @@ def read_event(harness: str | None, data: bytes) -> Event:
     if harness == "claude" and "turn_id" in found:
         # Codex runs the hooks of Claude Code's plug-ins, too; it does not know the answer `ask`, and lets the command run.
         harness = "codex"
-    elif harness == "claude" and "timestamp" in found:
-        # Agents of VS Code and of Copilot run those in `.claude/settings.json`; Claude Code says no time.
+    elif harness == "claude" and "timestamp" in found and "permission_mode" not in found:
+        # Agents of VS Code and of Copilot run those in `.claude/settings.json`. They name a time, and Claude Code its mode.
         harness = "vscode"
     name = _text(found, "hook_event_name", "hookEventName")
     tool_input = found.get("tool_input")
