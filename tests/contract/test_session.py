@@ -30,6 +30,7 @@ from avfs_git.errors import (
     MountCovered,
     MountError,
     MountPointUnusable,
+    PathUnsuitable,
     WorkspaceBusy,
     WorkspaceMounted,
 )
@@ -506,6 +507,39 @@ def test_mount_over_a_dead_session_stays(vault: Vault, work: Workspace, tree: Pa
     assert vault.sessions() == []
 
     nothing_is_left(vault, tree)
+
+
+@pytest.mark.needs("root")
+def test_no_copy_of_a_tree_goes_into_itself_by_another_name(work: Workspace, tree: Path) -> None:
+    """Where a tree, or a directory of it, is bound to another directory, a copy from or to there is one within the tree."""
+    work.make_dir("sub/below", parents=True)
+    work.write("sub/file", b"file\n")
+    whole, part = tree.with_name("whole"), tree.with_name("part")
+    with work.mount(tree):
+        bound = []
+        try:
+            for source, place in ((tree, whole), (tree / "sub", part)):
+                place.mkdir()
+                subprocess.run(["mount", "--bind", source, place], check=True)
+                bound.append(place)
+            for path, destination in (("/", whole / "copy"), ("/", part / "copy"), ("sub", part / "below/copy"), ("sub", part)):
+                with pytest.raises(PathUnsuitable, match="is inside of what would be copied"):
+                    work.export_path(path, destination)
+            for source, path in (
+                (whole, "/copy"),
+                (part, "/sub/below"),
+                (whole / "sub", "/sub/below/copy"),
+                (tree.parent, "/copy"),
+            ):
+                with pytest.raises(PathUnsuitable, match="holds the live tree"):
+                    work.import_path(source, path)
+            work.import_path(part / "file", "/other")
+            work.export_path("sub/file", whole / "second")
+            assert work.read("other") == work.read("second") == b"file\n"
+            assert not work.exists("copy")
+        finally:
+            for place in bound:
+                subprocess.run(["umount", place], check=True)
 
 
 @pytest.mark.needs("root")

@@ -45,6 +45,8 @@ class Mounted(NamedTuple):
     """The number of the mount that it stands on."""
     options: str
     """Those of its file system, as that spells them."""
+    root: Path
+    """Which directory of its file system it shows, from the top: another one than `/` after `mount --bind`."""
 
 
 def list_mounts(process: int | str = "self") -> list[Mounted]:
@@ -63,6 +65,7 @@ def list_mounts(process: int | str = "self") -> list[Mounted]:
                 int(fields[0]),
                 int(fields[1]),
                 os.fsdecode(_unescape(kind_and_source[2])) if len(kind_and_source) > 2 else "",
+                Path(os.fsdecode(_unescape(fields[3]))),
             )
         )
     return found

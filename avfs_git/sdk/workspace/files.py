@@ -39,7 +39,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import Oid, PathLike, TreePath, parse_tree_path, parse_tree_paths, show_path
 from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, stop, transfer
-from avfs_git.values import replace
+from avfs_git.values import NamedTuple, replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -450,28 +450,33 @@ class WorkspaceFiles:
                 transfer.export_path, recursive=recursive, max_depth=max_depth, overwrite=overwrite, is_patient=False
             )
             return self._at.dispatch.look(self._at.opened, lambda opened: export(opened, tree_path, destination))
-        place = Path(os.path.realpath(destination))
-        if any(place.is_relative_to(tree) and _is_inside(place, tree / os.fsdecode(tree_path)) for tree in self._find_trees()):
-            raise PathUnsuitable(os.fsencode(destination), "is inside of what would be copied")
+        place, copied = Path(os.path.realpath(destination)), Path("/", os.fsdecode(tree_path))
+        for tree in self._find_trees():
+            if place.is_relative_to(tree.directory) and (
+                tree.root.is_relative_to(copied) or _is_inside(place, tree.find(copied))
+            ):
+                raise PathUnsuitable(os.fsencode(destination), "is inside of what would be copied")
         with client.opened_above(destination) as (handle, rest):
             shown = str(destination)
             return self._at.run(operations.export_opened, tree_path, handle, rest, recursive, max_depth, overwrite, shown)
 
     def _is_below(self, source: Path, path: TreePath) -> bool:
         """Tell whether a path of the workspace is seen below a directory of the host, or is it."""
-        place = Path(os.path.realpath(source))
+        place, wanted = Path(os.path.realpath(source)), Path("/", os.fsdecode(path))
         return any(
-            tree.is_relative_to(place) or (place.is_relative_to(tree) and _is_inside(tree / os.fsdecode(path), place))
+            (tree.directory.is_relative_to(place) and wanted.is_relative_to(tree.root))
+            or (place.is_relative_to(tree.directory) and _is_inside(tree.find(wanted), place))
             for tree in self._find_trees()
         )
 
-    def _find_trees(self) -> list[Path]:
-        """List where programs see the workspace: a copy from or to there is one of the workspace itself.
+    def _find_trees(self) -> list[_Shown]:
+        """List where programs see the workspace, also by `mount --bind`: a copy from or to there is one of the workspace itself.
 
         Only a caller whose own path leads into a tree may look into it: the tree does not answer while a restore holds it.
         """
         found = stop.find_sessions(self._at.core.layout.sessions, fork=self.fork)
-        return [session.directory for session in found if session.is_workspace and session.is_visible]
+        mounts = [mount for session in found if session.is_workspace and session.is_visible for mount in session.find_mounts()]
+        return [_Shown(mount.directory, mount.root) for mount in mounts]
 
     def export_tar(self, path: PathLike, file: BinaryIO) -> TransferResult:
         """Write a tar archive of a file or directory of the workspace."""
@@ -563,9 +568,21 @@ def _reach(matchers: Sequence[re.Pattern[str] | None], states: set[int]) -> set[
     return reached
 
 
-def _is_inside(path: Path, outer: Path) -> bool:
+class _Shown(NamedTuple):
+    """A directory that shows a workspace, or a directory of it."""
+
+    directory: Path
+    root: Path
+    """The directory of the workspace, from its top."""
+
+    def find(self, path: Path) -> Path | None:
+        """Tell where a path of the workspace is seen; None if it is not."""
+        return self.directory / path.relative_to(self.root) if path.is_relative_to(self.root) else None
+
+
+def _is_inside(path: Path | None, outer: Path | None) -> bool:
     """Tell whether a path of the host is a directory or below it; a directory may have several names."""
-    if not outer.is_dir():
+    if path is None or outer is None or not outer.is_dir():
         return False
     place = Path(os.path.realpath(path))
     return any(above.exists() and above.samefile(outer) for above in (place, *place.parents))
