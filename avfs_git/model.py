@@ -657,7 +657,7 @@ class OperationDetails:
     after: str | None
     """The commit that holds the state which it led to; None if it led to none, as the deletion of a label."""
     diff: Diff | None
-    """How that differs from the state before."""
+    """How that differs from the state before; None also where `gc` has removed that."""
 
 
 @value_class

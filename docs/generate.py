@@ -223,6 +223,7 @@ PROBLEMS = {
     "objects.fsck": "`git fsck` reports a damaged or missing object.",
     "objects.leftover": "A temporary file of a dead process. Repair: remove it.",
     "objects.pack_without_index": "A pack has no index, so its objects are not found.",
+    "audit.unreadable": "The audit log cannot be read by this user, and was not checked.",
     "objects.unreadable": "The directory of packs cannot be read.",
     "ref.damaged": "A ref cannot be read, or names a missing object. Repair, if the log has one: its last value.",
     "sidecar.damaged": "The sidecar of a fork cannot be read.",

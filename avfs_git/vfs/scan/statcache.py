@@ -5,7 +5,7 @@ Decided here: what identifies an unchanged entry (its fingerprint) and how the c
 
 The file is a log of transactions, each with its length and checksum; what follows the first damaged one is
 ignored. A shorter log only means an older state, from which more is read again: the cache may be deleted at
-any time. It is written under the workspace lock and never forced to disk.
+any time. It is written under the workspace lock, and forced to disk only before older states of it go.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from avfs_git import faults
+from avfs_git.errors import HostError
+from avfs_git.host.files.durable import fsync_dir, sync_file
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.paths import Oid, TreePath, climb
@@ -132,21 +134,31 @@ class StatCache:
 
     @staticmethod
     def read_ids(path: Path) -> set[Oid]:
-        """Read which trees and commits the caches in a file were of, without the fingerprints; none if it cannot be read."""
-        found: set[Oid] = set()
+        """Read which trees and which commit the cache in a file is of; none if it cannot be read.
+
+        It is forced to disk first: else a power cut might leave an older one of the caches in the file, and these count, too,
+        where the disk refuses.
+        """
+        try:
+            data = read_plain(path)
+        except OSError:  # it is only a cache
+            return set()
+        found: list[set[Oid]] = [set()]
+        at = len(_MAGIC) if data.startswith(_MAGIC) else len(data)
+        while at + _HEAD.size <= len(data):
+            length, crc = _HEAD.unpack_from(data, at)
+            payload = data[at + _HEAD.size : at + _HEAD.size + length]
+            if len(payload) != length or zlib.crc32(payload) != crc or length < _SYNC.size:
+                break
+            found.append({Oid(oid) for oid in _SYNC.unpack_from(payload)[:3] if oid != _NOTHING})
+            at += _HEAD.size + length
         try:
             with os.fdopen(open_plain(path), "rb") as file:
-                if file.read(len(_MAGIC)) != _MAGIC:
-                    return found
-                while len(head := file.read(_HEAD.size)) == _HEAD.size:
-                    payload = file.read(_SYNC.size)
-                    if len(payload) != _SYNC.size:
-                        break
-                    found.update(Oid(oid) for oid in _SYNC.unpack(payload)[:3] if oid != _NOTHING)
-                    file.seek(_HEAD.unpack(head)[0] - _SYNC.size, os.SEEK_CUR)
-        except OSError:  # it is only a cache
-            return found
-        return found
+                sync_file(file.fileno())
+            fsync_dir(path.parent)
+        except (HostError, OSError):
+            return set().union(*found)
+        return found[-1]
 
     def directory(self, path: TreePath) -> DirCache | None:
         """Get the fingerprints of a directory of the upper layer; None if it held none."""

@@ -13,7 +13,7 @@ from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult, Warning
-from avfs_git.paths import Oid, maybe_oid
+from avfs_git.paths import Oid, maybe_hex, maybe_oid
 from avfs_git.values import replace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.history import compare, undo
@@ -25,8 +25,10 @@ from avfs_git.workspace.vault.log.oprecord import (
     FORK_CREATE,
     JOINS,
     OF_FORKS,
+    REDO,
     SIDECAR,
     SIDECAR_BEFORE,
+    STATE_BEFORE,
     UNDO,
     OpRecord,
 )
@@ -172,15 +174,27 @@ def _state_after(record: OpRecord) -> Oid | None:
 
 
 def states_of(record: OpRecord) -> tuple[Oid | None, Oid | None]:
-    """Tell which commits hold the states before and after an operation."""
-    if record.kind in OF_FORKS:
+    """Tell which commits hold the states before and after an operation; none of one on a fork as a whole.
+
+    Without a state before it, it is the first operation of its fork (`is_first`), or that is not known any more.
+    """
+    if record.kind in OF_FORKS or (record.kind in (UNDO, REDO) and record.before is None and _turns_fork(record)):
         return None, None
     was = next((old for ref, old, _ in record.whole_moves() if ref == HEADS + record.fork), None)
-    return maybe_oid(record.before or was), _state_after(record)
+    return maybe_oid(record.before or record.more.get(STATE_BEFORE) or was), _state_after(record)
+
+
+def is_first(record: OpRecord) -> bool:
+    """Tell whether an operation began the branch of its fork: nothing was there before."""
+    return any(ref == HEADS + record.fork and old is None for ref, old, _ in record.whole_moves())
+
+
+def _turns_fork(record: OpRecord) -> bool:
+    return any(ref == HEADS + record.fork and None in (old, new) for ref, old, new in record.moves)
 
 
 def _describe(vault: OpenVault, record: OpRecord, operation: Operation, context: int, fork: str) -> OperationDetails:
     before, after = states_of(record)
-    if after is None:
-        return OperationDetails(operation, None, None)
+    if after is None or (before is None and not is_first(record)):
+        return OperationDetails(operation, maybe_hex(after), None)
     return OperationDetails(operation, after.hex(), compare.diff_commits(vault, before, after, fork=fork, context=context))

@@ -25,12 +25,11 @@ from avfs_git.model import MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, show_path
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_small_packs
-from avfs_git.workspace.history.opdetails import diff_beside, find_operation, states_of
+from avfs_git.workspace.history.opdetails import diff_beside, find_operation, is_first, states_of
 from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import advance
-from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import EXPIRED, OF_FORKS, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
@@ -93,9 +92,13 @@ def find_undone(vault: OpenVault, number: int) -> OpRecord:
     if record.kind in OF_FORKS or after is None:
         hint = "`avfs op show` tells what an operation did; `avfs undo` takes back the last one."
         raise CannotUndo(record.description, "it changed no files of a fork", hint=hint)
-    is_first = any(ref == HEADS + record.fork and old is None for ref, old, _ in record.whole_moves())
-    if EXPIRED in record.more or (before is None and not is_first):
+    if EXPIRED in record.more or (before is None and not is_first(record)):
         raise CannotUndo(record.description, _REMOVED)
+    if record.kind == "merge_abort":  # its files had conflict markers, which a commit would hold
+        hint = (
+            f"Begin the merge again; what was resolved then is in commit {before.hex()[:12] if before is not None else 'none'}."
+        )
+        raise CannotUndo(record.description, "the merge is over", hint=hint)
     return record
 
 

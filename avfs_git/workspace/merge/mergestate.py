@@ -81,8 +81,7 @@ def _begin(
     locked: LockedWorkspace, pack: PackWriter, tree: Oid, merging: Merging, plan: AdvancePlan, now: Trees
 ) -> tuple[Warning, ...]:
     vault = locked.vault
-    # Of a rebase or cherry-pick, the state before is that of the head: what was put on by then is no longer it.
-    facts = {} if merging.rewriting is not None else {STATE_BEFORE: keep_state(locked, oid_of(merging.head), now).hex()}
+    facts = {STATE_BEFORE: keep_state(locked, oid_of(merging.head), now).hex()}
     with announced(locked, "merge_begin", now, begins=merging) as intent:
         change = Application(locked, plan.now, plan.wanted)
         change.apply(plan.steps)
@@ -331,7 +330,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
 def _find_state_before(locked: LockedWorkspace, merging: Merging, fact: str) -> tuple[Oid, Oid | None, dict[str, object]]:
     """Find the commit with what the workspace held before a merge, what stood beside it, and what the log is to say of both."""
     vault, head = locked.vault, oid_of(merging.head)
-    if merging.rewriting is None:
+    if merging.rewriting is None:  # of a rebase or cherry-pick it is that of the head: what was put on by then is no longer it
         began = next((each for each in vault.oplog.read_fork(locked.fork) if each.kind == "merge_begin"), None)
         if began is not None and STATE_BEFORE in began.more:
             before = oid_of(began.more[STATE_BEFORE])

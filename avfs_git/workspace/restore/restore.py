@@ -61,7 +61,7 @@ from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, INTENT, SINCE, OpRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, GIT_HEAD, INTENT, SAVED, SINCE, STATE_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, tree_of
 
 Barrier = Callable[[], AbstractContextManager[object]]
@@ -520,7 +520,7 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     if replay.state is None:
         if saved is not None:
             replay.record.after = saved  # what the files hold, for `recovery`
-            replay.record.more = {**replay.record.more, "saved": saved}
+            replay.record.more = {**replay.record.more, SAVED: saved}
         try:
             vault.move_refs([*kept, *replay.changes], replay.record)
         except LeftInForce:
@@ -545,7 +545,8 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
         writer = DryWriter(vault.store)
         request = CaptureRequest(known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
         captured = capture_workspace(locked, writer, request)
-        replay.record.more = {**replay.record.more, "saved": saved, **intent.facts, CAPTURED: captured.began_ns}
+        facts = {STATE_BEFORE: saved or maybe_hex(vault.read_head(locked.fork))} if replay.ends_merge else {}
+        replay.record.more = {**replay.record.more, SAVED: saved, **facts, **intent.facts, CAPTURED: captured.began_ns}
         vault.move_refs([*kept, *replay.changes], replay.record)
         with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):
             # The sidecar that was captured is stored nowhere: what differs from the target's is times alone.

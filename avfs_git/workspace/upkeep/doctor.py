@@ -35,13 +35,15 @@ from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
 from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
-from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
+from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 STALE_AFTER_S = 3600
 """Temporary files of packs, and locks, may belong to a process that is alive; older ones do not."""
 LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
+_AS_MEANT = ("capture.kept_beside", "capture.per_file")
+"""What a capture remarks, and nothing is missing: a file that stays beside history until it is added, and programs at work."""
 _OWNER_BYTES = 512
 """More than a pid and the name of a host take."""
 
@@ -206,8 +208,9 @@ def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
             "Compare it with a backup, then move its files elsewhere: avfs begins a new log.",
             severity="warning",
         )
-    except HostError:  # a vault that this user cannot read whole
-        return
+    except HostError as error:  # a vault that this user cannot read whole
+        unseen = f"the audit log was not checked: {error.message}"
+        yield _found("audit.unreadable", unseen, "Examine the vault as the user who owns it.", severity="note")
 
 
 def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
@@ -372,9 +375,13 @@ def _put_worktree_away(vault: OpenVault, place: Path) -> None:
 def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
     """Find deleted forks whose workspace an undo would not find any more: gc keeps it as long as the log names it."""
     deleted: dict[str, OpRecord] = {}
+    passed: set[int | None] = set()
+    """Operations whose outcome later ones have changed: they brought the fork back, or took it away again."""
     for record in vault.oplog.read():  # the newest first
-        if TRASH in record.more and RENAMED_FROM not in record.more:  # the workspace of a renamed fork only passes through
+        turned = record.target if record.kind in (UNDO, REDO) else record.id
+        if turned not in passed and TRASH in record.more and RENAMED_FROM not in record.more:  # a renamed one only passes through
             deleted.setdefault(record.fork, record)
+        passed.add(turned)
     for fork, record in deleted.items():
         if not _has_fork(vault, fork) and is_lost(vault, record):
             yield _found(
@@ -472,9 +479,9 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             )
         else:
             for warning in taken.captured.warnings:
-                yield _found(
-                    warning.code, f"in '{fork}', {warning.message}", "Copy it elsewhere if it matters.", severity="warning"
-                )
+                if warning.code not in _AS_MEANT:
+                    what = f"in '{fork}', {warning.message}"
+                    yield _found(warning.code, what, "Copy it elsewhere if it matters.", severity="warning")
 
 
 @contextmanager

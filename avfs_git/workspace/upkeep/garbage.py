@@ -352,7 +352,8 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
         is_told = "move" in news or record.more.get(INTENT) in intents
         is_gone = fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
-        can_turn = record.id in turned or (is_told and (record.kind in (UNDO, REDO) or not concerned & passed))
+        is_turn = record.kind in (UNDO, REDO)  # without its target it turns nothing
+        can_turn = record.id in turned or (is_told and not is_turn and not concerned & passed)
         if can_turn and not is_gone:
             whole.add(at)
             continue

@@ -349,7 +349,7 @@ def op_show(text: TextOutput, result: OperationDetails) -> None:
         ]
     )
     if not result.diff:
-        text.note("It changed no files.")
+        text.note("It changed no files." if result.after is None else "The state before it is no longer known.")
     elif text.request.get("patch"):
         diff(text, result.diff)
     else:

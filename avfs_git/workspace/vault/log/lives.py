@@ -21,7 +21,7 @@ Reader = Callable[[str], Iterable[OpRecord]]
 def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tuple[OpRecord, frozenset[str]]]:
     """Yield what `read` has of a fork, newest first, each with the names that the fork has had since then, the one then included.
 
-    With `is_gone`, the fork is the last one that had the name; it may have another one now.
+    With `is_gone`, the fork is the last to have had the name; it may have another name now.
     """
     name: str | None = fork
     names, below, may_be_away = frozenset({fork}), None, is_gone

@@ -30,7 +30,9 @@ SIDECAR = "sidecar_after"
 SIDECAR_BEFORE = "sidecar_before"
 """Likewise of the state before."""
 STATE_BEFORE = "state_before"
-"""The name, in `more`, of the commit with all that a workspace held when conflicts were put into it."""
+"""The name, in `more`, of the commit with all that a workspace held when conflicts were put into it or given up."""
+SAVED = "saved"
+"""The name, in `more`, of the commit that an undo or redo made of what was uncommitted."""
 EXPIRED = "expired"
 """The name, in `more`, of whether the operation can no longer be undone, though its line is still there."""
 EXACT = "exact"
@@ -67,6 +69,8 @@ JOINS = "joins"
 UPSTREAM = "followed"
 """The name, in `more`, of the branch of a remote that a fork was updated from before and after; null where there was none."""
 
+_OF_UNDO = (FROM, SAVED, SIDECAR_BEFORE, STATE_BEFORE)
+"""What a line says of the state before it."""
 FACTS = (BASE, SINCE, GIT_HEAD, GIT_LOG)
 """The names of facts by which lines can be found: see `OpLog.find_last_fact`."""
 
@@ -95,11 +99,13 @@ class OpRecord:
 
     def without_moves(self) -> OpRecord:
         """Make a record that says of the fork what this one says, and that cannot be undone."""
-        return replace(self.expired(), moves=[], before=None)
+        return replace(self.expired(), moves=[])
 
     def expired(self) -> OpRecord:
-        """Make the same record, with a mark that it cannot be undone."""
-        return replace(self, more={**self.more, EXPIRED: True})
+        """Make the same record, with a mark that it cannot be undone, and without the states that only undo would need."""
+        moves = [(ref, old if None in (old, new) else new, new) for ref, old, new in self.moves]
+        more = {name: value for name, value in self.more.items() if name not in _OF_UNDO}
+        return replace(self, moves=moves, before=None, more={**more, EXPIRED: True})
 
     def is_lost_without(self) -> bool:
         """Tell whether something can no longer be undone when the record is gone or expired."""
