@@ -235,7 +235,10 @@ class NoVaultChosen(VaultError, code="vault.not_chosen", exit_code=11):
     """No vault was named and none is current."""
 
     def __init__(self) -> None:
-        self._say("no vault was named", "Name one with `--vault NAME`, or choose one with `avfs vault use NAME`.")
+        self._say(
+            "no vault was named, and the current directory is in none",
+            "Name one with `--vault NAME` (`avfs vault list` shows them), or make one with `avfs vault create NAME`.",
+        )
 
 
 class VaultExists(VaultError, code="vault.exists", exit_code=12):
@@ -584,7 +587,8 @@ class CheckpointExists(CheckpointError, code="checkpoint.exists", exit_code=32):
     """A label that is taken."""
 
     def __init__(self, label: str) -> None:
-        self._say(f"there is already a checkpoint labelled {quote(label)}", label=label)
+        hint = f"Choose another label, or free that one with `avfs checkpoint delete {shlex.quote(label)}`."
+        self._say(f"there is already a checkpoint labelled {quote(label)}", hint, label=label)
 
 
 class AmbiguousName(CheckpointError, code="checkpoint.ambiguous", exit_code=33):

@@ -6,6 +6,7 @@ not here: `avfs hook HARNESS`, which `app` reads itself.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from avfs_git.cli.context import State
 
 
+_EXTRA = re.compile(r"^Got unexpected extra argument \((.*)\)$")
+_EXTRAS = re.compile(r"^Got unexpected extra arguments \((.*)\)$")
+_CLOSE = 0.8
+"""From this similarity on, an option is suggested for another: `--messag`, and not `--json` for `--since`."""
 _TERMINAL = frozenset({"-t", "-i", "-it", "--tty", "--interactive"})
 """How other programs spell that a command gets a terminal."""
 
@@ -39,13 +44,13 @@ def perform(state: State, arguments: list[str]) -> int:
             state.output.note(error.help_text + "\n")
         raise
     except click.ClickException as error:
-        raise _usage_error(error) from error
+        raise _usage_error(error, arguments) from error
     except click.Abort as error:
         raise Interrupted from error
     return state.status
 
 
-def _usage_error(err: click.ClickException) -> BadUsage:
+def _usage_error(err: click.ClickException, arguments: list[str]) -> BadUsage:
     """Say what click found in the words and with the code that all errors have."""
     message = err.format_message().strip().rstrip(".")
     ctx = getattr(err, "ctx", None)
@@ -62,10 +67,42 @@ def _usage_error(err: click.ClickException) -> BadUsage:
             hint = "`avfs exec` gives a command no terminal. `avfs shell` has one, and `avfs run PROGRAM` in a new fork."
         elif ctx is not None and (owners := _list_owners(ctx, err.option_name)):
             hint = f"Did you mean {' or '.join(f'`{owner} {err.option_name}`' for owner in owners)}?"
-        elif err.possibilities:
-            hint = f"Did you mean `{min(err.possibilities)}`?"
+        elif ctx is not None and (meant := _find_option(ctx, err.option_name, arguments)):
+            hint = f"Did you mean `{meant}`?"
+    elif isinstance(err, click.MissingParameter):
+        message = f"missing {'option' if isinstance(err.param, click.Option) else 'argument'} {_name_missing(err)}"
+    message = _EXTRA.sub(r"there is one argument too many: '\1'", _EXTRAS.sub(r"there are arguments too many: '\1'", message))
     message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)
+
+
+def _find_option(ctx: click.Context, typed: str, arguments: list[str]) -> str | None:
+    """Find the option that a mistyped one may have meant: by its beginning, by its letters, or as other programs spell it."""
+    known = [name for param in ctx.command.params if isinstance(param, click.Option) for name in param.opts]
+    if typed[1:].isdigit() and "-n" in known:
+        return f"-n {next((word[1:] for word in arguments if re.fullmatch('-[0-9]+', word)), typed[1:])}"
+    single = next((f"-{word}" for word in arguments if word.startswith(typed) and f"-{word}" in known), None)
+    if single is not None:
+        return single
+    if not typed.startswith("--"):
+        return None
+    from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
+
+    begun = [name for name in known if name.startswith(typed)]
+    close = get_close_matches(typed, [name for name in known if name.startswith("--")], 1, _CLOSE)
+    return next(iter([*begun, *close]), None)
+
+
+def _name_missing(err: click.MissingParameter) -> str:
+    """Name what is missing; of `SOURCE... DESTINATION`, a lone argument is the source."""
+    ctx, param = err.ctx, err.param
+    if ctx is None or param is None:
+        return str(err.param_hint or "")
+    if param.nargs == -1:
+        param = [each for each in ctx.command.params if isinstance(each, click.Argument)][-1]
+    named = param.opts[0] if isinstance(param, click.Option) else (param.metavar or str(param.name).upper())
+    choices = f": one of {', '.join(param.type.choices)}" if isinstance(param.type, click.Choice) else ""
+    return f"'{named}'{choices}"
 
 
 def _list_owners(ctx: click.Context, option: str) -> list[str]:

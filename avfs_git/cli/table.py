@@ -7,6 +7,7 @@ imported when it is asked for, so that `avfs --help` loads neither the SDK nor r
 from __future__ import annotations
 
 import keyword
+import shlex
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -164,6 +165,10 @@ _OF_GROUPS = {
     "-m": "rename",
 }
 """The same, behind the name of a group."""
+_OUTSIDE_GROUPS = dict.fromkeys(("checkout", "switch", "use"), "--fork NAME COMMAND")
+"""What is meant behind the name of a group, and is no verb of that name."""
+_MAKERS = {"fork": "create", "vault": "create", "checkpoint": "save"}
+"""The verbs that make what a group is about, where a name is typed instead of a verb."""
 
 
 class VerbGroup(click.Group):
@@ -205,16 +210,26 @@ class VerbGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
-            known = [*self.list_commands(ctx), *ALIASES] if ctx.parent is None else self.list_commands(ctx)
-            place = ctx.command_path
-            if ctx.parent is None and name in _MEANT:
-                hint = f"Did you mean `{place} {_MEANT[name]}`?"
-            elif close := _find_close(_OF_GROUPS.get(name, name), known):
-                hint = f"Did you mean {' or '.join(f'`{place} {verb}`' for verb in close)}?"
-            else:
-                hint = f"See `{place} --help`."
-            raise BadUsage(f"there is no command {quote(name)}", hint=hint)
+            raise self._explain_unknown(ctx, name)
         return name, command, args[1:]
+
+    def _explain_unknown(self, ctx: click.Context, name: str) -> BadUsage:
+        """Say what a word may have meant that is no command here: one of a similar name, one elsewhere, or a name."""
+        place, is_program = ctx.command_path, ctx.parent is None
+        close = _find_close(_OF_GROUPS.get(name, name), [*self.list_commands(ctx), *(ALIASES if is_program else ())])
+        elsewhere = _MEANT.get(name) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
+        if is_program and elsewhere is not None:
+            hint = f"Did you mean `{place} {elsewhere}`?"
+        elif close:
+            hint = f"Did you mean {' or '.join(f'`{place} {verb}`' for verb in close)}?"
+        elif elsewhere is not None:
+            hint = f"Did you mean `{ctx.find_root().command_path} {elsewhere}`?"
+        elif (maker := _MAKERS.get(str(ctx.info_name))) is not None and not name.startswith("-"):
+            hint = f"`{place} {maker} {shlex.quote(name)}` makes one of that name. See `{place} --help`."
+        else:
+            hint = f"See `{place} --help`."
+        words = name if is_program else f"{place.partition(' ')[2]} {name}"
+        return BadUsage(f"there is no command {quote(words)}", hint=hint)
 
 
 def _find_close(typed: str, known: list[str]) -> list[str]:

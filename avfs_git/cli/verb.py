@@ -186,7 +186,11 @@ class Verb(click.Command):
         # An operation on forks does not run in the fork that is named.
         state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
         state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
-        result = super().invoke(ctx)
+        try:
+            result = super().invoke(ctx)
+        except BadUsage as error:
+            error.hint = error.hint or f"See `{ctx.command_path} --help`."
+            raise
         if self.pages and not state.no_pager:
             state.output.page()
         state.output.result(result)

@@ -192,7 +192,7 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
     ("line", "error", "hint"),
     [
         ("chekpoint", "there is no command 'chekpoint'", "Did you mean `avfs checkpoint`?"),
-        ("checkpoint saev", "there is no command 'saev'", "Did you mean `avfs checkpoint save`?"),
+        ("checkpoint saev", "there is no command 'checkpoint saev'", "Did you mean `avfs checkpoint save`?"),
         ("checkpoint save --descr x", "there is no option '--descr'", "Did you mean `--description`?"),
         ("checkpoint -m x", "there is no option '-m'", "Did you mean `avfs checkpoint save -m`?"),
         ("checkpoint --message=x", "there is no option '--message'", "Did you mean `avfs checkpoint save --message`?"),
@@ -213,8 +213,8 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         ("merge --squash --no-ff a", "--squash and --no-ff contradict each other", "Give one of them."),
         ("resolve a --theirs --ours", "--theirs and --ours contradict each other", "Give one of them."),
         ("fork --branch", "option '--branch' requires an argument", None),
-        ("cat a --version 1 --at b", "--version and --at exclude each other", None),
-        ("vault config --unset", "--unset takes a KEY and no VALUE", None),
+        ("cat a --version 1 --at b", "--version and --at exclude each other", "See `avfs cat --help`."),
+        ("vault config --unset", "--unset takes a KEY and no VALUE", "See `avfs vault config --help`."),
         ("export a - --tar --json", None, None),
     ],
 )

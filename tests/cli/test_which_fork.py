@@ -547,6 +547,7 @@ ELSEWHERE = {
     "vault list",
     "vault rename",
     "vault trust",
+    "watch",
     "vault use",
 }
 """Verbs whose arguments name the vault or the directory: where they are called says nothing to them."""

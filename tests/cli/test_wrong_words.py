@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,21 @@ WAYS_OUT = [
     ("checkout task", "`--fork NAME`"),
     ("fork delete main", "or another fork"),
     ("undo 3", "`avfs undo --help`"),
+    ("fork merge task", "Did you mean `avfs merge`?"),
+    ("fork push task", "Did you mean `avfs push`?"),
+    ("vault undo", "Did you mean `avfs undo`?"),
+    ("fork checkout task", "`avfs --fork NAME COMMAND`"),
+    ("fork 42", "`avfs fork create 42` makes one"),
+    ("checkpoint 'two words'", "`avfs checkpoint save 'two words'` makes one"),
+    ("vault delete wrok", "Did you mean 'work'?"),
+    ("log -5", "`-n 5`"),
+    ("find -name x", "`--name`"),
+    ("status --short", "`avfs status --help`"),
+    ("log --since x", "`avfs log --help`"),
+    ("checkpoint save --messag x", "`--message`"),
+    ("run nosuch-program", "write where it is"),
+    ("run", "`avfs run --help`"),
+    ("squash HEAD", "`avfs squash --help`"),
 ]
 
 
@@ -154,7 +170,7 @@ def test_what_people_type_who_know_other_programs_has_a_way_out(cli: Cli, work: 
     cli("remote", "add", "origin", str(project)).ok()
     before = cli("op", "log", "--json").result, cli("tree", "--json").result
     for line, way in WAYS_OUT:
-        refused = cli(*line.split())
+        refused = cli(*shlex.split(line))
         assert refused.status != 0, line
         assert way in refused.stderr.partition("hint: ")[2], (line, refused.stderr)
     assert (cli("op", "log", "--json").result, cli("tree", "--json").result) == before
@@ -178,3 +194,48 @@ def test_a_damaged_fork_is_not_pushed_without_a_word(cli: Cli, work: str, tmp_pa
 
     pushed = cli("push", "--all", "--remote", "r")
     assert "'refs/heads/bad' is damaged: its file is empty: it is not pushed" in pushed.stderr
+
+
+SAID: list[tuple[str, str]] = [
+    ("fork list task", "there is one argument too many: 'task'"),
+    ("fork merge task", "there is no command 'fork merge'"),
+    ("cp src/a", "missing argument 'DESTINATION'"),
+    ("mv src/a", "missing argument 'DESTINATION'"),
+    ("setup", "missing argument 'HARNESS': one of claude, codex, gemini"),
+    ("completion", ": one of bash, zsh, fish"),
+    ("apply main", "missing option '--to'"),
+    ("vault delete wrok", "there is no vault 'wrok'"),
+    ("run nosuch-program", "there is no program 'nosuch-program' in the directories of PATH"),
+]
+
+
+def test_what_is_wrong_is_said_in_one_line(cli: Cli, work: str) -> None:
+    """The message names what was typed or what is missing, as the usage line does."""
+    for line, said in SAID:
+        error = cli(*line.split()).stderr.partition("error: ")[2].partition("\n")[0]
+        assert said in error, (line, error)
+
+
+def test_a_mistyped_program_leaves_no_vault(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program is looked for before its directory is forked."""
+    monkeypatch.chdir(tmp_path)
+
+    assert cli("run", "nosuch-program").status == 127
+    assert cli("--json", "vault", "list").ok().result["vaults"] == []
+
+
+def test_a_taken_label_has_a_way_out(cli: Cli, work: str) -> None:
+    """The hint frees the label as it is typed."""
+    cli("checkpoint", "save", "first").ok()
+
+    assert "`avfs checkpoint delete first`" in cli("checkpoint", "save", "first").stderr
+
+
+def test_without_a_vault_the_way_to_the_first_one_is_told(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new user has none that could be named."""
+    monkeypatch.chdir(tmp_path)
+    refused = cli("status")
+
+    assert "`avfs vault create NAME`" in refused.stderr
+    cli("vault", "create", "NAME").ok()
+    cli("status").ok()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,7 +17,7 @@ from avfs_git.cli.commands.running.exec import NOT_RUN
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import program_environment, read_environment
 from avfs_git.cli.verb import verb
-from avfs_git.errors import AvfsError, BadUsage, CloneReplaced, ForkExists
+from avfs_git.errors import AvfsError, BadUsage, CloneReplaced, ForkExists, InvalidInput, quote
 from avfs_git.model import Warning
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def command(
     argv = [*words]
     if not argv:
         raise BadUsage("a program is needed, as in `avfs run claude`")
+    _check_program(state, argv[0])
     if name is not None and resume is not None:
         raise BadUsage("--name is for a new fork, --resume for an existing fork", hint="Give one of them.")
     if attempts is not None and (resume is not None or ending == "discard"):
@@ -82,6 +84,20 @@ def command(
                 raise
         let_go()  # no other session begins here
         return run_program(state, run, argv, ending=ending)
+
+
+_NOT_FOUND = 127
+"""The status of a shell where a program is not found."""
+
+
+def _check_program(state: State, name: str) -> None:
+    """Refuse a program that is not on PATH before a fork is made for it, or for a directory a vault that would have no fork."""
+    if "/" not in name and shutil.which(name, mode=os.F_OK) is None:
+        state.failure_status = _NOT_FOUND
+        raise InvalidInput(
+            f"there is no program {quote(name)} in the directories of PATH",
+            hint="Install it, or write where it is: `avfs run ./NAME`.",
+        )
 
 
 def _begin(state: State, stack: ExitStack, program: str, *, name: str | None, resume: str | None) -> Run:

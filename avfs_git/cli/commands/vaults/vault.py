@@ -12,7 +12,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.targets import parse_target
 from avfs_git.cli.verb import HOST_PATH, verb
-from avfs_git.errors import BadUsage, ConfirmationNeeded, quote
+from avfs_git.errors import BadUsage, ConfirmationNeeded, VaultNotFound, quote
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import ConfigResult, ForkResult, TrustedList, VaultList
@@ -96,6 +96,8 @@ def delete(state: State, name: str, yes: bool) -> VaultInfo:
 
     This cannot be undone. Without a terminal to ask on, it needs `--yes`.
     """
+    if not state.avfs.has_vault(name):
+        raise VaultNotFound(name)
     if not yes and not state.output.confirm(f"Delete vault {quote(name)} with everything in it?"):
         raise ConfirmationNeeded(f"delete vault {quote(name)}")
     return state.avfs.delete_vault(name)
