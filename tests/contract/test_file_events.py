@@ -258,3 +258,34 @@ def _can_listen(work: Workspace, hold: Callable[[FileEvents], object]) -> bool:
     except NoFileEvents:
         return False
     return True
+
+
+def test_the_audit_log_has_them_where_the_owner_asks(work: Workspace, mount_dir: Path) -> None:
+    """In the chain, found by path and outcome, with all bytes; without reads unless those are asked for."""
+    vault, policy = work.vault, work.vault.policy
+    for number, wanted in enumerate(("none", "changes", "all")):
+        vault.set_config("audit.files", wanted)
+        with work.mount(mount_dir / f"tree{number}") as session:
+            assert (session.path / "base").read_bytes()
+            with (session.path / f"{wanted}\udcff").open("wb", buffering=0) as file:
+                for _ in range(3):
+                    file.write(b"12345")
+            with pytest.raises(OSError, match="Not a directory"):
+                (session.path / "base").rmdir()
+            (session.path / "dir" / "below").mkdir(parents=True)
+            with pytest.raises(OSError, match="not empty"):
+                (session.path / "dir").rmdir()
+            (session.path / "dir" / "below").rmdir()
+            (session.path / "dir").rmdir()
+
+    def find(*paths: str | bytes) -> list[str]:
+        return [entry.event for entry in reversed(policy.audit(paths=paths)) if entry.event.startswith("file_")]
+
+    assert find(b"none\xff") == []
+    assert set(find(b"changes\xff")) == {"file_create", "file_write"}
+    assert "file_read" in find("base")
+    assert {entry.details["error"] for entry in policy.audit(outcomes=("failed",), paths=("dir",))} == {"ENOTEMPTY"}
+    written = [entry.details for entry in policy.audit(events=("file_write",), paths=(b"all\xff",))]
+    assert sum(details["size"] for details in written) == 15  # type: ignore[misc]  # a number, as JSON has it
+    assert {details["pid"] for details in written} == {os.getpid()}
+    assert policy.verify_audit() > 10

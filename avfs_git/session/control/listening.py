@@ -29,6 +29,8 @@ from avfs_git.values import as_dict
 QUEUE_MAX: Final = 16_384
 """How many events wait for a listener."""
 LISTENERS_MAX: Final = 16
+_GATHER_S: Final = 0.005
+"""How long events are gathered before they are sent."""
 OVER: Final = b'{"v": 1, "over": true}'
 """The last line: the session ends."""
 _BATCH: Final = 256
@@ -50,14 +52,14 @@ class EventSource(Protocol):
         ...
 
 
-class _Queue:
+class EventQueue:
     """The events that wait for one listener."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._events: list[FileEvent] = []
         self._dropped = 0
-        self._is_over = False
+        self._over = threading.Event()
 
     def put(self, event: FileEvent) -> None:
         """Add an event, or count it as left out."""
@@ -66,19 +68,27 @@ class _Queue:
                 self._dropped += 1
                 return
             self._events.append(event)
-            self._changed.notify()
+            if len(self._events) == 1:
+                self._changed.notify()
 
     def end(self) -> None:
         """Let `take` give what is there, and then None."""
         with self._changed:
-            self._is_over = True
+            self._over.set()
             self._changed.notify()
 
-    def take(self) -> list[FileEvent] | None:
-        """Wait for events, `_LOOK_S` at most, and take all; None at the end."""
+    def take(self, gather_s: float) -> list[FileEvent] | None:
+        """Wait for events, `_LOOK_S` at most, and for so long for more of them; take all. None at the end.
+
+        A thread that woke for each event would take more of the processor than the events themselves.
+        """
         with self._changed:
-            if not self._events and (self._is_over or (self._changed.wait(_LOOK_S) and not self._events)):
+            if not self._events and (self._over.is_set() or (self._changed.wait(_LOOK_S) and not self._events)):
                 return None
+            is_quiet = not self._events
+        if not is_quiet:
+            self._over.wait(gather_s)
+        with self._changed:
             taken, self._events = self._events, []
             dropped, self._dropped = self._dropped, 0
         if dropped:
@@ -93,18 +103,20 @@ class Listeners:
         self._fork = fork
         self._source = source
         self._lock = threading.Lock()
-        self._queues: list[_Queue] = []
+        self._queues: list[EventQueue] = []
         self._is_closing = False
 
-    def begin(self) -> _Queue:
+    def begin(self) -> EventQueue:
         """Begin to collect events for one more client, which has to be served then.
 
         Raises:
             NoFileEvents: If the tree tells none, or there are `LISTENERS_MAX` listeners.
         """
         if self._source is None:
-            raise NoFileEvents(self._fork, "the backend of its mount tells none", "Unmount it, and mount it without `--backend`.")
-        made = _Queue()
+            raise NoFileEvents(
+                self._fork, "the backend of its mount tells none", "Trees through FUSE tell them: mount it without `--backend`."
+            )
+        made = EventQueue()
         with self._lock:
             if len(self._queues) >= LISTENERS_MAX:
                 raise NoFileEvents(self._fork, f"it has {LISTENERS_MAX} listeners already", "End one of them.")
@@ -114,11 +126,11 @@ class Listeners:
                 made.end()
         return made
 
-    def serve(self, client: Client, queued: _Queue) -> None:
+    def serve(self, client: Client, queued: EventQueue) -> None:
         """Send events until the client goes or the session ends. In the client's thread."""
         client.is_asking = True  # it gets its last events before the connection is cut
         try:
-            while (taken := queued.take()) is not None and not _has_gone(client):
+            while (taken := queued.take(_GATHER_S)) is not None and not _has_gone(client):
                 for start in range(0, len(taken), _BATCH):
                     client.send(_pack(taken[start : start + _BATCH]), [])
             client.send(OVER + b"\n", [])
@@ -126,7 +138,7 @@ class Listeners:
             client.is_asking, client.is_over = False, True
             self.end(queued)
 
-    def end(self, queued: _Queue) -> None:
+    def end(self, queued: EventQueue) -> None:
         """Collect no more for a client that is gone. A second call does nothing."""
         with self._lock:
             if queued in self._queues and self._source is not None:

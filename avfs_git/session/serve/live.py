@@ -66,7 +66,7 @@ def mount(session: Session, tree: MergedTree | None) -> LiveTree:
     if session.mounted is not None:
         set_read_ahead(session.mounted.device, _READ_AHEAD_KIB)
     has_xattrs = not request.is_workspace or settings["mount.xattrs"] != "0"
-    return LiveTree(session, tree, channel, handover, doors=doors, has_xattrs=has_xattrs)
+    return LiveTree(session, tree, channel, handover, doors=doors, has_xattrs=has_xattrs, audited=settings["audit.files"])
 
 
 class LiveTree:
@@ -86,6 +86,7 @@ class LiveTree:
         *,
         doors: int,
         has_xattrs: bool,
+        audited: str,
     ) -> None:
         self.session = session
         self.handover = handover
@@ -94,6 +95,8 @@ class LiveTree:
         self._doors = doors
         """The leash of forks that a program walks into through a mount of the whole vault; -1 if there is none."""
         self._has_xattrs = has_xattrs
+        self._audited = audited
+        """Which file events the audit log gets."""
 
     def stays(self) -> bool:
         """Tell that the mount is dead without a server."""
@@ -123,6 +126,12 @@ class LiveTree:
 
         events = server.events if isinstance(server, TreeServer) else None
         control = Control(session, self._channel, ending, is_first=not handover.generation, events=events)
+        trail = None
+        if self._audited != "none" and events is not None and session.workspace is not None:
+            from avfs_git.session.serve.trail import Trail  # noqa: PLC0415 - where the owner asks for it
+
+            is_first, reads = not handover.generation, self._audited == "all"
+            trail = Trail(events, session.vault.audit, session.request.fork, reads=reads, is_first=is_first)
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()  # clients that connected before wait
         if session.request.is_shared:
@@ -130,6 +139,8 @@ class LiveTree:
         server.serve()
         ending.close()
         control.close()
+        if trail is not None:
+            trail.close()
         session.finish_serving()
 
     def _await_users(self, ending: Ending) -> None:

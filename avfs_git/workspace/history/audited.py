@@ -1,12 +1,13 @@
 """Which events of the audit log a query wants.
 
 Decided here: what each condition means. An event concerns a path if the operation or the command changed it: its states before
-and after are compared, so that a state that `gc` has removed concerns none. Reads only; any thread.
+and after are compared, so that a state that `gc` has removed concerns none. A file event names its paths. Reads only; any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import base64
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from avfs_git.errors import AvfsError
@@ -14,7 +15,7 @@ from avfs_git.paths import TreePath, maybe_oid
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.history import compare
 from avfs_git.workspace.history.opdetails import states_of
-from avfs_git.workspace.vault.log.audit import OPERATION, AuditEntry
+from avfs_git.workspace.vault.log.audit import FILE, OPERATION, AuditEntry
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -50,6 +51,9 @@ def _concerns(vault: OpenVault, entry: AuditEntry, paths: tuple[TreePath, ...]) 
     """Compare the states before and after an event."""
     told = entry.details
     try:
+        if entry.event.startswith(FILE):
+            named = [_read_path(told, name) for name in ("path", "old_path")]
+            return any(top in (b"", path) or path.startswith(top + b"/") for path in named if path is not None for top in paths)
         if OPERATION in told:
             facts: dict[str, Any] = dict(told)
             record = OpRecord(0, entry.fork or "", entry.event, "", 0, facts.get("moves", []))
@@ -64,3 +68,11 @@ def _concerns(vault: OpenVault, entry: AuditEntry, paths: tuple[TreePath, ...]) 
     except (AvfsError, ValueError, TypeError):  # gc has removed a state, or another program wrote the line
         return False
     return bool(diff.files or diff.sidecar)
+
+
+def _read_path(told: Mapping[str, object], name: str) -> bytes | None:
+    """Read a path of a file event, as `records` spells it."""
+    text, exact = told.get(name), told.get(f"{name}_b64")
+    if isinstance(exact, str):
+        return base64.b64decode(exact)
+    return text.encode("utf-8", "surrogatepass").strip(b"/") if isinstance(text, str) else None

@@ -67,6 +67,12 @@ SETTINGS = {
             choices=("0", "1"),
         ),
         Setting(
+            "audit.files",
+            "none",
+            "which file events of live trees the audit log gets, from the next mount on: 'none', 'changes', or 'all' with reads",
+            choices=("none", "changes", "all"),
+        ),
+        Setting(
             "mount.xattrs",
             "1",
             "0 mounts workspaces without extended attributes, which makes writing quicker; checkpoints keep those that there are",

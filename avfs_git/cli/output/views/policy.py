@@ -104,7 +104,11 @@ def audit(text: TextOutput, result: AuditLines) -> None:
 
 def audit_cells(entry: AuditEntry, *, is_short: bool = False) -> tuple[str, str, str, str]:
     """Tell the fork, the event, its outcome, and the command or what was done."""
-    outcome = f"{entry.outcome} ({entry.details['exit_code']})" if entry.outcome == "failed" else entry.outcome
+    outcome = (
+        f"{entry.outcome} ({entry.details.get('exit_code', entry.details.get('error'))})"
+        if entry.outcome == "failed"
+        else entry.outcome
+    )
     event = entry.event.removeprefix("proxy_exec_") if is_short else entry.event
     return entry.fork or "-", event, outcome, _one_line(str(entry.details.get("command", entry.details.get("text", "-"))))
 

@@ -9,7 +9,8 @@ A line is one write to a file opened for appending, under a lock beside it, so t
 survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
 would cost a command more than starting it. A write that was cut short leaves half a line, which is passed over: the next line is
 tied to the last whole one. A full file is put aside under the next free number, and the chain goes on in a new one; none is
-removed. `gate` writes, `OpLog` each operation that happened; the SDK reads; any thread and process may.
+removed. `gate` writes, `OpLog` each operation that happened, `session.serve.trail` what programs do to files; the SDK reads; any
+thread and process may.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ _LINES = 4096
 """So much at the end of a file holds its last line, as good as always."""
 OPERATION = "operation"
 """The name, in `details`, of the number that an operation has in the operation log."""
+FILE = "file_"
+"""How the names of file events begin, such as `file_write`."""
 _AGAIN = 64
 """So many of the last operations are looked at for missing lines."""
 _OWN_NS = 10_000_000_000
@@ -69,6 +72,7 @@ _OF_EVENTS = {
     "plugin_refused": "refused",
     "approval_denied": "refused",
 }
+_OF_FAILURES = ("exit_code", "timed_out", "error")
 
 
 @value_class
@@ -104,7 +108,16 @@ class AuditLog:
             HostError: If the system refuses; then the event is not in the log.
         """
         with host_errors(f"write '{self._path}'"), self._locked():
-            self._write(event, fork, details)
+            self._write((event, fork, details))
+
+    def append_all(self, events: Iterable[tuple[str, Mapping[str, object]]], *, fork: str) -> None:
+        """Add events of a fork that came together, each as a line, in one write.
+
+        Raises:
+            HostError: If the system refuses; then of the events only the first may be in the log.
+        """
+        with host_errors(f"write '{self._path}'"), self._locked():
+            self._write(*((event, fork, details) for event, details in events))
 
     def note(self, *operations: OpRecord) -> None:
         """Add operations that happened, of which the operation log is the proof.
@@ -113,7 +126,7 @@ class AuditLog:
         """
         with suppress(HostError), host_errors(f"write '{self._path}'"), self._locked():
             for record in operations:
-                self._write(record.kind, record.fork, _tell(record))
+                self._write((record.kind, record.fork, _tell(record)))
 
     def note_missing(self, newest_first: Iterable[OpRecord], now_ns: int) -> None:
         """Add the last operations that are not here: their process died, or the disk was full, before it could write a line.
@@ -135,9 +148,9 @@ class AuditLog:
             recent = list(takewhile(lambda record: record.id > min(known), newest_first))
             for record in reversed(recent):
                 if record.id not in known and now_ns - record.created_at_ns > _OWN_NS:
-                    self._write(record.kind, record.fork, _tell(record))
+                    self._write((record.kind, record.fork, _tell(record)))
 
-    def _write(self, event: str, fork: str | None, details: Mapping[str, object]) -> None:
+    def _write(self, *events: tuple[str, str | None, Mapping[str, object]]) -> None:
         fd = self._open()
         try:
             size = os.fstat(fd).st_size
@@ -148,11 +161,14 @@ class AuditLog:
                 self._rotate()
                 fd = self._open()
                 is_whole = True
-            body = {"seq": seq + 1, "at_ns": time.time_ns(), "event": event, "fork": fork, "prev": prev}
-            line = json.dumps({**body, "details": _bound(details)}, ensure_ascii=True).encode("ascii")
+            # Half a line, of a write that was cut short, must not take the next one with it.
+            lines = [] if is_whole else [b""]
+            for number, (event, fork, details) in enumerate(events, seq + 1):
+                body = {"seq": number, "at_ns": time.time_ns(), "event": event, "fork": fork, "prev": prev}
+                lines.append(json.dumps({**body, "details": _bound(details)}, ensure_ascii=True).encode("ascii"))
+                prev = _hash(lines[-1])
             reach("audit.write")
-            # Half a line, of a write that was cut short, must not take this one with it.
-            write_all(fd, (b"" if is_whole else b"\n") + line + b"\n")
+            write_all(fd, b"\n".join([*lines, b""]))
         finally:
             if fd >= 0:
                 os.close(fd)
@@ -319,7 +335,7 @@ def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
     try:
         found = json.loads(line)
         event, details = str(found["event"]), dict(found["details"])
-        outcome = _OF_EVENTS.get(event) or ("failed" if details.get("exit_code") or details.get("timed_out") else "done")
+        outcome = _OF_EVENTS.get(event) or ("failed" if any(map(details.get, _OF_FAILURES)) else "done")
         entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), event, found["fork"], outcome, details)
         return entry, str(found["prev"])
     except (ValueError, KeyError, TypeError, RecursionError):
