@@ -59,6 +59,7 @@ def short(events: list[FileEvent]) -> list[Told]:
     return [(event.op, event.path, event.old_path, event.size) for event in events]
 
 
+@pytest.mark.usefixtures("person")
 def test_each_kind_of_change_is_an_event(work: Workspace, mounted: Session) -> None:
     """With its path, bytes, process and user; a file keeps its events when it is renamed."""
     tree = mounted.path
@@ -147,6 +148,7 @@ def test_hard_links_exchanges_and_files_without_a_name(work: Workspace, mounted:
     ]
 
 
+@pytest.mark.usefixtures("person")
 def test_every_listener_is_told_and_the_end_of_the_mount_is_theirs(work: Workspace, mounted: Session) -> None:
     """The last events come before the end; a fork that is not mounted has no events."""
     with work.file_events() as first, work.file_events() as second:
@@ -183,6 +185,7 @@ def test_names_that_are_no_text(work: Workspace, mounted: Session) -> None:
 
 
 @pytest.mark.parametrize("ends", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.usefixtures("person")
 def test_a_listener_that_hangs_or_dies_holds_up_no_program(work: Workspace, mounted: Session, ends: signal.Signals) -> None:
     """The tree goes on, and another listener is told everything."""
     with _listener(work) as child, work.file_events() as events:
@@ -207,6 +210,7 @@ def test_listeners_are_limited(work: Workspace, mounted: Session) -> None:
         events.close()
 
 
+@pytest.mark.usefixtures("person")
 def test_the_death_of_a_server_is_told(work: Workspace, mounted: Session) -> None:
     """Events may be missing there; those of the next server follow."""
     with work.file_events() as events:
@@ -219,19 +223,32 @@ def test_the_death_of_a_server_is_told(work: Workspace, mounted: Session) -> Non
     assert (after.op, after.path) == ("create", b"after")
 
 
-@pytest.mark.parametrize(
-    "backend",
-    [
-        pytest.param("portable", marks=pytest.mark.needs("libfuse")),
-        pytest.param("overlay", marks=pytest.mark.needs("overlayfs")),
-    ],
-)
-def test_a_backend_without_events_says_so(work: Workspace, mount_dir: Path, backend: str) -> None:
+@pytest.mark.needs("libfuse")
+def test_a_backend_without_events_says_so(work: Workspace, mount_dir: Path) -> None:
     """And which one has some."""
-    with work.mount(mount_dir / "other", backend=backend), pytest.raises(NoFileEvents, match="tells none") as refused:
+    with work.mount(mount_dir / "other", backend="portable"), pytest.raises(NoFileEvents, match="tells none") as refused:
         work.file_events()
 
     assert "--backend" in str(refused.value.hint)
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_tells_reads_and_writes(work: Workspace, mount_dir: Path) -> None:
+    """With their process; the mount ends although there is a listener, and the listener is told."""
+    with work.mount(mount_dir / "tree", backend="overlay") as session, work.file_events() as events:
+        (session.path / "dir").mkdir()
+        program = "open('dir/a (deleted)', 'wb').write(b'x'); open('base').read()"
+        child = subprocess.Popen([sys.executable, "-c", program], cwd=session.path)
+        assert child.wait() == 0
+        work.write("own", b"no event\n")
+        work.checkpoint("nor this")
+        session.unmount()
+        found = {(event.op, event.path, event.pid, event.verdict) for event in events}
+
+    assert found == {
+        ("write", b"dir/a (deleted)", child.pid, "allowed"),
+        ("read", b"base", child.pid, "allowed"),
+    }
 
 
 @contextmanager
@@ -260,6 +277,7 @@ def _can_listen(work: Workspace, hold: Callable[[FileEvents], object]) -> bool:
     return True
 
 
+@pytest.mark.usefixtures("person")
 def test_the_audit_log_has_them_where_the_owner_asks(work: Workspace, mount_dir: Path) -> None:
     """In the chain, found by path and outcome, with all bytes; without reads unless those are asked for."""
     vault, policy = work.vault, work.vault.policy

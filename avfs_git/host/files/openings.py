@@ -17,7 +17,8 @@ from typing import Final
 _CLASS_CONTENT, _CLOEXEC, _NONBLOCK = 4, 1, 2  # linux/fanotify.h
 _MARK_ADD, _OPEN_PERM, _ALLOW = 1, 0x10000, 1
 _AT_FDCWD: Final = -100
-_EVENT: Final = struct.Struct("=IBBHQii")
+EVENT: Final = struct.Struct("=IBBHQii")
+"""The length of an event, the layout's version, a reserved byte, the length of this, what happened, a descriptor, the process."""
 _RESPONSE: Final = struct.Struct("=iI")
 _READ: Final = 4096
 
@@ -53,8 +54,8 @@ class Openings:
             except BlockingIOError:  # who came was killed
                 continue
             found = []
-            for at in _starts(data):
-                *_, opening, process = _EVENT.unpack_from(data, at)
+            for at in starts_of(data):
+                *_, opening, process = EVENT.unpack_from(data, at)
                 if process == os.getpid():  # it would wait for itself
                     self.answer(opening)
                 else:
@@ -82,9 +83,10 @@ class Openings:
         self._fd = self._wake = -1
 
 
-def _starts(data: bytes) -> list[int]:
+def starts_of(data: bytes) -> list[int]:
+    """Tell where each event begins in what was read, in the layout `EVENT`."""
     found, at = [], 0
-    while at + _EVENT.size <= len(data):
+    while at + EVENT.size <= len(data):
         found.append(at)
-        at += _EVENT.unpack_from(data, at)[0]
+        at += EVENT.unpack_from(data, at)[0]
     return found

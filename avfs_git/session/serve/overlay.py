@@ -185,7 +185,8 @@ class OverlayTree:
 
     def serve(self, handover: Handover) -> None:
         """Be there until the tree is gone, in a fork of the process that started the session."""
-        from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
+        from avfs_git.session.serve.accessevents import AccessEvents  # noqa: PLC0415 - programs in the tree do not wait for it
+        from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - the same
 
         session, opened, mounted = self.session, self._opened, self.session.mounted
         ending = session.begin_server(
@@ -199,7 +200,8 @@ class OverlayTree:
         git = GitWatch(opened, _place_of_git(mounted))
         if handover.generation:
             opened.take_over()
-        control = Control(session, None, ending, is_first=not handover.generation, changed=git.renew)
+        events = AccessEvents(opened.fork, mounted.directory) if mounted is not None else None
+        control = Control(session, None, ending, is_first=not handover.generation, changed=git.renew, events=events)
         session.be_ready(ending, is_first=not handover.generation)
         handover.is_serving = True
         ending.start()  # not before, so that the record goes through its states in their order

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,8 @@ def command(state: State, fork_name: str | None, ops: tuple[str, ...]) -> FileEv
     state.name_fork(fork_name)
     try:
         with state.open_workspace() as workspace, workspace.file_events() as events:
+            with suppress(OSError):  # it was removed
+                os.chdir("/")  # this process must not keep the tree in use
             state.output.note(f"watching '{workspace.fork}'; Ctrl-C ends it")
             for event in events:
                 if not ops or event.op in (*ops, "dropped"):
