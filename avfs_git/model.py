@@ -332,6 +332,22 @@ class GrepFile:
 
 
 @value_class
+class GrepHit:
+    """One match that a search found: a line or, where its outcome is no line, a file."""
+
+    fork: str
+    state: str
+    """The commit that was searched, or `workspace`."""
+    path: bytes
+    line: GrepLine | None = None
+    """None for a binary file that matches, and for an outcome that is no line."""
+    binary: bool = False
+    """Whether the file is binary, and so its lines are not given."""
+    count: int | None = None
+    """With the outcome `count`: how many lines of the file match."""
+
+
+@value_class
 class GrepResult:
     """What a search found in one state."""
 

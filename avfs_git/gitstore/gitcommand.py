@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +95,9 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
 """The commands that may be run, and their options."""
 _CONTEXT = re.compile(r"-[AB]\d{1,9}")
 _OF_LOG = re.compile(r"--max-count=\d{1,18}|--decorate-refs=refs/[a-z/]+/\*|--(format|grep)=.*", re.DOTALL)
-_PLAIN_PARTS = ("filename", "lineNumber", "column", "separator", "selected", "context", "function")
-"""What of an answer of `git grep` has no colour, besides matches."""
+_COLORED_PARTS = ("match", "selected", "context", "filename", "lineNumber", "column", "separator", "function")
+"""What of an answer of `git grep` may have a colour."""
+_CHUNK = 1 << 16
 _KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
 
 _OVERRIDES = (
@@ -147,16 +148,81 @@ def run(
     given: bytes = b"",
     work_tree: Path | None = None,
     borrowed: Path | None = None,
-    match_color: str | None = None,
 ) -> GitResult:
     """Run one command of git on a repository; the caller judges how it ended.
 
-    `given` is its standard input; the objects of the directory `borrowed` count as the repository's own. `match_color` is the
-    colour of matches in an answer of `git grep` in which nothing else has a colour.
+    `given` is its standard input; the objects of the directory `borrowed` count as the repository's own.
 
     Raises:
         GitFailed: If there is no git, or the repository's configuration is not known to be harmless, or a pipe stands in it.
     """
+    command, environment = _spell(git_dir, verb, options, operands, work_tree=work_tree, borrowed=borrowed)
+    with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
+        source.write(given)
+        source.seek(0)
+        # Into a file: git passes over a failed write to a pipe, and ends with status 0 after half an answer.
+        with subprocess.Popen(
+            command, cwd=work_tree or git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                messages = _attend(process, verb)
+            except BaseException:
+                process.kill()
+                raise
+        sink.seek(0)
+        return GitResult(process.returncode, sink.read(), messages.decode("utf-8", "replace"))
+
+
+def stream(
+    git_dir: Path,
+    verb: str,
+    options: Sequence[str],
+    operands: Sequence[str],
+    *,
+    given: bytes,
+    borrowed: Path | None,
+    colors: Mapping[str, str],
+    judge: Callable[[int, str], object],
+) -> Generator[bytes]:
+    """Run one command of git as `run` does; give its answer as it comes. Git is killed when the caller closes the generator.
+
+    `judge` is called at the end, with git's status and what it said on standard error. `colors` are those of the parts of an
+    answer of `git grep`. Where the system has `setpriv`, git also ends when the thread that reads the answer is killed.
+
+    Raises:
+        GitFailed: As `run`.
+    """
+    command, environment = _spell(git_dir, verb, options, operands, borrowed=borrowed, colors=colors)
+    if (leash := shutil.which("setpriv", path=os.defpath)) is not None:
+        command = [leash, "--pdeathsig", "KILL", *command]
+    with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as messages:
+        source.write(given)
+        source.seek(0)
+        with subprocess.Popen(
+            command, cwd=git_dir, env=environment, stdin=source, stdout=subprocess.PIPE, stderr=messages
+        ) as process:
+            try:
+                assert process.stdout is not None  # noqa: S101 - it is a pipe
+                while chunk := os.read(process.stdout.fileno(), _CHUNK):
+                    yield chunk
+            except BaseException:
+                process.kill()
+                raise
+        messages.seek(0)
+        judge(process.returncode, messages.read().decode("utf-8", "replace"))
+
+
+def _spell(
+    git_dir: Path,
+    verb: str,
+    options: Sequence[str],
+    operands: Sequence[str],
+    *,
+    work_tree: Path | None = None,
+    borrowed: Path | None = None,
+    colors: Mapping[str, str] = {},
+) -> tuple[list[str], dict[str, str]]:
+    """Spell a command of git, and its environment."""
     numbered = {"pack-objects": _KEEP_PACK, "grep": _CONTEXT, "log": _OF_LOG}.get(verb)
     plain = [option for option in options if numbered is None or not numbered.fullmatch(option)]
     if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
@@ -182,26 +248,12 @@ def run(
         command.append(f"--work-tree={work_tree.absolute()}")
     for override in (*_OVERRIDES, *(["core.sharedRepository=0600"] if is_private(git_dir) else [])):
         command += ["-c", override]
-    if match_color is not None:
-        command += ["-c", f"color.grep.match={match_color}"]
-        command += [word for part in _PLAIN_PARTS for word in ("-c", f"color.grep.{part}=normal")]
+    for part in _COLORED_PARTS if colors else ():
+        command += ["-c", f"color.grep.{part}={colors.get(part, 'normal')}"]
     command += [verb, *options]
     if operands:  # four know no such mark: their first operand is an absolute path, or an object's id with `--` behind it
         command += [*(("--end-of-options",) if verb not in ("index-pack", "grep", "blame", "log") else ()), *operands]
-    with host_errors(f"run git {verb}"), tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as sink:
-        source.write(given)
-        source.seek(0)
-        # Into a file: git passes over a failed write to a pipe, and ends with status 0 after half an answer.
-        with subprocess.Popen(
-            command, cwd=work_tree or git_dir, env=environment, stdin=source, stdout=sink, stderr=subprocess.PIPE
-        ) as process:
-            try:
-                messages = _attend(process, verb)
-            except BaseException:
-                process.kill()
-                raise
-        sink.seek(0)
-        return GitResult(process.returncode, sink.read(), messages.decode("utf-8", "replace"))
+    return command, environment
 
 
 def _attend(process: subprocess.Popen[bytes], verb: str) -> bytes:

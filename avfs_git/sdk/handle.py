@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 from avfs_git.errors import quote
 from avfs_git.paths import Oid, PathLike
-from avfs_git.sdk.parts import files, holding, nursery_client, point, record, revisions, workspaces
+from avfs_git.sdk.parts import files, holding, lent, nursery_client, operations, point, record, revisions, workspaces
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -64,6 +64,36 @@ class ForkHandle:
     def run(self, operation: Callable[Concatenate[workspaces.OpenWorkspace, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Do an operation on the workspace, as `Dispatch.run` does."""
         return self.dispatch.run(self.opened, operation, *args, **kwargs)
+
+    def make_objects(self) -> lent.LentObjects:
+        """Make what holds the objects of states that are looked at together."""
+        return lent.LentObjects(self.core)
+
+    def look(
+        self,
+        objects: lent.LentObjects,
+        at: str | None = None,
+        *,
+        paths: Sequence[bytes] = (),
+        contents: bool = True,
+        ignored: bool = False,
+    ) -> lent.State:
+        """Look at the workspace as it is or, `at` one, at another state; from here on nothing waits for the caller.
+
+        With `contents`, what is not committed can be read, too; with `ignored`, also of ignored files.
+
+        Raises:
+            PathNotFound: If nothing is at one of the paths.
+            CheckpointNotFound: If no state has the name.
+            FileChanging: If a file keeps changing while it is read.
+        """
+        if at is not None:
+            state = objects.commit(self.fork, revisions.resolve_revision(self.core, at, fork=self.fork))
+        else:
+            found, content = self.run(operations.lend_workspace, contents, ignored)
+            state = objects.take(self.fork, found, content.whole())
+        objects.check_paths(state, paths)
+        return state
 
     def change(self, call: Callable[[], _T], verb: str, path: PathLike, *, in_steps: bool = False) -> _T:
         """Make a file call that changes the workspace, and note it for the log once it has been done.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.files import files, transfer
     from avfs_git.workspace.forks import clones, fold, forks
     from avfs_git.workspace.forks import rename as forkrename
-    from avfs_git.workspace.history import audited, blame, compare, find, grep, history, opdetails, opundo, undo
+    from avfs_git.workspace.history import audited, blame, compare, find, grep, history, lent, opdetails, opundo, undo
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import beside
     from avfs_git.workspace.opened import workspace as workspaces
@@ -53,7 +53,7 @@ else:
         "avfs_git.workspace.exchange": "apply cloning remotes upstreams userhooks",
         "avfs_git.workspace.files": "files transfer",
         "avfs_git.workspace.forks": "clones fold forks rename",
-        "avfs_git.workspace.history": "audited blame compare find grep history opdetails opundo undo",
+        "avfs_git.workspace.history": "audited blame compare find grep history lent opdetails opundo undo",
         "avfs_git.workspace.merge": "overlap",
         "avfs_git.workspace.opened": "beside workspace",
         "avfs_git.workspace.restore": "recovery",

@@ -7,7 +7,7 @@ and `sdk.workspace`; `sdk.dispatch` decides where each operation runs. Callers m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
@@ -20,6 +20,8 @@ from avfs_git.model import (
     FindResult,
     ForkInfo,
     ForkStanding,
+    GrepHit,
+    GrepQuery,
     GrepResult,
     Identity,
     MergeMode,
@@ -41,6 +43,7 @@ from avfs_git.sdk.parts import (
     forkinfo,
     grep,
     identity,
+    lent,
     nursery_client,
     opdetails,
     operations,
@@ -56,7 +59,7 @@ from avfs_git.sdk.parts import (
 from avfs_git.sdk.repository.history import VaultHistory
 from avfs_git.sdk.repository.remotes import VaultRemotes
 from avfs_git.sdk.repository.upkeep import VaultUpkeep
-from avfs_git.sdk.workspace.files import WorkspaceFiles, grep_beside, make_grep_query
+from avfs_git.sdk.workspace.files import WorkspaceFiles, make_grep_query
 from avfs_git.sdk.workspace.merging import WorkspaceMerging
 from avfs_git.sdk.workspace.metadata import WorkspaceMetadata
 from avfs_git.sdk.workspace.mount import Mount
@@ -385,19 +388,32 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
     ) -> list[GrepResult]:
         """Search the workspaces of several forks, all of them if none is named: `Workspace.grep` of each.
 
-        What the forks have in common is searched once, except with `ignored`.
+        What the forks have in common is searched once.
 
         Raises:
             PathNotFound: If nothing is at one of the paths in any of the forks.
         """
-        query = make_grep_query(pattern, paths, options)
-        names = forks or [info.name for info in self.list_forks()]
-        head = self._core.read_head(names[0]) if len(names) > 1 and not query.ignored else None
-        if head is None:
-            return self._each(names, lambda workspace: workspace.grep(pattern, paths, **options))
-        tree = self._core.store.read_commit(head).tree
-        files = grep.grep_stored(self._core, tree, query)
-        return self._each(names, lambda workspace: grep_beside(workspace._at, query, tree, files))  # noqa: SLF001 - one interface
+        query, objects = make_grep_query(pattern, paths, options), lent.LentObjects(self._core)
+        states = self._look(objects, forks, query)
+        return grep.grep(objects, states, query)
+
+    def grep_stream(
+        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), **options: Unpack[GrepOptions]
+    ) -> Generator[GrepHit]:
+        """Find what `grep` finds, and give each match as git finds it: `Workspace.grep_stream` of several forks.
+
+        What the forks have in common comes first, each match once for each fork.
+
+        Raises:
+            PathNotFound: If nothing is at one of the paths in any of the forks.
+        """
+        query, objects = make_grep_query(pattern, paths, options), lent.LentObjects(self._core)
+        states = self._look(objects, forks, query)
+        self._dispatch.tell([warning for state in states for warning in state.warnings])
+        yield from grep.stream(objects, states, query)
+
+    def _look(self, objects: lent.LentObjects, forks: Sequence[str], query: GrepQuery) -> list[lent.State]:
+        return self._each(forks, lambda workspace: workspace._look(objects, query))  # noqa: SLF001 - one interface
 
     def search(
         self, words: str, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), limit: int = 20

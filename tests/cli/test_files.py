@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from avfs_git.cli.context import UNREAD
 from tests.support.cli import Cli, Transcript, spawn
 
 Snapshot = Callable[[str, str], None]
@@ -33,6 +37,37 @@ def test_grep_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) 
     avfs("grep x nowhere", status=25)
     avfs("grep two --json")
     snapshot("grep.txt", avfs.text)
+
+
+def test_matches_are_lines_of_json_where_they_are_asked_for(cli: Cli, work: str) -> None:
+    """One a match; what fails is the last line. The status is that of grep, and `--jq` sees each line."""
+    assert work
+    cli("write", "notes", "one def\ntwo\ndef three\n").ok()
+    lines = [json.loads(line) for line in cli("grep", "def", "notes", "--json", "--stream").ok().stdout.splitlines()]
+
+    assert [(line["path"], line["line"]["number"], line["line"]["text"]) for line in lines] == [
+        ("notes", 1, "one def"),
+        ("notes", 3, "def three"),
+    ]
+    assert cli("grep", "def", "notes", "--stream", "--jq", ".line.number").ok().text == "1\n3\n"
+    ran = cli("grep", "nothing-like-it", "--json", "--stream")
+    assert (ran.status, ran.stdout) == (1, b"")
+    ran = cli("grep", "x(", "--json", "--stream")
+    assert (ran.status, ran.document["error"]["code"]) == (2, "input.invalid")
+    assert cli("grep", "def", "notes", "--stream").ok().text == cli("grep", "def", "notes").ok().text
+
+
+def test_a_search_ends_when_its_matches_are_not_read(cli: Cli, work: str) -> None:
+    """Those before are written as they come."""
+    assert work
+    cli("write", "many", stdin=b"needle\n" * 200_000).ok()
+    for options in ((), ("--json", "--stream")):
+        argv = [sys.executable, "-m", "avfs_git", "grep", "needle", *options]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asking:
+            assert asking.stdout is not None
+            assert b"many" in asking.stdout.readline()
+            asking.stdout.close()
+            assert asking.wait() == UNREAD
 
 
 def test_search_as_people_see_it(avfs: Transcript, work: str, snapshot: Snapshot) -> None:

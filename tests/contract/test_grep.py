@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -282,32 +283,98 @@ _STEP = st.one_of(
 
 @pytest.mark.slow
 @pytest.mark.needs("fuse", "user-xattrs", "whiteout")
-def test_a_search_ends_with_the_program_that_asked_for_it(mount_dir: Path) -> None:
-    """A slow pattern keeps no fork in use after its client was killed."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_search_keeps_nothing_waiting_and_ends_with_its_program(mount_dir: Path, number: signal.Signals) -> None:
+    """A slow pattern: a checkpoint is made meanwhile, and git ends with the program that asked for it, however that ends."""
     with Home(mount_dir / "h") as home:
         work = home.create_vault("v").workspace()
         work.write("a", b"x" * 1_500_000)
         with work.mount(mount_dir / "tree") as session:
             argv = [sys.executable, "-m", "avfs_git", "--vault", "v", "grep", r"\w+o"]
             asking = subprocess.Popen(argv, env={**os.environ, "AVFS_HOME": os.fspath(mount_dir / "h")})
-            server = session.info().pid
-            assert server is not None
-            wait_for(lambda: list_searching(server))
-            searching = list_searching(server)
-            asking.kill()
-            asking.wait()
+            searching: list[int] = []
             try:
-                wait_for(lambda: not list_searching(server))
-                work.checkpoint("after")
+                wait_for(lambda: list_searching(asking.pid))
+                searching = list_searching(asking.pid)
+                (mount_dir / "tree" / "b").write_bytes(b"new")
+                assert work.checkpoint("meanwhile").checkpoint is not None
+                assert asking.poll() is None
+                asking.send_signal(number)
+                asking.wait()
+                wait_for(lambda: not any(map(is_running, searching)))
             finally:
+                asking.kill()
+                asking.wait()
                 for pid in searching:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
+            session.unmount()
 
 
-def list_searching(server: int) -> list[int]:
-    """List the processes of git that search for a session."""
-    return [pid for pid in list_family(server) if b"\0grep\0" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+def is_running(pid: int) -> bool:
+    """Tell whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_matches_come_as_they_are_found(vault: Vault, work: Workspace) -> None:
+    """The same as those of `grep`; closing the iterator ends git before it has found all."""
+    for options in ({}, {"before": 1, "after": 1, "max_count": 1}, {"outcome": "count"}, {"invert": True, "after": 1}):
+        for where in ({}, {"ignored": True}, {"at": "first"}):
+            result = work.grep("needle", **options, **where)
+            hits = list(work.grep_stream("needle", **options, **where))
+            assert {(hit.fork, hit.state) for hit in hits} == {(result.fork, result.state)}
+            assert [*dict.fromkeys(hit.path for hit in hits)] == [file.path for file in result.files]
+            assert [hit.line for hit in hits if hit.line is not None] == [line for file in result.files for line in file.lines]
+            assert [hit.count for hit in hits if hit.line is None] == [file.count for file in result.files if not file.lines]
+    work.write("many", b"needle\n" * 200_000)
+    found = work.grep_stream("needle")
+    before = list_searching(os.getpid())
+    assert next(found).path == b"a"
+    assert len(list_searching(os.getpid())) == len(before) + 1
+    found.close()
+    assert list_searching(os.getpid()) == before
+
+    vault.fork("other").write("only/there", b"needle\n")
+    both = list(vault.grep_stream("needle"))
+    assert {(hit.fork, hit.path) for hit in both} == {
+        (result.fork, file.path) for result in vault.grep("needle") for file in result.files
+    }
+
+
+def test_matches_that_were_given_are_not_kept(work: Workspace) -> None:
+    """However many there are."""
+    work.write("many", b"needle\n" * 50_000)
+    tracemalloc.start()
+    try:
+        hits = work.grep_stream("needle", ["many"])
+        assert next(hits).path == b"many"
+        tracemalloc.reset_peak()  # capturing the workspace is over
+        assert sum(1 for _ in hits) == 49_999
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000  # a tenth of what they take
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_git_searches_all_forks(vault: Vault, work: Workspace) -> None:
+    """However many there are."""
+    for number in range(5):
+        vault.fork(f"fork-{number}", source=work.fork).write(f"own-{number}", b"x\nneedle\n" * 20_000)
+    found = vault.grep_stream("needle", invert=True)
+    seen, gits = set(), set()
+    for hit in found:
+        if hit.fork not in seen:
+            seen.add(hit.fork)
+            gits.update(list_searching(os.getpid()))
+    assert len(seen) == 6
+    assert len(gits) == 1
+
+
+def list_searching(asking: int) -> list[int]:
+    """List the processes of git that search for a process."""
+    return [pid for pid in list_family(asking) if b"git\0--git-dir" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

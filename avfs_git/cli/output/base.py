@@ -56,6 +56,9 @@ class Output(Protocol):
     def result(self, value: object) -> None:
         """Give the result of the verb; None where it went out as bytes."""
 
+    def stream(self, values: Iterable[object]) -> None:
+        """Give the parts of a result as they come, instead of a result."""
+
     def data(self, chunks: Iterable[bytes]) -> None:
         """Give a result that is bytes, as they are. Not for structured output."""
 

@@ -38,6 +38,7 @@ class EnvelopeOutput:
         self._request: dict[str, object] = {"arguments": arguments}
         self._warnings: list[dict[str, object]] = []
         self._document: dict[str, object] | None = None
+        self._has_streamed = False
 
     def begin(self, kind: str, view: str, request: Mapping[str, object]) -> None:  # noqa: ARG002 - no views in JSON
         """Learn which verb runs and with which arguments."""
@@ -53,13 +54,25 @@ class EnvelopeOutput:
         self._request.update(facts)
 
     def result(self, value: object) -> None:
-        """Keep the result and its warnings."""
+        """Keep the result and its warnings; nothing after a stream."""
+        if self._has_streamed:
+            return
         from avfs_git.model import find_warnings  # noqa: PLC0415 - not needed for usage errors
         from avfs_git.records import to_record  # noqa: PLC0415 - the same
 
         self.warn(find_warnings(value))
         # A command that failed is a result like any other, and no success.
         self._finish(success=bool(getattr(value, "success", True)), result=to_record(value), error=None)
+
+    def stream(self, values: Iterable[object]) -> None:
+        """Write each value on a line of its own, or what the expression makes of it; a failure is the last line."""
+        from avfs_git.records import to_record  # noqa: PLC0415 - not needed for usage errors
+
+        self._has_streamed = True
+        for value in values:
+            record = json.dumps(to_record(value), ensure_ascii=False, separators=(",", ":"))
+            for line in self.filter.apply(record) if self.filter is not None else (f"{record}\n".encode(),):
+                write_all(sys.stdout, line)
 
     def warn(self, warnings: Iterable[Warning]) -> None:
         """Keep what the caller should know."""

@@ -65,6 +65,7 @@ class TextOutput:
         self._pending = bytearray()
         self._find_pager = find_pager
         self._is_held = False
+        self._has_streamed = False
         self._remarks: list[str] = []
         self.on_terminal = _is_terminal(sys.stdout)
         self.shows_color = color and self.on_terminal
@@ -89,20 +90,31 @@ class TextOutput:
     def result(self, value: object) -> None:
         """Show the result as its view says, then its warnings."""
         if value is None:
-            self._name_place(passes_on=True)
+            if not self._has_streamed:
+                self._name_place(passes_on=True)
             return
-        if not self._view:
-            raise InternalError(f"nothing shows a {self._kind}")
         from avfs_git.model import find_warnings  # noqa: PLC0415 - `--help` has no result
 
+        self._show(value)
+        self._name_place(passes_on=self._kind in _PASSED_ON)
+        self.warn(find_warnings(value))
+
+    def stream(self, values: Iterable[object]) -> None:
+        """Show values as they come, as their view says."""
+        self._has_streamed = True
+        self._show(values)
+        self._name_place(passes_on=False)
+
+    def _show(self, value: object) -> None:
+        """Show the result, or its parts, as its view says."""
+        if not self._view:
+            raise InternalError(f"nothing shows a {self._kind}")
         place, _, name = self._view.partition(".")
         module = import_module(f"avfs_git.cli.output.views.{place}")
         name = name or self._kind.removesuffix("_result")
         show = getattr(module, f"{name}_" if iskeyword(name) else name)
         show(self, value)
         self._release()
-        self._name_place(passes_on=self._kind in _PASSED_ON)
-        self.warn(find_warnings(value))
 
     def _release(self) -> None:
         """Bring out a result that is whole, with the pager if it is longer than the screen, then what was remarked meanwhile."""

@@ -1,30 +1,31 @@
 """Searching the files of a tree with `git grep`.
 
-Decided here: how a query becomes options and pathspecs of git, and how its answer is read. Git runs in an empty repository of its
-own, which borrows the objects of the store: no configuration, attribute or ref of the store has a say. Objects that are stored
-nowhere, as those of what is not committed, are lent to it. So one engine searches both. Usable from threads; a crash leaves a
-temporary directory.
+Decided here: how a query becomes options and pathspecs of git; `grepanswer` reads the answer. Git runs in an empty repository of
+its own, which borrows the objects of the store: no configuration, attribute or ref of the store has a say. Objects that are
+stored nowhere, as those of what is not committed, are lent to it. So one engine searches both. Usable from threads; a crash
+leaves a temporary directory.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import chain
 from pathlib import Path
 
 from avfs_git.errors import GitFailed, InvalidInput
 from avfs_git.gitstore import gitcommand
+from avfs_git.gitstore.compare.grepanswer import Answer, Found, make_colors
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_sorted
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.scratch import put_loose, scratch_repository
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.globs import PathGlobs, check_glob, is_of_path, quote_for_git, spell_for_git
-from avfs_git.model import GrepFile, GrepLine, GrepOutcome, GrepQuery, GrepSyntax, Span
+from avfs_git.model import GrepOutcome, GrepQuery, GrepSyntax
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.patterns import compiled
-from avfs_git.values import replace
 
 _SYNTAX = {GrepSyntax.EXTENDED: "-E", GrepSyntax.FIXED: "-F", GrepSyntax.PERL: "-P"}
 _OUTCOME = {
@@ -59,30 +60,44 @@ def check_query(query: GrepQuery) -> None:
         raise InvalidInput("at least one match of each file has to be given")
 
 
-def grep_tree(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuery) -> list[GrepFile]:
-    """Search a tree of `source`, whose stored objects are those of `store`; the files are sorted by path.
+def grep_trees(store: ObjectStore, source: ObjectSource, trees: Sequence[Oid], query: GrepQuery) -> Generator[tuple[Oid, Found]]:
+    """Search trees of `source`, whose stored objects are those of `store`, with one run of git; give what it finds at once.
+
+    The trees come one after the other, the files of each in the order of their paths. Nothing is kept of what was given. Git is
+    killed when the generator is closed.
 
     Raises:
         InvalidInput: If git does not understand the pattern.
         ObjectMissing, RemoteError: If contents of a partial clone are needed and cannot be fetched.
-        FileChanging: If a program changed a file of a workspace that is read.
     """
     check_query(query)
-    if query.invert and query.outcome is GrepOutcome.LINES and (query.before or query.after):
-        plain = grep_tree(store, source, tree, replace(query, before=0, after=0, max_count=None))
-        lines = _search(store, source, tree, replace(query, max_count=None))
-        return [*_tell_context(lines, plain, query)]
-    return _search(store, source, tree, query)
+    trees = [*dict.fromkeys(trees)]
+    if not trees:
+        return
+    is_colored = query.outcome is GrepOutcome.LINES and (query.spans or (query.invert and bool(query.before or query.after)))
+    answer = Answer(query, colors=make_colors() if is_colored else {})
+    options = _spell_options(query, is_colored=is_colored)
+    pattern = ["-f", "-"]
+    store.expect(chain.from_iterable(_list_contents(source, tree, query) for tree in trees))
+    is_meant = _make_filter(query)
+    with scratch_repository("search") as git_dir:
+        if _matches_nothing(git_dir, query, options):
+            # Git looks ahead for the next match, and would find one behind the last newline; not so in an expression.
+            pattern = ["(", *pattern, ")"]
+        for tree in trees:
+            _lend(git_dir, store, source, tree)
+        operands = [*(tree.hex() for tree in trees), "--", *(os.fsdecode(spec) for spec in _make_pathspecs(query))]
+        chunks = _run(git_dir, [*options, *pattern], operands, query, borrowed=store.objects_dir, colors=answer.colors)
+        with closing(chunks):
+            for tree, found in answer.read(chunks):
+                if is_meant(found.path):
+                    yield tree, found
 
 
-def _search(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuery) -> list[GrepFile]:
-    """Have git search, and read its answer."""
-    is_marked = query.spans and query.outcome is GrepOutcome.LINES and not query.invert
-    # No file can have this colour but by chance.
-    color = f"#{os.urandom(3).hex()}" if is_marked else None
+def _spell_options(query: GrepQuery, *, is_colored: bool) -> list[str]:
     options = [
         *(
-            "--no-color" if color is None else "--color=always",
+            "--color=always" if is_colored else "--no-color",
             "--full-name",
             "--null",
             _SYNTAX[query.syntax],
@@ -94,42 +109,13 @@ def _search(store: ObjectStore, source: ObjectSource, tree: Oid, query: GrepQuer
     ]
     if query.outcome is GrepOutcome.LINES:
         options += ["-o"] if query.only_matching else [f"-B{query.before}", f"-A{query.after}"]
-    pattern = ["-f", "-"]
-    store.expect(_list_contents(source, tree, query))
-    with scratch_repository("search") as git_dir:
-        if _matches_nothing(git_dir, query, options):
-            # Git looks ahead for the next match, and would find one behind the last newline; not so in an expression.
-            pattern = ["(", *pattern, ")"]
-        _lend(git_dir, store, source, tree)
-        operands = [tree.hex(), "--", *(os.fsdecode(spec) for spec in _make_pathspecs(query))]
-        result = _run(git_dir, [*options, *pattern], operands, query, borrowed=store.objects_dir, color=color)
-    if color is not None:
-        marked = _Marks(color)
-        if not marked.are_clear(result):
-            return _search(store, source, tree, replace(query, spans=False))
-        files = list(_parse(result, tree, query, marked))
-    else:
-        is_plain = query.outcome is GrepOutcome.LINES and not (query.before or query.after)
-        files = list((_parse_plain if is_plain else _parse)(result, tree, query))
-    is_meant = _make_filter(query)
-    return sorted((file for file in files if is_meant(file.path)), key=lambda file: file.path)
+    return options
 
 
 def _make_filter(query: GrepQuery) -> Callable[[bytes], bool]:
     """Make the condition that the path of a file has to meet by the globs of a query."""
     include, exclude = PathGlobs(query.include), PathGlobs(query.exclude)
     return lambda path: (not query.include or include.match(path)) and not (query.exclude and exclude.match_above(path))
-
-
-def _tell_context(files: Sequence[GrepFile], plain: Sequence[GrepFile], query: GrepQuery) -> Iterator[GrepFile]:
-    """Give lines of context no column: of an inverted search, git gives one for each line.
-
-    `plain` is what the same search finds without context.
-    """
-    for file, found in zip(files, plain, strict=True):
-        meant = {line.number for line in found.lines}
-        lines = [line if line.number in meant else replace(line, column=None) for line in file.lines]
-        yield _join(file.path, lines, query) if lines else file
 
 
 def _run(
@@ -139,12 +125,18 @@ def _run(
     query: GrepQuery,
     *,
     borrowed: Path | None = None,
-    color: str | None = None,
-) -> bytes:
-    result = gitcommand.run(git_dir, "grep", options, operands, given=query.pattern + b"\n", borrowed=borrowed, match_color=color)
-    messages = result.messages.strip()
-    if result.status not in (0, 1):
-        last = messages.splitlines()[-1] if messages else f"status {result.status}"
+    colors: Mapping[str, str],
+) -> Generator[bytes]:
+    return gitcommand.stream(
+        git_dir, "grep", options, operands, given=query.pattern + b"\n", borrowed=borrowed, colors=colors, judge=_judge
+    )
+
+
+def _judge(status: int, messages: str) -> None:
+    """Tell from the end of git whether it has searched everything."""
+    messages = messages.strip()
+    if status not in (0, 1):
+        last = messages.splitlines()[-1] if messages else f"status {status}"
         if (bad := _BAD_PATTERN.fullmatch(last)) is not None:
             raise InvalidInput(
                 f"the pattern is not understood: {(bad[1] or bad[2])[:300]}",
@@ -153,7 +145,6 @@ def _run(
         raise GitFailed("grep", last[:300])
     if messages:  # git goes on where it cannot read an object
         raise GitFailed("grep", messages.splitlines()[-1][:300])
-    return result.output
 
 
 def _matches_nothing(git_dir: Path, query: GrepQuery, options: list[str]) -> bool:
@@ -162,7 +153,8 @@ def _matches_nothing(git_dir: Path, query: GrepQuery, options: list[str]) -> boo
         return False
     blob = put_loose(git_dir, KIND_BLOB, b"\n")
     tree = put_loose(git_dir, KIND_TREE, serialize_sorted({b"empty": (MODE_FILE, blob)}))
-    return bool(_run(git_dir, [option for option in [*options, "-f", "-"] if option != "-v"], [tree.hex(), "--"], query))
+    plain = [option for option in [*options, "-f", "-"] if option != "-v"]
+    return any(list(_run(git_dir, plain, [tree.hex(), "--"], query, colors={})))
 
 
 def _list_contents(source: ObjectSource, tree: Oid, query: GrepQuery) -> Iterator[Oid]:
@@ -212,110 +204,3 @@ def _make_pathspecs(query: GrepQuery) -> list[bytes]:
                 wanted.append(b":(top,glob)" + quote_for_git(path) + (b"/" if path else b"") + spell_for_git(glob)[0])
     left_out = [spec for spec, is_exact in map(spell_for_git, query.exclude) if is_exact]
     return [*wanted, *(b":(exclude,top,glob)" + spec + below for spec in left_out for below in (b"", b"/**"))]
-
-
-class _Marks:
-    """How git marks matches in its answer: with two sequences, before and behind each."""
-
-    def __init__(self, color: str) -> None:
-        red, green, blue = bytes.fromhex(color[1:])
-        self._begin, self._end = b"\x1b[38;2;%d;%d;%dm" % (red, green, blue), b"\x1b[m"
-
-    def are_clear(self, output: bytes) -> bool:
-        """Whether no file has marks of its own: then it could not be told which are git's."""
-        return output.count(self._begin) == output.count(self._end)
-
-    def take_out(self, text: bytes) -> tuple[bytes, tuple[Span, ...]]:
-        """Take the marks out of a line; give it, and where they were."""
-        plain, *marked = text.split(self._begin)
-        spans = []
-        for piece in marked:
-            match, _, after = piece.partition(self._end)
-            spans.append(Span(len(plain), len(plain) + len(match)))
-            plain += match + after
-        return plain, tuple(spans)
-
-
-def _parse(output: bytes, tree: Oid, query: GrepQuery, marks: _Marks | None = None) -> Iterator[GrepFile]:
-    """Read what `git grep --null` says, of which each record begins with the tree."""
-    name = tree.hex().encode()
-    if query.outcome in (GrepOutcome.FILES, GrepOutcome.FILES_WITHOUT):
-        for record in output.split(b"\0")[:-1]:
-            yield GrepFile(record[len(name) + 1 :])
-        return
-    prefix, binary = name + b":", b"Binary file " + name + b":"
-    ends = compiled(rb" matches\n(?=(?:Binary file )?" + name + rb":|--\n|\Z)")
-    at = 0
-    path, lines = b"", list[GrepLine]()
-    while at < len(output):
-        if output.startswith(b"--\n", at):
-            at += 3
-            continue
-        if output.startswith(binary, at):
-            end = ends.search(output, at)
-            if end is None:
-                raise GitFailed("grep", "its answer is not understood")
-            if lines:
-                yield _join(path, lines, query)
-                lines = []
-            yield GrepFile(output[at + len(binary) : end.start()], binary=True)
-            at = end.end()
-            continue
-        if not output.startswith(prefix, at):
-            raise GitFailed("grep", "its answer is not understood")
-        stop = output.index(b"\0", at)
-        found, at = output[at + len(prefix) : stop], stop + 1
-        end_of_line = output.find(b"\n", at)
-        record, at = output[at:end_of_line], end_of_line + 1
-        if query.outcome is GrepOutcome.COUNT:
-            number = int(record)
-            yield GrepFile(found, count=number if query.max_count is None else min(number, query.max_count))
-            continue
-        if found != path and lines:
-            yield _join(path, lines, query)
-            lines = []
-        path = found
-        lines.append(_parse_line(record, marks))
-    if lines:
-        yield _join(path, lines, query)
-
-
-def _parse_plain(output: bytes, tree: Oid, query: GrepQuery) -> Iterator[GrepFile]:
-    """Read an answer without context and marks as `_parse` does, in half the time: most of it is lines of text files."""
-    record = re.compile(rb"(?<![^\n])" + tree.hex().encode() + rb":([^\0]*)\0(\d+)\0(\d+)\0([^\n]*)\n")
-    at, path, lines = 0, b"", list[GrepLine]()
-    for match in record.finditer(output):
-        found, number, column, text = match.groups()
-        if found != path or match.start() != at:
-            if lines:
-                yield _join(path, lines, query)
-            if match.start() != at:  # binary files
-                yield from _parse(output[at : match.start()], tree, query)
-            path, lines = found, []
-        lines.append(GrepLine(int(number), int(column), text))
-        at = match.end()
-    if lines:
-        yield _join(path, lines, query)
-    yield from _parse(output[at:], tree, query)
-
-
-_LINE = compiled(rb"(\d+)\0(?:(\d+)\0)?(.*)", 16)
-
-
-def _parse_line(record: bytes, marks: _Marks | None) -> GrepLine:
-    match = _LINE.fullmatch(record)
-    if match is None:
-        raise GitFailed("grep", "its answer is not understood")
-    number, column, text = match.groups()
-    text, spans = marks.take_out(text) if marks is not None else (text, ())
-    return GrepLine(int(number), int(column) if column is not None else None, text, spans)
-
-
-def _join(path: bytes, lines: list[GrepLine], query: GrepQuery) -> GrepFile:
-    """Make one file of its lines; behind the last match that is wanted, only its context is kept."""
-    matching = list(dict.fromkeys([line.number for line in lines if line.column is not None]))
-    if query.max_count is not None and len(matching) > query.max_count:
-        beyond, last = matching[query.max_count], matching[query.max_count - 1]
-        lines = [line for line in lines if line.number < beyond and line.number <= last + query.after]
-        matching = matching[: query.max_count]
-    return GrepFile(path, count=len(matching), lines=tuple(lines))

@@ -67,6 +67,10 @@ class DryWriter:
         self._sizes[oid] = size
         return oid
 
+    def list_added(self) -> Iterator[tuple[int, Oid, bytes]]:
+        """List the objects that are kept: kind, id and content."""
+        return ((kind, oid, data) for oid, (kind, data) in self._added.items())
+
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object of the store, or a tree or commit that was added."""
         return self._added.get(oid) or self.store.read(oid)

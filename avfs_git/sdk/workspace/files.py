@@ -11,20 +11,19 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Unpack
 
-from avfs_git.errors import InvalidInput, PathUnsuitable, TooManyFiles, WorkspaceBusy, quote
+from avfs_git.errors import InvalidInput, PathUnsuitable, WorkspaceBusy, quote
 from avfs_git.model import (
     EditResult,
     FileInfo,
     FindQuery,
     FindResult,
-    GrepFile,
+    GrepHit,
     GrepOutcome,
     GrepQuery,
     GrepResult,
@@ -37,9 +36,9 @@ from avfs_git.model import (
     TransferResult,
     TreeNode,
 )
-from avfs_git.paths import Oid, PathLike, TreePath, parse_tree_path, parse_tree_paths, show_path
-from avfs_git.sdk.parts import client, find, grep, history, operations, removed, revisions, search, stop, transfer
-from avfs_git.values import NamedTuple, replace
+from avfs_git.paths import PathLike, TreePath, parse_tree_path, parse_tree_paths, show_path
+from avfs_git.sdk.parts import client, find, grep, history, lent, operations, removed, revisions, search, stop, transfer
+from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -267,10 +266,35 @@ class WorkspaceFiles:
             FileChanging: If a file keeps changing while it is searched.
         """
         query = make_grep_query(pattern, paths, options)
-        if at is not None:
-            commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
-            return grep.grep_commit(self._at.core, self.fork, commit, query)
-        return self._at.run(operations.grep_workspace, query)
+        objects = self._at.make_objects()
+        states = [self._look(objects, query, at)]
+        return grep.grep(objects, states, query)[0]
+
+    def grep_stream(
+        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, at: str | None = None, **options: Unpack[GrepOptions]
+    ) -> Generator[GrepHit]:
+        """Find what `grep` finds, and give each match as git finds it: however many there are, none is kept.
+
+        The workspace is captured at the first match that is asked for; closing the iterator ends the search. What a
+        `GrepResult` has as warnings goes to `on_warnings` of the home.
+
+        Args:
+            pattern: As for `grep`, as are all others.
+            paths: Search only these files, and files below these directories.
+            at: The checkpoint or fork to search.
+            options: How to search; see `GrepOptions`.
+
+        Raises:
+            InvalidInput, PathNotFound, CheckpointNotFound, FileChanging: As `grep`, when the first match is asked for.
+        """
+        query = make_grep_query(pattern, paths, options)
+        objects = self._at.make_objects()
+        states = [self._look(objects, query, at)]
+        self._at.dispatch.tell(states[0].warnings)
+        yield from grep.stream(objects, states, query)
+
+    def _look(self, objects: lent.LentObjects, query: GrepQuery, at: str | None = None) -> lent.State:
+        return self._at.look(objects, at, paths=query.paths, ignored=query.ignored)
 
     def search(self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20) -> SearchResult:
         """Find the files that have all of some words, the best first, with a line of each. Reads no checkout.
@@ -292,11 +316,11 @@ class WorkspaceFiles:
             FileChanging: If a file keeps changing while it is searched.
         """
         query = SearchQuery(words, tuple(parse_tree_paths(paths)), limit)
-        if at is not None:
-            commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
-            return search.search_commit(self._at.core, self.fork, commit, query)
-        self._at.indexed = search.prepare(self._at.core, self.fork, indexed=self._at.indexed)
-        return self._at.run(operations.search_workspace, query)
+        search.check_query(query)
+        if at is None:
+            self._at.indexed = search.prepare(self._at.core, self.fork, indexed=self._at.indexed)
+        objects = self._at.make_objects()
+        return search.search(self._at.core, objects, self._at.look(objects, at, paths=query.paths), query)
 
     def search_history(
         self, words: str, paths: Sequence[PathLike] = (), *, at: str | None = None, limit: int = 20
@@ -337,10 +361,9 @@ class WorkspaceFiles:
             CheckpointNotFound: If no state has the name.
         """
         query = _make_find_query(names, paths, options)
-        if at is not None:
-            commit = revisions.resolve_revision(self._at.core, at, fork=self.fork)
-            return find.find_commit(self._at.core, self.fork, commit, query)
-        return self._at.run(operations.find_entries, query)
+        find.check_query(query)
+        objects = self._at.make_objects()
+        return find.find(self._at.core, objects, self._at.look(objects, at, contents=False), query)
 
     def list_dir(self, path: PathLike = "/", *, sizes: bool = True) -> list[FileInfo]:
         """Describe the entries of a directory, sorted by name; of anything else, itself.
@@ -508,17 +531,6 @@ def _make_find_query(names: Sequence[str], paths: Sequence[PathLike], options: F
         "meta": tuple(MetaCondition(key, None if value is None else os.fsencode(value)) for key, value in meta),
     }
     return FindQuery(tuple(map(os.fsencode, names)), paths=tuple(parse_tree_paths(paths)), **given)  # type: ignore[arg-type]
-
-
-def grep_beside(at: ForkHandle, query: GrepQuery, tree: Oid, files: Sequence[GrepFile]) -> GrepResult:
-    """Search a workspace, given what was found in a tree: reads only files that are not as in that."""
-    try:
-        result, differing = at.run(operations.grep_changed, query, tree)
-    except TooManyFiles:
-        return at.run(operations.grep_workspace, query)
-    others = set(differing)
-    same = (file for file in files if file.path not in others)
-    return replace(result, files=tuple(sorted([*same, *result.files], key=attrgetter("path"))))
 
 
 def make_grep_query(pattern: str | bytes, paths: Sequence[PathLike], options: GrepOptions) -> GrepQuery:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.model import MetaEntry, PathMeta, TagList
 from avfs_git.paths import PathLike, parse_tree_path
-from avfs_git.sdk.parts import operations
+from avfs_git.sdk.parts import find, operations
 
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
@@ -72,7 +72,8 @@ class WorkspaceMetadata:
 
     def list_tags(self) -> TagList:
         """List the tags of the workspace as it is, ignored files included. Costs a look at each directory."""
-        return self._at.run(operations.list_tags)
+        objects = self._at.make_objects()
+        return find.list_tags(objects, self._at.look(objects, contents=False))
 
     def _change(
         self,

@@ -20,7 +20,7 @@ with the workspace opened anew. Locks:
 - `_lock` guards which requests wait and which one runs; no file is touched with it.
 
 A request that changes something waits for its turn for as long as its client said, then it is refused as busy; one whose client
-has gone is not begun, and a git that searches for it is killed. Nothing survives but what the operations write.
+has gone is not begun, and a git that runs for it is killed. Nothing survives but what the operations write.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -23,25 +24,19 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, NothingToUndo, quote
+from avfs_git.host.files.durable import host_errors
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
     Diff,
     FileInfo,
-    FindQuery,
-    FindResult,
-    GrepQuery,
-    GrepResult,
     MergeOptions,
     MergeProgress,
     MergeResult,
     MergeStrategy,
     RestoreResult,
     RewriteResult,
-    SearchQuery,
-    SearchResult,
     Status,
-    TagList,
     TransferResult,
     UndoResult,
     Warning,
@@ -55,16 +50,16 @@ from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.gitmoves import CommandStart
 from avfs_git.workspace.vault.log.oprecord import FILES, OF_FORKS, REDO, UNDO
+from avfs_git.workspace.vault.states import Lent
 
 if TYPE_CHECKING:
     from avfs_git.workspace import gitdir
     from avfs_git.workspace.checkpoint import changes, checkpoint
     from avfs_git.workspace.files import adding, transfer
     from avfs_git.workspace.forks import forks
-    from avfs_git.workspace.history import compare, find, grep, opundo, revert, undo
+    from avfs_git.workspace.history import compare, lent, opundo, revert, undo
     from avfs_git.workspace.merge import catchup, merge, mergestate, rewrite
     from avfs_git.workspace.restore import aside, restore
-    from avfs_git.workspace.search import search
 else:
     adding = LazyModule("avfs_git.workspace.files.adding")
     aside = LazyModule("avfs_git.workspace.restore.aside")
@@ -72,17 +67,15 @@ else:
     changes = LazyModule("avfs_git.workspace.checkpoint.changes")
     checkpoint = LazyModule("avfs_git.workspace.checkpoint.checkpoint")
     compare = LazyModule("avfs_git.workspace.history.compare")
-    find = LazyModule("avfs_git.workspace.history.find")
     forks = LazyModule("avfs_git.workspace.forks.forks")
     gitdir = LazyModule("avfs_git.workspace.gitdir")
-    grep = LazyModule("avfs_git.workspace.history.grep")
+    lent = LazyModule("avfs_git.workspace.history.lent")
     merge = LazyModule("avfs_git.workspace.merge.merge")
     mergestate = LazyModule("avfs_git.workspace.merge.mergestate")
     opundo = LazyModule("avfs_git.workspace.history.opundo")
     restore = LazyModule("avfs_git.workspace.restore.restore")
     revert = LazyModule("avfs_git.workspace.history.revert")
     rewrite = LazyModule("avfs_git.workspace.merge.rewrite")
-    search = LazyModule("avfs_git.workspace.search.search")
     transfer = LazyModule("avfs_git.workspace.files.transfer")
     undo = LazyModule("avfs_git.workspace.history.undo")
 
@@ -159,6 +152,15 @@ class Content:
             return
         try:
             yield from _read_pieces(self.handle.fd)
+        finally:
+            os.close(self.handle.fd)
+
+    def whole(self) -> bytes | mmap.mmap:
+        """Show a result that is not changed any more as one; the handle is closed."""
+        if self.handle is None:
+            return self.data or b""
+        try:
+            return mmap.mmap(self.handle.fd, 0, access=mmap.ACCESS_READ)
         finally:
             os.close(self.handle.fd)
 
@@ -344,33 +346,32 @@ def diff_workspace(opened: OpenWorkspace, old: str | None, paths: Sequence[TreeP
 
 
 @operation(repeatable=True, flushes=True, changes=False)
-def grep_workspace(opened: OpenWorkspace, query: GrepQuery) -> GrepResult:
-    """Search the files of the workspace as they are."""
-    return _compare(opened, lambda locked: grep.grep_workspace(locked, query))
+def lend_workspace(opened: OpenWorkspace, contents: bool, ignored: bool) -> tuple[Lent, Content]:
+    """Hand over the workspace as it is, with what of it is not stored: its caller looks through it in peace."""
+
+    def take(locked: LockedWorkspace) -> tuple[Lent, Content]:
+        found, pieces = lent.lend(locked, contents=contents, ignored=ignored)
+        return found, _gather(pieces)
+
+    return _compare(opened, take)
 
 
-@operation(repeatable=True, flushes=True, changes=False)
-def grep_changed(opened: OpenWorkspace, query: GrepQuery, than: Oid) -> tuple[GrepResult, tuple[bytes, ...]]:
-    """Search the files of the workspace that are not as in a tree; also name each path that differs from it."""
-    return _compare(opened, lambda locked: grep.grep_changed(locked, query, than))
+def _gather(pieces: Iterator[bytes]) -> Content:
+    """Keep pieces in memory or, if they are large, in a temporary file."""
+    import tempfile  # noqa: PLC0415 - for this alone
 
-
-@operation(repeatable=True, flushes=True, changes=False)
-def search_workspace(opened: OpenWorkspace, query: SearchQuery) -> SearchResult:
-    """Search the words of the workspace's files as they are."""
-    return _compare(opened, lambda locked: search.search_workspace(locked, query))
-
-
-@operation(repeatable=True, flushes=True, changes=False)
-def find_entries(opened: OpenWorkspace, query: FindQuery) -> FindResult:
-    """Find entries of the workspace as it is."""
-    return _compare(opened, lambda locked: find.find_workspace(locked, query))
-
-
-@operation(repeatable=True, flushes=True, changes=False)
-def list_tags(opened: OpenWorkspace) -> TagList:
-    """List the tags of the workspace as it is."""
-    return _compare(opened, find.list_tags)
+    data = bytearray()
+    for piece in pieces:
+        data += piece
+        if len(data) > CONTENT_INLINE:
+            break
+    else:
+        return Content(data=bytes(data))
+    with host_errors("keep what is not committed"), tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.writelines(pieces)
+        file.flush()
+        return Content(handle=Handle(os.dup(file.fileno())))
 
 
 @operation(flushes=True)

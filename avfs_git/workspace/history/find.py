@@ -1,7 +1,7 @@
 """Finding entries by name and other facts: of a commit, and of a workspace as it is.
 
-Decided here: what each condition means. A workspace is captured as for a comparison, and nothing of it is stored. Reads only
-directories, and of what meets the other conditions the sizes.
+Decided here: what each condition means. Takes no lock: a workspace was captured before (`lent`). Reads only directories, and
+of what meets the other conditions the sizes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from avfs_git.gitstore.compare.treediff import diff_trees
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.globs import PathGlobs, check_glob
 from avfs_git.model import ChangeKind, FindQuery, FindResult, FoundEntry, Kind, TagCount, TagList
-from avfs_git.paths import Oid, TreePath, climb, join
+from avfs_git.paths import TreePath, climb, join
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.tags import attribute_of, check_tag, tags_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.history.compare import WORKSPACE
-from avfs_git.workspace.merge.preview import Preview
-from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.history.lent import LentObjects, State
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import tree_of
 from avfs_git.workspace.vault.vault import OpenVault
@@ -30,56 +28,33 @@ from avfs_git.workspace.vault.vault import OpenVault
 _KINDS = {"file": Kind.FILE, "dir": Kind.DIRECTORY, "symlink": Kind.SYMLINK, "gitlink": Kind.GITLINK}
 
 
-def find_workspace(locked: LockedWorkspace, query: FindQuery) -> FindResult:
-    """Find entries of a workspace as it is.
+def find(vault: OpenVault, objects: LentObjects, state: State, query: FindQuery) -> FindResult:
+    """Find entries of a state.
 
     Raises:
         InvalidInput: If the query cannot mean anything.
         PathNotFound: If nothing is at one of its paths.
         CheckpointNotFound: If no state has the name of `changed_since`.
     """
-    _check(query)
-    writer, lower = _capture(locked)
-    captured = writer.taken.captured
-    changed = _list_changed(locked.vault, locked.fork, writer, (captured.tree, captured.sidecar), query)
-    entries = tuple(_find(writer, lower, query, changed))
-    return FindResult(locked.fork, WORKSPACE, entries, tuple(captured.warnings))
+    check_query(query)
+    changed = _list_changed(vault, objects, state, query)
+    return FindResult(state.fork, state.name, tuple(_find(objects, objects.show(state), query, changed)), state.warnings)
 
 
-def list_tags(locked: LockedWorkspace) -> TagList:
-    """List the tags of a workspace as it is, ignored files included, with how many files and directories have each."""
-    writer, lower = _capture(locked)
+def list_tags(objects: LentObjects, state: State) -> TagList:
+    """List the tags of a state, ignored files included, with how many files and directories have each."""
+    lower = objects.show(state)
     entries = chain([lower.root], (entry for _, entry in _walk(lower, FindQuery(ignored=True))))
     counts = Counter(tag for entry in entries if entry.xattrs for tag in tags_of(entry.xattrs))
-    tags = tuple(TagCount(tag, count) for tag, count in sorted(counts.items()))
-    return TagList(locked.fork, tags, tuple(writer.taken.captured.warnings))
+    return TagList(state.fork, tuple(TagCount(tag, count) for tag, count in sorted(counts.items())), state.warnings)
 
 
-def _capture(locked: LockedWorkspace) -> tuple[Preview, LowerTree]:
-    """Take a workspace as it is, and show it as a tree."""
-    writer = Preview(locked)
-    captured = writer.taken.captured
-    base = locked.opened.state.base
-    since_s = locked.vault.store.read_commit(Oid(bytes.fromhex(base))).committer.when_s if base is not None else 0
-    return writer, LowerTree(writer, captured.tree, captured.sidecar, default_mtime_ns=since_s * 1_000_000_000)
-
-
-def find_commit(vault: OpenVault, fork: str, oid: Oid, query: FindQuery) -> FindResult:
-    """Find entries of a commit.
+def check_query(query: FindQuery) -> None:
+    """Check what can be checked without looking.
 
     Raises:
-        InvalidInput, PathNotFound, CheckpointNotFound: As `find_workspace`.
+        InvalidInput: If the query cannot mean anything.
     """
-    _check(query)
-    source = DryWriter(vault.store)
-    commit = vault.store.read_commit(oid)
-    trees = tree_of(commit), vault.sidecar_tree(commit)
-    lower = LowerTree(source, *trees, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
-    changed = _list_changed(vault, fork, source, trees, query)
-    return FindResult(fork, oid.hex(), tuple(_find(source, lower, query, changed)))
-
-
-def _check(query: FindQuery) -> None:
     for glob in query.names:
         check_glob(glob)
     numbers = (query.min_size, query.max_size, query.min_depth, query.max_depth)
@@ -91,17 +66,15 @@ def _check(query: FindQuery) -> None:
         attribute_of(condition.key)
 
 
-def _list_changed(
-    vault: OpenVault, fork: str, source: DryWriter, trees: tuple[Oid | None, Oid | None], query: FindQuery
-) -> AbstractSet[bytes] | None:
+def _list_changed(vault: OpenVault, source: LentObjects, state: State, query: FindQuery) -> AbstractSet[bytes] | None:
     """List what is there and was not, or not so, in the state of `changed_since`; None if none is named."""
     if query.changed_since is None:
         return None
-    commit = vault.store.read_commit(resolve_revision(vault, query.changed_since, fork=fork))
-    changes = diff_trees(source, tree_of(commit), trees[0])
+    commit = vault.store.read_commit(resolve_revision(vault, query.changed_since, fork=state.fork))
+    changes = diff_trees(source, tree_of(commit), state.tree)
     sidecar = vault.sidecar_tree(commit)
     if query.ignored and sidecar is not None:  # a commit that git made says nothing of what it does not track
-        changes += diff_sidecars(source, sidecar, trees[1])
+        changes += diff_sidecars(source, sidecar, state.sidecar)
     return {change.path for change in changes if change.kind is not ChangeKind.DELETED}
 
 

@@ -2,10 +2,8 @@
 
 Decided here: which files of a tree a search reads, which index it asks, and what it shows of a file. As `grep`, it reads regular
 files that git tracks; binary ones have no words. A content that no commit has goes into the index by the id that it would have.
-A result names contents that a partial clone lacks; avfs does not fetch them. Called by the SDK, and in a session's process.
-
-`prepare` takes no lock and indexes the contents of the head; a search of the workspace holds its lock while it indexes the rest.
-Usable from threads. A crash leaves an index with fewer contents.
+A result names contents that a partial clone lacks; avfs does not fetch them. Called by the SDK. Takes no lock: a
+workspace was captured before (`workspace.history.lent`). Usable from threads. A crash leaves an index with fewer contents.
 """
 
 from __future__ import annotations
@@ -25,10 +23,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import SearchHit, SearchQuery, SearchResult, UnsearchedFile
 from avfs_git.paths import Oid
-from avfs_git.workspace.history.compare import WORKSPACE
-from avfs_git.workspace.history.grep import check_paths
-from avfs_git.workspace.merge.preview import Preview
-from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.history.lent import LentObjects, State
 from avfs_git.workspace.search.excerpts import Excerpts
 from avfs_git.workspace.search.index import Changes, Found, Index
 from avfs_git.workspace.search.words import Term, parse_query
@@ -44,8 +39,7 @@ SKIPPED: Final = (MODE_SYMLINK, MODE_GITLINK)
 def prepare(vault: OpenVault, fork: str, *, indexed: Oid | None = None) -> Oid | None:
     """Index what a fork has committed, as far as that can be done, and return its head; takes no lock.
 
-    A search indexes what is missing, too, but under the lock of the workspace. So the caller may skip the head that it has
-    `indexed` before.
+    A search indexes what is missing, too. So the caller may skip the head that it has `indexed` before.
     """
     head = vault.read_head(fork)
     if head is None or head == indexed:
@@ -60,31 +54,22 @@ def prepare(vault: OpenVault, fork: str, *, indexed: Oid | None = None) -> Oid |
     return head
 
 
-def search_workspace(locked: LockedWorkspace, query: SearchQuery) -> SearchResult:
-    """Search a workspace as it is.
+def search(vault: OpenVault, objects: LentObjects, state: State, query: SearchQuery) -> SearchResult:
+    """Search the files of a state.
 
     Raises:
         InvalidInput: If the query has no word, or too many.
         PathNotFound: If nothing is at one of its paths.
-        FileChanging: If a program changed a file that was to be searched.
     """
     terms = check_query(query)
-    writer = Preview(locked)
-    captured = writer.taken.captured
-    found = _search(locked.vault, writer, captured.tree, captured.sidecar, query, terms)
-    return SearchResult(locked.fork, WORKSPACE, *found, tuple(captured.warnings))
-
-
-def search_commit(vault: OpenVault, fork: str, oid: Oid, query: SearchQuery) -> SearchResult:
-    """Search the files of a commit.
-
-    Raises:
-        InvalidInput, PathNotFound: As `search_workspace`.
-    """
-    terms = check_query(query)
-    commit = vault.store.read_commit(oid)
-    found = _search(vault, DryWriter(vault.store), tree_of(commit), vault.sidecar_tree(commit), query, terms)
-    return SearchResult(fork, oid.hex(), *found)
+    objects.check_paths(state, query.paths)
+    if (tree := state.tree) is None:
+        return SearchResult(state.fork, state.name, 0, (), (), state.warnings)
+    found = ask(vault.layout.search_index, lambda index: _find(index, objects, tree, query, terms))
+    excerpts = Excerpts(terms)
+    hits = tuple(SearchHit(path, score, excerpts.choose(objects.read_blob(oid))) for path, oid, score in found.hits)
+    unsearched = tuple(UnsearchedFile(path, reason) for path, reason in found.unsearched)
+    return SearchResult(state.fork, state.name, found.total, hits, unsearched, state.warnings)
 
 
 def check_query(query: SearchQuery) -> tuple[Term, ...]:
@@ -96,18 +81,6 @@ def check_query(query: SearchQuery) -> tuple[Term, ...]:
     if query.limit < 1:
         raise InvalidInput("at least one file has to be given")
     return parse_query(query.words)
-
-
-def _search(
-    vault: OpenVault, source: DryWriter, tree: Oid | None, sidecar: Oid | None, query: SearchQuery, terms: Sequence[Term]
-) -> tuple[int, tuple[SearchHit, ...], tuple[UnsearchedFile, ...]]:
-    check_paths(source, tree, sidecar, query.paths)
-    if tree is None:
-        return 0, (), ()
-    found = ask(vault.layout.search_index, lambda index: _find(index, source, tree, query, terms))
-    excerpts = Excerpts(terms)
-    shown = tuple(SearchHit(path, score, excerpts.choose(source.read_blob(oid))) for path, oid, score in found.hits)
-    return found.total, shown, tuple(UnsearchedFile(path, reason) for path, reason in found.unsearched)
 
 
 def ask(path: Path, find: Callable[[Index], _T]) -> _T:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
+from avfs_git.model import Warning
 from avfs_git.paths import Oid
+from avfs_git.values import value_class
 
 Trees = tuple[Oid | None, Oid | None]
 """The tree and the sidecar tree of a state; None for an empty one."""
@@ -39,3 +41,14 @@ def add_state(
     tree = trees[0] if trees[0] is not None else pack.add_tree({})
     named = tuple(dict.fromkeys(oid for oid in parents if oid is not None))
     return pack.add_commit(Commit(tree, named, signature, signature, text, sidecar=sidecar)), sidecar
+
+
+@value_class
+class Lent:
+    """A workspace as it was when it was captured, for a process that looks at it: `workspace.history.lent`."""
+
+    tree: Oid | None
+    sidecar: Oid | None
+    base: Oid | None
+    """The commit under the workspace: files that it has have its time, unless the sidecar has another."""
+    warnings: tuple[Warning, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,10 @@ from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
     from avfs_git.cli.results import Found
+    from avfs_git.model import GrepHit, GrepResult
     from avfs_git.paths import TreePath
     from avfs_git.sdk import GrepOptions
 
@@ -43,6 +47,7 @@ _LINES = click.IntRange(min=0)
 @click.option("--ignored", is_flag=True, help="Search ignored files, too.")
 @click.option("--at", metavar="STATE", help="Search that state: a checkpoint's label or id, or a fork.")
 @click.option("--all-forks", is_flag=True, help="Search the workspaces of all forks.")
+@click.option("--stream", is_flag=True, help="With --json, one line a match, as it is found.")
 def command(
     state: State,
     pattern: str,
@@ -67,11 +72,12 @@ def command(
     ignored: bool,
     at: str | None,
     all_forks: bool,
-) -> Found:
+    stream: bool,
+) -> Found | None:
     """Find lines that match a pattern
 
-    In the files of the workspace as they are, committed or not. No mount or checkout is needed. The status is 0 if something
-    was found, and 1 if not.
+    In the files of the workspace as they are, committed or not. No mount or checkout is needed. Text comes as it is found. The
+    status is 0 if something was found, and 1 if not.
     """
     if fixed_strings + extended_regexp + perl_regexp > 1:
         raise BadUsage("-F, -E and -P exclude each other")
@@ -96,13 +102,36 @@ def command(
         "ignored": ignored,
         "spans": state.output.structured or state.output.shows_color,
     }
-    found: Found
+    is_whole = state.output.structured and not stream
     if all_forks:
         with state.open_vault() as vault:
-            found = {"results": vault.grep(pattern, paths, **options)}
+            if is_whole:
+                return _give(state, vault.grep(pattern, paths, **options))
+            _stream(state, vault.grep_stream(pattern, paths, **options))
     else:
         with state.open_workspace() as workspace:
-            found = {"results": [workspace.grep(pattern, paths, at=at, **options)]}
-    if not any(result.files for result in found["results"]):
+            if is_whole:
+                return _give(state, [workspace.grep(pattern, paths, at=at, **options)])
+            _stream(state, workspace.grep_stream(pattern, paths, at=at, **options))
+    return None
+
+
+def _give(state: State, results: list[GrepResult]) -> Found:
+    if not any(result.files for result in results):
         state.status = FOUND_NOTHING
-    return found
+    return {"results": results}
+
+
+def _stream(state: State, hits: Generator[GrepHit]) -> None:
+    """Write matches as they come; git ends when they cannot be written."""
+    state.status = FOUND_NOTHING
+
+    def note_first() -> Iterator[GrepHit]:
+        for hit in hits:
+            state.status = 0
+            yield hit
+
+    if not state.no_pager:
+        state.output.page()
+    with contextlib.closing(hits):
+        state.output.stream(note_first())

@@ -9,11 +9,11 @@ from avfs_git.cli.output.quoting import quote_path
 from avfs_git.model import Warning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from avfs_git.cli.output.text import TextOutput
-    from avfs_git.cli.results import Entries, FilesWithWords, Found, FoundEntries, Listing, Removed, Transfers, Tree, Written
-    from avfs_git.model import FileInfo, GrepFile, GrepLine, HistorySearchResult, TransferResult, UnsearchedFile
+    from avfs_git.cli.results import Entries, FilesWithWords, FoundEntries, Listing, Removed, Transfers, Tree, Written
+    from avfs_git.model import FileInfo, GrepHit, GrepLine, HistorySearchResult, TransferResult, UnsearchedFile
 
 _KIND_BITS = {
     "file": stat_bits.S_IFREG,
@@ -140,20 +140,26 @@ def find(text: TextOutput, result: FoundEntries) -> None:
         text.warn(found.warnings)
 
 
-def grep(text: TextOutput, result: Found) -> None:
-    """Show matches as `grep` shows them, and of which fork they are where several were searched."""
-    several, follows = text.request.get("all_forks"), False
-    for found in result["results"]:
-        for file in found.files:
-            name = (f"{found.fork}:" if several else "") + quote_path(file.path)
-            if file.lines:
-                _matches(text, name, file, follows=follows)
-                follows = True
-            elif file.binary:
-                text.line("Binary file ", (name, "magenta"), " matches")
-            else:
-                text.line((name, "magenta"), f":{file.count}" if file.count is not None else "")
-        text.warn(found.warnings)
+def grep(text: TextOutput, hits: Iterable[GrepHit]) -> None:
+    """Show matches as `grep` shows them, as they come, and of which fork they are where several are searched."""
+    several, is_numbered = text.request.get("all_forks"), text.request.get("line_number")
+    has_context = any(text.request.get(at) for at in ("after", "before", "context"))
+    shown, last = None, 0
+    for hit in hits:
+        name = (f"{hit.fork}:" if several else "") + quote_path(hit.path)
+        if hit.line is not None:
+            line, file = hit.line, (hit.fork, hit.path)
+            if has_context and shown is not None and (file != shown or line.number > last + 1):
+                text.line(("--", "cyan"))
+            shown, last = file, line.number
+            sign = "-" if line.column is None else ":"
+            number = [(str(line.number), "green"), (sign, "cyan")] if is_numbered else []
+            text.line((name, "magenta"), (sign, "cyan"), *number, *_paint_matches(line))
+        elif hit.binary:
+            text.line("Binary file ", (name, "magenta"), " matches")
+        else:
+            text.line((name, "magenta"), f":{hit.count}" if hit.count is not None else "")
+        text.flush()
 
 
 def search(text: TextOutput, result: FilesWithWords) -> None:
@@ -197,18 +203,6 @@ def _tell_unsearched(text: TextOutput, files: Sequence[UnsearchedFile]) -> None:
     for file in files:
         why = "it is over 2 MiB" if file.reason == "large" else "its content is not fetched yet"
         text.note(f"{quote_path(file.path)} was not searched: {why}")
-
-
-def _matches(text: TextOutput, name: str, file: GrepFile, *, follows: bool) -> None:
-    is_numbered, has_context = text.request.get("line_number"), any(text.request.get(at) for at in ("after", "before", "context"))
-    last = 0 if follows else file.lines[0].number
-    for line in file.lines:
-        if has_context and (last == 0 or line.number > last + 1):
-            text.line(("--", "cyan"))
-        last = line.number
-        sign = "-" if line.column is None else ":"
-        number = [(str(line.number), "green"), (sign, "cyan")] if is_numbered else []
-        text.line((name, "magenta"), (sign, "cyan"), *number, *_paint_matches(line))
 
 
 def _paint_matches(line: GrepLine) -> list[tuple[str, str]]:
