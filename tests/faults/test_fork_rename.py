@@ -7,6 +7,7 @@ checkpoint, its label, what was not saved, and git's log of its branch.
 from __future__ import annotations
 
 import errno
+import itertools
 import shutil
 import subprocess
 import threading
@@ -133,6 +134,37 @@ def test_the_default_fork_keeps_that_role(tmp_path: Path) -> None:
         assert vault.choose_fork() == "main"
         vault.redo()
         assert git(vault.path, "symbolic-ref", "HEAD").strip() == "refs/heads/trunk"
+
+
+def _rename_default(home: Path) -> None:
+    with Home(home) as avfs:
+        avfs.open_vault("v").rename_fork("main", "trunk")
+
+
+@pytest.mark.slow
+def test_a_vault_has_its_default_fork_after_a_death_at_every_point(tmp_path: Path) -> None:
+    """The first command that names no fork finds it, looks at its files, and HEAD names it then."""
+    with Home(tmp_path / "made") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"saved")
+        vault.workspace().checkpoint()
+        vault.fork("task")
+        vault.workspace().write("b", b"not saved")
+    for point in itertools.count(1):
+        home = tmp_path / str(point)
+        shutil.copytree(tmp_path / "made", home, symlinks=True)
+        is_over = not die_in(partial(_rename_default, home), point)
+        with Home(home) as avfs:
+            vault = avfs.open_vault("v")
+            first = vault.choose_fork()
+            assert {info.name for info in vault.list_forks()} >= {first, "task"}
+            assert vault.workspace().read("b") == b"not saved"
+            with pytest.raises(InvalidInput, match="default fork"):
+                vault.delete_fork(first)
+            assert git(vault.path, "symbolic-ref", "HEAD").strip() == f"refs/heads/{first}"
+        shutil.rmtree(home)
+        if is_over:
+            return
 
 
 def test_what_cannot_be_renamed_stays(tmp_path: Path) -> None:

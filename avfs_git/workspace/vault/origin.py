@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import ForkNotFound, HostError, RefDamaged, WorkspaceBusy, WorkspaceDamaged
@@ -27,6 +28,7 @@ from avfs_git.paths import Oid, is_fork_name, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout, WorkspaceState
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, open_worktree, put_git_dir_away
+from avfs_git.workspace.vault.log import lives
 from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -194,9 +196,7 @@ def find_rename(vault: OpenVault, fork: str) -> OpRecord | None:
 
 
 def _find_last_move(vault: OpenVault, fork: str) -> OpRecord | None:
-    """Find the last operation that moved the branch of a fork."""
-    ref = HEADS + fork
-    return next((each for each in vault.oplog.read_fork(fork) if any(name == ref for name, _, _ in each.moves)), None)
+    return lives.find_last_move(vault.oplog.read_fork, fork)
 
 
 def _is_taken(vault: OpenVault, fork: str) -> bool:
@@ -208,14 +208,7 @@ def _is_taken(vault: OpenVault, fork: str) -> bool:
 
 def find_new_name(vault: OpenVault, fork: str) -> str | None:
     """Find what a fork is called now that had a name; None if it was not renamed, or is gone."""
-    name, passed = fork, set[str]()
-    while name not in passed and not _is_taken(vault, name):
-        passed.add(name)
-        record = _find_last_move(vault, name)
-        if record is None or record.more.get(RENAMED_FROM) != name or not is_fork_name(record.fork):
-            return None
-        name = record.fork
-    return name if name not in passed and name != fork else None
+    return lives.find_new_name(vault.oplog.read_fork, fork, partial(_is_taken, vault))
 
 
 def _former_names(vault: OpenVault, fork: str) -> tuple[str, ...]:
@@ -316,7 +309,7 @@ def place_renamed(vault: OpenVault, record: OpRecord) -> None:
     reach("rename.settings_moved")
     bring_git_dir_back(vault, fork, held)
     open_worktree(vault, fork).follow_rename(HEADS + fork)
-    if vault.head_fork() == old and vault.read_head(old) is None:
+    if vault.refs.head() == HEADS + old and vault.read_head(old) is None:
         vault.refs.set_head(HEADS + fork)
     reach("rename.head_moved")
     with host_errors(f"rename fork '{old}'"):

@@ -26,6 +26,7 @@ from avfs_git.errors import (
     NoForks,
     NotAVault,
     NotWritable,
+    RefDamaged,
     WorkspaceBusy,
     quote,
 )
@@ -45,6 +46,7 @@ from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import HEADS, KEPT, KNOWN, LABELS, SIDECARS, VaultLayout
 from avfs_git.workspace.vault.log.audit import AuditLog
+from avfs_git.workspace.vault.log.lives import find_new_name
 from avfs_git.workspace.vault.log.oplog import Announced, OpLog
 from avfs_git.workspace.vault.log.oprecord import FORK_DELETE, RENAMED_FROM, UNDO, OpRecord
 
@@ -276,9 +278,21 @@ class OpenVault:
         return {name.removeprefix(HEADS): oid for name, oid in self.refs.list(HEADS, symbolic=False).items()}
 
     def head_fork(self) -> str | None:
-        """Name the fork that HEAD points to, whether it is there or not."""
+        """Name the fork that HEAD points to, whether it is there or not.
+
+        Of a fork that is being renamed, or whose rename a crash has cut short, HEAD may have the old name still.
+        """
         head = self.refs.head()
-        return head.removeprefix(HEADS) if head is not None and head.startswith(HEADS) else None
+        if head is None or not head.startswith(HEADS):
+            return None
+        name = head.removeprefix(HEADS)
+        return find_new_name(self.oplog.read_fork, name, self._has_branch) or name
+
+    def _has_branch(self, fork: str) -> bool:
+        try:
+            return self.refs.read(HEADS + fork) is not None
+        except RefDamaged:
+            return True
 
     def default_fork(self) -> str | None:
         """Name the fork that is meant where none is named: the one of HEAD, else the only one; None if there is no such fork.

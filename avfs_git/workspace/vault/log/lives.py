@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 
+from avfs_git.paths import is_fork_name
 from avfs_git.values import replace
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, label_ref
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, RENAMED_FROM, OpRecord, RefMoveRecord
@@ -59,6 +60,23 @@ def _rename_ref(ref: str, name: str, fork: str) -> str:
     label = ref.rpartition("/")[2]
     renamed = {HEADS + name: HEADS + fork, SIDECARS + name: SIDECARS + fork, label_ref(name, label): label_ref(fork, label)}
     return renamed.get(ref, ref)
+
+
+def find_last_move(read: Reader, fork: str) -> OpRecord | None:
+    """Find the last operation that moved the branch of a fork."""
+    return next((each for each in read(fork) if any(ref == HEADS + fork for ref, _, _ in each.moves)), None)
+
+
+def find_new_name(read: Reader, fork: str, is_taken: Callable[[str], bool]) -> str | None:
+    """Find what a fork is called now that had a name; None if it was not renamed, or is gone."""
+    name, passed = fork, set[str]()
+    while name not in passed and not is_taken(name):
+        passed.add(name)
+        record = find_last_move(read, name)
+        if record is None or record.more.get(RENAMED_FROM) != name or not is_fork_name(record.fork):
+            return None
+        name = record.fork
+    return name if name not in passed and name != fork else None
 
 
 def find_name_today(read: Reader, record: OpRecord) -> str:
