@@ -26,6 +26,8 @@ from tests.support.servers import git, make_bare
 FORK = "work"
 NEW = "task"
 """The name of forks that are made."""
+RENAMED = "renamed"
+"""The name that a fork gets."""
 
 
 class Refused(Exception):
@@ -113,7 +115,7 @@ class Operation:
     @property
     def takes_back(self) -> bool:
         """Whether it may take commits from the fork's branch."""
-        return self.name.startswith(("undo", "redo", "delete", "end"))
+        return self.name.startswith(("undo", "redo", "delete", "end", "rename"))
 
     @property
     def is_possible(self) -> bool:
@@ -222,6 +224,11 @@ def _delete(place: Place) -> None:
         vault.delete_fork(place.fork)
 
 
+def _rename(place: Place) -> None:
+    with place.open() as vault:
+        vault.rename_fork(place.fork, RENAMED)
+
+
 def _undo(place: Place) -> None:
     with place.open() as vault:
         vault.undo(fork=place.fork)
@@ -279,6 +286,11 @@ def _apply(place: Place) -> None:
 def _collect(place: Place, keep_days: int | None = None, keep_operations: int | None = None) -> None:
     with place.open() as vault:
         vault.gc(grace_days=0, keep_days=keep_days, keep_operations=keep_operations)
+
+
+def _prune(place: Place) -> None:
+    with place.open() as vault:
+        vault.prune(keep_operations=1, grace_s=0)
 
 
 def _maintain(place: Place) -> None:
@@ -370,6 +382,10 @@ def _deleted(vault: Vault) -> None:
     vault.delete_fork(FORK)
 
 
+def _renamed(vault: Vault) -> None:
+    vault.rename_fork(FORK, RENAMED)
+
+
 def _undeleted(vault: Vault) -> None:
     _deleted(vault)
     vault.undo(fork=FORK)
@@ -420,6 +436,8 @@ OPERATIONS = {
         Operation("fork", _fork, fork=NEW, holds=_has(NEW), has_steps=True),
         Operation("fork-at", partial(_fork, at="one"), fork=NEW, holds=_has(NEW), has_steps=True),
         Operation("delete", _delete, holds=_has_not(FORK)),
+        Operation("rename", _rename, holds=_has(RENAMED)),
+        Operation("rename-mounted", _rename, _mounted_once, holds=_has(RENAMED)),
         Operation("delete-mounted", _delete, _mounted_once, holds=_has_not(FORK)),
         Operation("undo-files", _undo),
         Operation("undo-checkpoint", _undo, _checkpointed),
@@ -427,6 +445,7 @@ OPERATIONS = {
         Operation("undo-merge", _undo, _merged),
         Operation("undo-fork", _undo, _forked, fork=NEW),
         Operation("undo-delete", _undo, _deleted, holds=_has(FORK)),
+        Operation("undo-rename", _undo, _renamed, fork=RENAMED, holds=_has(FORK)),
         Operation("undo-delete-mounted", _undo, _deleted_mounted, holds=_has(FORK)),
         Operation("redo-restore", _redo, _undone),
         Operation("redo-fork", _redo, _unforked, fork=NEW, holds=_has(NEW)),
@@ -437,6 +456,7 @@ OPERATIONS = {
         Operation("fetch", lambda place: place.open().fetch()),
         Operation("push", lambda place: place.open().push(["side"], with_checkpoints=True, with_sidecar=True), holds=_is_pushed),
         Operation("gc", partial(_collect, keep_days=0, keep_operations=1), _with_garbage),
+        Operation("prune", _prune, _with_garbage),
         Operation("maintain", _maintain, _with_garbage),
         Operation("exec", _exec, has_steps=True),
         Operation("run", _run, fork=NEW, holds=_has(NEW), has_steps=True),
@@ -514,6 +534,8 @@ ACTORS = {
         Actor("write", _write),
         Actor("restore", _restore),
         Actor("delete", _delete, takes_back=True),
+        Actor("rename", _rename, takes_back=True),
+        Actor("prune", _prune, takes_back=True),
         Actor("create", lambda place: _fork(place, place.fork), takes_back=True),
         Actor("undo", _undo, takes_back=True),
         Actor("redo", _redo, takes_back=True),
