@@ -520,6 +520,22 @@ class AttributeRefused(WorkspaceError, code="path.attribute_refused", exit_code=
         self._say(f"{quote(b'/' + path)} cannot have {quote(key)}: {reason}", key=key, reason=reason)
 
 
+class QuotaExceeded(WorkspaceError, code="quota.exceeded", exit_code=28):
+    """A change would need more than a quota of the vault allows; nothing of it was done."""
+
+    def __init__(self, setting: str, limit: int, used: int) -> None:
+        unit = "files" if setting == "quota.fork_files" else "bytes"
+        holds = "the file would have" if setting == "quota.file_bytes" else "the fork has"
+        self._say(
+            f"{quote(setting)} allows {limit:,} {unit}: {holds} {used:,}",
+            f"Remove files, or raise the limit: `avfs vault config {setting} N`, 0 for none.",
+            quota=setting,
+            limit=limit,
+            used=used,
+        )
+        self.errno = 27 if setting == "quota.file_bytes" else 122  # EFBIG, EDQUOT
+
+
 class ContentChanged(WorkspaceError, code="path.content_changed", exit_code=27):
     """The content at a path is not what the caller expected; nothing was written."""
 

@@ -500,6 +500,20 @@ class VaultInfo:
 
 
 @value_class
+class ForkUsage:
+    """What a fork holds beyond the commit that it began with, and what it may hold."""
+
+    size_bytes: int
+    """The sizes of the files that it has written."""
+    files: int
+    """How many files and directories these are."""
+    max_bytes: int | None = None
+    """The limits of the vault's settings `quota.…`; None for no limit."""
+    max_files: int | None = None
+    max_file_bytes: int | None = None
+
+
+@value_class
 class ForkInfo:
     """A fork: a branch and its workspace."""
 
@@ -516,6 +530,8 @@ class ForkInfo:
     """The author of its commits, where it has one of its own."""
     problem: str | None = None
     """What is wrong with its branch, where that is damaged; then its head is not known."""
+    usage: ForkUsage | None = None
+    """What it holds, counted only where it was asked for."""
 
 
 @value_class

@@ -27,7 +27,6 @@ from avfs_git.fuse.channel import Channel, Request
 from avfs_git.fuse.handover.forgetting import Forgetting
 from avfs_git.fuse.listing import DOT, DOT_DOT, Answers, Listing, Listings, make_listing
 from avfs_git.gitstore.source import NotYetHere
-from avfs_git.host.files.ranges import fallocate
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.vfs.values import Attr, missing_xattr
@@ -443,13 +442,8 @@ class Operations:
         self.tree.contents.sync(node, data_only=bool(flags & p.FSYNC_DATA_ONLY))
 
     def _fallocate(self, request: Request, node: Node, _handle: int, offset: int, length: int, mode: int) -> None:
-        fd = self.tree.contents.open_file(node, os.O_RDWR, judged=True)
-        try:
-            self._drop_for_others(request, node)
-            fallocate(fd, mode, offset, length)
-        finally:
-            os.close(fd)
-            self.tree.contents.mark_changed(node)
+        self._drop_for_others(request, node)
+        self.tree.contents.allocate(node, mode, offset, length)
 
     def _lseek(self, _request: Request, node: Node, _handle: int, offset: int, whence: int) -> bytes:
         return p.LSEEK_OUT.pack(self.tree.contents.seek(node, offset, whence))
@@ -458,18 +452,8 @@ class Operations:
         _, offset, target_ino, _, target_offset, length, _ = fields
         tree = self.tree
         target = tree.pins.node_at(target_ino)
-        # First: if both are one file, it is copied up before it is read.
-        out = tree.contents.open_file(target, os.O_RDWR, judged=True)
-        try:
-            into = tree.contents.open_file(source, os.O_RDONLY, judged=True)
-            try:
-                self._drop_for_others(request, target)
-                done = os.copy_file_range(into, out, min(length, _COPY_MAX), offset, target_offset)
-            finally:
-                os.close(into)
-        finally:
-            os.close(out)
-            tree.contents.mark_changed(target)
+        self._drop_for_others(request, target)
+        done = tree.contents.copy_range(source, offset, target, target_offset, min(length, _COPY_MAX))
         return p.WRITE_OUT.pack(done)
 
 

@@ -22,7 +22,6 @@ import stat
 from collections.abc import Callable, Iterator
 
 from avfs_git.host.files.beneath import RENAME_NOREPLACE
-from avfs_git.host.files.ranges import fallocate
 from avfs_git.paths import TreePath, split
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
@@ -267,13 +266,7 @@ class PortableOperations:
 
     def fallocate(self, _path: str | None, mode: int, offset: int, length: int, handle: int) -> None:
         """Give a file room on the disk, or take it."""
-        node = self.tree.pins.node_at(handle)
-        fd = self.tree.contents.open_file(node, os.O_RDWR, judged=True)
-        try:
-            fallocate(fd, mode, offset, length)
-        finally:
-            os.close(fd)
-            self.tree.contents.mark_changed(node)
+        self.tree.contents.allocate(self.tree.pins.node_at(handle), mode, offset, length)
 
 
 def _text(raw: bytes) -> str:

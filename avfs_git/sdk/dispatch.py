@@ -16,7 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, NoForks, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.errors import (
+    AvfsError,
+    CheckpointNotFound,
+    FuseUnavailable,
+    InvalidInput,
+    NoForks,
+    WorkspaceBusy,
+    WorkspaceMounted,
+    quote,
+)
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import Holder
 from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
@@ -263,6 +272,13 @@ class Dispatch:
             return ()
         more = f" and {len(calls) - _CALLS_NAMED} more file calls" if len(calls) > _CALLS_NAMED else ""
         return self.run(opened, operations.record_changes, (", ".join(calls[:_CALLS_NAMED]) + more) or None)
+
+    def tell_settings(self, key: str) -> None:
+        """Have each mounted fork follow a setting that was changed, if that is a quota."""
+        if key.startswith("quota."):
+            for found in record.list_sessions(self.core.layout.sessions):
+                with contextlib.suppress(AvfsError):  # it is ending, or of an older avfs
+                    self.run(self.open_workspace(found.record.fork), operations.follow_settings)
 
     def tell(self, warnings: Sequence[Warning]) -> None:
         """Tell what no result carries."""
@@ -539,6 +555,9 @@ class Dispatch:
         mounts: Path | None = None,
     ) -> record.FoundSession:
         """Start a session that shows a fork, or the whole vault; see `Workspace.mount` and `Vault.mount`."""
+        if backend == SessionBackend.OVERLAY and at is None and self.core.config.read_limits() is not None:
+            what = "the vault has a quota, and the kernel's overlayfs knows none"
+            raise FuseUnavailable(what, hint="Leave out `--backend`, or remove the quota: see `avfs vault config`.")
         request = replace(
             self._request(fork, os.fspath(point.resolve(directory))),
             at=at,

@@ -52,6 +52,7 @@ from avfs_git.sdk.parts import (
     policy,
     record,
     revisions,
+    stats,
     stop,
     upstreams,
     workspaces,
@@ -285,9 +286,10 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         """Whether there is a fork of that name."""
         return self._dispatch.has_fork(name)
 
-    def fork_info(self, name: str) -> ForkInfo:
-        """Describe a fork."""
-        return forkinfo.fork_info(self._core, name)
+    def fork_info(self, name: str, *, usage: bool = False) -> ForkInfo:
+        """Describe a fork; `usage` counts what it holds beyond its base, which takes as long as it has changed files."""
+        found = forkinfo.fork_info(self._core, name)
+        return replace(found, usage=stats.measure_fork(self._core, name)) if usage else found
 
     def delete_fork(self, name: str, *, by: str | None = None) -> ForkInfo:
         """Delete a fork. It can be undone: its commits are kept, and its files are moved to the trash.

@@ -11,6 +11,7 @@ import os
 
 KEEP_SIZE = 1  # linux/falloc.h
 PUNCH_HOLE = 2
+INSERT_RANGE = 32
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:

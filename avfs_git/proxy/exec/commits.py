@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avfs_git.errors import QuotaExceeded
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
@@ -108,6 +109,8 @@ class Commits:
         command, opened = run.command, self._opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
         wants_commit = wants_commit and find_under_way(opened.vault, opened.fork) is None  # git could not end or give up that
+        refused = self._find_excess() if held and wants_commit and not run.readonly else None
+        wants_commit = wants_commit and refused is None
         began, subject = CommandStart(run.head, run.ran), _make_subject(run, finished)
         status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
         message = f"{command.message or subject}{status}\n"
@@ -117,6 +120,11 @@ class Commits:
             run.warnings += after.warnings
             changed = subtract(before.changed_files, after.changed_files)
             beside = subtract(before.sidecar_changed, after.sidecar_changed)
+            if refused is not None and (changed or beside):
+                what = f"the command's changes are not committed: {refused.message}"
+                run.warnings.append(
+                    Warning("exec.over_quota", f"{what}; remove files, or take the changes back with `avfs undo`")
+                )
             moved = self._moved_by_git(run, None)
             if not wants_commit or not (changed or beside):
                 run.warnings += self._record_changes(subject, held=held, command=began)
@@ -140,6 +148,19 @@ class Commits:
             new = store.read_commit(oid_of(commit)).tree
             changed = tuple(diff_trees(store, old, new, size_of=sizes_here(store)))
         return commit, self._with_renames(changed), saved.sidecar_changed
+
+    def _find_excess(self) -> QuotaExceeded | None:
+        """Find the quota that the workspace exceeds, after a command to whose writes nothing has said no."""
+        quota = self._opened.upper.quota
+        if quota.limits is None:
+            return None
+        status = self._status(held=True)
+        sizes = (change.size or 0 for change in (*status.changed_files, *status.sidecar_changed))
+        try:
+            quota.check_present(max(sizes, default=0))
+        except QuotaExceeded as refused:
+            return refused
+        return None
 
     def _moved_by_git(self, run: Run, commit: str | None) -> Oid | None:
         """Give the commit that git in the tree has brought the branch to; None if it stayed, or only avfs moved it.

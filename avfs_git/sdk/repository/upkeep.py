@@ -101,14 +101,16 @@ class VaultUpkeep:
         return self._core.config.read()
 
     def set_config(self, key: str, value: str) -> None:
-        """Change a setting."""
+        """Change a setting. A quota holds in mounted forks at once."""
         self._core.prepare()
         self._core.config.set(key, value)
+        self._dispatch.tell_settings(key)
 
     def unset_config(self, key: str) -> None:
         """Reset a setting to its default."""
         self._core.prepare()
         self._core.config.unset(key)
+        self._dispatch.tell_settings(key)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
         """Check the vault and its workspaces for damage; `repair` repairs what it can."""

@@ -267,6 +267,13 @@ def read_status(opened: OpenWorkspace) -> Status:
     return _compare(opened, read)
 
 
+@_reading
+def follow_settings(opened: OpenWorkspace) -> None:
+    """Read the vault's settings again: quotas hold from then on."""
+    with opened.locked():
+        pass
+
+
 @operation(repeatable=True, flushes=True)  # its client knows one by its label
 def save_checkpoint(
     opened: OpenWorkspace,

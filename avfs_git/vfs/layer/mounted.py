@@ -191,6 +191,7 @@ class MountedLayer(UpperLayer):
         self.taking: TreePath | None = None
         self.taken: list[Taken] = []
         self.keeps = False
+        self.quota = below.quota
         self._attic = {}
         self.marks = below.marks
         self.follows_redirects = False

@@ -11,12 +11,13 @@ power cut.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import operator
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from avfs_git import faults
@@ -37,6 +38,7 @@ from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
 from avfs_git.paths import ROOT, TreePath, components, join
 from avfs_git.vfs.layer.marks import USER, WHITEOUT_RDEV, DirMarks, Marks, is_whiteout
+from avfs_git.vfs.layer.quota import Quota
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, OTHER, SYMLINK, WHITEOUT, Found
 
 _TEMPORARY = b"avfs-"
@@ -72,6 +74,7 @@ class UpperLayer:
         work: Descriptor of the work directory.
         marks: How the marks of its entries are spelled.
         follows_redirects: Whether redirects name directories of the present lower layer; else they mean nothing.
+        quota: What it may hold.
     """
 
     def __init__(self, directory: Path, work: Path, marks: Marks = USER, *, follows_redirects: bool = True) -> None:
@@ -81,6 +84,7 @@ class UpperLayer:
         self.follows_redirects = follows_redirects
         self.root = Descriptor(os.open(directory, OPEN_DIR))
         self.work = Descriptor(os.open(work, OPEN_DIR))
+        self.quota = Quota(self)
         self._attic: dict[int, bytes] = {}
 
     def reopen(self) -> None:
@@ -166,6 +170,37 @@ class UpperLayer:
         finally:
             os.close(listing)
         return found
+
+    def list_nameless(self) -> Iterator[os.stat_result]:
+        """Stat each file without a name that is still in use."""
+        for name in self._list_work():
+            if name.startswith((_ATTIC, _UNNAMED)):
+                with contextlib.suppress(FileNotFoundError):
+                    found = os.stat(name, dir_fd=self.work.fd, follow_symlinks=False)
+                    if not is_whiteout(found):
+                        yield found
+
+    def list_below(self, top: TreePath) -> Iterator[os.stat_result]:
+        """Stat each entry below a directory but whiteouts, in no order."""
+        pending = [top]
+        while pending:
+            path = pending.pop()
+            try:
+                directory = self.open_dir(path)
+                listing = open_at(directory.fd, b".", OPEN_LIST)
+            except OSError:  # gone since it was listed, or closed to this user
+                continue
+            try:
+                with os.scandir(listing) as entries:
+                    for entry in entries:
+                        with contextlib.suppress(FileNotFoundError):
+                            found = entry.stat(follow_symlinks=False)
+                            if not is_whiteout(found):
+                                yield found
+                            if stat.S_ISDIR(found.st_mode):
+                                pending.append(join(path, os.fsencode(entry.name)))
+            finally:
+                os.close(listing)
 
     # --- making things in work -----------------------------------------------------------------------------
 

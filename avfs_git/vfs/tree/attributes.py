@@ -43,6 +43,7 @@ class Attributes:
         self._changes = changes
         self._bring_up = steps.bring_up
         self._truncate = contents.truncate
+        self._resize = contents.resize
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -188,7 +189,7 @@ class Attributes:
             fd = data.fd
             try:
                 if size is not None:
-                    os.ftruncate(fd, size)
+                    self._resize(fd, size)
                 if uid >= 0 or gid >= 0:
                     os.fchown(fd, uid, gid)
                 if mode is not None:

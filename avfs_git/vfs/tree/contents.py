@@ -16,9 +16,11 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_judged, open_judged_at
 from avfs_git.host.files.durable import write_all
+from avfs_git.host.files.ranges import INSERT_RANGE, KEEP_SIZE, PUNCH_HOLE, fallocate
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import FixedFile, LowerEntry
@@ -46,6 +48,7 @@ class Contents:
         self._changes = changes
         self._bring_up = steps.bring_up
         self._cache = cache
+        self._quota = nodes.upper.quota
         self._recent: OrderedDict[LowerEntry, bytes] = OrderedDict()
         self._fetching = threading.Lock()
 
@@ -194,11 +197,17 @@ class Contents:
     def write(self, node: Node, data: bytes | memoryview, offset: int) -> int:
         """Write a piece of a file that a program has open, whatever its mode is now; give the number of bytes written.
 
-        It is less than all only if the disk refused the rest: as with pwrite(2), the next write fails then.
+        It is less than all only if the disk or the quota refused the rest: as with pwrite(2), the next write fails then.
         """
         with self._lock:
             held = open_data(node) or self.writable(node, judged=True)
+            quota = self._quota
+            before = -1
+            if quota.limits is not None:
+                before = os.fstat(held.fd).st_size
+                data = data[: quota.room(before, offset, len(data))]
             size = len(data)
+            done = 0
             try:
                 done = os.pwrite(held.fd, data, offset) if size else 0
                 while done < size:
@@ -208,6 +217,8 @@ class Contents:
                         break
             finally:
                 # What was written before the disk was full is in the file.
+                if before >= 0 and done:
+                    quota.add(grows=max(0, offset + done - before))
                 changes = self._changes
                 if node is not changes.reported or changes.observer is not None:
                     changes.of_node(node)
@@ -217,7 +228,9 @@ class Contents:
         """Write at the end of a file; give the number of bytes written, as `write`."""
         with self._lock:
             held = self.writable(node)
-            return self.write(node, data, os.fstat(held.fd).st_size)
+            end = os.fstat(held.fd).st_size
+            self._quota.check(grows=len(data), size=end + len(data))  # not a part of it, as a program's write
+            return self.write(node, data, end)
 
     def writable(self, node: Node, *, judged: bool = False) -> Descriptor:
         """Copy a file up and give a descriptor to write to. Called with the lock."""
@@ -232,10 +245,66 @@ class Contents:
         with self._lock:
             if size or node.upper or node.kind != stat.S_IFREG:
                 held = self.writable(node, judged=True)
-                os.ftruncate(held.fd, size)
+                self.resize(held.fd, size)
             else:
                 self._bring_up(node, with_data=False)
             self._changes.of_node(node)
+
+    def resize(self, fd: int, size: int) -> None:
+        """Set the size of an open file of the upper layer. Called with the lock."""
+        quota = self._quota
+        if quota.limits is None:
+            os.ftruncate(fd, size)
+            return
+        grows = size - os.fstat(fd).st_size
+        quota.check(grows=grows, size=size)
+        os.ftruncate(fd, size)
+        quota.add(grows=grows)
+
+    def allocate(self, node: Node, mode: int, offset: int, length: int) -> None:
+        """Change the space that a range of a file takes, as fallocate(2) does.
+
+        Raises:
+            OSError: EOPNOTSUPP where a limit is set and the space would not show in the size of the file.
+        """
+        quota = self._quota
+        with self._lock:
+            held = self.writable(node, judged=True)
+        try:
+            if quota.limits is None:
+                fallocate(held.fd, mode, offset, length)
+                return
+            with self._lock:
+                before = os.fstat(held.fd).st_size
+                end = before + length if mode & INSERT_RANGE else offset + length
+                if end > before and not mode & PUNCH_HOLE:
+                    if mode & KEEP_SIZE:
+                        raise fail(errno.EOPNOTSUPP, node.name)
+                    quota.check(grows=end - before, size=end)
+                fallocate(held.fd, mode, offset, length)
+                quota.add(grows=os.fstat(held.fd).st_size - before)
+        finally:
+            self.mark_changed(node)
+
+    def copy_range(self, source: Node, offset: int, target: Node, target_offset: int, length: int) -> int:
+        """Copy a range of a file into another, as copy_file_range(2) does; give the number of bytes copied."""
+        # First: if both are one file, it is copied up before it is read.
+        out = self.open_file(target, os.O_RDWR, judged=True)
+        try:
+            into = self.open_file(source, os.O_RDONLY, judged=True)
+            try:
+                with self._lock if self._quota.limits is not None else nullcontext():
+                    before = os.fstat(out).st_size
+                    left = max(0, os.fstat(into).st_size - offset)
+                    length = self._quota.room(before, target_offset, min(length, left))
+                    done = os.copy_file_range(into, out, length, offset, target_offset)
+                    self._quota.add(grows=max(0, target_offset + done - before) if done else 0)
+                    return done
+            finally:
+                os.close(into)
+        finally:
+            os.close(out)
+            self.mark_changed(target)
 
     def open_file(self, node: Node, flags: int, *, judged: bool = False) -> int:
         """Open a file; the caller closes the descriptor. Judged: whatever its mode is, for a program that has it open.
@@ -252,6 +321,8 @@ class Contents:
         with self._lock:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.ENXIO, node.name)
+            if flags & os.O_TRUNC:
+                self._quota.distrust()
             if writes:
                 self._bring_up(node, with_data=not flags & os.O_TRUNC)
             if node.held is not None:

@@ -42,6 +42,7 @@ class Making:
         self._pins = pins
         self._changes = changes
         self._bring_up = steps.bring_up
+        self._quota = nodes.upper.quota
 
     def create(self, parent: Node, name: bytes, mode: int | None = None, *, owner: Owner | None = None) -> Node:
         """Make an empty file.
@@ -135,6 +136,7 @@ class Making:
                 self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
                 self._upper.show_over_whiteout(temporary, directory.fd, name)
             node = self._nodes.add_made(parent, name, stat.S_IFDIR)
+            self._quota.forget()  # what is in it came with it
             self._changes.of_name(parent, name, deep=True)
             return node
 
@@ -145,6 +147,7 @@ class Making:
                 raise fail(errno.ENOTDIR, parent.name)
             if self._nodes.is_gone(parent):
                 raise fail(errno.ENOENT, parent.name)
+            self._quota.check(files=1)
             self._bring_up(parent)
             masked = 0o666 if mode is None else mode & 0o777
             node = self._nodes.inodes.add(Node(stat.S_IFREG, parent, b"", None, upper=True))
@@ -156,6 +159,7 @@ class Making:
             except BaseException:
                 self._pins.release(node)
                 raise
+            self._quota.add(files=1)
             return node
 
     def _make_unnamed(self, parent: Node, node: Node, mode: int | None, masked: int, owner: Owner | None) -> None:
@@ -213,6 +217,8 @@ class Making:
             self.check_name(parent, name)
         else:
             self._check_new(parent, name)
+        if self._quota.limits is not None:
+            self._quota.check(files=1)
         self._bring_up(parent)
         self._pins.begin()
         return self._dir_fd(parent)
@@ -311,6 +317,7 @@ class Making:
 
     def _add_new(self, parent: Node, name: bytes, kind: int) -> Node:
         node = self._nodes.add_made(parent, name, kind)
+        self._quota.add(files=1)
         self._changes.of_name(parent, name)
         if kind == stat.S_IFREG:
             self._changes.reported = node  # under its only name, so that a write to it now needs no report

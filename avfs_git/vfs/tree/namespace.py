@@ -15,6 +15,7 @@ import os
 from avfs_git import faults
 from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
 from avfs_git.vfs.errnos import fail
+from avfs_git.vfs.layer.quota import Used
 from avfs_git.vfs.tree.changes import Changes
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.vfs.tree.making import Making
@@ -34,6 +35,7 @@ class Namespace:
         self._changes = changes
         self._steps = steps
         self._check_name = making.check_name
+        self._quota = nodes.upper.quota
 
     # --- removing --------------------------------------------------------------------------------------------
 
@@ -71,6 +73,7 @@ class Namespace:
 
     def _remove_name(self, parent: Node, name: bytes, node: Node, *, deep: bool = False) -> None:
         hides = self._nodes.lower_child(parent, name) is not None
+        gone = self._measure(parent, name, node, deep=deep)
         self._turn_away(parent, name, node)
         self._pins.begin(node)
         try:
@@ -84,8 +87,15 @@ class Namespace:
         except BaseException:
             self._pins.let_go()
             raise
+        self._quota.leave(gone)
         _unlist(parent, name, hides=hides)
         self.detach(parent, name, node)
+
+    def _measure(self, parent: Node, name: bytes, node: Node, *, deep: bool = False) -> Used | None:
+        """Tell what the quota gets back when a name goes; a file that is in use gives it back when it is released."""
+        if self._quota.limits is None or not node.upper or (node.pins and not node.is_dir):
+            return None
+        return self._quota.measure(self._dir_fd(parent).fd, name, deep=deep)
 
     def _turn_away(self, parent: Node, name: bytes, node: Node) -> None:
         """Let a node with several names stand under another one than the one that it is about to lose.
@@ -136,6 +146,7 @@ class Namespace:
         """
         with self._lock:
             self._nodes.forget_paths()
+            self._quota.forget()
             directories = [node for node in self._nodes.inodes if node.is_dir]
             for node in directories:
                 node.listing = None
@@ -220,6 +231,7 @@ class Namespace:
         self._steps.bring_up(new_parent)
         self._steps.prepare_to_move(node, new_parent)
         hides = self._nodes.lower_child(parent, name) is not None
+        gone = self._measure(new_parent, new_name, target) if target is not None else None
         try:
             if target is not None:
                 self._turn_away(new_parent, new_name, target)
@@ -235,6 +247,7 @@ class Namespace:
             node.listing = None
             node.descriptor = None
         if target is not None:
+            self._quota.leave(gone)
             self.detach(new_parent, new_name, target)
         self._nodes.forget_path(parent, name)
         self._nodes.forget_path(new_parent, new_name)

@@ -80,6 +80,7 @@ class Nodes:
 
     def start(self) -> None:
         """Begin with nothing known but the root."""
+        self.upper.quota.forget()
         root = Node(stat.S_IFDIR, None, b"", self.lower.root, upper=self._has_upper)
         if self._has_upper:
             root.descriptor = self.upper.root

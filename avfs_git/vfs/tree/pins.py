@@ -58,6 +58,8 @@ class Pins:
         self._lock = nodes.lock
         self._upper = nodes.upper
         self._attic = nodes.attic
+        self._quota = nodes.upper.quota
+        self._quota.drop_unused = self._drop_leavings
         nodes.on_placed = self.note
         nodes.recall_links = self._recall_links
         self.start()
@@ -79,8 +81,7 @@ class Pins:
 
     def close(self) -> None:
         """Remove the files that have a name only in `work`, unless a process that goes on needs them."""
-        while self.drop_leaving():
-            pass
+        self._drop_leavings()
         if self.ledger is None:
             for node in self._inodes:
                 if node.parent is self._attic:
@@ -147,12 +148,15 @@ class Pins:
 
     def release(self, node: Node) -> None:
         """Forget a node without name and pins, and remove its file from `work`. Called with the lock."""
+        if node.held is not None:
+            self._quota.distrust()
         node.held = None
         node.descriptor = None
         self._inodes.drop(node)
         if self.ledger is not None:
             self.ledger.drop(node.ino)
         if node.parent is self._attic:
+            self._quota.leave(self._quota.measure(self._upper.work.fd, node.name))
             leavings = self.leavings
             # What has other names shows at them how many there are.
             if leavings is None or node.links > 0 or len(leavings) >= _LEAVINGS:
@@ -168,6 +172,10 @@ class Pins:
                 return False
             self._nodes.leave_attic(self.leavings.popleft())
             return True
+
+    def _drop_leavings(self) -> None:
+        while self.drop_leaving():
+            pass
 
     def empty_attic(self) -> None:
         """Remove all files that have a name only in `work`: no program can use them any more."""

@@ -22,6 +22,7 @@ from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.marks import USER
+from avfs_git.vfs.layer.quota import Quota
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import Found
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
@@ -36,6 +37,7 @@ class NoUpper(UpperLayer):
     def __init__(self, disk: Path) -> None:
         self.directory = self.work_dir = disk
         self.root = Descriptor(os.open(disk, OPEN_DIR))
+        self.quota = Quota(self)
         self._attic = {}
         self.marks = USER
         self.follows_redirects = False

@@ -26,10 +26,12 @@ import errno
 import os
 import stat
 import threading
+import time
 from functools import partial
 from typing import Protocol
 
 from avfs_git import faults
+from avfs_git.errors import QuotaExceeded
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_WHITEOUT, chmod_at, rename_at
 from avfs_git.host.files.durable import write_all
@@ -46,6 +48,10 @@ from avfs_git.vfs.values import SPOOL_ABOVE
 
 _PLACE_MAX = 1024
 """Bytes of a place that a directory can be marked with: file systems have room for few kilobytes of attributes."""
+
+
+_LETS_GO_S = 0.1
+"""How long the kernel may take to let go of a file that no program has open."""
 
 
 class Steps(Protocol):
@@ -91,9 +97,27 @@ class UpperSteps:
         self._lower = nodes.lower
         self._upper = nodes.upper
         self._dir_fd = nodes.dir_fd
+        self._quota = nodes.upper.quota
+        self._quota.refuse = self._refuse
         self._ahead: tuple[LowerEntry, bytes] | None = None
         """A lower file that is copied already, and the name of the copy in `work`."""
         self._deferring = threading.local()
+
+    # --- the quota -------------------------------------------------------------------------------------------
+
+    def _refuse(self, refused: QuotaExceeded) -> Exception:
+        """Let a program wait for a moment that may just have removed a file: the kernel lets go of that a little later."""
+        if not getattr(self._deferring, "is_on", False) or not any(self._upper.list_nameless()):
+            return refused
+        return NotYetHere(partial(self._wait_for_room, refused, self._quota.given_back))
+
+    def _wait_for_room(self, refused: QuotaExceeded, given_back: int) -> None:
+        """Wait without the lock until something is given back, or a program seems to have open what it removed."""
+        end_s = time.monotonic() + _LETS_GO_S
+        while self._quota.given_back == given_back:
+            if time.monotonic() >= end_s:
+                raise refused
+            time.sleep(_LETS_GO_S / 20)
 
     # --- copy-up ---------------------------------------------------------------------------------------------
 
@@ -154,6 +178,7 @@ class UpperSteps:
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
         kind = node.kind
+        grows = self._ask_for(entry, with_data=with_data)
         if kind == stat.S_IFDIR:
             temporary = self._copy_dir(entry)
         elif kind == stat.S_IFLNK:
@@ -163,6 +188,7 @@ class UpperSteps:
         faults.reach("copy_up.made")
         self._show_copy(temporary, directory.fd, node, entry.mode & 0o7777, before.st_mode)
         faults.reach("copy_up.shown")
+        self._quota.add(grows=grows, files=1)
         put_times(directory.fd, before)
         if parent.listing is not None:
             parent.listing[node.name] = kind
@@ -175,11 +201,22 @@ class UpperSteps:
             node.links = 1
             node.has_xattrs = bool(entry.xattrs)
 
+    def _ask_for(self, entry: LowerEntry, *, with_data: bool) -> int:
+        """Ask the quota for the copy of an entry; give its bytes. Directories are never refused: removing a name needs them."""
+        quota = self._quota
+        if quota.limits is None or entry.is_dir:
+            return 0
+        grows = self._lower.size_of(entry) if with_data and stat.S_ISREG(entry.mode) else 0
+        quota.check(grows=grows, files=1, size=grows)
+        return grows
+
     def _bring_up_nameless(self, node: Node, entry: LowerEntry, *, with_data: bool) -> None:
         """Copy a file up that was unlinked while in use: into `work`."""
         name = attic_name(node.ino)
+        grows = self._ask_for(entry, with_data=with_data)
         temporary = self._make_copy(node, entry, with_data=with_data)
         os.rename(temporary, name, src_dir_fd=self._upper.work.fd, dst_dir_fd=self._upper.work.fd)
+        self._quota.add(grows=grows, files=1)
         node.parent, node.name = self._nodes.attic, name
         node.links = 0
         node.upper = True

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from avfs_git import faults
+from avfs_git.errors import QuotaExceeded
 from avfs_git.host.files.durable import write_all
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.errnos import fail
@@ -54,6 +55,8 @@ class _Old(NamedTuple):
     mode: int
     owner: Owner | None
     xattrs: Xattrs
+    size: int
+    """Its size in the upper layer."""
 
 
 class Writing:
@@ -81,6 +84,7 @@ class Writing:
         self._read_xattrs = attributes.read_xattrs
         self._making = making
         self._detach = namespace.detach
+        self._quota = nodes.upper.quota
 
     def write(self, parent: Node, name: bytes, node: Node | None, data: Content, mode: int | None) -> Node:
         """Make a name hold a file with this content; `node` is what has the name now."""
@@ -94,14 +98,14 @@ class Writing:
             entry = node.lower
             if entry is None:
                 raise fail(errno.ENOENT, name)
-            old, show = _Old(entry.mode, None, entry.xattrs), self._upper.show
+            old, show = _Old(entry.mode, None, entry.xattrs, 0), self._upper.show
         else:
             directory = self._dir_fd(parent)
             status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
             if status.st_nlink > 1:
                 return self._write_in_place(node, data, mode)
             xattrs = tuple(self._read_xattrs(node).items()) if node.has_xattrs else ()
-            old, show = _Old(status.st_mode, (status.st_uid, status.st_gid), xattrs), self._upper.show_instead
+            old, show = _Old(status.st_mode, (status.st_uid, status.st_gid), xattrs, status.st_size), self._upper.show_instead
         return self._replace(parent, name, node, old, data, mode, show)
 
     @contextlib.contextmanager
@@ -123,9 +127,9 @@ class Writing:
             return
         temporary, fd = self._upper.make_file(flags=os.O_RDWR)
         try:
-            _write_pieces(fd, first)
+            self._write_pieces(fd, first)
             first.clear()
-            _write_pieces(fd, source)
+            self._write_pieces(fd, source)
             yield Prepared(temporary, fd)
         finally:
             os.close(fd)
@@ -148,7 +152,7 @@ class Writing:
             if isinstance(data, Prepared):
                 os.utime(fd)  # it is written now, as programs see it
             else:
-                _write_pieces(fd, pieces_of(data))
+                self._write_pieces(fd, pieces_of(data))
             if xattrs:  # before the mode, which may forbid to set them
                 self._upper.write_user_xattrs(fd, xattrs)
             if owner is not None and owner != self._nodes.owner:
@@ -169,14 +173,17 @@ class Writing:
         self._bring_up(parent)
         directory = self._dir_fd(parent)
         temporary, fd = self._make_content(data, mode)
+        size = os.fstat(fd).st_size
         os.close(fd)
         try:
+            self._quota.check(grows=size, files=1, size=size)
             if self._making.hands_group_on(parent):
                 self._making.give_owner(parent, self._upper.work.fd, temporary, mode, None, hidden=True)
             self._upper.put(temporary, directory.fd, name)
         except BaseException:
             self._upper.discard(temporary)
             raise
+        self._quota.add(grows=size, files=1)
         faults.reach("write.shown")
         node = self._nodes.add_made(parent, name, stat.S_IFREG)
         path = self._nodes.path_in(parent, name)
@@ -187,7 +194,7 @@ class Writing:
     def install(self, parent: Node, name: bytes, temporary: bytes) -> Node:
         """Give a file that is complete in `work` a name, in place of a file or symbolic link. Takes the lock.
 
-        On failure the file stays in `work`.
+        On failure the file stays in `work`. The caller has asked the quota for all that it installs.
         """
         with self._lock:
             self._making.check_name(parent, name)
@@ -196,6 +203,8 @@ class Writing:
                 raise fail(errno.EISDIR, name)
             self._bring_up(parent)
             directory = self._dir_fd(parent)
+            gone = self._quota.measure(directory.fd, name) if old is not None and old.upper and not old.pins else None
+            made = self._quota.measure(self._upper.work.fd, temporary)
             try:
                 if old is not None:
                     self._pins.hold(old)
@@ -204,6 +213,9 @@ class Writing:
             except BaseException:
                 self._pins.let_go()
                 raise
+            self._quota.leave(gone)
+            if made is not None:
+                self._quota.add(grows=made.size_bytes, files=1)
             if old is not None:
                 self._detach(parent, name, old)
             node = self._nodes.add_made(parent, name, stat.S_IFREG)
@@ -226,8 +238,18 @@ class Writing:
         before = os.stat(directory.fd)
         wanted = old.mode if mode is None else mode
         temporary, fd = self._make_content(data, wanted, owner=old.owner, xattrs=old.xattrs)
+        size, files = os.fstat(fd).st_size, 1
+        if node.upper and not node.pins:
+            size, files = size - old.size, 0
+        try:
+            self._quota.check(grows=size, files=files, size=os.fstat(fd).st_size)
+        except QuotaExceeded:
+            os.close(fd)
+            self._upper.discard(temporary)
+            raise
         if not self._show_made(node, temporary, fd, mode, partial(show, temporary, directory.fd, name)):
             return node
+        self._quota.add(grows=size, files=files)
         put_times(directory.fd, before)
         if node.pins:  # the old file is still in use
             self._detach(parent, name, node)
@@ -267,21 +289,42 @@ class Writing:
 
     def _write_in_place(self, node: Node, data: Content, mode: int | None) -> Node:
         held = self._writable(node)
+        quota = self._quota
+        if quota.limits is None:
+            return self._write_over(node, held.fd, data, mode)
+        before = os.fstat(held.fd).st_size
+        with self.collected(data) as whole:  # so that it is refused before any of it is written
+            size = os.fstat(whole.fd).st_size if isinstance(whole, Prepared) else sum(len(piece) for piece in pieces_of(whole))
+            quota.check(grows=size - before, size=size)
+            try:
+                return self._write_over(node, held.fd, whole, mode)
+            finally:
+                quota.add(grows=os.fstat(held.fd).st_size - before)
+
+    def _write_over(self, node: Node, fd: int, data: Content, mode: int | None) -> Node:
         offset = 0
         try:
             for piece in pieces_of(data):
                 view = memoryview(piece)
                 while view:
-                    count = os.pwrite(held.fd, view, offset)
+                    count = os.pwrite(fd, view, offset)
                     offset += count
                     view = view[count:]
             # Cut last: cutting to nothing first makes ext4 write all data out at once (`auto_da_alloc`).
-            os.ftruncate(held.fd, offset)
+            os.ftruncate(fd, offset)
             if mode is not None:
-                os.fchmod(held.fd, mode & 0o7777)
+                os.fchmod(fd, mode & 0o7777)
         finally:
             self._changes.of_node(node)
         return node
+
+    def _write_pieces(self, fd: int, pieces: Iterable[Data]) -> None:
+        size, most = 0, self._quota.largest()
+        for piece in pieces:
+            if most is not None and size + len(piece) > most:
+                self._quota.check(grows=size + len(piece), size=size + len(piece))
+            size += len(piece)
+            write_all(fd, memoryview(piece) if isinstance(piece, bytearray) else piece)
 
 
 def pieces_of(data: Content) -> Iterable[Data]:
@@ -296,9 +339,3 @@ def _read_pieces(fd: int) -> Iterator[bytes]:
     while piece := os.pread(fd, 1 << 20, offset):
         yield piece
         offset += len(piece)
-
-
-def _write_pieces(fd: int, pieces: Iterable[Data]) -> None:
-    for piece in pieces:
-        if piece:
-            write_all(fd, memoryview(piece) if isinstance(piece, bytearray) else piece)

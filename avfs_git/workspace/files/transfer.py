@@ -94,6 +94,7 @@ def import_path(
                 layer.left_out = find_own(source, opened.vault.git_dir)
                 for inside in layer.left_out:
                     tally.leave_out(inside, "is avfs's own, with its vaults")
+                _ask_for_room(merged, layer, path, max_depth)
                 _import_directory(merged, layer, source, path, max_depth, tally)
             elif stat.S_ISREG(status.st_mode):
                 _import_file(merged, source, path, tally, os.fsencode(named.name))
@@ -120,6 +121,36 @@ def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         tally.total_bytes += len(piece)
         yield piece
+
+
+def _ask_for_room(merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None) -> None:
+    """Ask the quota for all that is imported, less what it replaces, before any of it comes.
+
+    Raises:
+        QuotaExceeded: If it does not fit.
+    """
+    upper, quota = merged.upper, merged.upper.quota
+    if quota.limits is None:
+        return
+    quota.used()  # so that what is replaced is measured
+    grows = files = largest = 0
+    stack: list[tuple[TreePath, int]] = [(ROOT, 0)]
+    while stack:
+        here, depth = stack.pop()
+        for found in layer.list_dir(here):
+            if _is_repository_link(here, found, path) or found.kind not in (DIRECTORY, FILE, SYMLINK):
+                continue
+            inside = join(here, found.name)
+            there = TreePath(b"/".join(part for part in (path, inside) if part))
+            gone = quota.measure(upper.root.fd, there)
+            files += gone is None
+            if found.kind == FILE:
+                size = found.stat.st_size
+                grows += size - (gone.size_bytes if gone is not None else 0)
+                largest = max(largest, size)
+            elif found.kind == DIRECTORY and (max_depth is None or depth < max_depth):
+                stack.append((inside, depth + 1))
+    quota.check(grows=grows, files=files, size=largest)
 
 
 def _import_directory(

@@ -117,7 +117,17 @@ def _undo(locked: LockedWorkspace, record: OpRecord, sides: _Sides, told: tuple[
             return sink.add_commit(Commit(tree, (start.head,), signature, signature, message, sidecar=sidecar))
 
         description = f"{text} ({record.description})"
-        done = advance(locked, pack, tree, make_head, head=start.head, now=start.now, kind=OP_UNDO, description=description)
+        done = advance(
+            locked,
+            pack,
+            tree,
+            make_head,
+            head=start.head,
+            now=start.now,
+            kind=OP_UNDO,
+            description=description,
+            asks=False,
+        )
     warnings = join_warnings(told, start.warnings, done.warnings, merge_small_packs(locked.vault))
     return UndoResult(record.to_operation(undone=True), changed, start.saved, warnings, done.sidecar_changed)
 

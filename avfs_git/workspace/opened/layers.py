@@ -72,7 +72,12 @@ class Layers:
         """
         self._base = _name_base(state)
         self.upper = self._open_upper()
+        self.limit()
         self.lower = self._open_lower(state)
+
+    def limit(self) -> None:
+        """Hold the upper layer to the quotas that the vault has now."""
+        self.upper.quota.limit(self.vault.config.read_limits())
 
     def are_of(self, state: WorkspaceState) -> bool:
         """Whether these are still the layers of a state."""

@@ -278,6 +278,7 @@ class OpenWorkspace:
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
             raise ForkNotFound(self.fork)
+        self.layers.limit()
         if self.is_served:
             if self._is_distrusted:
                 try:

@@ -114,6 +114,7 @@ class _Ending:
     """The commit with the state to which undo leads."""
     keeps_head: bool
     ends_merge: bool
+    asks: bool
 
 
 class NotIgnoredHere(Exception):
@@ -143,13 +144,14 @@ def advance(
     more: dict[str, object] | None = None,
     keeps_head: bool = False,
     ends_merge: bool = False,
+    asks: bool = True,
 ) -> Advanced:
     """Move a fork and its files on.
 
     The pack holds the objects of `tree`, which git will track; it is finished here. `make_head` makes the commit that the branch
     moves to. `came_from` holds the trees `now`, where others have moved the branch away from it. The attributes that
     `other` changed come along, and its new untracked files. `keeps_head` keeps the present head reachable, because the new one
-    does not lead to it.
+    does not lead to it. `asks` refuses what would exceed a quota.
 
     Raises:
         RefConflict: If the branch has moved meanwhile.
@@ -167,7 +169,7 @@ def advance(
         facts[EXACT] = True
     if came_from != head:
         facts[OURS] = came_from.hex()
-    ending = _Ending(kind, description, facts, came_from, before, keeps_head, ends_merge)
+    ending = _Ending(kind, description, facts, came_from, before, keeps_head, ends_merge, asks)
     while True:  # ends, because each turn leaves something out
         try:
             return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
@@ -189,7 +191,7 @@ def _carry_out(
 ) -> Advanced:
     vault = locked.vault
     with announced(locked, ending.kind, now, ends_merge=ending.ends_merge) as intent:
-        change = Application(locked, plan.now, plan.wanted)
+        change = Application(locked, plan.now, plan.wanted, asks=ending.asks)
         change.apply(plan.steps)
         reach("advance.applied")
         before = locked.opened.synced_trees()

@@ -31,6 +31,7 @@ from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, climb, join, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Step
+from avfs_git.vfs.layer.quota import Used, count_below
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.scan.steady import KnownContent
 from avfs_git.vfs.tree.inodes import Node
@@ -55,6 +56,8 @@ class Application:
     locked: LockedWorkspace
     now: LowerTree
     target: LowerTree
+    asks: bool = False
+    """Whether it is refused where it would exceed a quota. What puts back a state that was there is not."""
     known: dict[TreePath, KnownContent] = field(default_factory=dict)
     warnings: list[Warning] = field(default_factory=list)
     in_the_way: set[TreePath] = field(default_factory=set)
@@ -69,7 +72,10 @@ class Application:
 
     def apply(self, steps: Sequence[Step]) -> None:
         """Carry the steps out; on failure, only whole steps have been."""
-        with refusal_explained(self.locked.opened.layout):
+        quota = self.locked.opened.upper.quota
+        if self.asks and quota.limits is not None:
+            self._ask_for_room(steps)
+        with refusal_explained(self.locked.opened.layout), quota.lifted():
             try:
                 self._apply(steps)
             except OSError as error:
@@ -112,6 +118,24 @@ class Application:
             for temporary, _ in (*staged.values(), *self._trees.values()):
                 with contextlib.suppress(OSError):  # what stays behind is removed when the workspace is next opened
                     upper.discard(temporary)
+
+    def _ask_for_room(self, steps: Sequence[Step]) -> None:
+        """Ask the quota for all that comes, less what goes, before anything is done."""
+        upper = self.locked.opened.upper
+        quota = upper.quota
+        quota.used()  # so that what goes is measured
+        grows = files = largest = 0
+        for step in steps:
+            if step.after is not None and not self._needs_content(step):
+                continue
+            gone = quota.measure(upper.root.fd, step.path) or Used(0, 0)
+            below = count_below(upper, step.path) if step.is_removal and step.before and step.before.is_dir else Used(0, 0)
+            grows -= gone.size_bytes + below.size_bytes
+            files -= gone.files + below.files
+            if step.after is not None:
+                size = self.target.size_of(step.after) if step.after.kind == "file" else 0
+                grows, files, largest = grows + size, files + 1, max(largest, size)
+        quota.check(grows=grows, files=files, size=largest)
 
     def _change_in(self, directory: Node, change: Callable[[], object]) -> None:
         """Change the entries of a directory, which is opened for a moment if its mode is closed to its owner.

@@ -162,7 +162,8 @@ def _replace_files(
     vault.store.expect(list_contents(steps))
     before = keep_state(locked, vault.read_head(locked.fork) if saved is None else oid_of(saved), now)
     with announced(locked, kind, now) as intent:
-        change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+        state = LowerTree(vault.store, *now, default_mtime_ns=0)
+        change = Application(locked, state, _lower(vault.store, wanted, commit), asks=True)
         change.apply(steps)
         reach("restore.applied")
         # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.

@@ -7,9 +7,21 @@ other processes the numbers are rough. The time follows the number of files in t
 from __future__ import annotations
 
 from avfs_git.host.files.usage import disk_usage
-from avfs_git.model import VaultStats, WorkspaceUsage
+from avfs_git.model import ForkUsage, VaultStats, WorkspaceUsage
+from avfs_git.vfs.layer.quota import Limits, Used, count_upper
+from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.workspace.vault.format import LABELS
 from avfs_git.workspace.vault.vault import OpenVault
+
+
+def measure_fork(vault: OpenVault, fork: str) -> ForkUsage:
+    """Count what a fork holds beyond its base, as its quota does: one walk of its upper layer."""
+    layout, limits = vault.layout.workspace(fork), vault.config.read_limits() or Limits()
+    try:
+        used = count_upper(UpperLayer(layout.upper, layout.work))
+    except FileNotFoundError:  # nothing was ever changed in it
+        used = Used(0, 0)
+    return ForkUsage(*used, *(limit or None for limit in limits))
 
 
 def measure_vault(vault: OpenVault) -> VaultStats:

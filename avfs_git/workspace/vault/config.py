@@ -7,12 +7,18 @@ take the whole file. Nothing of it is ever executed, and git's own configuration
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, NotAVault, quote
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.values import value_class
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.layer.quota import Limits
 
 
 @value_class
@@ -45,6 +51,16 @@ SETTINGS = {
             "so much disk the copies of big files may take that live trees read from; 0 keeps none",
             is_number=True,
         ),
+        Setting(
+            "quota.fork_bytes",
+            "0",
+            "bytes that the changed files of a fork may have together, see `avfs fork info`; 0 for no limit",
+            is_number=True,
+        ),
+        Setting(
+            "quota.fork_files", "0", "how many files and directories a fork may have changed; 0 for no limit", is_number=True
+        ),
+        Setting("quota.file_bytes", "0", "how large a file may become; 0 for no limit", is_number=True),
         Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
         Setting("plugins.timeout_s", "5", "a plug-in that takes more seconds for its answer refuses the change", is_number=True),
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
@@ -87,6 +103,8 @@ class Config:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._limits: Limits | None = None
 
     def read(self) -> dict[str, str]:
         """Read every setting, with defaults for the others.
@@ -97,6 +115,22 @@ class Config:
         values = {key: setting.default for key, setting in SETTINGS.items()}
         values.update(self._read_own())
         return values
+
+    def read_limits(self) -> Limits | None:
+        """Tell the quotas of each fork; None for none. Costs one stat while the settings are as they were."""
+        try:
+            found = os.stat(self._path)
+            seen = (found.st_ino, found.st_mtime_ns)
+        except OSError:
+            seen = None
+        if seen != self._seen:
+            own: dict[str, str] = {}
+            with suppress(NotAVault):  # the operations that need a setting say so
+                own = self._read_own()
+            texts = [own.get(f"quota.{key}", "") for key in ("fork_bytes", "fork_files", "file_bytes")]
+            values = [int(text) if text.isascii() and text.isdigit() else 0 for text in texts]  # `set` takes nothing else
+            self._seen, self._limits = seen, _make_limits(values) if any(values) else None
+        return self._limits
 
     def _read_own(self) -> dict[str, str]:
         try:
@@ -137,3 +171,9 @@ class Config:
     def _write(self, values: dict[str, str]) -> None:
         with host_errors(f"write '{self._path}'"):
             write_file_atomically(self._path, json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")
+
+
+def _make_limits(values: list[int]) -> Limits:
+    from avfs_git.vfs.layer.quota import Limits  # noqa: PLC0415 - few vaults have a quota, and every command reads settings
+
+    return Limits(*values)

@@ -158,7 +158,7 @@ def info(state: State, name: str | None) -> ForkInfo:
     """Show what is known of a fork"""
     state.name_fork(name)
     with state.open_vault_and_fork() as (vault, fork):
-        return vault.fork_info(vault.choose_fork(fork))
+        return vault.fork_info(vault.choose_fork(fork), usage=True)
 
 
 @verb("fork delete", view="vaults", example="avfs fork delete task")

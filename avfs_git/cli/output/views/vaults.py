@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         DoctorReport,
         ForkInfo,
         ForkStat,
+        ForkUsage,
         GarbageResult,
         HostAbility,
         MaintenanceResult,
@@ -204,8 +205,18 @@ def fork_info(text: TextOutput, fork: ForkInfo) -> None:
             ("ephemeral", "yes" if fork.ephemeral else "no"),
             *([("author", f"{fork.author.name} <{fork.author.email}>")] if fork.author is not None else []),
             ("made", text.time(fork.created_at_ns)),
+            *(_usage_facts(text, fork.usage) if fork.usage is not None else []),
         ]
     )
+
+
+def _usage_facts(text: TextOutput, usage: ForkUsage) -> list[tuple[str, str]]:
+    size, files = text.size(usage.size_bytes), f"{usage.files:,}"
+    facts = [
+        ("holds", size if usage.max_bytes is None else f"{size} of {text.size(usage.max_bytes)}"),
+        ("files", files if usage.max_files is None else f"{files} of {usage.max_files:,}"),
+    ]
+    return [*facts, *([("largest file", text.size(usage.max_file_bytes))] if usage.max_file_bytes is not None else [])]
 
 
 def fork_delete(text: TextOutput, fork: ForkInfo) -> None:

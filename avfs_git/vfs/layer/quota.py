@@ -1,0 +1,234 @@
+"""The quota of an upper layer: what is counted, what a change may add, and what is refused.
+
+Decided here: the counts are those of what the upper layer holds, so that they follow what a fork has changed, not its size. The
+sum of the sizes of its files, holes included, and the number of its entries: files, links and directories, but no whiteouts. A
+file with several names counts once, one without a name until the last program closes it. Files are counted by size and not by
+block: so a page of a mapped file, which the kernel writes out later, never needs more than was granted.
+
+`vfs.tree` calls this with the lock of the tree held: it asks before a change on disk (`check`, `room`), tells of it afterwards
+(`add`, `leave`). The counts are made by one walk of the layer when they are first needed. A change that is not followed exactly
+(`distrust`) may leave them too high, never too low: then they are made again before anything is refused. They are memory only: a
+process that goes on after a crash makes them anew. Without a limit nothing is counted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import QuotaExceeded
+from avfs_git.paths import ROOT, TreePath
+from avfs_git.values import NamedTuple
+from avfs_git.vfs.layer.marks import is_whiteout
+
+if TYPE_CHECKING:
+    from avfs_git.vfs.layer.upper import UpperLayer
+
+
+class Limits(NamedTuple):
+    """What a fork may hold beyond its base; 0 for no limit."""
+
+    size_bytes: int = 0
+    files: int = 0
+    file_bytes: int = 0
+
+
+class Used(NamedTuple):
+    """What an upper layer holds."""
+
+    size_bytes: int
+    files: int
+
+
+class Quota:
+    """The quota of one upper layer.
+
+    Attributes:
+        limits: What the layer may hold; None for no limit, which is all that a change asks then.
+        drop_unused: Removes the files without a name that nothing uses any more, before a count.
+        refuse: Makes what is raised of a refusal.
+    """
+
+    def __init__(self, upper: UpperLayer) -> None:
+        self.limits: Limits | None = None
+        self.drop_unused: Callable[[], object] = lambda: None
+        self.refuse: Callable[[QuotaExceeded], Exception] = lambda refused: refused
+        self._lifted_in = 0
+        self._upper = upper
+        self._used: Used | None = None
+        self._is_exact = False
+        self.given_back = 0
+        """How often something was given back."""
+
+    def limit(self, limits: Limits | None) -> None:
+        """Set the limits. What is there already stays, also above a limit: then nothing may grow."""
+        if self.limits is None or limits is None:
+            self._used = None
+        self.limits = limits
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Let this thread exceed the limits, to bring back a state that was there, or a state that was asked for as a whole."""
+        self._lifted_in = get_ident()
+        try:
+            yield
+        finally:
+            self._lifted_in = 0
+
+    def forget(self) -> None:
+        """Count anew when a count is next needed: another process may have changed the layer."""
+        self._used = None
+
+    def distrust(self) -> None:
+        """Say that something went away that was not followed."""
+        self._is_exact = False
+
+    # --- before a change -------------------------------------------------------------------------------------
+
+    def check(self, *, grows: int = 0, files: int = 0, size: int = 0) -> None:
+        """Make sure that a layer may grow by some bytes and files, and that a file may have a size.
+
+        Raises:
+            QuotaExceeded: If it may not.
+        """
+        limits = self.limits
+        if limits is None or self._lifted_in == get_ident():
+            return
+        if limits.file_bytes and size > limits.file_bytes and grows > 0:
+            raise QuotaExceeded("quota.file_bytes", limits.file_bytes, size)
+        if grows > 0 and limits.size_bytes and self._use(grows, 0, limits).size_bytes + grows > limits.size_bytes:
+            raise self.refuse(QuotaExceeded("quota.fork_bytes", limits.size_bytes, self.used().size_bytes))
+        if files > 0 and limits.files and self._use(0, files, limits).files + files > limits.files:
+            raise self.refuse(QuotaExceeded("quota.fork_files", limits.files, self.used().files))
+
+    def check_present(self, largest: int) -> None:
+        """Make sure that what is there keeps to the limits, where the kernel has changed the layer. The largest file is told.
+
+        Raises:
+            QuotaExceeded: If it does not.
+        """
+        limits = self.limits
+        if limits is None:
+            return
+        self.forget()
+        used = self.used()
+        for setting, limit, found in (
+            ("quota.file_bytes", limits.file_bytes, largest),
+            ("quota.fork_bytes", limits.size_bytes, used.size_bytes),
+            ("quota.fork_files", limits.files, used.files),
+        ):
+            if limit and found > limit:
+                raise QuotaExceeded(setting, limit, found)
+
+    def room(self, before: int, offset: int, size: int) -> int:
+        """Tell how much of a write of `size` bytes may be done in a file of `before` bytes: all, or what fits.
+
+        Raises:
+            QuotaExceeded: If nothing fits.
+        """
+        limits = self.limits if self._lifted_in != get_ident() else None
+        end = offset + size
+        if limits is None or end <= before:
+            return size
+        most = end
+        if limits.file_bytes:
+            most = min(most, max(before, limits.file_bytes))
+        if limits.size_bytes:
+            used = self._use(most - before, 0, limits).size_bytes
+            most = min(most, before + max(0, limits.size_bytes - used))
+        if size and most <= offset:
+            self.check(grows=offset + 1 - before, size=offset + 1)
+        return max(0, most - offset)
+
+    def largest(self) -> int | None:
+        """Tell which size no file can exceed; None for no such limit."""
+        limits = self.limits if self._lifted_in != get_ident() else None
+        bounds = [bound for bound in (limits.size_bytes, limits.file_bytes) if bound] if limits is not None else []
+        return min(bounds, default=None)
+
+    # --- after it --------------------------------------------------------------------------------------------
+
+    def add(self, *, grows: int = 0, files: int = 0) -> None:
+        """Count what a change has added or, below 0, taken away."""
+        used = self._used
+        if used is not None:
+            self._used = Used(max(0, used.size_bytes + grows), max(0, used.files + files))
+
+    def measure(self, directory: int, name: bytes, *, deep: bool = False) -> Used | None:
+        """Tell what is given back if a name goes away, and nothing holds its file; None for nothing.
+
+        `deep`: what is below it goes, too.
+        """
+        if self._used is None:
+            return None
+        if deep:
+            self._is_exact = False
+        try:
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            return Used(0, 1)
+        return Used(_size_of(found), 1) if found.st_nlink == 1 and not is_whiteout(found) else None
+
+    def leave(self, gone: Used | None) -> None:
+        """Give back what `measure` told."""
+        if gone is not None:
+            self.given_back += 1
+            self.add(grows=-gone.size_bytes, files=-gone.files)
+
+    # --- counting --------------------------------------------------------------------------------------------
+
+    def used(self) -> Used:
+        """Tell what the layer holds; counts it, if that is not known."""
+        if self._used is None:
+            self._count()
+        assert self._used is not None  # noqa: S101 - it was just counted
+        return self._used
+
+    def _use(self, grows: int, files: int, limits: Limits) -> Used:
+        """Tell what the layer holds, exactly if that could refuse a change."""
+        used = self.used()
+        is_over = (limits.size_bytes and used.size_bytes + grows > limits.size_bytes) or (
+            limits.files and used.files + files > limits.files
+        )
+        if is_over and not self._is_exact:
+            self._count()
+        return self.used()
+
+    def _count(self) -> None:
+        self.drop_unused()
+        self._used = count_upper(self._upper)
+        self._is_exact = True
+
+
+def count_upper(upper: UpperLayer) -> Used:
+    """Count what an upper layer holds: one walk of it."""
+    return _count_all(itertools.chain(upper.list_nameless(), upper.list_below(ROOT)))
+
+
+def count_below(upper: UpperLayer, top: TreePath) -> Used:
+    """Count what an upper layer holds below a directory."""
+    return _count_all(upper.list_below(top))
+
+
+def _count_all(entries: Iterable[os.stat_result]) -> Used:
+    size_bytes = files = 0
+    linked: set[int] = set()
+    for found in entries:
+        if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+            if found.st_ino in linked:
+                continue
+            linked.add(found.st_ino)
+        files += 1
+        size_bytes += _size_of(found)
+    return Used(size_bytes, files)
+
+
+def _size_of(found: os.stat_result) -> int:
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

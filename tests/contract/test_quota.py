@@ -1,0 +1,283 @@
+"""Quotas: what a fork may hold beyond its base, by every way to its files, and what a program sees at the limit."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from avfs_git.errors import FuseUnavailable, QuotaExceeded
+from avfs_git.host.files.ranges import KEEP_SIZE, fallocate
+from avfs_git.sdk import Avfs, Vault, Workspace
+from tests.support.commands import ALLOW_ALL
+from tests.support.killing import server_below
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.needs("git", "user-xattrs", "whiteout")
+
+MIB = 1 << 20
+_FUSE = pytest.mark.needs("fuse")
+MOUNTED = [
+    pytest.param("fuse", marks=_FUSE),
+    pytest.param("portable", marks=[_FUSE, pytest.mark.needs("libfuse")]),
+]
+
+
+@pytest.fixture
+def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a fork `work` that has changed nothing."""
+    source = tmp_path / "source"
+    (source / "dir").mkdir(parents=True)
+    (source / "big").write_bytes(bytes(600_000))
+    (source / "dir" / "file").write_bytes(b"content\n")
+    policy = tmp_path / "policy.toml"
+    policy.write_text(ALLOW_ALL)
+    with Avfs(mount_dir / "h", policy=policy) as avfs, avfs.create_vault("v", source=source) as vault:
+        vault.fork("work").close()
+        yield vault
+        for info in vault.sessions():
+            if (found := vault.find_session(info.fork)) is not None:
+                found.unmount(force=True)
+
+
+@pytest.fixture
+def work(vault: Vault) -> Workspace:
+    """Its workspace."""
+    return vault.workspace("work")
+
+
+def used(vault: Vault) -> tuple[int, int]:
+    """Tell the bytes and files that the fork holds."""
+    usage = vault.fork_info("work", usage=True).usage
+    assert usage is not None
+    return usage.size_bytes, usage.files
+
+
+@contextlib.contextmanager
+def refused(number: int) -> Iterator[None]:
+    """Expect an errno."""
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        yield
+    assert caught.value.errno == number
+
+
+def test_bytes(vault: Vault, work: Workspace) -> None:
+    """What would exceed the limit is refused as a whole; what goes away makes room."""
+    vault.set_config("quota.fork_bytes", str(MIB))
+    work.write("a", bytes(900_000))
+    exceeding: tuple[Callable[[], object], ...] = (
+        lambda: work.write("b", bytes(200_000)),
+        lambda: work.write("a", bytes(200_000), append=True),
+        lambda: work.write("a", bytes(MIB + 1)),
+        lambda: work.copy("a", "c"),
+        lambda: work.copy("big", "c"),
+        lambda: work.write("big", b"x", append=True),
+    )
+    for exceed in exceeding:
+        with pytest.raises(QuotaExceeded, match=r"'quota\.fork_bytes' allows 1,048,576 bytes: the fork has 900,000") as caught:
+            exceed()
+        assert caught.value.code == "quota.exceeded"
+        assert caught.value.hint is not None
+        assert "avfs vault config quota.fork_bytes" in caught.value.hint
+    assert used(vault) == (900_000, 1)
+    work.write("a", bytes(MIB))
+    work.move("a", "dir/a")
+    work.remove("dir/file")
+    work.remove("big")
+    work.remove("dir/a")
+    assert used(vault) == (0, 1)  # the directory
+    work.write("b", bytes(MIB))
+    work.remove("dir", recursive=True)
+    work.write("b", bytes(MIB))
+
+
+def test_files(vault: Vault, work: Workspace) -> None:
+    """A directory is one; a second name of a file is none; nothing keeps a program from removing."""
+    vault.set_config("quota.fork_files", "3")
+    work.make_dir("new/below", parents=True)
+    work.write("new/below/a", b"")
+    for path in ("b", "new/b"):
+        with pytest.raises(QuotaExceeded, match=r"allows 3 files: the fork has 3"):
+            work.write(path, b"")
+    with pytest.raises(QuotaExceeded):
+        work.make_dir("d")
+    work.write("new/below/a", b"content")
+    work.remove("dir/file")  # copies a directory up, which is counted
+    assert used(vault) == (7, 4)
+    work.remove("new", recursive=True)
+    work.write("b", b"")
+    assert used(vault) == (0, 2)
+
+
+def test_file_size(vault: Vault, work: Workspace) -> None:
+    """One file may be so large; one that was larger before may become smaller."""
+    work.write("old", bytes(5000))
+    vault.set_config("quota.file_bytes", "1000")
+    work.write("a", bytes(1000))
+    with pytest.raises(QuotaExceeded, match=r"'quota\.file_bytes' allows 1,000 bytes: the file would have 1,001"):
+        work.write("a", b"x", append=True)
+    work.write("old", bytes(900))
+    assert used(vault) == (1900, 2)
+
+
+def test_a_limit_below_what_is_there(vault: Vault, work: Workspace) -> None:
+    """Nothing grows; it can shrink, be committed, and be undone."""
+    work.write("a", bytes(5000))
+    vault.set_config("quota.fork_bytes", "1000")
+    with pytest.raises(QuotaExceeded):
+        work.write("b", b"x")
+    assert work.checkpoint(label="kept").outcome == "created"
+    work.remove("a")
+    work.checkpoint(label="less")
+    vault.undo(fork="work")
+    vault.undo(fork="work")
+    assert len(work.read("a")) == 5000
+    vault.unset_config("quota.fork_bytes")
+    work.write("b", b"x")
+
+
+@pytest.mark.parametrize("backend", MOUNTED)
+def test_a_program_sees_the_errno(vault: Vault, work: Workspace, mount_dir: Path, backend: str) -> None:
+    """A write takes what fits; the limit holds for each way to grow; what is removed makes room."""
+    vault.set_config("quota.fork_bytes", str(MIB))
+    vault.set_config("quota.fork_files", "10")
+    tree = mount_dir / "m"
+    with work.mount(tree, backend=backend):
+        fd = os.open(tree / "a", os.O_CREAT | os.O_RDWR, 0o644)
+        assert os.write(fd, bytes(100_000)) == 100_000
+        os.ftruncate(fd, MIB)
+        for grow in (
+            lambda: os.pwrite(fd, b"x", MIB),
+            lambda: os.ftruncate(fd, MIB + 1),
+            lambda: fallocate(fd, 0, 0, MIB + 1),
+            lambda: os.truncate(tree / "big", 600_001),
+            lambda: os.chmod(tree / "big", 0o600),
+        ):
+            with refused(errno.EDQUOT):
+                grow()
+        with refused(errno.EOPNOTSUPP):
+            fallocate(fd, KEEP_SIZE, 0, 2 * MIB)
+        os.ftruncate(fd, MIB - 10)
+        assert os.pwrite(fd, bytes(50), MIB - 10) == 10
+        os.link(tree / "a", tree / "again")
+        (tree / "a").unlink()
+        (tree / "again").unlink()
+        with pytest.raises(OSError, match="quota"):
+            (tree / "b").write_bytes(b"x")
+        os.close(fd)
+        wait_for(lambda: not _is_refused(tree / "b"))
+        for name in "cdefghijk":
+            (tree / name).touch()
+        with refused(errno.EDQUOT):
+            (tree / "l").touch()
+        vault.set_config("quota.fork_files", "11")
+        (tree / "l").touch()
+        with refused(errno.EDQUOT):
+            (tree / "m").symlink_to("l")
+        os.rename(tree / "l", tree / "c")
+        (tree / "m").symlink_to("c")
+        with pytest.raises(QuotaExceeded):
+            work.write("n", b"")
+        vault.set_config("quota.file_bytes", "1000")
+        with refused(errno.EFBIG):
+            os.truncate(tree / "c", 1001)
+        assert work.checkpoint(label="full").outcome == "created"
+
+
+def _is_refused(path: Path, size: int = 900_000) -> bool:
+    try:
+        path.write_bytes(bytes(size))
+    except OSError:
+        return True
+    return False
+
+
+def test_states(vault: Vault, work: Workspace) -> None:
+    """A restore or a merge that would exceed the limit is refused before anything has changed; undo is not."""
+    work.write("a", bytes(900_000))
+    work.checkpoint(label="large")
+    work.remove("a")
+    work.write("b", bytes(500_000))
+    work.checkpoint(label="small")
+    vault.set_config("quota.fork_bytes", str(MIB))
+    work.restore("large")
+    assert len(work.read("a")) == 900_000
+    vault.undo(fork="work")
+    work.write("c", bytes(500_000))
+    with pytest.raises(QuotaExceeded):
+        work.restore("large", paths=["a"])
+    assert work.read("b") == bytes(500_000)
+    assert not work.exists("a")
+    vault.fork("other", source="main").write("d", bytes(100_000))
+    before = work.status().head
+    with pytest.raises(QuotaExceeded):
+        work.merge("other")
+    assert (work.exists("d"), work.status().merging) == (False, None)
+    work.remove("c")
+    assert work.merge("other").outcome != "conflicted"
+    assert before is not None
+
+
+def test_import(vault: Vault, work: Workspace, tmp_path: Path) -> None:
+    """A directory comes whole or not at all; what it replaces makes room."""
+    vault.set_config("quota.fork_bytes", str(MIB))
+    source = tmp_path / "import"
+    (source / "below").mkdir(parents=True)
+    (source / "below" / "a").write_bytes(bytes(500_000))
+    (source / "b").write_bytes(bytes(500_000))
+    work.write("c", bytes(100_000))
+    with pytest.raises(QuotaExceeded):
+        work.import_path(source, "new", recursive=True)
+    assert not work.exists("new")
+    work.remove("c")
+    for _ in range(2):
+        work.import_path(source, "new", recursive=True)
+    assert used(vault) == (1_000_000, 4)
+
+
+@pytest.mark.parametrize("backend", [pytest.param("overlay", marks=[_FUSE, pytest.mark.needs("root", "overlayfs")]), "checkout"])
+def test_a_command_that_nothing_stops(vault: Vault, work: Workspace, backend: str) -> None:
+    """Where the kernel writes, what a command changed beyond the limit stays uncommitted, with the reason."""
+    for key, limit in (("quota.fork_bytes", "100000"), ("quota.file_bytes", "150000")):
+        vault.set_config(key, limit)
+        result = work.exec("sh", "-c", "head -c 200000 /dev/zero > big", backend=backend)
+        assert (result.exit_code, result.commit) == (0, None)
+        assert [change.path for change in work.status().changed_files] == [b"big"]
+        (told,) = [warning.message for warning in result.warnings if warning.code == "exec.over_quota"]
+        assert key in told
+        work.remove("big")
+        vault.unset_config(key)
+    assert work.exec("sh", "-c", "head -c 200000 /dev/zero > big", backend=backend).commit is not None
+
+
+@_FUSE
+def test_a_command_is_stopped(vault: Vault, work: Workspace) -> None:
+    """By itself, `exec` chooses what keeps to the quota; overlayfs is not mounted with one."""
+    vault.set_config("quota.fork_bytes", "100000")
+    result = work.exec("sh", "-c", "head -c 200000 /dev/zero > big")
+    assert (result.backend, result.exit_code != 0) == ("fuse", True)
+    assert any("quota" in reason for reason in result.backend_reasons)
+    with pytest.raises(FuseUnavailable, match="quota"):
+        work.mount(backend="overlay")
+
+
+@_FUSE
+def test_a_server_that_was_killed(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """The next one counts what is there."""
+    vault.set_config("quota.fork_bytes", str(MIB))
+    tree = mount_dir / "m"
+    with work.mount(tree) as session:
+        held = os.open(tree / "held", os.O_CREAT | os.O_RDWR, 0o644)
+        os.write(held, bytes(500_000))
+        (tree / "held").unlink()
+        (tree / "a").write_bytes(bytes(500_000))
+        os.kill(server_below(session.info().pid), signal.SIGKILL)
+        with pytest.raises(OSError, match="quota"):
+            (tree / "b").write_bytes(bytes(100_000))
+        os.close(held)
+        wait_for(lambda: not _is_refused(tree / "b", 500_000))
