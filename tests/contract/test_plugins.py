@@ -39,6 +39,9 @@ def bomb(event):
 def speak(event):
     print("x" * 1_000_000)
     os.write(1, b"y" * 100_000)
+def look(event):
+    if event["path"] == "look":
+        open({tree!r} + "/secret/key").read()
 def nested(event):
     from avfs_git.sdk import Avfs
     with Avfs({home!r}) as avfs:
@@ -67,9 +70,9 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     info = site / "shop_guard-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-guard\nVersion: 1.0\n")
-    names = ("decide", "hang", "crash", "fail", "bomb", "speak", "nested")
+    names = ("decide", "hang", "crash", "fail", "bomb", "speak", "look", "nested")
     (info / "entry_points.txt").write_text("[avfs.plugins]\n" + "".join(f"{name} = guard:{name}\n" for name in names))
-    (site / "guard.py").write_text(GUARD.format(seen=str(seen), home=str(tmp_path / "home")))
+    (site / "guard.py").write_text(GUARD.format(seen=str(seen), home=str(tmp_path / "home"), tree=str(tmp_path / "tree")))
     monkeypatch.syspath_prepend(str(site))
     return seen
 
@@ -165,6 +168,21 @@ def test_a_mapped_write_that_is_refused_is_not_shown(vault: Vault, seen: Path, t
                 mapped.flush()
         while key.read_bytes() != b"1\n":  # it forgets the page beside the answer
             time.sleep(0.01)
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.slow
+def test_a_plugin_that_looks_into_the_live_tree_holds_it_up_no_longer_than_its_time(
+    vault: Vault, seen: Path, tmp_path: Path
+) -> None:
+    """The kernel lets it look when the tree has answered, and it cannot be killed before."""
+    vault.set_config("plugins.timeout_s", "1")
+    vault.enable_plugin("look")
+    with vault.workspace().mount(tmp_path / "tree") as session:
+        with pytest.raises(PermissionError):
+            (session.path / "look").write_bytes(b"")
+
+        assert (session.path / "secret/key").read_bytes() == b"1\n"
 
 
 @pytest.mark.needs("fuse", "overlayfs")

@@ -37,6 +37,7 @@ MESSAGE_MAX = 1 << 17
 """Longer than any event: two paths of 4,096 bytes, each byte spelled as six."""
 _START_S = 30.0
 """How long a plug-in may take to load."""
+_DEATH_S = 0.2
 _REASON_MAX = 500
 _is_inside = False
 
@@ -252,8 +253,22 @@ class Running:
         if self._process is not None:
             with suppress(OSError):
                 os.killpg(self._process.pid, 9)  # also what it has started
-            self._process.wait()
+            # Not for ever: a plug-in that looks into the live tree dies when the kernel has the answer that waits for this.
+            _await_dying(self._process)
             self._process = None
+
+
+_dying: list[subprocess.Popen[bytes]] = []
+"""Processes that were killed, and are not dead yet."""
+
+
+def _await_dying(process: subprocess.Popen[bytes]) -> None:
+    """Wait a moment for a process that was killed, and look after earlier ones."""
+    import subprocess  # noqa: PLC0415 - as above
+
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_DEATH_S)
+    _dying[:] = [one for one in (*_dying, process) if one.poll() is None]
 
 
 def _text(path: bytes | None) -> str | None:
