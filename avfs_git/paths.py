@@ -221,8 +221,8 @@ def _refuse_ref(name: str) -> str | None:
         return "it is longer than 200 bytes"
     if name.startswith("-"):
         return "it starts with '-'"
-    if _REF_FORBIDDEN.search(name):
-        return "git does not allow some of its characters"
+    if (forbidden := _REF_FORBIDDEN.search(name)) is not None:
+        return f"git allows no {forbidden[0]!r} in it"
     if name == "@":
         return "git keeps it for itself"
     for part in name.split("/"):

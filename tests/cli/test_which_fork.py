@@ -356,7 +356,7 @@ def test_a_directory_that_is_gone_says_nothing(cli: Cli, work: str, tmp_path: Pa
         (
             [],
             {"AVFS_FORK": "../src"},
-            "'../src' is not a usable fork name: git does not allow some of its characters (AVFS_FORK names it)",
+            "'../src' is not a usable fork name: git allows no '..' in it (AVFS_FORK names it)",
         ),
         (["--fork", ""], {}, "--fork is empty"),
         (["--vault", ""], {}, "--vault is empty"),

@@ -146,6 +146,8 @@ WAYS_OUT = [
     ("checkout task", "`--fork NAME`"),
     ("fork delete main", "or another fork"),
     ("undo 3", "`avfs undo --help`"),
+    ("cat src", "`avfs ls /src`"),
+    ("mkdir nosuch/b", "`-p` makes"),
     ("fork merge task", "Did you mean `avfs merge`?"),
     ("fork push task", "Did you mean `avfs push`?"),
     ("vault undo", "Did you mean `avfs undo`?"),
@@ -197,6 +199,8 @@ def test_a_damaged_fork_is_not_pushed_without_a_word(cli: Cli, work: str, tmp_pa
 
 
 SAID: list[tuple[str, str]] = [
+    ("mkdir nosuch/b/c", "there is nothing at '/nosuch/b'"),
+    ("fork create a:b", "git allows no ':' in it"),
     ("fork list task", "there is one argument too many: 'task'"),
     ("fork merge task", "there is no command 'fork merge'"),
     ("cp src/a", "missing argument 'DESTINATION'"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -29,7 +33,7 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
     """
     if version is not None and at is not None:
         raise BadUsage("--version and --at exclude each other")
-    with state.open_workspace() as workspace:
+    with state.open_workspace() as workspace, _pointing_to_ls(path):
         chunks = workspace.open_read(path, version=version, at=at)
         if not state.output.structured:
             state.output.data(chunks)
@@ -42,6 +46,16 @@ def command(state: State, path: TreePath, version: int | None, at: str | None) -
                     b"/" + path, f"has more than {DOCUMENT_MAX:,} bytes; `avfs cat` without `--json` writes it out"
                 )
         return to_content(path, b"".join(pieces))
+
+
+@contextmanager
+def _pointing_to_ls(path: TreePath) -> Iterator[None]:
+    try:
+        yield
+    except PathUnsuitable as error:
+        if error.details["reason"] == "is a directory":
+            error.hint = f"List it with `avfs ls {shlex.quote(os.fsdecode(b'/' + path))}`."
+        raise
 
 
 def to_content(path: bytes, data: bytes) -> Content:

@@ -8,7 +8,7 @@ import click
 
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
-from avfs_git.errors import PathUnsuitable
+from avfs_git.errors import PathNotFound, PathUnsuitable
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Entries
@@ -27,6 +27,10 @@ def command(state: State, paths: tuple[TreePath, ...], parents: bool) -> Entries
         for path in paths:
             try:
                 workspace.make_dir(path, parents=parents)
+            except PathNotFound as error:
+                missing = PathNotFound(b"/" + path.rpartition(b"/")[0])
+                missing.hint = "`-p` makes missing directories, too."
+                raise missing from error
             except PathUnsuitable as error:
                 if workspace.exists(path):
                     is_dir = workspace.stat(path, follow=True, sizes=False).kind == "directory"
