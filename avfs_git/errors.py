@@ -89,6 +89,8 @@ class AvfsError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    is_noted = False
+    """Whether the audit log has it."""
 
     def __init_subclass__(cls, *, code: str | None = None, exit_code: int | None = None) -> None:
         """Set what the head of a class names; the rest comes from its family."""

@@ -57,6 +57,7 @@ from avfs_git.sdk.parts import (
     upstreams,
     workspaces,
 )
+from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.repository.history import VaultHistory
 from avfs_git.sdk.repository.remotes import VaultRemotes
 from avfs_git.sdk.repository.upkeep import VaultUpkeep
@@ -200,6 +201,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         found = stop.find_sessions(self._core.layout.sessions, fork=fork, session_id=session_id)
         return Session(self, found[0]) if found else None
 
+    @noted("fork_create")
     def fork(
         self,
         name: str,
@@ -229,6 +231,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         self._dispatch.make_fork(name, source=source, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
         return Workspace(self, name, ephemeral=ephemeral)
 
+    @noted("restore")
     def restore_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> RestoreResult:
         """Restore the files of a fork to their state after an operation. Uncommitted changes are saved first; it can be undone.
 
@@ -249,6 +252,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         work = ForkHandle(self._dispatch, self.choose_fork(of))
         return work.run(operations.restore_state, state, (), dry_run, state.hex(), "restore", beside)
 
+    @noted("op_undo")
     def undo_operation(self, number: int, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo one operation on any fork, or on `fork` only, as `Workspace.undo_operation` does."""
         of = self._core.oplog.find_name_today(opundo.find_undone(self._core, number))
@@ -291,6 +295,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         found = forkinfo.fork_info(self._core, name)
         return replace(found, usage=stats.measure_fork(self._core, name)) if usage else found
 
+    @noted("fork_delete")
     def delete_fork(self, name: str, *, by: str | None = None) -> ForkInfo:
         """Delete a fork. It can be undone: its commits are kept, and its files are moved to the trash.
 
@@ -308,6 +313,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         assert info is not None  # noqa: S101 - nothing was asked
         return info
 
+    @noted("fork_rename")
     def rename_fork(self, name: str, new_name: str, *, by: str | None = None) -> ForkInfo:
         """Rename a fork, with its branch, labels and files. It can be undone.
 
@@ -345,6 +351,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         found = [(name, revisions.resolve_source(self._core, name, fork=default)) for name in names] or sorted(heads.items())
         return overlap.compare_forks(self._core, found, named=bool(names))
 
+    @noted("pull")
     def pull(
         self,
         fork: str | None = None,

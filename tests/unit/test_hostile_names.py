@@ -53,8 +53,9 @@ LITERAL = ["$(id)", "`id`", "a;b", "a|b", "a&b", "'quoted'", '"', "%2F", "%", "Ã
 
 
 def _snapshot(directory: Path) -> dict[str, tuple[int, bytes | None]]:
+    """Read all but the audit log, which tells of refusals."""
     found: dict[str, tuple[int, bytes | None]] = {}
-    for path in sorted(directory.rglob("*")):
+    for path in sorted(path for path in directory.rglob("*") if not path.name.startswith("audit.")):
         mode = path.lstat().st_mode
         found[str(path)] = (mode, path.read_bytes() if path.is_file() and path.name != "lock" else None)
     return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, OperationDetails, UndoResult
 from avfs_git.paths import PathLike, parse_tree_paths
 from avfs_git.sdk.parts import compare, events, history, opdetails, revisions
+from avfs_git.sdk.refusals import noted
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -97,6 +98,7 @@ class VaultHistory:
         """
         return events.Events(self._core, self._dispatch.gate.audit, fork=fork, since=since, follow=follow)
 
+    @noted("undo")
     def undo(self, *, fork: str | None = None, dry_run: bool = False) -> UndoResult:
         """Undo the last operation on a fork, with its files. Can be repeated; `redo` does the operation again.
 
@@ -117,6 +119,7 @@ class VaultHistory:
         """
         return self._dispatch.turn(fork, back=True) if not dry_run else self._dispatch.plan_undo(fork)
 
+    @noted("redo")
     def redo(self, *, fork: str | None = None) -> UndoResult:
         """Redo the operation that was undone last."""
         return self._dispatch.turn(fork, back=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
 from avfs_git.paths import PathLike, parse_tree_paths
 from avfs_git.sdk.parts import apply, remotes, revisions
+from avfs_git.sdk.refusals import noted
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class VaultRemotes:
         """Describe the remote branches, as of the last fetch."""
         return remotes.list_branches(self._core, remote)
 
+    @noted("fetch")
     def fetch(self, remote: str | None = None, **options: Unpack[FetchOptions]) -> FetchResult:
         """Fetch the branches of a remote, as `REMOTE/BRANCH`. Forks do not change.
 
@@ -74,6 +76,7 @@ class VaultRemotes:
         """
         return remotes.fetch(self._core, remote, access=self._dispatch.access(), **options)
 
+    @noted("push")
     def push(
         self,
         forks: Sequence[str] = (),
@@ -117,6 +120,7 @@ class VaultRemotes:
         )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
+    @noted("push")
     def push_to_origin(self, forks: Sequence[str] = ()) -> PushResult:
         """Push forks, as branches, to the local repository that the vault was made from.
 
@@ -134,6 +138,7 @@ class VaultRemotes:
         result = remotes.push_to_origin(self._core, names)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
+    @noted("apply")
     def apply(
         self,
         fork: str,

@@ -17,6 +17,7 @@ from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, 
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions, upstreams
+from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
@@ -40,6 +41,7 @@ class WorkspaceMerging:
         self._at = at
         self.fork: str = at.fork
 
+    @noted("merge")
     @traced
     @holding_objects
     def merge(
@@ -95,6 +97,7 @@ class WorkspaceMerging:
             warnings += self._at.dispatch.programs.run_hook("post-merge", self.fork, facts)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
+    @noted("update")
     @holding_objects
     def update(
         self,
@@ -207,6 +210,7 @@ class WorkspaceMerging:
                 break
         return results
 
+    @noted("cherry_pick")
     @holding_objects
     def cherry_pick(
         self, picked: Sequence[str], *, strategy: MergeStrategy | str = MergeStrategy.NORMAL, on_conflict: str = "report"
@@ -230,6 +234,7 @@ class WorkspaceMerging:
         oids = [revisions.resolve_revision(self._at.core, name, fork=self.fork) for name in picked]
         return self._at.run(operations.pick_commits, oids, _choose(MergeStrategy, strategy), _in_workspace(on_conflict))
 
+    @noted("rebase")
     @holding_objects
     def rebase(
         self,
@@ -266,6 +271,7 @@ class WorkspaceMerging:
         result = self._at.run(operations.rebase, oid, onto, chosen, in_workspace, before)
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 
+    @noted("squash")
     @holding_objects
     def squash(self, first: str, last: str = "HEAD", *, message: str | None = None) -> RewriteResult:
         """Squash the commits after `first` up to `last` into one commit. No file changes; it can be undone.
@@ -303,6 +309,7 @@ class WorkspaceMerging:
         with client.spooled(self._at.opened, content) as spooled:
             return self._at.run(operations.resolve_path, tree_path, None, spooled)
 
+    @noted("merge")
     def continue_merge(self, *, message: str | None = None) -> MergeResult:
         """Commit the merge in progress.
 
@@ -313,6 +320,7 @@ class WorkspaceMerging:
         """
         return self._at.run(operations.conclude_merge, message)
 
+    @noted("rebase")
     def continue_rewrite(self, *, skip: bool = False) -> RewriteResult:
         """Continue the rebase or cherry-pick in progress, to its end or the next conflict.
 
@@ -328,6 +336,7 @@ class WorkspaceMerging:
         """
         return self._at.run(operations.continue_rewrite, skip)
 
+    @noted("merge_abort")
     def abort_merge(self) -> UndoResult:
         """Abort the merge, rebase or cherry-pick: restore the files from before. Changes since then are saved as a commit.
 

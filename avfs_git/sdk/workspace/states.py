@@ -27,6 +27,7 @@ from avfs_git.model import (
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions
+from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
 
@@ -50,6 +51,7 @@ class WorkspaceStates:
         """List uncommitted changes. Writes nothing; costs what changed."""
         return self._at.run(operations.read_status)
 
+    @noted("checkpoint")
     @traced
     def checkpoint(self, label: str | None = None, *, description: str | None = None, step: bool = False) -> CheckpointResult:
         """Commit all changes. Durable when it returns; costs what changed.
@@ -83,6 +85,7 @@ class WorkspaceStates:
             heard += self._at.dispatch.programs.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
         return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
+    @noted("add")
     def add(self, *paths: PathLike, force: bool = False) -> CheckpointResult:
         """Add files of the sidecar to history, by a checkpoint. Other uncommitted changes are saved before it.
 
@@ -107,12 +110,14 @@ class WorkspaceStates:
         """Describe a checkpoint by label or id, with the number and size of its files; reads its whole tree."""
         return history.describe_checkpoint(self._at.core, name, fork=self.fork)
 
+    @noted("checkpoint_delete")
     def delete_checkpoint(self, label: str) -> Checkpoint:
         """Delete a label. Its commit stays in the history; it can be undone."""
         revisions.find_label(self._at.core, self.fork, label)  # a deletion that is refused records nothing
         self._at.dispatch.record_work(self.fork)
         return revisions.delete_label(self._at.core, self.fork, label)
 
+    @noted("restore")
     @holding_objects
     def restore(
         self, target: str, *, paths: Sequence[PathLike] = (), dry_run: bool = False, into: str | None = None
@@ -220,6 +225,7 @@ class WorkspaceStates:
         oid = revisions.resolve_revision(self._at.core, at or "HEAD", fork=self.fork)
         return blame.blame(self._at.core, oid, parse_tree_path(path))
 
+    @noted("restore")
     @holding_objects
     def checkout_path(self, path: PathLike, *, version: int | None = None, at: str | None = None) -> RestoreResult:
         """Restore one path to an earlier version, or to its state in a checkpoint."""
@@ -230,6 +236,7 @@ class WorkspaceStates:
         oid = revisions.resolve_revision(self._at.core, target, fork=self.fork)
         return self._at.run(operations.restore_state, oid, [tree_path], False, at or f"version {version}", "checkout")
 
+    @noted("revert")
     @holding_objects
     def revert_path(self, path: PathLike) -> RestoreResult:
         """Restore one path to the version before its present one; uncommitted changes count as the present version.
@@ -239,6 +246,7 @@ class WorkspaceStates:
         """
         return self._at.run(operations.revert_path, parse_tree_path(path))
 
+    @noted("undo")
     def undo(self, *, dry_run: bool = False, alone: bool = False) -> UndoResult:
         """Undo the last operation on this fork, as `Vault.undo` does; the making of this fork is not taken back.
 
@@ -249,10 +257,12 @@ class WorkspaceStates:
         turn = self._at.dispatch.plan_undo if dry_run else partial(self._at.dispatch.turn, back=True)
         return turn(self.fork, inside=True, alone=alone)
 
+    @noted("redo")
     def redo(self, *, alone: bool = False) -> UndoResult:
         """Redo the operation that was undone last; `alone` leaves other forks as they are."""
         return self._at.dispatch.turn(self.fork, back=False, alone=alone)
 
+    @noted("op_undo")
     def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:
         """Undo one operation on this fork, and keep what was done after it; `undo` takes that back.
 

@@ -50,6 +50,8 @@ OPERATION = "operation"
 """The name, in `details`, of the number that an operation has in the operation log."""
 FILE = "file_"
 """How the names of file events begin, such as `file_write`."""
+REFUSED = "refused"
+"""The name, in `details`, of the code of the error with which an operation was refused."""
 _AGAIN = 64
 """So many of the last operations are looked at for missing lines."""
 _OWN_NS = 10_000_000_000
@@ -335,7 +337,8 @@ def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
     try:
         found = json.loads(line)
         event, details = str(found["event"]), dict(found["details"])
-        outcome = _OF_EVENTS.get(event) or ("failed" if any(map(details.get, _OF_FAILURES)) else "done")
+        failed = "failed" if any(map(details.get, _OF_FAILURES)) else "done"
+        outcome = "refused" if REFUSED in details else _OF_EVENTS.get(event, failed)
         entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), event, found["fork"], outcome, details)
         return entry, str(found["prev"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -7,13 +7,14 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from avfs_git import faults
-from avfs_git.errors import AuditDamaged, HostError
+from avfs_git import Avfs, faults
+from avfs_git.errors import AuditDamaged, AvfsError, HostError
 from avfs_git.paths import oid_of
 from avfs_git.workspace.vault.log.audit import MAX_TEXT, AuditLog
 from avfs_git.workspace.vault.log.oplog import OpLog
@@ -234,3 +235,34 @@ def test_a_log_that_can_only_be_read_is_checked(log: AuditLog, monkeypatch: pyte
     log.path.write_bytes(log.path.read_bytes().replace(b'"seq": 2', b'"seq": 7', 1))
     with pytest.raises(AuditDamaged):
         log.verify()
+
+
+def test_a_refused_operation_has_a_line(tmp_path: Path) -> None:
+    """With the code of the error, once for each call; a look, a dry run and a call on a file have none."""
+    with Avfs(tmp_path / "home") as home:
+        vault = home.create_vault("v")
+        work = vault.workspace()
+        work.write("a", b"1")
+        work.checkpoint("one")
+        refused: list[Callable[[], object]] = [
+            lambda: vault.fork("a b"),
+            lambda: vault.delete_fork("none"),
+            lambda: work.checkpoint("HEAD"),
+            lambda: work.restore("none"),
+            lambda: work.merge("none"),
+            lambda: vault.push(["main"]),
+        ]
+        codes = []
+        for call in refused:
+            with pytest.raises(AvfsError) as error:
+                call()
+            codes.append(error.value.code)
+        for look in (lambda: work.restore("none", dry_run=True), lambda: work.read("none"), lambda: work.diff("none")):
+            with pytest.raises(AvfsError):
+                look()
+        entries = vault.policy.audit(outcomes=["refused"])
+        assert [entry.details["refused"] for entry in reversed(entries)] == codes
+        kinds = ["fork_create", "fork_delete", "checkpoint", "restore", "merge", "push"]
+        assert [entry.event for entry in reversed(entries)] == kinds
+        assert [entry.fork for entry in reversed(entries)] == [None, None, "main", "main", "main", None]
+        assert vault.policy.verify_audit() > len(entries)
