@@ -396,6 +396,13 @@ def _moved_outside(vault: Vault) -> None:
     _commit(vault.path, FORK, b"of git\n", "of-git")
 
 
+def _updated(vault: Vault) -> None:
+    """Bring in what git put on the branch, and another branch of the remote, which the fork follows from then on."""
+    vault.push(["side"])
+    _moved_outside(vault)
+    vault.workspace(FORK).update(upstream="side")
+
+
 def _with_garbage(vault: Vault) -> None:
     _undone(vault)
     gone = vault.fork("gone", source=FORK)
@@ -443,6 +450,7 @@ OPERATIONS = {
         Operation("undo-checkpoint", _undo, _checkpointed),
         Operation("undo-restore", _undo, _restored),
         Operation("undo-merge", _undo, _merged),
+        Operation("undo-update", _undo, _updated, has_steps=True),
         Operation("undo-fork", _undo, _forked, fork=NEW),
         Operation("undo-delete", _undo, _deleted, holds=_has(FORK)),
         Operation("undo-rename", _undo, _renamed, fork=RENAMED, holds=_has(FORK)),
@@ -553,6 +561,7 @@ ACTORS = {
         Actor("git-commit", _git_commit),
         Actor("git-branch-delete", lambda place: _git(place.git_dir, "branch", "-q", "-D", place.fork), takes_back=True),
         Actor("git-pack-refs", lambda place: _git(place.git_dir, "pack-refs", "--all"), is_neutral=True),
+        Actor("git-worktree-prune", lambda place: _git(place.git_dir, "worktree", "prune", "--expire=now"), is_neutral=True),
         Actor("git-gc", lambda place: _git(place.git_dir, "gc", "-q", "--prune=now"), is_neutral=True),
         Actor("push", _push_in, brings_back=True),
     )
