@@ -434,9 +434,12 @@ def renew_git_dir(opened: OpenWorkspace, directory: str) -> bool:
 
 @operation(repeatable=True, flushes=True)
 def save_aside(opened: OpenWorkspace) -> Oid | None:
-    """Save what is uncommitted as a commit that no branch holds, to try something with it; None if nothing is uncommitted."""
+    """Save what is uncommitted as a commit that no branch holds, to try something with it; None if nothing is uncommitted.
+
+    It stays uncommitted, and the next operation on the fork records it.
+    """
     with opened.locked() as locked:
-        return maybe_oid(aside.save_aside(locked, "what was uncommitted").commit)
+        return maybe_oid(aside.save_aside(locked, "what was uncommitted", marks=False).commit)
 
 
 @_repeatable

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import CannotUndo, CheckpointNotFound, MergeInProgress, NothingToUndo
+from avfs_git.errors import CannotUndo, CheckpointNotFound, CommitConflicts, MergeInProgress, NotFastForward, NothingToUndo
 from avfs_git.model import Operation
 from avfs_git.sdk import Avfs, Vault, Workspace
 
@@ -126,3 +126,14 @@ def test_an_undone_state_stays_as_long_as_it_can_be_done_again(vault: Vault, wor
     work.undo()
     vault.prune(keep_operations=1, grace_s=0)
     assert work.redo().operation.description == "checkpoint saved"
+
+
+@pytest.mark.parametrize("how", ["merge", "rebase"])
+def test_what_was_only_tried_with_unsaved_work_leaves_it_to_undo(vault: Vault, work: Workspace, how: str) -> None:
+    """The other fork's files are not saved by a merge or rebase that is refused, and the next undo there takes them back."""
+    other = vault.fork("other", source="main" if how == "merge" else "theirs", with_changes=False)
+    other.write("unsaved", b"of the other\n")
+    work.checkpoint()
+    with pytest.raises((NotFastForward, CommitConflicts)):
+        work.merge("other", mode="ff_only") if how == "merge" else work.rebase("other")
+    assert {change.path for change in other.undo().changed_files} == {b"unsaved"}
