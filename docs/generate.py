@@ -95,8 +95,8 @@ JSON_INTRO = """# JSON
 
 With `--json`, before or after the verb (not behind `--`), a command writes exactly one JSON document to standard output,
 in every outcome, a command line that cannot be understood included. Nothing else goes to standard output, and nothing
-to standard error. Only `avfs grep --stream` and `avfs audit --follow` write one line of JSON for each match or event,
-as it comes. `--help` wins over `--json`.
+to standard error. Only `avfs grep --stream`, `avfs audit --follow` and `avfs watch` write one line of JSON for each match
+or event, as it comes. `--help` wins over `--json`.
 
 `--jq EXPR` writes what a [jq](https://jqlang.org) expression makes of that document instead: a line for each result,
 texts as they are. It needs the Python package `jq`: `pip install 'avfs-git[jq]'`. The document of a failure goes to
