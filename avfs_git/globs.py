@@ -93,7 +93,8 @@ def _mark(found: Iterable[re.Match[str]], size: int) -> int:
 # --- globs of paths --------------------------------------------------------------------------------------
 
 _PART = compiled(r"\*\*/|/\*\*\Z|\*+|\?|\[([!^]?)(\]?(?:\[:\w+:\]|[^\]\\]|\\.)*)\]|\\(.)|(.)", re.DOTALL)
-_UNCLOSED = compiled(rb"(?:[^\[\\]|\\.|\[[!^]?\]?(?:\[:\w+:\]|[^\]\\]|\\.)*\])*+", re.DOTALL)
+_CLOSED = compiled(rb"(?:[^\[\\]|\\.|\[[!^]?\]?(?:\[:\w+:\]|(?!\[:\w+:\])[^\]\\]|\\.)*\])*", re.DOTALL)
+"""One way to take each character, so that nothing is tried twice; Python before 3.11.5 mistakes possessive repetitions."""
 _MEMBER = compiled(r"\[:(\w+):\]|(\\.|.)(?:-(\\.|.))?", re.DOTALL)
 _CLASSES = {
     "alnum": "0-9A-Za-z",
@@ -121,7 +122,7 @@ def check_glob(glob: bytes) -> None:
     """
     if not glob.strip(b"/") or b"\0" in glob:
         raise InvalidInput("a glob is empty or holds a NUL byte", hint="Write '*.py' for all Python files.")
-    if _UNCLOSED.fullmatch(glob) is None:
+    if _CLOSED.fullmatch(glob) is None:
         raise InvalidInput(
             f"the glob {quote(glob)} has a '[' without its ']', or ends in a backslash", hint="Write '[[]' for a '['."
         )
