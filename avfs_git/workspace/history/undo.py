@@ -43,6 +43,7 @@ from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.log.lives import find_last_move
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
     EXACT,
@@ -57,6 +58,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     OF_FORKS,
     OURS,
     REDO,
+    RENAMED_FROM,
     SIDECAR,
     SIDECAR_BEFORE,
     UNDO,
@@ -147,8 +149,9 @@ def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
     """
     fork = deleted.fork
     head = vault.read_head(fork)
-    if head is None:  # another process has removed the branch already
-        return True
+    if head is None:  # another process has removed the branch already, unless an operation of its own did that
+        last = find_last_move(vault.oplog.read_fork, fork)
+        return last is not None and deleted.id in (last.id, last.target)
     if not any(ref == HEADS + fork and old == head.hex() for ref, old, _ in deleted.moves):
         return False
     for record in vault.oplog.read_fork(fork):
@@ -156,8 +159,8 @@ def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
             left_at, now = record.more.get(LEFT_AT) or [], _read_counters(vault, fork)
             is_same_boot = left_at[2:] == now[2:]  # after a power cut the counters may be older than the files
             return is_same_boot and any(then == value != "" for then, value in zip(left_at[:2], now[:2], strict=False))
-        if record.kind not in (UNDO, REDO, FILES):  # files count by the counters: what was there before may be recorded later
-            break
+        if record.kind not in (UNDO, REDO, FILES) or RENAMED_FROM in record.more:
+            break  # files count by the counters, which begin anew with a name: what was there before may be recorded later
     return False
 
 

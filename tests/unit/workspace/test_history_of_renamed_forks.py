@@ -126,3 +126,55 @@ def test_prune_takes_the_names_of_a_fork_for_one(vault: Vault, old: Workspace) -
     with pytest.raises(NothingToUndo):
         vault.undo(fork="new")
     assert vault.workspace("new").read("file") == b"three"
+
+
+def test_a_label_is_done_again_under_the_new_name(vault: Vault, old: Workspace) -> None:
+    """Also one that git writes otherwise in a ref."""
+    old.write("file", b"three")
+    old.checkpoint("three/of 3")
+    old.undo()
+    vault.rename_fork("old", "new")
+    vault.workspace("new").redo()
+    assert [each.checkpoint.labels for each in vault.workspace("new").log()][:2] == [("three/of 3",), ("two",)]
+
+
+def test_undo_under_a_name_that_is_given_up_takes_nothing_back(vault: Vault, old: Workspace) -> None:
+    """The fork is worked in under its new name, so it keeps that."""
+    vault.rename_fork("old", "new")
+    vault.workspace("new").write("file", b"three")
+    vault.workspace("new").checkpoint()
+    before = _list(vault, "new")
+    with pytest.raises(NothingToUndo):
+        vault.undo(fork="old")
+    assert _list(vault, "new") == before
+    assert vault.operations(limit=1)[0].kind == "checkpoint"
+
+
+@pytest.mark.parametrize("is_renamed", [True, False])
+def test_a_deletion_is_not_done_again_on_a_fork_that_has_gone_since(vault: Vault, old: Workspace, is_renamed: bool) -> None:
+    """It was renamed, or deleted, with another fork at hand: undo there brings back all of it."""
+    vault.fork("other", source="main")
+    old.write("unsaved", b"1")
+    vault.delete_fork("old")
+    vault.undo()
+    if is_renamed:
+        vault.rename_fork("old", "new", by="new")
+    else:
+        vault.delete_fork("old", by="other")
+    with pytest.raises(NothingToUndo):
+        vault.redo()
+    vault.undo(fork="new" if is_renamed else "other")
+    assert vault.workspace("old").read("unsaved") == b"1"
+
+
+def test_a_deletion_is_not_done_again_after_work_under_another_name(vault: Vault, old: Workspace) -> None:
+    """What counts changes of files begins anew with each name."""
+    vault.rename_fork("old", "new")
+    vault.delete_fork("new")
+    vault.undo()
+    vault.undo()
+    vault.workspace("old").write("unsaved", b"1")
+    assert vault.redo().operation.kind == "fork_rename"
+    with pytest.raises(NothingToUndo):
+        vault.redo()
+    assert vault.workspace("new").read("unsaved") == b"1"

@@ -57,9 +57,10 @@ def under_name(record: OpRecord, names: frozenset[str], fork: str | None) -> OpR
 
 
 def _rename_ref(ref: str, name: str, fork: str) -> str:
-    label = ref.rpartition("/")[2]
-    renamed = {HEADS + name: HEADS + fork, SIDECARS + name: SIDECARS + fork, label_ref(name, label): label_ref(fork, label)}
-    return renamed.get(ref, ref)
+    labels = label_ref(name, "")
+    if ref.startswith(labels):  # what follows is the label as a ref has it
+        return label_ref(fork, "") + ref.removeprefix(labels)
+    return {HEADS + name: HEADS + fork, SIDECARS + name: SIDECARS + fork}.get(ref, ref)
 
 
 def find_last_move(read: Reader, fork: str) -> OpRecord | None:

@@ -500,13 +500,12 @@ class OpLog:
             if record.kind == FORK_DELETE and self._read_ref(HEADS + record.fork) is not None:
                 remade.add(record.fork)
                 return False
-            if (
-                record.kind == FORK_RENAME
-                and record.fork != fork
-                and self._read_ref(HEADS + record.more[RENAMED_FROM]) is not None
-            ):
-                remade.add(record.more[RENAMED_FROM])
-                return False
+            if record.kind == FORK_RENAME and record.fork != fork:
+                old = record.more[RENAMED_FROM]
+                is_away = fork == old and (alone or self._is_used(record))
+                if is_away or self._read_ref(HEADS + old) is not None:
+                    remade.add(old)
+                    return False
             if fork in (None, record.fork):
                 return True
             if record.kind == FORK_RENAME:
