@@ -936,6 +936,17 @@ class NotPrepared(ExecError, code="exec.not_prepared", exit_code=103):
         self._say(f"fork {quote(fork)} is not prepared", "Begin with `avfs proxy prepare`.", fork=fork)
 
 
+class TerminalMissing(ExecError, code="exec.terminal_missing", exit_code=104):
+    """A program that can only wait for a person was to run without a terminal; nothing was started."""
+
+    def __init__(self, program: str) -> None:
+        self._say(
+            f"{quote(program)} waits for a person at a terminal, and `avfs exec` has none for it",
+            "`avfs shell` has one, and `avfs run PROGRAM` in a new fork.",
+            program=program,
+        )
+
+
 class PolicyError(AvfsError, code="policy.failed", exit_code=80):
     """Something about the policy of commands, or a command that it refuses."""
 

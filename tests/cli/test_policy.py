@@ -231,3 +231,38 @@ def test_exec_says_where_there_is_a_terminal(cli: Cli, work: str) -> None:
         refused = cli("exec", option, "bash")
         assert refused.status == 125
         assert "`avfs shell`" in refused.stderr
+
+
+def test_exec_refuses_what_can_only_wait_for_a_person(cli: Cli, work: str) -> None:
+    """A screen program alone is refused before anything starts; one that may be told what to do is not."""
+    for words in (["vim", "README.md"], ["/usr/bin/nano", "a b.txt"], ["top"], ["-c", "vi README.md"]):
+        for options in ([], ["--dry-run"]):
+            refused = cli("--json", "exec", *options, *words)
+            assert (refused.status, refused.document["error"]["code"]) == (125, "exec.terminal_missing")
+            assert "`avfs shell`" in refused.document["error"]["hint"]
+
+    for words in (
+        ["vim", "-es", "README.md"],
+        ["vim", "+wq", "README.md"],
+        ["vim", "--version"],
+        ["top", "-b", "-n", "1"],
+        ["--stdin", "-", "vim", "README.md"],
+        ["-e", "EXINIT=wq", "vi", "README.md"],
+        ["less", "README.md"],
+        ["git", "rebase", "-i", "HEAD"],
+        ["./vim", "README.md"],
+        ["-c", "true || vim README.md"],
+        ["-c", "vim README.md < keys"],
+        ["-c", "vim $FILE"],
+        ["-c", "vim() { true; }; vim README.md"],
+    ):
+        cli("--json", "exec", "--dry-run", *words).ok()
+
+
+def test_a_denied_program_is_the_policys_to_refuse(cli: Cli, work: str, hermetic: Path) -> None:
+    """The policy's reason comes first, and the refusal is in the audit log."""
+    with Avfs(hermetic / "avfs") as avfs, avfs.open_vault(work) as vault:
+        vault.policy.vault_file.write_text(RULES)
+
+    assert cli("--json", "exec", "vim", "secrets/key").document["error"]["code"] == "policy.denied"
+    assert [entry["outcome"] for entry in cli("--json", "audit", "-n", "1").ok().result["entries"]] == ["refused"]

@@ -15,7 +15,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_home
 from avfs_git.cli.output.base import OutputClosed, write_all
 from avfs_git.cli.verb import HOST_PATH, TREE_PATH, is_dry_run, read_duration, verb
-from avfs_git.errors import BadUsage, HostError
+from avfs_git.errors import BadUsage, HostError, TerminalMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NOT_RUN = 125
 """What it ends with if avfs fails; every other status is the command's own."""
 _SHORT_MS = 1000
+_SCREEN_PROGRAMS = frozenset({"vi", "vim", "vimdiff", "nvim", "nano", "pico", "joe", "mcedit", "top", "htop", "btop"})
+"""They draw a screen and wait for keys, unless an option or a variable says otherwise."""
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -190,9 +192,9 @@ def command(
             isolate=isolate,
             dry_run=dry_run,
         )
+        _look_for_terminal(state, plan, is_told=reading is not None or bool(environment))
         if dry_run:
             return plan
-        _warn_of_terminal(state, plan)
         with workspace.exec_stream(*words, **options) as running, _forwarding(running):
             _pass_on(state, running, stream=stream)
             result = running.result
@@ -200,15 +202,33 @@ def command(
     return result
 
 
-def _warn_of_terminal(state: State, plan: ExecPlan) -> None:
-    """Say before a command begins that it gets no terminal, if it may wait for a person: most such commands never end."""
-    from avfs_git.proxy.policy.decision import Category  # noqa: PLC0415 - not for the help
+def _look_for_terminal(state: State, plan: ExecPlan, *, is_told: bool) -> None:
+    """Refuse a command that can only wait for a person, because it gets no terminal; say so of a command that may wait.
 
-    if Category.INTERACTIVE in plan.decision.categories:
-        from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+    Sure is only a lone screen program without options. With `is_told`, input or variables may tell it what to do.
 
-        text = "the command may wait for a person, and gets no terminal: work at one with `avfs shell` or `avfs run PROGRAM`"
-        state.output.warn([Warning("exec.no_terminal", text)])
+    Raises:
+        TerminalMissing: If it is sure. A command that the policy denies is left to the policy.
+    """
+    import shlex  # noqa: PLC0415 - not for the help
+
+    from avfs_git.proxy.policy.decision import Action, Category  # noqa: PLC0415 - the same
+
+    decision = plan.decision
+    if Category.INTERACTIVE not in decision.categories or decision.action is Action.DENY:
+        return
+    words = next((found.command for found in decision.findings if found.category is Category.INTERACTIVE and found.exact), ())
+    if (
+        not is_told
+        and shlex.join(words) == plan.command  # nothing stands around it that may give it a terminal, or not start it
+        and words[0].rpartition("/")[2] in _SCREEN_PROGRAMS
+        and not any(word.startswith(("-", "+")) for word in words)
+    ):
+        raise TerminalMissing(words[0])
+    from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
+
+    text = "the command may wait for a person, and gets no terminal: work at one with `avfs shell` or `avfs run PROGRAM`"
+    state.output.warn([Warning("exec.no_terminal", text)])
 
 
 @contextmanager
