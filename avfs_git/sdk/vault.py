@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-from avfs_git.errors import InvalidInput, NoForkChosen, NoForks, OperationNotFound, PathNotFound
+from avfs_git.errors import ForkNotFound, InvalidInput, NoForkChosen, NoForks, OperationNotFound, PathNotFound
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -448,11 +448,14 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         """Look at each of some forks, or of all; one that lacks a path is passed over if another has it."""
         found: list[_T] = []
         missing: PathNotFound | None = None
-        for fork in forks or [info.name for info in self.list_forks()]:
+        for fork in dict.fromkeys(forks) or [info.name for info in self.list_forks()]:
             try:
                 found.append(look(self.workspace(fork)))
             except PathNotFound as error:
                 missing = error
+            except ForkNotFound:
+                if forks:
+                    raise  # else it was deleted since it was listed
         if missing is not None and not found:
             raise missing
         return found

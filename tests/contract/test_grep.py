@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from avfs_git import Home, Vault, Workspace
-from avfs_git.errors import CheckpointNotFound, InvalidInput, NothingToUndo, PathNotFound
+from avfs_git.errors import CheckpointNotFound, ForkNotFound, InvalidInput, NothingToUndo, PathNotFound
 from avfs_git.host.processes.processes import list_family
 from avfs_git.model import GrepOutcome, GrepResult
 from tests.support.waiting import wait_for
@@ -102,6 +102,29 @@ def test_forks_are_searched_as_each_alone(vault: Vault, work: Workspace, outcome
         assert [result.fork for result in together] == ["main", "other"]
         assert together == [vault.workspace(result.fork).grep("needle", outcome=outcome, **options) for result in together]
     assert vault.grep("needle", ["src"]) == [vault.workspace(fork).grep("needle", ["src"]) for fork in ("main", "other")]
+
+
+def test_a_fork_is_searched_once_and_may_go_meanwhile(vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named twice, it gives one result; deleted since all were listed, none. One that was named is missed."""
+    vault.fork("other", source=work.fork)
+    (once,) = vault.grep("needle", forks=["other"])
+    assert vault.grep("needle", forks=["other", "other"]) == [once]
+
+    forks = vault.list_forks()
+    vault.delete_fork("other")
+    monkeypatch.setattr(vault, "list_forks", lambda: forks)
+    assert [result.fork for result in vault.grep("needle")] == [result.fork for result in vault.find("a")] == [work.fork]
+    with pytest.raises(ForkNotFound):
+        vault.grep("needle", forks=["other"])
+
+
+def test_a_carriage_return_is_part_of_a_pattern(vault: Vault, work: Workspace) -> None:
+    """Also the last character, where git takes it for an end of line."""
+    work.write("dos", b"a needle\r\n")
+    vault.fork("other", source=work.fork)
+
+    assert [names(work.grep(pattern)) for pattern in ("\r", "needle\r", "a needle\r")] == [["dos", "src/b.py"]] * 2 + [["dos"]]
+    assert {tuple(names(result)) for result in vault.grep("x y z\r\na needle\r")} == {("dos",)}
 
 
 def test_options_are_those_of_grep(work: Workspace) -> None:

@@ -46,7 +46,7 @@ def check_query(query: GrepQuery) -> None:
     Raises:
         InvalidInput: If the pattern, a glob or a number of lines cannot mean anything.
     """
-    if not query.pattern:
+    if not query.pattern.strip(b"\n"):
         raise InvalidInput("the pattern is empty", hint="To find all files, use `avfs tree`.")
     if b"\0" in query.pattern:
         raise InvalidInput("a pattern cannot hold a NUL byte")
@@ -127,9 +127,9 @@ def _run(
     borrowed: Path | None = None,
     colors: Mapping[str, str],
 ) -> Generator[bytes]:
-    return gitcommand.stream(
-        git_dir, "grep", options, operands, given=query.pattern + b"\n", borrowed=borrowed, colors=colors, judge=_judge
-    )
+    # Git takes a carriage return in front of each newline away, but only one.
+    given = query.pattern.replace(b"\n", b"\r\n") + b"\r\n"
+    return gitcommand.stream(git_dir, "grep", options, operands, given=given, borrowed=borrowed, colors=colors, judge=_judge)
 
 
 def _judge(status: int, messages: str) -> None:
