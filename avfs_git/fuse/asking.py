@@ -26,8 +26,6 @@ from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.judged import Change, Judge
 from avfs_git.vfs.tree.merged import MergedTree, Node
 
-_WRITE_CACHE = 1
-"""A flag of WRITE: the kernel writes a mapped page, which a program has changed some time ago."""
 _Facts = Mapping[str, int | str | bool]
 
 
@@ -65,10 +63,10 @@ class Asking:
         unique = request.unique
         if unique not in self._allowed:
             try:
-                is_allowed = self._judge(self._looks[request.operation](request))
+                change = self._looks[request.operation](request)
             except FileNotFoundError:  # a file without a name: nothing of it gets into the workspace
-                is_allowed = True
-            if not is_allowed:
+                change = None
+            if change is not None and not self._judge(change):
                 if request.operation == p.WRITE and _is_late(request):
                     # The kernel keeps the page as the program has changed it. In a thread: it waits for this request.
                     threading.Thread(target=self._channel.forget_content, args=(request.ino,), daemon=True).start()
@@ -153,7 +151,7 @@ def _change(
 
 def _is_late(request: Request) -> bool:
     flags: int = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)[2]
-    return bool(flags & _WRITE_CACHE)
+    return bool(flags & p.WRITE_CACHE)
 
 
 def _text(raw: bytes) -> str:

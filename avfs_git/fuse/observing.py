@@ -34,8 +34,6 @@ from avfs_git.paths import TreePath
 from avfs_git.vfs.tree.merged import MergedTree
 
 Listener = Callable[[FileEvent], object]
-_WRITE_CACHE: Final = 1 << 0
-"""In a WRITE: the kernel writes out memory that programs have mapped; it does not know for which of them."""
 _OF_SIZE, _OF_TIMES = p.FATTR_SIZE, p.FATTR_ATIME | p.FATTR_MTIME
 _NAME_AT: Final = {
     p.MKNOD: p.BODY + p.MKNOD_IN.size,
@@ -130,7 +128,7 @@ class FileEvents:
             name = errno.errorcode.get(number, str(number))
         pid: int | None = None
         uid: int | None = None
-        if operation != p.WRITE or not p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)[2] & _WRITE_CACHE:
+        if operation != p.WRITE or not p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)[2] & p.WRITE_CACHE:
             pid, uid = process_of(request.thread) if request.thread else None, request.uid
         verdict = "allowed" if name is None else "refused"
         for told in self._describing[operation](request, body):

@@ -433,7 +433,9 @@ class Operations:
         offset, size, flags = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)
         tree = self.tree
         node = tree.pins.node_at(request.ino)
-        done = tree.contents.write(node, request.view[_WRITTEN_AT : _WRITTEN_AT + size], offset)
+        # A page that a program has changed already would be lost if a quota refused it.
+        with tree.upper.quota.lifted() if flags & p.WRITE_CACHE else nullcontext():
+            done = tree.contents.write(node, request.view[_WRITTEN_AT : _WRITTEN_AT + size], offset)
         if flags & p.WRITE_KILL_SUIDGID:
             self._drop_and_tell(request, node)
         return p.WRITE_OUT.pack(done)

@@ -96,6 +96,8 @@ FATTR_SIZE: Final = 1 << 3
 FATTR_ATIME: Final = 1 << 4
 FATTR_MTIME: Final = 1 << 5
 FATTR_KILL_SUIDGID: Final = 1 << 11
+WRITE_CACHE: Final = 1 << 0
+"""The kernel writes out memory that programs have mapped, and changed some time ago; it does not know for which of them."""
 WRITE_KILL_SUIDGID: Final = 1 << 2
 FSYNC_DATA_ONLY: Final = 1 << 0
 

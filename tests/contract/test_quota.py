@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -281,3 +282,51 @@ def test_a_server_that_was_killed(vault: Vault, work: Workspace, mount_dir: Path
             (tree / "b").write_bytes(bytes(100_000))
         os.close(held)
         wait_for(lambda: not _is_refused(tree / "b", 500_000))
+
+
+@_FUSE
+def test_a_mapped_file_of_the_base(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """What a program has changed in memory is not refused later, when no call of the program would say so."""
+    vault.set_config("quota.fork_bytes", "1000")
+    with work.mount(mount_dir / "m"):
+        with (mount_dir / "m" / "big").open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[:5] = b"first"
+            mapped.flush()
+        assert work.read("big")[:5] == b"first"
+        with refused(errno.EDQUOT):
+            (mount_dir / "m" / "more").write_bytes(b"x")
+
+
+@pytest.mark.ordinary
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400])
+def test_a_closed_directory(vault: Vault, work: Workspace, mode: int) -> None:
+    """It makes no count fail; what its own owner may not look at is not counted."""
+    vault.set_config("quota.fork_bytes", "1000")
+    work.write("closed/a", bytes(900))
+    work.chmod("closed", mode)
+    with Avfs(vault.path.parents[1]) as avfs, avfs.open_vault("v") as again:
+        other = again.workspace("work")
+        other.write("b", bytes(100))
+        with pytest.raises(QuotaExceeded):
+            other.write("c", bytes(1000))
+        assert other.stat("closed").mode & 0o777 == mode
+
+
+def test_a_symbolic_link_in_the_place_of_a_directory(mount_dir: Path, tmp_path: Path) -> None:
+    """A file elsewhere, at the end of a link that a merge replaces, is no room that the merge gives back."""
+    outside, source = tmp_path / "outside", tmp_path / "linking"
+    outside.mkdir()
+    (outside / "large").write_bytes(bytes(5000))
+    source.mkdir()
+    (source / "way").symlink_to(outside)
+    with Avfs(mount_dir / "h") as avfs, avfs.create_vault("v", source=source) as vault:
+        work, other = vault.workspace(), vault.fork("other")
+        other.remove("way")
+        other.write("way/large", b"x" * 5000)
+        other.checkpoint("a directory")
+        vault.set_config("quota.fork_bytes", "1000")
+        work.remove("way")
+        work.symlink("way", os.fsencode(outside))
+        with pytest.raises(QuotaExceeded):
+            work.merge("other")
+        assert work.read_link("way") == os.fsencode(outside)

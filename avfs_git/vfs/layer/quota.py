@@ -3,7 +3,8 @@
 Decided here: the counts are those of what the upper layer holds, so that they follow what a fork has changed, not its size. The
 sum of the sizes of its files, holes included, and the number of its entries: files, links and directories, but no whiteouts. A
 file with several names counts once, one without a name until the last program closes it. Files are counted by size and not by
-block: so a page of a mapped file, which the kernel writes out later, never needs more than was granted.
+block: so a page of a mapped file, which the kernel writes out later, needs no more than was granted, or the copy of a file of the
+base, which is never refused then: the program has changed it already.
 
 `vfs.tree` calls this with the lock of the tree held: it asks before a change on disk (`check`, `room`), tells of it afterwards
 (`add`, `leave`). The counts are made by one walk of the layer when they are first needed. A change that is not followed exactly
@@ -22,7 +23,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import QuotaExceeded
-from avfs_git.paths import ROOT, TreePath
+from avfs_git.paths import ROOT, TreePath, split
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.marks import is_whiteout
 
@@ -58,7 +59,7 @@ class Quota:
         self.limits: Limits | None = None
         self.drop_unused: Callable[[], object] = lambda: None
         self.refuse: Callable[[QuotaExceeded], Exception] = lambda refused: refused
-        self._lifted_in = 0
+        self._lifted_in: set[int] = set()
         self._upper = upper
         self._used: Used | None = None
         self._is_exact = False
@@ -73,12 +74,15 @@ class Quota:
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """Let this thread exceed the limits, to bring back a state that was there, or a state that was asked for as a whole."""
-        self._lifted_in = get_ident()
+        """Let this thread exceed the limits.
+
+        To bring back a state that was there, or that was asked for as a whole, or to store what a program has changed already.
+        """
+        self._lifted_in.add(get_ident())
         try:
             yield
         finally:
-            self._lifted_in = 0
+            self._lifted_in.discard(get_ident())
 
     def forget(self) -> None:
         """Count anew when a count is next needed: another process may have changed the layer."""
@@ -97,7 +101,7 @@ class Quota:
             QuotaExceeded: If it may not.
         """
         limits = self.limits
-        if limits is None or self._lifted_in == get_ident():
+        if limits is None or get_ident() in self._lifted_in:
             return
         if limits.file_bytes and size > limits.file_bytes and grows > 0:
             raise QuotaExceeded("quota.file_bytes", limits.file_bytes, size)
@@ -131,7 +135,7 @@ class Quota:
         Raises:
             QuotaExceeded: If nothing fits.
         """
-        limits = self.limits if self._lifted_in != get_ident() else None
+        limits = self.limits if get_ident() not in self._lifted_in else None
         end = offset + size
         if limits is None or end <= before:
             return size
@@ -147,7 +151,7 @@ class Quota:
 
     def largest(self) -> int | None:
         """Tell which size no file can exceed; None for no such limit."""
-        limits = self.limits if self._lifted_in != get_ident() else None
+        limits = self.limits if get_ident() not in self._lifted_in else None
         bounds = [bound for bound in (limits.size_bytes, limits.file_bytes) if bound] if limits is not None else []
         return min(bounds, default=None)
 
@@ -175,6 +179,15 @@ class Quota:
         if stat.S_ISDIR(found.st_mode):
             return Used(0, 1)
         return Used(_size_of(found), 1) if found.st_nlink == 1 and not is_whiteout(found) else None
+
+    def measure_path(self, path: TreePath) -> Used | None:
+        """Do the same for a path, on which no symbolic link is followed."""
+        above, name = split(path)
+        try:
+            directory = self._upper.open_dir(above)
+        except OSError:  # it holds no such directory
+            return None
+        return self.measure(directory.fd, name)
 
     def leave(self, gone: Used | None) -> None:
         """Give back what `measure` told."""

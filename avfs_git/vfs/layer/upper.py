@@ -193,7 +193,7 @@ class UpperLayer:
             try:
                 with os.scandir(listing) as entries:
                     for entry in entries:
-                        with contextlib.suppress(FileNotFoundError):
+                        with contextlib.suppress(OSError):  # as above
                             found = entry.stat(follow_symlinks=False)
                             if not is_whiteout(found):
                                 yield found

@@ -128,7 +128,7 @@ class Application:
         for step in steps:
             if step.after is not None and not self._needs_content(step):
                 continue
-            gone = quota.measure(upper.root.fd, step.path) or Used(0, 0)
+            gone = quota.measure_path(step.path) or Used(0, 0)
             below = count_below(upper, step.path) if step.is_removal and step.before and step.before.is_dir else Used(0, 0)
             grows -= gone.size_bytes + below.size_bytes
             files -= gone.files + below.files

@@ -20,6 +20,7 @@ from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.gitstore.formats.trees import MODE_FILE
+from avfs_git.vfs.judged import Change
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.inodes import ROOT_INO
@@ -495,3 +496,28 @@ def test_a_channel_can_be_closed_twice() -> None:
     channel = Channel(reader)
     channel.close()
     channel.close()
+
+
+def test_a_judge_that_fails_lets_nothing_through(ends: Ends, tmp_path: Path) -> None:
+    """Also not where its failure looks as if the changed file had no name."""
+    kernel, channel = ends
+    for name in ("upper", "work"):
+        (tmp_path / name).mkdir()
+    tree = kernel.make_tree(tmp_path)
+
+    def judge(change: Change) -> bool:
+        raise FileNotFoundError(change.path)
+
+    def serve() -> None:
+        channel.negotiate()
+        TreeServer(tree, channel, Handover.make(), judge=judge).serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    kernel.init()
+    assert kernel.fail(p.MKDIR, ROOT, p.MKDIR_IN.pack(0o755, 0) + b"made\0") == errno.EIO
+    kernel.hang_up()
+    thread.join()
+    tree.close()
+
+    assert not (tmp_path / "upper" / "made").exists()
