@@ -593,9 +593,10 @@ class CheckpointError(AvfsError, code="checkpoint.failed", exit_code=30):
 class CheckpointNotFound(CheckpointError, code="checkpoint.not_found", exit_code=31):
     """No checkpoint of that label or id."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, vault: str, fork: str | None = None) -> None:
+        where = f" in fork {quote(fork)} of vault {quote(vault)}" if fork is not None else f" in vault {quote(vault)}"
         self._say(
-            f"there is no checkpoint {quote(name)}",
+            f"there is no checkpoint {quote(name)}{where}",
             "See them with `avfs checkpoint list`, and forks with `avfs fork list`.",
             checkpoint=name,
         )

@@ -30,6 +30,7 @@ from agents.sandbox.snapshot import NoopSnapshot, SnapshotBase
 from avfs_git.adapters.live import LiveFork
 from avfs_git.cli.environment import open_home
 from avfs_git.errors import InvalidInput
+from avfs_git.host.userhome import find_user_home
 from avfs_git.sdk import Home
 
 _ANYWHERE = Manifest().root
@@ -64,7 +65,7 @@ class ForkSandboxSession(UnixLocalSandboxSession):
         """Use a fork that is mounted."""
         super().__init__(state=state)  # type: ignore[arg-type]  # the same
         self._live = live
-        self._user_home = os.fspath(Path.home())
+        self._user_home = os.fspath(find_user_home())
 
     async def _exec_internal(
         self,

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.targets import Target, read_target
+from avfs_git.host.userhome import expand_user, find_user_home
 from avfs_git.paths import ROOT
 from avfs_git.values import NamedTuple
 
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 def find_home() -> Path:
     """Find the directory that holds the vaults."""
     if named := os.environ.get("AVFS_HOME"):
-        return Path(named).expanduser().absolute()
+        return expand_user(Path(named)).absolute()
     return find_default_home()
 
 
 def is_whole_home(source: Path) -> bool:
     """Tell whether a directory is the user's own as a whole, or all of the machine: rarely meant, and much to take in."""
-    found = source.expanduser().resolve()
-    return found in {Path("/"), Path.home().resolve()}
+    found = expand_user(source).resolve()
+    return found in {Path("/"), find_user_home().resolve()}
 
 
 def find_default_home() -> Path:
@@ -60,13 +61,13 @@ def find_default_home() -> Path:
     data = os.environ.get("XDG_DATA_HOME", "")
     if data.startswith("/"):  # the XDG base directory specification: a relative path is to be ignored
         return Path(data) / "avfs"
-    return Path("~/.local/share/avfs").expanduser()
+    return expand_user(Path("~/.local/share/avfs"))
 
 
 def find_user_policy() -> Path:
     """Find the user's policy for commands, which need not exist."""
     config = os.environ.get("XDG_CONFIG_HOME", "")
-    base = Path(config) if config.startswith("/") else Path("~/.config").expanduser()
+    base = Path(config) if config.startswith("/") else expand_user(Path("~/.config"))
     return base / "avfs" / "policy.toml"
 
 

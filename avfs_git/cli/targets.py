@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from avfs_git.errors import BadUsage, quote
+from avfs_git.errors import BadUsage, InvalidInput, quote
+from avfs_git.host.userhome import expand_user
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
@@ -44,8 +45,8 @@ def parse_target(text: str) -> Target:
 def expand(text: str) -> Path:
     """Read a path in which `~` may stand for a home, as a shell does: of no user, it is a name like any other."""
     try:
-        return Path(text).expanduser()
-    except RuntimeError:
+        return expand_user(Path(text))
+    except (RuntimeError, InvalidInput):
         return Path(text)
 
 

@@ -36,6 +36,7 @@ from avfs_git.host.files.seal import Seal
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, Holder
 from avfs_git.host.mounts.mounts import find_cover
+from avfs_git.host.userhome import expand_user
 from avfs_git.model import CloneResult, Identity, SessionInfo, VaultInfo, Warning
 from avfs_git.paths import check_fork_name, check_vault_name
 from avfs_git.sdk.dispatch import Dispatch
@@ -100,7 +101,7 @@ class Home:
             on_wait: Called with a fork and the process that holds it, if known, when a change waits for that process.
             on_warnings: Called with warnings that no result carries, such as files left out when file calls were recorded.
         """
-        self.home = (Path(home) if home is not None else Path(_DEFAULT).expanduser()).absolute()
+        self.home = (Path(home) if home is not None else expand_user(Path(_DEFAULT))).absolute()
         self._seal = Seal(self.home / SEAL_KEY)
         self._remote_environment = remote_environment
         self._policy = None if policy is None else policy.absolute()

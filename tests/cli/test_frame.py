@@ -308,6 +308,8 @@ def test_help_imports_only_what_it_needs() -> None:
         "avfs_git.cli.targets",
         "avfs_git.cli.verb",
         "avfs_git.errors",
+        "avfs_git.host",
+        "avfs_git.host.userhome",
         "avfs_git.paths",
         "avfs_git.patterns",
         "avfs_git.values",

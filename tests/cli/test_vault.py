@@ -64,6 +64,14 @@ def test_bad_vault_names_are_refused(cli: Cli, hermetic: Path, name: str) -> Non
     assert not list((hermetic / "avfs").glob("vaults/*"))
 
 
+def test_a_home_that_cannot_be_made_says_what_to_set(cli: Cli, hermetic: Path) -> None:
+    """No user may make a directory in sysfs."""
+    refused = cli("vault", "create", "x", env={"AVFS_HOME": "/sys/avfs"})
+
+    assert refused.status == 1
+    assert "AVFS_HOME" in refused.stderr
+
+
 def test_deleting_without_a_terminal_needs_yes(cli: Cli, work: str) -> None:
     """Nobody can be asked, so nothing is deleted, in text and in JSON."""
     ran = cli("vault", "delete", "work")

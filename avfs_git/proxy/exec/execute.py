@@ -44,6 +44,7 @@ from avfs_git.errors import (
 )
 from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.runner_handle import NamespaceRefused
+from avfs_git.host.userhome import find_user_home
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import oid_of
@@ -378,7 +379,7 @@ class Executor:
             cwd=cwd,
             vault=opened.vault.layout,
             worktree=open_worktree(opened.vault, opened.fork).path,
-            home=Path.home(),
+            home=find_user_home(),
             hide=self._place.homes,
             network=command.network,
             show=[place for place in show.split(":") if place.startswith("/")],

@@ -192,7 +192,7 @@ class WorkspaceMerging:
         resolved = [self._at.dispatch.save_and_resolve(name, self.fork, save=not dry_run) for name in sources]
         head = self._at.core.read_head(self.fork)
         if head is None:
-            raise CheckpointNotFound("HEAD")
+            raise CheckpointNotFound("HEAD", vault=self._at.core.name, fork=self.fork)
         found = [(name, oid) for name, (oid, _) in zip(sources, resolved, strict=True)]
         order = overlap.order_merges(self._at.core, head, found, strategy)
         if dry_run:

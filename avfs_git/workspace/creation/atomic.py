@@ -15,9 +15,12 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, LeftInForce, VaultExists
 from avfs_git.faults import reach
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
+from avfs_git.host.files.durable import find_refusal, fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
+
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says of a directory that is not to be written to."""
 
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY)
 """What renaming says where another process has made the vault meanwhile."""
@@ -36,8 +39,7 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
     if git_dir.exists():
         raise VaultExists(name)
     making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
-    with host_errors(f"make '{git_dir.parent}'"):
-        make_dirs_durably(git_dir.parent, private=True)
+    _make_place(git_dir.parent)
     remove_unfinished(git_dir.parent)
     try:
         yield making
@@ -55,6 +57,18 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
             remove_tree(making)
         if isinstance(error, HostError) and not isinstance(error, LeftInForce) and error.errno in _TAKEN:
             raise VaultExists(name) from error
+        raise
+
+
+def _make_place(directory: Path) -> None:
+    """Make the directory of a home's vaults, or say what to set where the disk refuses."""
+    try:
+        make_dirs_durably(directory, private=True)
+        if (refused := find_refusal(directory)) is not None:
+            raise HostError(f"write '{directory}'", refused)
+    except HostError as error:
+        if error.errno in _CLOSED:
+            error.hint = "Vaults are kept there. Make it writable, or set AVFS_HOME to another directory."
         raise
 
 

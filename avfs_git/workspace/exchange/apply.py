@@ -106,7 +106,7 @@ def apply_fork(
     check_source(vault.git_dir, vault.name, Path(os.path.realpath(directory)))
     head = vault.read_head(fork)
     if head is None:
-        raise CheckpointNotFound(fork)
+        raise CheckpointNotFound(fork, vault=vault.name)
     start, below = (resolve_revision(vault, since, fork=fork), None) if since is not None else _beginning(vault, fork)
     applied = read_applied(vault, fork, directory)
     known = applied if since is None else {}

@@ -161,7 +161,7 @@ def _make_fork(
             sidecar = _recorded_sidecar(vault, source, commit)
         parent = source
     elif source is None:
-        raise CheckpointNotFound("HEAD")
+        raise CheckpointNotFound("HEAD", vault=vault.name)
     else:
         commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
         parent = source
@@ -224,7 +224,7 @@ def _settle_source(
             with saving_first():
                 head = save(opened, bookkeeping("save before a fork") if head else "empty", "save before a fork")
     if head is None:
-        raise CheckpointNotFound(source)
+        raise CheckpointNotFound(source, vault=vault.name)
     return head, find_kept_sidecar(vault, source, head)
 
 

@@ -205,7 +205,7 @@ def list_path_versions(vault: OpenVault, fork: str, path: TreePath, *, limit: in
     """
     head = vault.read_head(fork)
     if head is None:
-        raise CheckpointNotFound("HEAD")
+        raise CheckpointNotFound("HEAD", vault=vault.name, fork=fork)
     found = commits.path_versions(vault.store, head, path, shallow=read_shallow(vault.git_dir))
     if not found:
         raise PathNotFound(path)

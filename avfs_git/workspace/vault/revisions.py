@@ -46,7 +46,7 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
         return labelled
     first, dots, second = name.partition("...")
     if dots and (first or second):
-        return _find_merge_base(vault, name, [resolve_revision(vault, one or "HEAD", fork=fork) for one in (first, second)])
+        return _find_merge_base(vault, name, [resolve_revision(vault, one or "HEAD", fork=fork) for one in (first, second)], fork)
     steps = 0
     match = _ANCESTOR.fullmatch(name)
     base = name
@@ -58,19 +58,19 @@ def resolve_revision(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
             steps += int(step[1:] or 1)
     oid = _resolve_base(vault, base, fork)
     if oid is None:
-        raise CheckpointNotFound(name)
+        raise CheckpointNotFound(name, vault=vault.name, fork=fork)
     for _ in range(steps):
         parents = vault.store.read_commit(oid).parents
         if not parents:
-            raise CheckpointNotFound(name)
+            raise CheckpointNotFound(name, vault=vault.name, fork=fork)
         oid = parents[0]
     return oid
 
 
-def _find_merge_base(vault: OpenVault, name: str, ends: list[Oid]) -> Oid:
+def _find_merge_base(vault: OpenVault, name: str, ends: list[Oid], fork: str | None) -> Oid:
     bases = find_merge_bases(vault.store, *ends)
     if not bases:
-        raise CheckpointNotFound(name)
+        raise CheckpointNotFound(name, vault=vault.name, fork=fork)
     if len(bases) > 1:
         raise InvalidInput(f"{quote(name)} has {len(bases)} merge bases: {', '.join(base.hex()[:12] for base in bases)}")
     return bases[0]
@@ -141,7 +141,7 @@ def peel_to_commit(vault: OpenVault, oid: Oid) -> Oid:
         if not first.startswith(b"object "):
             break
         oid = oid_of(first[7:47])
-    raise CheckpointNotFound(oid.hex())
+    raise CheckpointNotFound(oid.hex(), vault=vault.name)
 
 
 def _may_be_ref(name: str) -> bool:
@@ -178,7 +178,7 @@ def find_label(vault: OpenVault, fork: str, label: str) -> Oid:
     check_label(label)
     oid = vault.refs.read(label_ref(fork, label))
     if oid is None:
-        raise CheckpointNotFound(label)
+        raise CheckpointNotFound(label, vault=vault.name, fork=fork)
     return oid
 
 

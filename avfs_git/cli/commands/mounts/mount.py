@@ -13,6 +13,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.targets import looks_like_path, parse_target
 from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, VaultNotFound
+from avfs_git.host.userhome import expand_user
 
 if TYPE_CHECKING:
     from avfs_git.model import SessionInfo
@@ -96,7 +97,7 @@ def _sort_out(state: State, name: str | None, directory: Path | None) -> tuple[s
         state.name_fork(name)
         return name, directory
     if directory is None and (looks_like_path(name) or state.named().fork is not None):  # an option names the fork
-        return None, HOST_PATH(name).expanduser()
+        return None, expand_user(HOST_PATH(name))
     if state.vault_flag is None and state.fork_flag is None and state.avfs.has_vault(parse_target(name).vault):
         state.vault_flag = name
         return None, directory
@@ -109,7 +110,7 @@ def _sort_out_vault(state: State, name: str | None, directory: Path | None) -> t
     if name is None:
         return None, directory
     if directory is None and (looks_like_path(name) or not state.avfs.has_vault(name)):
-        return None, HOST_PATH(name).expanduser()
+        return None, expand_user(HOST_PATH(name))
     if state.vault_flag not in (None, name):
         raise BadUsage("the vault is named twice", hint="Name it once.")
     state.vault_flag = name

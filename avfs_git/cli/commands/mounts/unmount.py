@@ -25,6 +25,7 @@ from avfs_git.errors import (
     VaultNotFound,
     quote,
 )
+from avfs_git.host.userhome import expand_user
 from avfs_git.paths import WHOLE_VAULT
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
 
 def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:
     if name.startswith(("/", ".", "~")):  # no fork has such a name
-        return state.avfs.session_at(HOST_PATH(name).expanduser())
+        return state.avfs.session_at(expand_user(HOST_PATH(name)))
     try:
         vault = stack.enter_context(state.open_vault())
     except (NoVaultChosen, VaultNotFound):
@@ -110,7 +111,7 @@ def _find_named(state: State, stack: ExitStack, name: str) -> Session | None:
             state.output.amend(fork=name)
             return _only(vault, name)
     if looks_like_path(name) or Path(name).is_dir():
-        return state.avfs.session_at(HOST_PATH(name).expanduser())
+        return state.avfs.session_at(expand_user(HOST_PATH(name)))
     found = [session for session in state.avfs.sessions() if session.fork == name]
     if len({session.vault for session in found}) != 1:
         raise SessionNotFound(name)

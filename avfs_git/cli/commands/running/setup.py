@@ -18,6 +18,7 @@ from avfs_git.cli.context import State
 from avfs_git.cli.harness.plan import NAMES
 from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage, HostError, InvalidInput
+from avfs_git.host.userhome import find_user_home
 
 if TYPE_CHECKING:
     from avfs_git.cli.harness.edits import Edit
@@ -47,7 +48,7 @@ def command(state: State, harness: str, scope: str, dry_run: bool, remove: bool,
     from avfs_git.cli.environment import find_default_home, find_home  # noqa: PLC0415 - not for the help
     from avfs_git.cli.harness.plan import make_plan  # noqa: PLC0415 - the same
 
-    root = Path.home() if scope == "user" else _find_project()
+    root = find_user_home() if scope == "user" else _find_project()
     home = find_home()
     plan = make_plan(harness, root, is_user=scope == "user", home=home if home != find_default_home() else None)
     found: SetupResult = {"harness": harness, "scope": scope, "root": root, "changes": (), "checks": (), "notes": plan.notes}
@@ -74,7 +75,7 @@ def _find_project() -> Path:
     from avfs_git.workspace.forks.clones import find_top  # noqa: PLC0415 - not for the help
 
     top = find_top(Path.cwd())
-    if top == Path.home():
+    if top == find_user_home():
         raise InvalidInput(f"'{top}' is the home directory, and no project", hint="Say `--user`, or go to a project's directory.")
     return top
 
