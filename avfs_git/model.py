@@ -678,6 +678,7 @@ class Operation:
     created_at_ns: int
     moves: tuple[RefMove, ...] = ()
     undone: bool = False
+    """Whether it was undone, and not redone since."""
     undoes: int | None = None
 
 

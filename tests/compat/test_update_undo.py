@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.errors import CannotUndo, NothingToUndo, NoUpstream
+from tests.support.faults import die_in
 from tests.support.servers import git, make_bare
 
 pytestmark = pytest.mark.needs("git")
@@ -146,3 +148,28 @@ def test_an_update_that_stops_at_a_conflict_is_undone_as_far_as_it_went(tmp_path
         work.undo()
         assert look(vault) == (["developed"], False)
         assert work.read("developed") == b"mine"
+
+
+def test_after_a_kill_the_log_tells_which_branch_is_followed(tmp_path: Path, bare: Path) -> None:
+    """Of undo and redo of an update, at each point."""
+
+    def run(turn: str) -> None:
+        with Avfs(tmp_path / "home") as avfs:
+            work = avfs.open_vault("v").workspace("main")
+            work.undo() if turn == "undo" else work.redo()
+
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        avfs.open_vault("v").workspace("main").update(upstream="origin/dev")
+    for turn, back in (("undo", "redo"), ("redo", "undo")):
+        point = 1
+        while die_in(partial(run, turn), point):
+            with Avfs(tmp_path / "home") as avfs:
+                vault = avfs.open_vault("v")
+                vault.workspace("main").checkpoint()
+                told = next(one for one in vault.operations() if one.kind == "follow")
+                assert look(vault)[1] == (not told.undone), (turn, point)
+            if told.undone == (turn == "undo"):
+                run(back)
+            point += 1
+        assert point > 3

@@ -32,6 +32,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     UNDO,
     OpRecord,
 )
+from avfs_git.workspace.vault.log.replay import find_undone
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -41,8 +42,8 @@ def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> Op
     Raises:
         OperationNotFound: If the log has none of that number.
     """
-    record = find_operation(vault, number)
-    return _describe(vault, record, record.to_operation(), context, vault.oplog.find_name_today(record))
+    record, is_undone = _find_with_turn(vault, number)
+    return _describe(vault, record, record.to_operation(undone=is_undone), context, vault.oplog.find_name_today(record))
 
 
 def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[OperationDetails]:
@@ -159,12 +160,15 @@ def find_operation(vault: OpenVault, number: int) -> OpRecord:
     Raises:
         OperationNotFound: If the log has none of that number.
     """
-    for record in vault.oplog.read():
-        if record.id == number:
-            return record
-        if record.id < number:
-            break
-    raise OperationNotFound(number)
+    return _find_with_turn(vault, number)[0]
+
+
+def _find_with_turn(vault: OpenVault, number: int) -> tuple[OpRecord, bool]:
+    """Find an operation by its number, and whether it was undone."""
+    since = list(takewhile(lambda record: record.id >= number, vault.oplog.read()))
+    if not since or since[-1].id != number:
+        raise OperationNotFound(number)
+    return since[-1], number in find_undone(since)
 
 
 def _state_after(record: OpRecord) -> Oid | None:

@@ -27,6 +27,7 @@ from avfs_git.model import ChangedFile, UndoResult, Warning
 from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
+from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.forks.forks import Opener, end_fork, find_in_the_way
 from avfs_git.workspace.forks.rename import move_fork
 from avfs_git.workspace.forks.trash import (
@@ -376,9 +377,6 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]
     facts = {OURS: record.more.get(OURS), SIDECAR: reached, SIDECAR_BEFORE: left}
-    if UPSTREAM in record.more:  # before the log says so: a repetition does no harm
-        locked.opened.state.upstream = record.more[UPSTREAM][0 if back else 1]
-        locked.write_state()
     replay = Replay(
         record=OpRecord(
             0,
@@ -400,6 +398,9 @@ def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> Un
     head_was, head_at = record.more.get(GIT_HEAD, (None, None))
     if back and head_was is None:
         replay.head_at = head_at
+    if UPSTREAM in record.more:  # that changed nothing else
+        follow(locked, record.more[UPSTREAM][0 if back else 1], replay.record)
+        return UndoResult(record.to_operation(undone=back))
     done = replay_operation(locked, replay)
     if not back and head_at is not None:
         text = "git's HEAD stays on its branch in the tree: redo does not move it"
@@ -450,12 +451,20 @@ def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_worksp
     other = target if vault.has_fork(target) else find_in_the_way(vault, target)
     if other is not None:
         reason = f"there is another fork {quote(other)}, which is in the way of that name"
-        rename = f"avfs --vault {shlex.quote(vault.name)} fork rename {shlex.quote(other)} NAME"
-        raise CannotUndo(record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again.")
+        raise CannotUndo(record.description, reason, hint=_clear_name(vault, other, direction))
     more = {BY: record.more[BY]} if BY in record.more else {}
     new = OpRecord(0, target, direction, f"{direction} {record.description}", vault.clock_ns(), target=record.id, more=more)
     move_fork(vault, source, target, open_workspace, new)
     return UndoResult(record.to_operation(undone=direction == UNDO))
+
+
+def _clear_name(vault: OpenVault, other: str, direction: str) -> str:
+    """Tell how a fork gives up the name that a rename needs: by a turn of its own rename first, or by another rename."""
+    program = f"avfs --vault {shlex.quote(vault.name)}"
+    first = find_next(vault, other, direction)
+    if first is not None and first.kind == FORK_RENAME and other == names_of(first)[direction == REDO]:
+        return f"First {direction} the rename of that one with `{program} {direction} --fork {shlex.quote(other)}`."
+    return f"Give that one another name with `{program} fork rename {shlex.quote(other)} NAME`, then {direction} again."
 
 
 def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> tuple[Warning, ...]:

@@ -20,6 +20,7 @@ from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult, Warning
 from avfs_git.paths import oid_of
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, recorded_sidecar, saving_first
+from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
@@ -80,14 +81,10 @@ def follow_branch(locked: LockedWorkspace, branch: str, joins: int | None) -> No
 
     An operation of its own, which undo takes back with the operation that it `joins`.
     """
-    vault, state = locked.vault, locked.opened.state
-    if state.upstream == branch:
+    was = locked.opened.state.upstream
+    if was == branch:
         return
-    more: dict[str, object] = {UPSTREAM: [state.upstream, branch]}
+    more: dict[str, object] = {UPSTREAM: [was, branch]}
     if joins is not None:
         more[JOINS] = joins
-    vault.prepare()
-    vault.oplog.append(OpRecord(0, locked.fork, "follow", f"update from {branch}", vault.clock_ns(), more=more))
-    reach("catchup.followed")
-    state.upstream = branch
-    locked.write_state()
+    follow(locked, branch, OpRecord(0, locked.fork, "follow", f"update from {branch}", locked.vault.clock_ns(), more=more))

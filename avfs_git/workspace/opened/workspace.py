@@ -419,7 +419,7 @@ class OpenWorkspace:
         try:
             self.state = load_state(self.vault, self.layout, has_lock=True)
             self.mode.distrust()
-            if self.state.pending is not None or self.vault.oplog.find_unconfirmed(self.fork) or self.list_staging():
+            if self.state.is_unfinished or self.vault.oplog.find_unconfirmed(self.fork) or self.list_staging():
                 self._recover(self._locked)
         except BaseException:
             self._is_distrusted = True
@@ -466,7 +466,7 @@ class OpenWorkspace:
         try:
             is_left = died_in_a_change and bool(self.list_staging())
             is_left = is_left or (not self.is_copied_out and self.layout.copy_note.exists())
-            if is_left or state.pending is not None or state.boot != self.boot or self.vault.oplog.find_unconfirmed(self.fork):
+            if is_left or state.is_unfinished or state.boot != self.boot or self.vault.oplog.find_unconfirmed(self.fork):
                 self._recover(self._locked)
             if died_in_a_change:
                 self.lock.begin_change()

@@ -36,6 +36,7 @@ from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import WHITEOUT
 from avfs_git.vfs.tree.inodes import Node
 from avfs_git.workspace.capture.requests import CaptureRequest
+from avfs_git.workspace.checkpoint import following
 from avfs_git.workspace.checkpoint.checkpoint import complete_moves
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -87,6 +88,7 @@ def recover(locked: LockedWorkspace) -> None:
         AvfsError: If the vault or the disk fails. Nothing is lost, and the next one to take the lock tries again.
     """
     complete_moves(locked)
+    following.complete(locked)
     opened = locked.opened
     pending = opened.state.pending
     if pending is None:

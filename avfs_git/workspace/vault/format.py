@@ -144,6 +144,14 @@ class Pending:
 
 
 @record_class
+class Following:
+    """Another branch of a remote that a fork is about to follow: it does if a line of the log has the word."""
+
+    intent: str
+    branch: str | None
+
+
+@record_class
 class WorkspaceState:
     """What is known of a workspace beside its layers."""
 
@@ -164,8 +172,14 @@ class WorkspaceState:
     """The boot of the machine in which the upper layer was last written to; None if the layer was lost, and is a new one."""
     pending: Pending | None = None
     merging: Merging | None = None
+    following: Following | None = None
     recovered: list[str] = field(default_factory=list)
     """What was put back after a power cut, to be told with the next capture."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a process that changed the workspace has died, as far as the state tells. Called with the lock held."""
+        return self.pending is not None or self.following is not None
 
 
 _STATE_FIELDS = tuple(WorkspaceState.__annotations__)
@@ -339,6 +353,10 @@ def serialize_state(state: WorkspaceState) -> bytes:
         if not state.pending.shown:
             del values["pending"]["shown"]
     values["merging"] = _merging_values(state.merging)
+    if state.following is None:
+        del values["following"]
+    else:
+        values["following"] = {name: getattr(state.following, name) for name in Following.__annotations__}
     return json.dumps(values).encode() + b"\n"
 
 
@@ -372,12 +390,13 @@ def parse_state(data: bytes, fork: str) -> WorkspaceState:
         values: dict[str, Any] = json.loads(data)
         if values["format"] != FORMAT:
             raise FormatUnsupported(f"workspace {fork}", str(values["format"])[:40], str(FORMAT))
-        pending, merging = values.pop("pending", None), values.pop("merging", None)
+        pending, merging, following = (values.pop(name, None) for name in ("pending", "merging", "following"))
         state = WorkspaceState(**{key: value for key, value in values.items() if key in _STATE_FIELDS})
         if pending is not None:
             state.pending = Pending(**pending)
             state.pending.before = _parse_merging(pending.get("before"))
         state.merging = _parse_merging(merging)
+        state.following = Following(**following) if following is not None else None
         _check_ids(state)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WorkspaceDamaged(fork, "its state file cannot be read") from error

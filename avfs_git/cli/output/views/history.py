@@ -344,6 +344,7 @@ def op_show(text: TextOutput, result: OperationDetails) -> None:
             ("kind", operation.kind),
             ("fork", operation.fork or None),
             ("done", text.time(operation.created_at_ns)),
+            ("undone", "yes" if operation.undone else None),
             ("undoes", str(operation.undoes) if operation.undoes is not None else None),
             ("state", result.after),
         ]

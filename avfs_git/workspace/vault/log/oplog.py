@@ -79,7 +79,7 @@ from avfs_git.workspace.vault.log.oprecord import (
     ref_key,
 )
 from avfs_git.workspace.vault.log.outcomes import Outcomes
-from avfs_git.workspace.vault.log.replay import replay
+from avfs_git.workspace.vault.log.replay import find_undone, replay
 
 _LINES = 4096
 """So much at the end of the log holds its last line, as good as always."""
@@ -265,6 +265,7 @@ class OpLog:
             return 0
         # The end stays byte for byte: a line in it may be that of an operation under way.
         end = lines[place_of[id(records[chosen.newest])] + 1 :]
+        undone = find_undone(records)  # the lines that say so may go
         kept: list[bytes] = []
         gone = 0
         for at in range(len(records) - 1, chosen.newest - 1, -1):
@@ -274,9 +275,9 @@ class OpLog:
                 continue
             gone += record.is_lost_without()
             if at in chosen.spent:
-                kept.append(format_line(record.expired(), HAPPENED))
+                kept.append(format_line(record.expired(undone=record.id in undone), HAPPENED))
             elif at in chosen.facts:
-                kept.append(format_line(record.without_moves(), HAPPENED))
+                kept.append(format_line(record.without_moves(undone=record.id in undone), HAPPENED))
         content = b"".join(kept) + b"\n".join(end)
         if content != b"\n".join(lines):
             reach("oplog.expiring")
@@ -478,10 +479,9 @@ class OpLog:
 
         With `at_hand`, also those on other forks for which this one was at hand.
         """
-        found = list(islice(self._follow(self._read_turns if at_hand else self.read_fork, fork), limit))
-        # What takes back one of these is newer, so it is among them.
-        undone = {record.id for record in replay([under_name(record, names, fork) for record, names in found])[1]}
-        return [record.to_operation(undone=record.id in undone) for record, _ in found]
+        found = [record for record, _ in islice(self._follow(self._read_turns if at_hand else self.read_fork, fork), limit)]
+        undone = find_undone(found)  # what takes back one of these is newer, so it is among them
+        return [record.to_operation(undone=record.id in undone) for record in found]
 
     def find_undoable(
         self, fork: str | None, is_as_made: Callable[[OpRecord], bool] = lambda _: True, *, alone: bool = False

@@ -35,6 +35,8 @@ SAVED = "saved"
 """The name, in `more`, of the commit that an undo or redo made of what was uncommitted."""
 EXPIRED = "expired"
 """The name, in `more`, of whether the operation can no longer be undone, though its line is still there."""
+TAKEN_BACK = "undone"
+"""The name, in `more`, of whether an expired operation was undone: the line of that undo may be gone."""
 EXACT = "exact"
 """The name, in `more`, of whether the commits before and after tell all: one without a sidecar has nothing beside."""
 LEFT_AT = "left_at"
@@ -97,15 +99,16 @@ class OpRecord:
     is_confirmed: bool = True
     """Whether its line says that it happened; otherwise the refs were asked."""
 
-    def without_moves(self) -> OpRecord:
+    def without_moves(self, *, undone: bool = False) -> OpRecord:
         """Make a record that says of the fork what this one says, and that cannot be undone."""
-        return replace(self.expired(), moves=[])
+        return replace(self.expired(undone=undone), moves=[])
 
-    def expired(self) -> OpRecord:
+    def expired(self, *, undone: bool = False) -> OpRecord:
         """Make the same record, with a mark that it cannot be undone, and without the states that only undo would need."""
         moves = [(ref, old if None in (old, new) else new, new) for ref, old, new in self.moves]
         more = {name: value for name, value in self.more.items() if name not in _OF_UNDO}
-        return replace(self, moves=moves, before=None, more={**more, EXPIRED: True})
+        told = {EXPIRED: True, TAKEN_BACK: True} if undone else {EXPIRED: True}
+        return replace(self, moves=moves, before=None, more={**more, **told})
 
     def is_lost_without(self) -> bool:
         """Tell whether something can no longer be undone when the record is gone or expired."""

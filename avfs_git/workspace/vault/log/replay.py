@@ -6,7 +6,9 @@ this with the lines at hand.
 
 from __future__ import annotations
 
-from avfs_git.workspace.vault.log.oprecord import BY, EXPIRED, GIT_HEAD, IN_MERGE, REDO, UNDO, UPSTREAM, OpRecord
+from collections.abc import Iterable
+
+from avfs_git.workspace.vault.log.oprecord import BY, EXPIRED, GIT_HEAD, IN_MERGE, REDO, TAKEN_BACK, UNDO, UPSTREAM, OpRecord
 
 _OF_MERGES = ("merge_begin", "merge_abort", "merge", "rebase", "cherry_pick")
 
@@ -34,6 +36,17 @@ def replay(newest_first: list[OpRecord]) -> tuple[list[OpRecord], list[OpRecord]
             done.append(record)
             undone = [other for other in undone if _at_hand(other) != _at_hand(record)]
     return done, undone
+
+
+def find_undone(newest_first: Iterable[OpRecord]) -> set[int]:
+    """Find the numbers of the operations whose last undo or redo is an undo, whether or not redo still does them again."""
+    turned: dict[int | None, bool] = {}
+    for record in newest_first:
+        if record.kind in (UNDO, REDO):
+            turned.setdefault(record.target, record.kind == UNDO)
+        elif TAKEN_BACK in record.more:
+            turned.setdefault(record.id, True)
+    return {number for number, is_undone in turned.items() if is_undone and number is not None}
 
 
 def _has_effect(record: OpRecord) -> bool:
