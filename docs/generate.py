@@ -142,6 +142,7 @@ WARNINGS = {
     "clone.not_lazy": "The remote does not support partial clones; all contents were fetched.",
     "exec.over_quota": "A command's changes exceed a quota, which its backend does not enforce: they are not committed.",
     "exec.git_beside": "Another program's git moved the branch while the command ran; its undo leaves that.",
+    "exec.saved_beside": "A checkpoint saved a part of the command's changes while it ran. `avfs undo` takes both back.",
     "exec.isolated_git": "git in an isolated command could not write to the vault.",
     "exec.no_read_only_view": "No read-only view can be mounted here; the command ran on a writable one.",
     "exec.not_started": "The command could not be started. The message says why.",

@@ -97,6 +97,47 @@ def test_a_running_commands_work_stays_one_operation(mounted: tuple[Workspace, P
     assert {info.path.decode() for info in work.list_dir()} == {"file", "more"}
 
 
+def test_what_is_saved_beside_a_running_command_is_a_part_of_it(mounted: tuple[Workspace, Path]) -> None:
+    """Nothing takes the files from it, and one undo takes back all that it did, before the checkpoints and after them."""
+    work, tree = mounted
+    vault, head = work.vault, work.vault.fork_info("main").head
+    with vault.fork("other") as other:
+        other.write("theirs", b"")
+        other.checkpoint()
+    script = "touch first && until test -e go; do sleep 0.02; done; touch last"
+    with ThreadPoolExecutor(1) as pool, vault.workspace("main") as beside:
+        running = pool.submit(work.exec, "sh", "-c", script)
+        try:
+            while not (tree / "first").exists() and not running.done():
+                time.sleep(0.02)
+            for replace in (
+                lambda: beside.restore("one"),
+                lambda: beside.merge("other"),
+                lambda: beside.checkout_path("file", at="one"),
+            ):
+                with pytest.raises(WorkspaceBusy, match="by a command"):
+                    replace()
+            assert [change.path for change in beside.checkpoint().changed_files] == [b"first"]
+            assert beside.checkpoint("label").outcome == "unchanged"
+            (tree / "second").touch()
+            beside.checkpoint()
+        finally:
+            (tree / "go").touch()
+        result = running.result()
+    assert {change.path for change in result.changed_files} == {b"go", b"last"}
+    assert [told.code for told in result.warnings] == ["exec.saved_beside"]
+    assert len(vault.undo(dry_run=True).joined) == 3
+    assert work.undo().operation.description.startswith("exec: sh")
+    assert {info.path.decode() for info in work.list_dir()} == {"file", "more"}
+    assert vault.fork_info("main").head == head
+    work.redo()
+    assert {info.path.decode() for info in work.list_dir()} == {"file", "more", "first", "second", "go", "last"}
+    with vault.workspace("main") as beside:  # after the end, a checkpoint is an operation of its own
+        (tree / "after").touch()
+        beside.checkpoint()
+        assert beside.undo().joined == ()
+
+
 def test_the_log_has_a_commit_that_git_took_back(mounted: tuple[Workspace, Path]) -> None:
     """The branch is where it was: both moves are in the log, once each, and undo brings the commit back."""
     work, tree = mounted

@@ -1,8 +1,8 @@
 """Locks of open files, which the kernel drops when the file is closed, also by the death of its process.
 
 Decided here: how long such a lock is waited for, and how often it is tried meanwhile; and a lock that any number of processes
-share, and that others ask for without taking it. What is locked, and for whom, is said where these are called. From any thread;
-nothing is kept.
+share, each with a number, and that others ask for without taking it. What is locked, and for whom, is said where these are
+called. From any thread; nothing is kept.
 """
 
 from __future__ import annotations
@@ -50,26 +50,29 @@ def take(fd: int, *, wait_s: float = 0.0) -> bool:
 
 
 @contextmanager
-def directory_shared(path: Path) -> Iterator[None]:
-    """Share a lock on a directory for a block: `is_shared` finds it. `directory_held` does not see it, nor is it seen there.
+def directory_shared(path: Path, number: int) -> Iterator[None]:
+    """Share a lock on a directory for a block: `find_shared` gives its number. It and `directory_held` do not see each other.
 
     Raises:
         OSError: If the file system has no such locks.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, number, 1, 0))
         yield
     finally:
         os.close(fd)
 
 
-def is_shared(path: Path) -> bool:
-    """Tell whether `directory_shared` holds a directory. Takes no lock, so that two that ask do not see each other."""
+def find_shared(path: Path) -> int | None:
+    """Give the number with which `directory_shared` holds a directory, of several any; None if nothing holds it.
+
+    Takes no lock, so that two that ask do not see each other.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     finally:
         os.close(fd)
-    kind: int = struct.unpack(_FLOCK, found)[0]
-    return kind != fcntl.F_UNLCK
+    kind, _, number, _, _ = struct.unpack(_FLOCK, found)
+    return None if kind == fcntl.F_UNLCK else int(number)

@@ -31,7 +31,8 @@ from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import read_status, save_checkpoint
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
-from avfs_git.workspace.vault.gitmoves import CommandStart, find_under_way, list_moves_inside
+from avfs_git.workspace.vault.gitmoves import CommandStart, find_under_way, list_moves_inside, tie_to_command
+from avfs_git.workspace.vault.log.oprecord import JOINS
 
 if TYPE_CHECKING:
     from avfs_git.gitstore.compare import renames
@@ -66,6 +67,8 @@ class Run:
     before: Status | None = None
     """What was uncommitted before; None if nothing was."""
     head: Oid | None = None
+    since: int = 0
+    """The newest operation of the fork when the command began, if a session shows the tree."""
     ran: Seconds | None = None
     """When the command ran git, where another program's git may have run in the tree, too, and that is known."""
     changed: tuple[ChangedFile, ...] | None = None
@@ -111,9 +114,12 @@ class Commits:
         wants_commit = wants_commit and find_under_way(opened.vault, opened.fork) is None  # git could not end or give up that
         refused = self._find_excess() if held and wants_commit and not run.readonly else None
         wants_commit = wants_commit and refused is None
-        began, subject = CommandStart(run.head, run.ran), _make_subject(run, finished)
+        began, subject = CommandStart(run.head, run.ran, run.since), _make_subject(run, finished)
         status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
         message = f"{command.message or subject}{status}\n"
+        if JOINS in tie_to_command(opened.vault, opened.fork, began):
+            what = "a checkpoint saved a part of what the command changed while it ran, and the rest is told here"
+            run.warnings.append(Warning("exec.saved_beside", f"{what}; `avfs undo` takes both back"))
         if run.before is not None or not wants_commit:
             nothing = Status(opened.fork, None, None, (), ())
             before, after = run.before or nothing, self._status(held=held)

@@ -335,7 +335,7 @@ class Executor:
             if locked is not None and not run.readonly:
                 locked.begin()
             try:
-                with nullcontext() if held else command_shown(opened.vault, opened.fork):
+                with nullcontext(0) if held else command_shown(opened.vault, opened.fork) as run.since:
                     finished = yield from steps
             finally:
                 steps.close()

@@ -8,8 +8,9 @@ write to the log (`checkpoint`).
 
 Called with the workspace locked: at the end of a program's file calls, before a command runs, before an undo or redo, and
 before an operation on refs alone, such as the deletion of a label, which is newer. While a command runs in a live tree, nothing
-tells its changes from those of others: they are all its own, and its end records them. Costs a capture, and where the counters
-say that nothing changed, a look at them. A crash before the line in the log leaves changes that the next call records.
+tells its changes from those of others: they are all its own, and its end records them. A checkpoint meanwhile saves a
+part of the command's operation, and undo takes the parts back together (`gitmoves.tie_to_command`). Costs a capture, and where
+the counters say that nothing changed, a look at them. A crash before the line in the log leaves changes for the next call.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from avfs_git.workspace.vault.gitmoves import (
     open_worktree,
     record_head_move,
     tell_head_move,
+    tie_to_command,
 )
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_CREATE, IN_MERGE, SIDECAR, SIDECAR_BEFORE, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
@@ -94,7 +96,7 @@ def record_changes(
             moves=[(HEADS + locked.fork, began.hex() if began is not None else None, moved[-1].new.hex())] if moved else [],
             before=before.hex(),
             after=after.hex(),
-            more={EXACT: True, CAPTURED: captured.began_ns, **head_move, **facts},
+            more={EXACT: True, CAPTURED: captured.began_ns, **head_move, **facts, **tie_to_command(vault, locked.fork, command)},
         )
         vault.oplog.append(record)
         return (*captured.warnings, *mark_captured(locked, captured, commit=after))

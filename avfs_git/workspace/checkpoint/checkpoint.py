@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -20,10 +19,8 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.drywriter import DryWriter
-from avfs_git.gitstore.objects.packs import MANY_SMALL, consolidate_packs, remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.repository import is_partial
 from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
@@ -31,9 +28,10 @@ from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.capture import IGNORE, Captured
 from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.checkpoint.aftermath import aftermath
+from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import (
+    check_recorded,
     describe_changes,
     find_recorded,
     find_sidecar,
@@ -56,6 +54,7 @@ from avfs_git.workspace.vault.gitmoves import (
     is_made_inside,
     record_head_move,
     tell_head_move,
+    tie_to_command,
     warn_of_git,
 )
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
@@ -63,8 +62,6 @@ from avfs_git.workspace.vault.states import Trees, add_sidecar, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
 _HISTORY_LOOKED_AT = 10_000
-_FAR_TOO_MANY = 4 * MANY_SMALL
-"""So many small packs, and maintenance does not keep up, or cannot run."""
 
 
 @value_class
@@ -218,7 +215,7 @@ def _warn_of_unseen(locked: LockedWorkspace, taken: Taken, source: ObjectSink) -
 def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied: Applied = NOTHING_APPLIED) -> CheckpointResult:
     """Record the workspace as a commit on its fork.
 
-    Durable when it returns. Costs what changed since the last capture.
+    Durable when it returns. Costs what changed since the last capture. While a command runs, the changes are its own.
 
     Raises:
         MergeInProgress: If the workspace is in the middle of a merge, which this does not conclude.
@@ -245,12 +242,13 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
         now = (taken.captured.tree, taken.captured.sidecar) if applied.before is None else recorded[1]
         recorded, moved = record_git_moves(locked, pack, recorded, now, request.command)
+        tied = tie_to_command(vault, locked.fork, request.command) if is_others else {}
         is_enough = not applied.concludes_merge and not (label is not None and taken.lacks_sidecar(pack))
         if taken.is_unchanged and is_enough and not _has_new_message(request, taken.commit):
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
-            unchanged = _label_head(locked, taken, label, request.description, is_recorded=not moved)
+            unchanged = _label_head(locked, taken, request, tied, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         refuse_left_out(vault, locked.fork, taken.changed_files, is_others=is_others)
         # Of a merge that others began by moving the branch, the branch is one side.
@@ -260,6 +258,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
+        if tied:
+            request, applied = replace(request, with_files=True), replace(applied, more={**applied.more, **tied})
         if is_others:  # what a merge or restore put there was stored before
             taken.captured.warnings += warn_of_conversions(
                 pack, taken.was[0], taken.captured.tree, vault.git_dir, taken.changed_files
@@ -311,8 +311,10 @@ def save_first(locked: LockedWorkspace, description: str) -> CheckpointResult:
 
     Raises:
         HostError: If the disk refuses; also if the new state stays, because a save changes no file.
+        WorkspaceBusy: If a command runs in the live tree and has changed files, which would be replaced under it.
         MergeInProgress, FileChanging, RefConflict: As `save_checkpoint`.
     """
+    check_recorded(locked)
     with saving_first():
         return save_checkpoint(locked, CheckpointRequest(message=bookkeeping(description), description=description))
 
@@ -346,21 +348,6 @@ def saving_first() -> Iterator[None]:
         yield
     except LeftInForce as error:
         raise HostError("save what is uncommitted", OSError(error.errno, os.strerror(error.errno))) from error
-
-
-def merge_small_packs(vault: OpenVault) -> list[Warning]:
-    """Merge small packs, unless maintenance is about to do it in the background.
-
-    What was acknowledged does not depend on it: a full disk is no reason to fail.
-    """
-    warnings: list[Warning] = []
-    with aftermath(warnings, "small packs are merged another time"):
-        if len(vault.store.packs.packs()) <= MANY_SMALL:
-            return warnings
-        is_maintained = vault.config.read()["maintenance.auto"] != "0" and not is_partial(vault.git_dir)
-        if consolidate_packs(vault.store, more_than=_FAR_TOO_MANY if is_maintained else MANY_SMALL):
-            remove_leftovers(vault.store, now_s=time.time())
-    return warnings
 
 
 def complete_moves(locked: LockedWorkspace) -> None:
@@ -462,17 +449,18 @@ def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
 
 
 def _label_head(
-    locked: LockedWorkspace, taken: Taken, label: str | None, description: str | None, *, is_recorded: bool
+    locked: LockedWorkspace, taken: Taken, request: CheckpointRequest, more: dict[str, object], *, is_recorded: bool
 ) -> CheckpointResult:
-    """Answer that nothing changed; a label is given to the head."""
-    vault, head = locked.vault, taken.head
+    """Answer that nothing changed; a label is given to the head, and the log gets the facts in `more`."""
+    vault, head, label = locked.vault, taken.head, request.label
     assert head is not None  # noqa: S101 - there is a head where nothing changed
     labels = vault.list_labels(locked.fork) | ({label: head} if label is not None else {})
     described = vault.describe(head, fork=locked.fork, labels=labels)
     if label is not None:
         ref = label_ref(locked.fork, label)
         moves: list[RefMoveRecord] = [(ref, None, head.hex())]
-        record = OpRecord(0, locked.fork, "label", description or f"label {label}", vault.clock_ns(), moves=moves)
+        text = request.description or f"label {label}"
+        record = OpRecord(0, locked.fork, "label", text, vault.clock_ns(), moves=moves, more=more)
         vault.move_refs([RefChange(ref, None, head)], record)
     told = mark_recorded(locked, taken.captured, head, recorded_sidecar(locked, head, taken.commit)) if is_recorded else ()
     return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))

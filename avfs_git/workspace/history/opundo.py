@@ -24,7 +24,8 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, show_path
 from avfs_git.values import NamedTuple
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_small_packs
+from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen
 from avfs_git.workspace.history.opdetails import diff_beside, find_operation, is_first, states_of
 from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.preview import Preview

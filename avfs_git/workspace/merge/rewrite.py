@@ -32,9 +32,10 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
+from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
 from avfs_git.workspace.checkpoint.changes import list_told_sidecars
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress, merge_small_packs
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved

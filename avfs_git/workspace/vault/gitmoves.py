@@ -19,13 +19,13 @@ from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.worktree import Worktree, ensure_config, read_heads_beside
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
-from avfs_git.host.locks.flocks import directory_shared, is_shared
+from avfs_git.host.locks.flocks import directory_shared, find_shared
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, fork_dir_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, IN_COMMAND, JOINS, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.revisions import peel_to_commit
 from avfs_git.workspace.vault.vault import OpenVault, name_switch
 
@@ -53,6 +53,8 @@ class CommandStart:
     ran: tuple[tuple[int, int], ...] | None = None
     """The first and the last second of each of its gits, since the epoch; None where no other program's git can have moved the
     branch, or it is not known."""
+    since: int = 0
+    """The newest operation of the fork then."""
 
     def made(self, moves: Sequence[Logged]) -> bool:
         """Tell whether each of some moves may be of its own git: one of its gits ran in the second that git's log has."""
@@ -283,23 +285,43 @@ def is_commit(logged: Logged) -> bool:
 
 
 @contextmanager
-def command_shown(vault: OpenVault, fork: str) -> Iterator[None]:
+def command_shown(vault: OpenVault, fork: str) -> Iterator[int]:
     """Show other processes for a block that a command runs in a fork's live tree, by a lock on the workspace's directory.
 
-    What changes meanwhile belongs to the command, which records it at its end. The lock ends with the process.
+    What changes meanwhile belongs to the command, which records it at its end. The lock ends with the process. Gives the number
+    of the newest operation of the fork, which the lock tells, too.
     """
+    newest = next(vault.oplog.read_fork(fork), None)
+    since = newest.id if newest is not None else 0
     with ExitStack() as stack:
         with suppress(OSError):  # where nothing can be locked, what it does is recorded when it is seen
-            stack.enter_context(directory_shared(vault.layout.workspace(fork).root))
-        yield
+            stack.enter_context(directory_shared(vault.layout.workspace(fork).root, since))
+        yield since
 
 
 def has_command(vault: OpenVault, fork: str) -> bool:
     """Tell whether a process shows that a command runs in a fork's live tree."""
+    return _find_command(vault, fork) is not None
+
+
+def _find_command(vault: OpenVault, fork: str) -> int | None:
     try:
-        return is_shared(vault.layout.workspace(fork).root)
+        return find_shared(vault.layout.workspace(fork).root)
     except OSError:
-        return False
+        return None
+
+
+def tie_to_command(vault: OpenVault, fork: str, command: CommandStart | None) -> dict[str, object]:
+    """Say for the log of what command an operation is a part that is about to be recorded at the end of `command`, or beside one.
+
+    Undo takes it back together with the part before it.
+    """
+    since = command.since if command is not None else _find_command(vault, fork)
+    if since is None:
+        return {}
+    newest = next(vault.oplog.read_fork(fork), None)
+    is_next = newest is not None and newest.id > since and IN_COMMAND in newest.more
+    return ({IN_COMMAND: True} if command is None else {}) | ({JOINS: newest.id} if newest is not None and is_next else {})
 
 
 def brings_commit(record: OpRecord) -> bool:
