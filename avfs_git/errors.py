@@ -523,14 +523,15 @@ class AttributeRefused(WorkspaceError, code="path.attribute_refused", exit_code=
 
 
 class QuotaExceeded(WorkspaceError, code="quota.exceeded", exit_code=28):
-    """A change would need more than a quota of the vault allows; nothing of it was done."""
+    """A change would need more than a quota allows; nothing of it was done."""
 
     def __init__(self, setting: str, limit: int, used: int) -> None:
         unit = "files" if setting == "quota.fork_files" else "bytes"
         holds = "the file would have" if setting == "quota.file_bytes" else "the fork has"
         self._say(
             f"{quote(setting)} allows {limit:,} {unit}: {holds} {used:,}",
-            f"Remove files, or raise the limit: `avfs vault config {setting} N`, 0 for none.",
+            f"Remove files, or raise the limit: for one fork `avfs fork config FORK {setting} N`, for all"
+            f" `avfs vault config {setting} N`; 0 for none.",
             quota=setting,
             limit=limit,
             used=used,

@@ -508,7 +508,7 @@ class ForkUsage:
     files: int
     """How many files and directories these are."""
     max_bytes: int | None = None
-    """The limits of the vault's settings `quota.…`; None for no limit."""
+    """The limits of the settings `quota.…`, the fork's own or the vault's; None for no limit."""
     max_files: int | None = None
     max_file_bytes: int | None = None
 

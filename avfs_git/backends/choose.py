@@ -71,7 +71,7 @@ def open_held(
         if name is BackendName.FUSE:
             return None
         if name is BackendName.OVERLAY and len(names) > 1 and not readonly and locked.opened.upper.quota.limits is not None:
-            reasons.append(f"{name}: the vault has a quota, which the kernel does not know")
+            reasons.append(f"{name}: the fork has a quota, which the kernel does not know")
             continue
         try:
             return makers[name]()

@@ -76,7 +76,7 @@ class TrustedList(TypedDict):
 
 
 class ConfigResult(TypedDict):
-    """Settings of a vault: all of them, or the setting that was read or changed."""
+    """Settings of a vault or a fork: all of them, or the setting that was read or changed."""
 
     config: dict[str, str]
     changed: bool

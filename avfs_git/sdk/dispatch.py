@@ -273,12 +273,18 @@ class Dispatch:
         more = f" and {len(calls) - _CALLS_NAMED} more file calls" if len(calls) > _CALLS_NAMED else ""
         return self.run(opened, operations.record_changes, (", ".join(calls[:_CALLS_NAMED]) + more) or None)
 
-    def tell_settings(self, key: str) -> None:
-        """Have each mounted fork follow a setting that was changed, if that is a quota."""
+    def set_config(self, key: str, value: str | None, fork: str | None) -> None:
+        """Change a setting of the vault or of one fork; None puts it back. Each mounted fork follows a quota."""
+        self.core.prepare()
+        config = self.core.config
+        if fork is not None:
+            config = self.core.fork_config(self.open_workspace(fork).fork)  # its workspace is made for that
+        config.unset(key) if value is None else config.set(key, value)
         if key.startswith("quota."):
             for found in record.list_sessions(self.core.layout.sessions):
                 with contextlib.suppress(AvfsError):  # it is ending, or of an older avfs
-                    self.run(self.open_workspace(found.record.fork), operations.follow_settings)
+                    if fork in (None, found.record.fork):
+                        self.run(self.open_workspace(found.record.fork), operations.follow_settings)
 
     def tell(self, warnings: Sequence[Warning]) -> None:
         """Tell what no result carries."""
@@ -310,8 +316,11 @@ class Dispatch:
         ephemeral: bool = False,
         with_changes: bool = True,
         author: Identity | None = None,
+        config: Mapping[str, str] | None = None,
     ) -> None:
         """Make a fork; see `Vault.fork`."""
+        for key, value in (config or {}).items():
+            self.core.fork_config(name).check(key, value)
         self.check_new(name)
         at_hand = source or self.core.default_fork()
         if (at is None and with_changes) or self.core.has_fork(name):  # then they are saved there, or it is refused
@@ -329,6 +338,8 @@ class Dispatch:
             author=author,
             save=lambda opened, message, text: self.run(opened, operations.save_source, message, text),
         )
+        for key, value in (config or {}).items():
+            self.set_config(key, value, name)
 
     def delete_fork(
         self, name: str, only_if: Callable[[workspaces.LockedWorkspace], bool] | None = None, *, by: str | None = None
@@ -555,9 +566,9 @@ class Dispatch:
         mounts: Path | None = None,
     ) -> record.FoundSession:
         """Start a session that shows a fork, or the whole vault; see `Workspace.mount` and `Vault.mount`."""
-        if backend == SessionBackend.OVERLAY and at is None and self.core.config.read_limits() is not None:
-            what = "the vault has a quota, and the kernel's overlayfs knows none"
-            raise FuseUnavailable(what, hint="Leave out `--backend`, or remove the quota: see `avfs vault config`.")
+        if backend == SessionBackend.OVERLAY and at is None and self.core.fork_config(fork).read_limits() is not None:
+            what = "the fork has a quota, and the kernel's overlayfs knows none"
+            raise FuseUnavailable(what, hint="Leave out `--backend`, or remove the quota: see `avfs fork config`.")
         request = replace(
             self._request(fork, os.fspath(point.resolve(directory))),
             at=at,

@@ -7,7 +7,7 @@ and `sdk.workspace`; `sdk.dispatch` decides where each operation runs. Callers m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
@@ -211,6 +211,7 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         ephemeral: bool = False,
         with_changes: bool = True,
         author: Identity | None = None,
+        config: Mapping[str, str] | None = None,
     ) -> Workspace:
         """Make a fork: a branch with a workspace of its own. Its cost does not depend on the size of the tree.
 
@@ -221,14 +222,18 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             ephemeral: Delete the fork at the end of a `with` block of its `Workspace`.
             with_changes: Include uncommitted changes of the source, which are checkpointed there first.
             author: Author of the fork's commits; the vault's author if not given.
+            config: Settings of its own, as `set_config` takes them for a fork.
 
         Raises:
             ForkExists: If the name is taken.
+            InvalidInput: If a fork cannot have a setting or its value; no fork is made.
             ForkNotFound: If there is no such source.
             CheckpointNotFound: If no state has the name in `at`.
             WorkspaceMounted: If git deleted the branch of a fork of that name, which is still mounted.
         """
-        self._dispatch.make_fork(name, source=source, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
+        self._dispatch.make_fork(
+            name, source=source, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author, config=config
+        )
         return Workspace(self, name, ephemeral=ephemeral)
 
     @noted("restore")

@@ -124,6 +124,20 @@ def test_fork_documents(avfs: Transcript, work: str, snapshot: Snapshot) -> None
     snapshot("fork.json.txt", avfs.text)
 
 
+def test_a_fork_has_limits_of_its_own(cli: Cli, work: str) -> None:
+    """They are given when it is made or later, and shown with what it holds."""
+    cli("fork", "create", "small", "--quota-bytes", "1k", "--quota-files", "3").ok()
+    assert cli("--fork", "small", "write", "a", "x" * 1025).status == 28
+    assert cli("fork", "config", "small", "quota.fork_bytes", "2k").text == "quota.fork_bytes=2048\n"
+    cli("--fork", "small", "write", "a", "x" * 1025).ok()
+    usage = cli("fork", "info", "small", "--json").result["usage"]
+    assert (usage["size_bytes"], usage["max_bytes"], usage["max_files"]) == (1025, 2048, 3)
+    assert cli("fork", "config", "small", "quota.fork_bytes", "--unset").text == "quota.fork_bytes=0\n"
+    assert cli("fork", "config", "main", "--json").result["config"]["quota.fork_files"] == "0"
+    assert cli("fork", "config", "small", "gc.keep_days", "1").status == 2
+    assert cli("fork", "config", "nosuch").status == 21
+
+
 def test_an_agents_fork_has_an_author_of_its_own(cli: Cli, work: str) -> None:
     """Commits of avfs and of git in the fork carry it, also after the fork was deleted and brought back; its parent's do not."""
 

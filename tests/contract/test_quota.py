@@ -6,13 +6,14 @@ import contextlib
 import errno
 import mmap
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import FuseUnavailable, QuotaExceeded
+from avfs_git.errors import FuseUnavailable, InvalidInput, QuotaExceeded
 from avfs_git.host.files.ranges import KEEP_SIZE, fallocate
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.commands import ALLOW_ALL
@@ -140,6 +141,65 @@ def test_a_limit_below_what_is_there(vault: Vault, work: Workspace) -> None:
     assert len(work.read("a")) == 5000
     vault.unset_config("quota.fork_bytes")
     work.write("b", b"x")
+
+
+def test_a_fork_of_its_own_quota(vault: Vault, work: Workspace) -> None:
+    """It holds in place of the vault's, through a rename, a deletion that is undone and another process; not for a fork of it."""
+    vault.set_config("quota.fork_bytes", "1000")
+    vault.set_config("quota.fork_bytes", "5000", fork="work")
+    assert vault.get_config(fork="work") == {"quota.fork_bytes": "5000", "quota.fork_files": "0", "quota.file_bytes": "0"}
+    work.write("a", bytes(5000))
+    hint = r"avfs fork config FORK quota\.fork_bytes"
+    with pytest.raises(QuotaExceeded, match=r"allows 5,000 bytes") as caught:
+        work.write("b", b"x")
+    assert re.search(hint, caught.value.hint or "")
+    with vault.fork("child", source="work") as child, pytest.raises(QuotaExceeded, match=r"allows 1,000 bytes"):
+        child.write("b", bytes(1001))
+    vault.rename_fork("work", "renamed")
+    vault.delete_fork("renamed")
+    vault.undo()
+    with Avfs(vault.path.parents[1]) as avfs, avfs.open_vault("v") as again:
+        renamed = again.workspace("renamed")
+        renamed.remove("a")
+        with pytest.raises(QuotaExceeded, match=r"allows 5,000 bytes"):
+            renamed.write("a", bytes(5001))
+        again.set_config("quota.fork_bytes", "0", fork="renamed")
+    renamed = vault.workspace("renamed")
+    renamed.write("a", bytes(5001))
+    vault.unset_config("quota.fork_bytes", fork="renamed")
+    with pytest.raises(QuotaExceeded, match=r"allows 1,000 bytes"):
+        renamed.write("b", b"x")
+
+
+def test_a_fork_is_made_with_a_quota(vault: Vault) -> None:
+    """It holds from the first write; a setting that a fork cannot have makes none."""
+    made = vault.fork("small", config={"quota.fork_files": "1"})
+    made.write("a", b"")
+    with pytest.raises(QuotaExceeded, match=r"allows 1 files"):
+        made.write("b", b"")
+    usage = vault.fork_info("small", usage=True).usage
+    assert usage is not None
+    assert (usage.files, usage.max_files, usage.max_bytes) == (1, 1, None)
+    for config in ({"gc.keep_days": "1"}, {"quota.fork_files": "few"}, {"none": "1"}):
+        with pytest.raises(InvalidInput):
+            vault.fork("none", config=config)
+    assert not vault.has_fork("none")
+    with pytest.raises(InvalidInput, match=r"a fork has no setting 'gc\.keep_days'"):
+        vault.set_config("gc.keep_days", "1", fork="small")
+
+
+@pytest.mark.parametrize("backend", MOUNTED)
+def test_a_mounted_fork_follows_its_own_quota(vault: Vault, work: Workspace, mount_dir: Path, backend: str) -> None:
+    """A program sees the change at its next write, and the program of another fork does not."""
+    other = vault.fork("other")
+    with work.mount(mount_dir / "m", backend=backend), other.mount(mount_dir / "n", backend=backend):
+        vault.set_config("quota.fork_bytes", "1000", fork="work")
+        with refused(errno.EDQUOT):
+            os.truncate(mount_dir / "m" / "dir" / "file", 2000)
+        os.truncate(mount_dir / "n" / "dir" / "file", 2000)
+        vault.unset_config("quota.fork_bytes", fork="work")
+        os.truncate(mount_dir / "m" / "dir" / "file", 2000)
+    assert len(work.read("dir/file")) == 2000
 
 
 @pytest.mark.parametrize("backend", MOUNTED)

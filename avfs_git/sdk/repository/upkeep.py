@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, WorkspaceBusy
 from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, PluginInfo, VaultStats
-from avfs_git.sdk.parts import background, doctor, garbage, maintenance, stats, upkeepdue, userhooks
+from avfs_git.sdk.parts import background, doctor, forkinfo, garbage, maintenance, stats, upkeepdue, userhooks
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -96,21 +96,32 @@ class VaultUpkeep:
             yield
             self._dispatch.check_unmounted()
 
-    def get_config(self) -> dict[str, str]:
-        """Read the settings of the vault."""
-        return self._core.config.read()
+    def get_config(self, *, fork: str | None = None) -> dict[str, str]:
+        """Read the settings of the vault, or the settings that hold for `fork`: its own, else the vault's.
 
-    def set_config(self, key: str, value: str) -> None:
-        """Change a setting. A quota holds in mounted forks at once."""
-        self._core.prepare()
-        self._core.config.set(key, value)
-        self._dispatch.tell_settings(key)
+        Raises:
+            ForkNotFound: If there is no such fork.
+        """
+        if fork is None:
+            return self._core.config.read()
+        return self._core.fork_config(forkinfo.fork_info(self._core, fork).name).read()
 
-    def unset_config(self, key: str) -> None:
-        """Reset a setting to its default."""
-        self._core.prepare()
-        self._core.config.unset(key)
-        self._dispatch.tell_settings(key)
+    def set_config(self, key: str, value: str, *, fork: str | None = None) -> None:
+        """Change a setting of the vault, or of one fork, which then has its own. A quota holds in mounted forks at once.
+
+        Raises:
+            InvalidInput: If there is no such setting, a fork cannot have it, or it cannot have that value.
+            ForkNotFound: If there is no such fork.
+        """
+        self._dispatch.set_config(key, value, fork)
+
+    def unset_config(self, key: str, *, fork: str | None = None) -> None:
+        """Reset a setting to its default; that of a fork is the vault's setting.
+
+        Raises:
+            InvalidInput, ForkNotFound: As for `set_config`.
+        """
+        self._dispatch.set_config(key, None, fork)
 
     def doctor(self, *, repair: bool = False) -> DoctorReport:
         """Check the vault and its workspaces for damage; `repair` repairs what it can."""

@@ -50,6 +50,7 @@ class Layers:
             WorkspaceDamaged: If the upper layer is gone.
         """
         self.vault = vault
+        self._config = vault.fork_config(layout.fork)
         self._layout = layout
         self._is_writable = is_writable
         if is_writable:
@@ -76,8 +77,8 @@ class Layers:
         self.lower = self._open_lower(state)
 
     def limit(self) -> None:
-        """Hold the upper layer to the quotas that the vault has now."""
-        self.upper.quota.limit(self.vault.config.read_limits())
+        """Hold the upper layer to the quotas that the fork has now."""
+        self.upper.quota.limit(self._config.read_limits())
 
     def are_of(self, state: WorkspaceState) -> bool:
         """Whether these are still the layers of a state."""

@@ -16,7 +16,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 def measure_fork(vault: OpenVault, fork: str) -> ForkUsage:
     """Count what a fork holds beyond its base, as its quota does: one walk of its upper layer."""
-    layout, limits = vault.layout.workspace(fork), vault.config.read_limits() or Limits()
+    layout, limits = vault.layout.workspace(fork), vault.fork_config(fork).read_limits() or Limits()
     try:
         used = count_upper(UpperLayer(layout.upper, layout.work))
     except FileNotFoundError:  # nothing was ever changed in it

@@ -1,7 +1,8 @@
-"""The settings of a vault: which exist, what they mean, how they are kept.
+"""The settings of a vault and of its forks: which exist, what they mean, how they are kept.
 
-Decided here and nowhere else. Kept as JSON in `avfs/config.json`, replaced atomically and durably; readers
-take the whole file. Nothing of it is ever executed, and git's own configuration is not consulted.
+Decided here and nowhere else. Kept as JSON in `avfs/config.json`, and in `config.json` of a fork's workspace for the few that one
+fork can have of its own: they move with the workspace, through a rename, to the trash and back. Both are replaced atomically and
+durably; readers take the whole file. Nothing of it is ever executed, and git's own configuration is not consulted.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Setting:
     is_number: bool = False
     choices: tuple[str, ...] = ()
     """All that it can be, where that is a few words."""
+    of_forks: bool = False
+    """Whether a fork can have its own value."""
 
 
 SETTINGS = {
@@ -56,11 +59,16 @@ SETTINGS = {
             "0",
             "bytes that the changed files of a fork may have together, see `avfs fork info`; 0 for no limit",
             is_number=True,
+            of_forks=True,
         ),
         Setting(
-            "quota.fork_files", "0", "how many files and directories a fork may have changed; 0 for no limit", is_number=True
+            "quota.fork_files",
+            "0",
+            "how many files and directories a fork may have changed; 0 for no limit",
+            is_number=True,
+            of_forks=True,
         ),
-        Setting("quota.file_bytes", "0", "how large a file may become; 0 for no limit", is_number=True),
+        Setting("quota.file_bytes", "0", "how large a file may become; 0 for no limit", is_number=True, of_forks=True),
         Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
         Setting("plugins.timeout_s", "5", "a plug-in that takes more seconds for its answer refuses the change", is_number=True),
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
@@ -98,26 +106,42 @@ SETTINGS = {
 }
 
 
-class Config:
-    """The settings of one vault."""
+_QUOTAS = ("quota.fork_bytes", "quota.fork_files", "quota.file_bytes")
 
-    def __init__(self, path: Path) -> None:
+
+class Config:
+    """The settings of one vault, or of one of its forks."""
+
+    def __init__(self, path: Path, *, vault: Config | None = None) -> None:
+        """Name the file of the settings; `vault` has the others, and the defaults of a fork's own."""
         self._path = path
+        self._vault = vault
+        self._known = {key: setting for key, setting in SETTINGS.items() if vault is None or setting.of_forks}
         self._seen: tuple[int, int] | None = None
-        self._limits: Limits | None = None
+        self._quotas: list[int | None] = [None] * len(_QUOTAS)
 
     def read(self) -> dict[str, str]:
-        """Read every setting, with defaults for the others.
+        """Read every setting, with defaults for the others: those of the vault for a fork.
 
         Raises:
             NotAVault: If the file cannot be understood.
         """
-        values = {key: setting.default for key, setting in SETTINGS.items()}
+        others = self._vault.read() if self._vault is not None else {}
+        values = {key: others.get(key, setting.default) for key, setting in self._known.items()}
         values.update(self._read_own())
         return values
 
     def read_limits(self) -> Limits | None:
-        """Tell the quotas of each fork; None for none. Costs one stat while the settings are as they were."""
+        """Tell the quotas of a fork; None for none. Costs a stat or two while the settings are as they were."""
+        quotas = self.read_quotas()
+        if self._vault is not None:
+            others = self._vault.read_quotas()
+            quotas = [own if own is not None else other for own, other in zip(quotas, others, strict=True)]
+        values = [limit or 0 for limit in quotas]
+        return _make_limits(values) if any(values) else None
+
+    def read_quotas(self) -> list[int | None]:
+        """Tell what this file says of each quota; None where it says nothing."""
         try:
             found = os.stat(self._path)
             seen = (found.st_ino, found.st_mtime_ns)
@@ -127,10 +151,10 @@ class Config:
             own: dict[str, str] = {}
             with suppress(NotAVault):  # the operations that need a setting say so
                 own = self._read_own()
-            texts = [own.get(f"quota.{key}", "") for key in ("fork_bytes", "fork_files", "file_bytes")]
-            values = [int(text) if text.isascii() and text.isdigit() else 0 for text in texts]  # `set` takes nothing else
-            self._seen, self._limits = seen, _make_limits(values) if any(values) else None
-        return self._limits
+            texts = [own.get(key, "") for key in _QUOTAS]
+            self._quotas = [int(text) if text.isascii() and text.isdigit() else None for text in texts]  # `set` takes no other
+            self._seen = seen
+        return self._quotas
 
     def _read_own(self) -> dict[str, str]:
         try:
@@ -141,10 +165,10 @@ class Config:
             raise NotAVault(str(self._path), "its settings cannot be read") from error
         if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
             raise NotAVault(str(self._path), "its settings are not text")
-        return {key: value for key, value in found.items() if key in SETTINGS}
+        return {key: value for key, value in found.items() if key in self._known}
 
-    def set(self, key: str, value: str) -> None:
-        """Change a setting, durably.
+    def check(self, key: str, value: str) -> None:
+        """Make sure that a setting can have a value.
 
         Raises:
             InvalidInput: If there is no such setting, or it cannot have that value.
@@ -154,6 +178,14 @@ class Config:
             raise InvalidInput(f"{quote(key)} takes a whole number, not {quote(value)}")
         if setting.choices and value not in setting.choices:
             raise InvalidInput(f"{quote(key)} takes {' or '.join(map(quote, setting.choices))}, not {quote(value)}")
+
+    def set(self, key: str, value: str) -> None:
+        """Change a setting, durably.
+
+        Raises:
+            InvalidInput: As for `check`.
+        """
+        self.check(key, value)
         self._write({**self._read_own(), key: value})
 
     def unset(self, key: str) -> None:
@@ -164,8 +196,11 @@ class Config:
         self._write(values)
 
     def _find(self, key: str) -> Setting:
+        if key in SETTINGS and key not in self._known:
+            hint = f"Set it for the whole vault with `avfs vault config {key}`. A fork has: {', '.join(sorted(self._known))}."
+            raise InvalidInput(f"a fork has no setting {quote(key)} of its own", hint=hint)
         if key not in SETTINGS:
-            raise InvalidInput(f"there is no setting {quote(key)}", hint=f"There are: {', '.join(sorted(SETTINGS))}.")
+            raise InvalidInput(f"there is no setting {quote(key)}", hint=f"There are: {', '.join(sorted(self._known))}.")
         return SETTINGS[key]
 
     def _write(self, values: dict[str, str]) -> None:

@@ -300,6 +300,7 @@ class WorkspaceLayout:
         self.statcache = root / "statcache"
         self.copy_note = root / "checkout"
         self.applied = root / "applied"
+        self.config = root / "config.json"
 
     def read_state(self) -> WorkspaceState | None:
         """Read the state; None if the workspace has no file of it.

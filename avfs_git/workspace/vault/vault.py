@@ -147,6 +147,10 @@ class OpenVault:
 
         return PartialObjectStore(self.git_dir, fetch)
 
+    def fork_config(self, fork: str) -> Config:
+        """Name the settings of a fork."""
+        return Config(self.layout.workspace(fork).config, vault=self.config)
+
     @property
     def blob_cache(self) -> BlobCache:
         """Where big files are kept in plain, for reading pieces of them; shared by all servers of the vault."""

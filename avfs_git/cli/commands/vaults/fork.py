@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from avfs_git.cli.amounts import read_size
+from avfs_git.cli.commands.vaults.settings import change_settings, looks_at_settings, setting_arguments
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.targets import looks_like_path
@@ -18,7 +20,7 @@ from avfs_git.cli.verb import HOST_PATH, verb
 from avfs_git.errors import BadUsage, quote
 
 if TYPE_CHECKING:
-    from avfs_git.cli.results import DirectoryFork, ForkList, ForkResult, RemoteBranchList
+    from avfs_git.cli.results import ConfigResult, DirectoryFork, ForkList, ForkResult, RemoteBranchList
     from avfs_git.model import ForkInfo, Identity
 
 _AUTHOR = re.compile(r"([^<>\x00-\x1f]*[^<>\s\x00]) ?<([^<>\s\x00]+)>")
@@ -33,11 +35,14 @@ def make_fork(
     ephemeral: bool = False,
     with_changes: bool = True,
     author: Identity | None = None,
+    config: dict[str, str] | None = None,
 ) -> ForkResult:
     """Make a fork in the vault that is meant; `vault fork` does the same under another name."""
     state.name_fork(source)
     with state.open_vault_and_fork() as (vault, chosen), state.output.progress(f"making fork {quote(name)}"):
-        made = vault.fork(name, source=chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author)
+        made = vault.fork(
+            name, source=chosen, at=at, ephemeral=ephemeral, with_changes=with_changes, author=author, config=config
+        )
         made.close()  # and not left: leaving a `with` block of an ephemeral fork deletes it
         return {"fork": vault.fork_info(name), "vault": vault.name}
 
@@ -70,15 +75,31 @@ _author_option = click.option(
 @click.option("--ephemeral", is_flag=True, help="A fork to throw away: the Python API deletes it when it is left.")
 @click.option("--committed", is_flag=True, help="Leave out what the source has not saved in a checkpoint.")
 @_author_option
+@click.option("--quota-bytes", metavar="SIZE", type=read_size, help="Limit what its changed files may have together.")
+@click.option(
+    "--quota-files", metavar="N", type=click.IntRange(min=0), help="Limit how many files and directories it may change."
+)
 def create(
-    state: State, name: str, source: str | None, at: str | None, ephemeral: bool, committed: bool, author: Identity | None
+    state: State,
+    name: str,
+    source: str | None,
+    at: str | None,
+    ephemeral: bool,
+    committed: bool,
+    author: Identity | None,
+    quota_bytes: int | None,
+    quota_files: int | None,
 ) -> ForkResult:
     """Make a fork: a branch with a workspace of its own
 
     The fork starts with everything that its source has, including ignored files and unsaved changes. The cost does not depend
-    on the size of the tree.
+    on the size of the tree. `avfs fork config` changes its limits later.
     """
-    return make_fork(state, name, source=source, at=at, ephemeral=ephemeral, with_changes=not committed, author=author)
+    limits = {"quota.fork_bytes": quota_bytes, "quota.fork_files": quota_files}
+    config = {key: str(limit) for key, limit in limits.items() if limit is not None}
+    return make_fork(
+        state, name, source=source, at=at, ephemeral=ephemeral, with_changes=not committed, author=author, config=config
+    )
 
 
 @contextmanager
@@ -161,6 +182,24 @@ def info(state: State, name: str | None) -> ForkInfo:
         return vault.fork_info(vault.choose_fork(fork), usage=True)
 
 
+@verb(
+    "fork config",
+    looks=looks_at_settings,
+    view="vaults.vault_config",
+    pages=True,
+    example="avfs fork config task quota.fork_bytes 2G",
+)
+@click.argument("name")
+@setting_arguments
+def config(state: State, name: str, key: str | None, value: str | None, unset: bool) -> ConfigResult:
+    """Show or change the settings of one fork
+
+    Without KEY it shows the settings that hold for the fork, with KEY one, and with VALUE the fork gets its own, in place of the
+    vault's. It keeps that through a rename; forks made from it begin with the vault's settings.
+    """
+    return change_settings(state, name, key, value, unset=unset)
+
+
 @verb("fork delete", view="vaults", example="avfs fork delete task")
 @click.argument("name")
 def delete(state: State, name: str) -> ForkInfo:
@@ -200,4 +239,4 @@ class _Forks(VerbGroup):
         return super().resolve_command(ctx, args)
 
 
-command = _Forks("fork", commands=[create, directory_, list_, info, rename, delete])
+command = _Forks("fork", commands=[create, directory_, list_, info, config, rename, delete])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.commands.vaults.fork import make_fork
+from avfs_git.cli.commands.vaults.settings import change_settings, looks_at_settings, setting_arguments
 from avfs_git.cli.context import State
 from avfs_git.cli.table import VerbGroup
 from avfs_git.cli.targets import parse_target
@@ -105,33 +106,18 @@ def delete(state: State, name: str, yes: bool) -> VaultInfo:
 
 @verb(
     "vault config",
-    looks=lambda given: given["value"] is None and not given["unset"],
+    looks=looks_at_settings,
     view="vaults",
     pages=True,
     example="avfs vault config gc.keep_days 60",
 )
-@click.argument("key", required=False)
-@click.argument("value", required=False)
-@click.option("--unset", is_flag=True, help="Take KEY back to its default.")
+@setting_arguments
 def config(state: State, key: str | None, value: str | None, unset: bool) -> ConfigResult:
     """Show or change the settings of a vault
 
     Without KEY it shows all of them, with KEY one, and with VALUE it changes that one.
     """
-    if unset and (key is None or value is not None):
-        raise BadUsage("--unset takes a KEY and no VALUE")
-    with state.open_vault() as vault:
-        if unset and key is not None:
-            vault.unset_config(key)
-        elif key is not None and value is not None:
-            vault.set_config(key, value)
-        settings = vault.get_config()
-        changed = unset or value is not None
-        if key is None:
-            return {"config": settings, "changed": changed}
-        if key not in settings and not changed:
-            raise BadUsage(f"there is no setting {quote(key)}", hint="See them with `avfs vault config`.")
-        return {"config": {key: settings[key]} if key in settings else {}, "changed": changed}
+    return change_settings(state, None, key, value, unset=unset)
 
 
 @verb("vault trust", looks=lambda given: given["path"] is None, view="vaults", example="avfs vault trust /srv/vaults/shop.git")
