@@ -111,10 +111,11 @@ frameworks: $(STAMP) ## Install the large frameworks (450 MB) beside .venv, and 
 		tests/contract/test_fsspec.py::test_pandas_reads_and_writes $(ARGS)
 
 # Where they are installed, `make test` runs them too.
-harnesses: $(STAMP) ## Install the coding agents (1.2 GB) beside .venv, and run them against a scripted model
+harnesses: $(STAMP) ## Install the coding agents (1.4 GB) beside .venv, and run them against a scripted model
 	mkdir -p $(VENV)-harnesses
 	PATH="$(CURDIR)/$(BIN):$$PATH" npm install --no-audit --no-fund --silent --prefix $(VENV)-harnesses @anthropic-ai/claude-code@2.1.330 \
-		@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33
+		@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 \
+		@github/copilot@1.0.102
 	$(PYTEST) tests/tools/test_harnesses.py $(ARGS)
 
 docs: $(STAMP) ## Write docs/reference/cli.md and docs/reference/json.md from the code

@@ -543,6 +543,10 @@ def test_a_broken_vault_lets_the_agent_go_on_after_a_call(cli: Cli, tree: Path) 
     try:
         ran = cli("hook", "claude", stdin=_event("claude", "edit_after", tree))
         assert (ran.status, ran.text) == (1, "")
+        # Copilot's agents show nothing of standard error.
+        told = json.loads(cli("hook", "vscode", stdin=_event("vscode", "bash_after", tree)).ok().stdout)
+        assert "objects" in told["additionalContext"]
+        assert told["additionalContext"] == told["systemMessage"] == told["hookSpecificOutput"]["additionalContext"]
     finally:
         os.rename(vault / "objects.away", vault / "objects")
     cli("hook", "claude", stdin=_event("claude", "edit_after", tree)).ok()

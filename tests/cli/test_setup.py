@@ -249,18 +249,47 @@ def test_another_home_is_named_to_the_server(cli: Cli, project: Path, monkeypatc
         cli("setup", harness).ok()
         written = _files(project)
         if harness == "codex":
-            given = tomllib.loads(written[".codex/config.toml"].decode())["mcp_servers"]["avfs"].get("env")
+            servers = [tomllib.loads(written[".codex/config.toml"].decode())["mcp_servers"]["avfs"]]
         else:
             entries = (json.loads(text) for name, text in written.items() if name.endswith(".json"))
-            (server,) = [
+            servers = [
                 entry[key]["avfs"]
                 for entry in entries
                 for key in ("mcpServers", "servers", "mcp")
                 if "avfs" in entry.get(key, {})
             ]
+        assert len(servers) == (2 if harness == "vscode" else 1)
+        for server in servers:
             given = server.get("environment" if harness == "opencode" else "env")
-        assert given == ({"AVFS_HOME": str(named)} if named is not None else None)
+            assert given == ({"AVFS_HOME": str(named)} if named is not None else None)
         cli("setup", harness, "--remove").ok()
+
+
+def test_a_broken_avfs_does_not_hold_copilot_up(cli: Cli, project: Path, tmp_path: Path) -> None:
+    """It refuses a tool whose hook fails: only a refusal by avfs is one, and what is broken is told to VS Code and the model."""
+    cli("setup", "vscode").ok()
+    hooks = _read(project / ".github" / "hooks" / "avfs.json")["hooks"]
+    program = tmp_path / "avfs"
+
+    def run(event: str) -> tuple[int, str]:
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        line = ["sh", "-c", hooks[event][0]["bash"]]
+        done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    assert run("PreToolUse") == (0, "")
+    for status, told in ((0, 0), (2, 2)):
+        program.write_text(f"#!/bin/sh\necho said; exit {status}\n")
+        program.chmod(0o755)
+        assert run("PreToolUse") == (told, "said\n")
+    for text in ("#!/bin/sh\nexit 1\n", "#!/nowhere/python\n"):
+        program.write_text(text)
+        for event in hooks:
+            status, answer = run(event)
+            found = json.loads(answer)
+            assert (status, found["hookSpecificOutput"]["hookEventName"]) == (0, event)
+            texts = {found["systemMessage"], found["additionalContext"], found["hookSpecificOutput"]["additionalContext"]}
+            assert ["setup vscode --check" in text for text in texts] == [True]
 
 
 _DRIVER = """\
@@ -277,6 +306,7 @@ const call = async (tool, args) => {
 await hooks["chat.message"]({ sessionID: "s" }, {})
 await hooks["chat.message"]({ sessionID: "s" }, {})
 const answers = [await call("bash", { command: "deploy", workdir: "a 'b" }), await call("bash", { command: "broken" })]
+answers.push(await call("bash", { command: "unread" }))
 answers.push(await call("write", { filePath: "x" }), await call("read", { filePath: "x" }))
 await hooks.event({ event: { type: "session.idle", properties: { sessionID: "s" } } })
 console.log(JSON.stringify({ answers, logged }))
@@ -284,13 +314,17 @@ console.log(JSON.stringify({ answers, logged }))
 _STUB = """\
 #!/bin/sh
 event=$(cat); printf '%s\\n' "$event" >> events
-case $event in *deploy*) echo '{"decision": "deny", "reason": "by hand"}';; *broken*) echo "avfs hook: bug" >&2; exit 1;; esac
+case $event in
+*deploy*) echo '{"decision": "deny", "reason": "by hand"}';;
+*broken*) echo "avfs hook: bug" >&2; exit 1;;
+*unread*) echo "avfs hook: unread" >&2; exit 2;;
+esac
 """
 
 
 @pytest.mark.needs("node")
 def test_the_plug_in_of_opencode_runs_the_hook(cli: Cli, project: Path, tmp_path: Path) -> None:
-    """A refusal stops the tool, and so does a failure before it; what reads is no event; after a tool a failure is said."""
+    """A refusal stops the tool; a broken avfs does not, and is told; what only reads is no event."""
     node = find_node()
     assert node is not None
     cli("setup", "opencode").ok()
@@ -302,16 +336,19 @@ def test_the_plug_in_of_opencode_runs_the_hook(cli: Cli, project: Path, tmp_path
     line = [str(node / "node"), "driver.mjs"]
     done = subprocess.run(line, cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True)
 
-    assert json.loads(done.stdout) == {"answers": ["by hand", "avfs hook: bug", None, None], "logged": ["avfs hook: bug"]}
+    logged = ["avfs hook: bug", "avfs hook: bug", "avfs hook: unread"]
+    assert json.loads(done.stdout) == {"answers": ["by hand", None, "avfs hook: unread", None, None], "logged": logged}
     told = [json.loads(text) for text in (tmp_path / "events").read_text().splitlines()]
     found = [read_event("opencode", json.dumps(event).encode()) for event in told]
     assert [(event.kind, event.tool) for event in found] == [
         (Kind.START, ""),
         (Kind.BEFORE, "bash"),
         (Kind.BEFORE, "bash"),
+        (Kind.AFTER, "bash"),
+        (Kind.BEFORE, "bash"),
         (Kind.AFTER, "write"),
         (Kind.END, ""),
     ]
     assert shlex.split(str(found[1].command)) == ["cd", "a 'b", "&&", "deploy"]
     assert {(event.session, str(event.directory)) for event in found} == {("s", "/tree")}
-    assert (found[3].call, found[3].subject) == ("c", "x")
+    assert (found[5].call, found[5].subject) == ("c", "x")

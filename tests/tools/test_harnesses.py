@@ -82,6 +82,8 @@ class Harness(NamedTuple):
     write: Callable[[Path, str], Call]
     prepare: Callable[[Place, str], Mapping[str, str]]
     """Writes what the user has in the home; gives the environment."""
+    registered: str | None = None
+    """The name by which avfs knows it, if that is another one."""
 
 
 def _prepare_claude(place: Place, url: str) -> dict[str, str]:
@@ -115,6 +117,11 @@ def _prepare_opencode(place: Place, url: str) -> dict[str, str]:
     return dict.fromkeys(quiet, "1")
 
 
+def _prepare_copilot(place: Place, url: str) -> dict[str, str]:
+    provider = {"COPILOT_PROVIDER_BASE_URL": f"{url}/v1", "COPILOT_MODEL": "scripted"}
+    return {**provider, "COPILOT_OFFLINE": "true", "COPILOT_ALLOW_ALL": "true"}  # no login, and the directory is trusted
+
+
 _HARNESSES = {
     "claude": Harness(
         ("claude", "--dangerously-skip-permissions", "-p", "work"),
@@ -140,6 +147,13 @@ _HARNESSES = {
         lambda path, text: Call("write", {"filePath": str(path), "content": text}),
         _prepare_opencode,
     ),
+    "copilot": Harness(
+        ("copilot", "--disable-builtin-mcps", "-p", "work"),
+        lambda text: Call("bash", {"command": text, "description": "Do it"}),
+        lambda path, text: Call("create", {"path": str(path), "file_text": text}),
+        _prepare_copilot,
+        registered="vscode",  # whose hooks Copilot CLI runs
+    ),
 }
 
 
@@ -155,9 +169,9 @@ def place(mount_dir: Path) -> Iterator[Place]:
                     session.unmount(force=True)
 
 
-def _begin(place: Place, harness: str) -> None:
+def _begin(place: Place, name: str) -> None:
     """Register avfs, commit that, and make the vault, with a policy."""
-    place("avfs", "setup", harness)
+    place("avfs", "setup", _HARNESSES[name].registered or name)
     place("git", "add", "-A")
     place("git", "commit", "--quiet", "-m", "start")
     place("avfs", "fork", ".", "../other")
@@ -187,9 +201,8 @@ def test_a_session(place: Place, name: str) -> None:
     assert "Undid in job" in heard, said
     assert "deploys are made by hand" in heard, said
     messages = [entry["checkpoint"]["message"] for entry in place.avfs("log")["entries"]]
-    steps_made = [
-        text for text in messages if f"Avfs-Harness: {name}\nAvfs-Session: " in text and not text.startswith("state before")
-    ]
+    named = f"Avfs-Harness: {harness.registered or name}\nAvfs-Session: "
+    steps_made = [text for text in messages if named in text and not text.startswith("state before")]
     assert len(steps_made) == 1, messages
     differing = {found["change"]["path"] for found in place.avfs("diff", "other", "job")["files"]}
     assert differing - {"opencode.json"} == {"made"}, said  # opencode names its schema there
@@ -198,6 +211,29 @@ def test_a_session(place: Place, name: str) -> None:
     assert [event for event in audited if event.startswith("hook_")] == ["hook_denied"]
     assert {"fork_create", "undo"} <= set(audited)
     assert place("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("name", list(_HARNESSES))
+def test_a_broken_avfs_is_not_in_the_way(place: Place, name: str) -> None:
+    """Its hook and its server fail at once: the commands of the agent run."""
+    harness = _HARNESSES[name]
+    _begin(place, name)
+    broken = place.root / "broken"
+    broken.mkdir()
+    (broken / "avfs").write_text("#!/bin/sh\necho 'avfs: no module' >&2\nexit 1\n")
+    (broken / "avfs").chmod(0o755)
+    path = f"{broken}:{place.environment['PATH']}"
+    (place.root / "user" / ".bash_profile").write_text(f"PATH={path}\n")
+
+    with scripted([harness.shell("echo made > made"), harness.write(place.shop / "edited", "edited\n")]) as model:
+        environment = harness.prepare(place, model.url)
+        done = place(*harness.line, check=False, **environment, PATH=path)
+
+    heard = json.dumps(model.asked[-1:])
+    said = f"{done.stdout}\n{done.stderr}\n{heard[-6000:]}\nstrange requests: {model.strange}"
+    assert done.returncode == 0, said
+    assert LAST in done.stdout, said
+    assert [(place.shop / file).exists() for file in ("made", "edited")] == [True, True], said
 
 
 def test_claude_code_works_in_a_tree_that_avfs_makes(place: Place) -> None:

@@ -42,6 +42,18 @@ def ask_or_deny_unjudged(event: Event, failure: str) -> bytes:
     return _spell(event, "ask" if can_ask(event.harness) else "deny", f"avfs cannot ask the policy about this command: {failure}")
 
 
+def tell(event: Event, failure: str) -> bytes:
+    """Tell of a failure that refuses nothing; empty for a harness that shows what a hook writes to standard error."""
+    return spell_notice(event.name, f"avfs hook: {failure}").encode() + b"\n" if event.harness == "vscode" else b""
+
+
+def spell_notice(event: str, text: str) -> str:
+    """Spell a text that VS Code shows its user, and that Copilot's agents give the model."""
+    specific = {"hookEventName": event, "additionalContext": text}
+    document = {"systemMessage": text, "additionalContext": text, "hookSpecificOutput": specific}
+    return json.dumps(document, ensure_ascii=False)
+
+
 def _spell(event: Event, verdict: str, reason: str) -> bytes:
     document: dict[str, object]
     if event.harness in {"gemini", "opencode"}:

@@ -19,6 +19,8 @@ from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
 HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
+REFUSED = 2
+"""The status of a hook that refuses a tool, for every harness."""
 
 
 class Kind(Enum):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.cli.context import State
 from avfs_git.cli.environment import find_command, find_home, find_user_policy
-from avfs_git.cli.harness.events import Event, Kind, may_be_before, read_event
+from avfs_git.cli.harness.events import REFUSED, Event, Kind, may_be_before, read_event
 from avfs_git.errors import AvfsError, CloneReplaced, ForkExists, HostError, VaultHidden
 from avfs_git.paths import show_path
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 ANSWERS_AFTER_S = 25
 """Before a tool the answer comes after so many seconds at the latest: harnesses end the hook after 30, and then run the tool."""
 _FAILED = 1
-_REFUSED = 2
 _TRIES = 100
 _LARGEST = 64 << 20
 
@@ -64,7 +63,7 @@ def find_answer(state: State, harness: str | None) -> HookAnswer:
     answer, failure, note = _try(read_and_handle)
     if event is not None and _needs_judgement(event):
         # No memory for the answer, a full disk under it, or nothing that reads it.
-        state.failure_status = state.unread_status = _REFUSED
+        state.failure_status = state.unread_status = REFUSED
         judged = event
         answer, failure, note = _try_in_time(lambda: _handle(state, judged) or b"")
     if note:
@@ -72,7 +71,9 @@ def find_answer(state: State, harness: str | None) -> HookAnswer:
     if failure and event is not None and event.kind is Kind.BEFORE:
         answer = _refuse(event, failure)
     elif failure:
-        state.status = _REFUSED if event is None and may_be_before(harness, data) else _FAILED
+        answer = _tell(event, failure) if event is not None else b""
+        if not answer:
+            state.status = REFUSED if event is None and may_be_before(harness, data) else _FAILED
     return {"event": event.name if event is not None else "", "answer": os.fsdecode(answer)}
 
 
@@ -84,6 +85,12 @@ def _refuse(event: Event, failure: str) -> bytes:
     from avfs_git.cli.harness import answers  # noqa: PLC0415 - only for a command
 
     return answers.ask_or_deny_unjudged(event, failure)
+
+
+def _tell(event: Event, failure: str) -> bytes:
+    from avfs_git.cli.harness import answers  # noqa: PLC0415 - only after a failure
+
+    return answers.tell(event, failure)
 
 
 def _try(find: Callable[[], bytes]) -> tuple[bytes, str, str]:

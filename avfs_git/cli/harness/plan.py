@@ -14,7 +14,9 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from avfs_git.cli.harness.answers import spell_notice
 from avfs_git.cli.harness.edits import Edit, JsonElement, JsonMember, MarkedBlock, TomlTable, WholeFile
+from avfs_git.cli.harness.events import REFUSED
 from avfs_git.values import NamedTuple
 
 NAMES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
@@ -196,27 +198,42 @@ def _plan_opencode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[l
 
 
 def _plan_vscode(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
-    # The agent of Copilot refuses each tool whose hook fails, and project files reach machines without avfs.
-    hook = {"type": "command", "bash": "command -v avfs >/dev/null || exit 0; avfs hook vscode", "timeoutSec": _TIMEOUT_S}
     events = ("SessionStart", "PreToolUse", "PostToolUse", "PostToolUseFailure", "Stop", "SubagentStop")
-    file = root / (".copilot" if is_user else ".github") / "hooks" / "avfs.json"
-    hooks = [JsonMember(file, ("version",), 1), *_add_hooks(file, {event: [hook] for event in events})]
+    own = root / (".copilot" if is_user else ".github")
+    file = own / "hooks" / "avfs.json"
+    common = [
+        JsonMember(file, ("version",), 1),
+        *_add_hooks(file, {event: [_copilot_hook(event)] for event in events}),
+        JsonMember(own / ("mcp-config.json" if is_user else "mcp.json"), ("mcpServers", "avfs"), _server(env)),
+    ]
     notes = [
         "VS Code's hooks are a preview, which an organization can switch off",
         "VS Code has no hook that makes working trees: open the directory of a fork",
     ]
     if is_user:
         text = json.dumps({"name": "avfs", **_server(env)}, separators=(",", ":"))
-        notes.append(f"for the MCP server run `code --add-mcp {shlex.quote(text)}`")
-        return [*hooks, _skill(root / ".agents")], notes
+        notes.append(f"for the MCP server in VS Code run `code --add-mcp {shlex.quote(text)}`")
+        return [*common, _skill(root / ".agents")], notes
     server = {"type": "stdio", **_server(env)}
     edits: list[Edit] = [
-        *hooks,
+        *common,
         JsonMember(root / ".vscode" / "mcp.json", ("servers", "avfs"), server),
         _skill(root / ".agents"),
         MarkedBlock(root / "AGENTS.md", _BODY),
     ]
     return edits, notes
+
+
+def _copilot_hook(event: str) -> dict[str, object]:
+    """Give a hook that goes by where there is no avfs, and that only refuses a tool if avfs does.
+
+    Copilot refuses a tool whose hook fails, shows nothing that a hook writes to standard error, and project files reach machines
+    without avfs.
+    """
+    broken = "avfs is broken: it did not look at this step. `avfs setup vscode --check` says why."
+    told = spell_notice(event, broken)
+    line = f"command -v avfs >/dev/null || exit 0; avfs hook vscode && exit; [ $? = {REFUSED} ] && exit {REFUSED}; echo '{told}'"
+    return {"type": "command", "bash": line, "timeoutSec": _TIMEOUT_S}
 
 
 _PLANS = {

@@ -1,10 +1,11 @@
 // Written by `avfs setup opencode`: runs `avfs hook opencode` at the events of opencode.
-// avfs answers a command that the policy refuses; at all else it says nothing. If avfs fails before a command, the command is refused;
-// else the tool goes on, and the log says why. So it does where there is no avfs.
+// avfs answers a command that the policy refuses, or that it cannot ask the policy about; at all else it says nothing. If avfs itself
+// is broken, the tool goes on, and the log and the screen say why. Where there is no avfs, it goes on, too.
 import { spawn } from "node:child_process"
 
 const READS = new Set(["read", "grep", "glob", "list", "lsp", "webfetch", "websearch", "codesearch", "todoread", "todowrite", "skill", "question"])
 const LIMIT_MS = 30_000
+const REFUSED = 2
 
 function run(event) {
   return new Promise((resolve) => {
@@ -13,10 +14,10 @@ function run(event) {
     let said = ""
     child.stdout.setEncoding("utf8").on("data", (text) => (answer += text))
     child.stderr.setEncoding("utf8").on("data", (text) => (said += text))
-    child.on("error", (error) => resolve({ answer: "", said: `avfs hook: ${error.message}`, failed: error.code !== "ENOENT" }))
+    child.on("error", (error) => resolve({ answer: "", said: `avfs hook: ${error.message}`, refused: false }))
     child.on("close", (status, signal) => {
       const failed = status !== 0
-      resolve({ answer: failed ? "" : answer, said: said.trim() || (failed ? `avfs hook: ended with ${signal ?? status}` : ""), failed })
+      resolve({ answer: failed ? "" : answer, said: said.trim() || (failed ? `avfs hook: ended with ${signal ?? status}` : ""), refused: status === REFUSED })
     })
     child.stdin.on("error", () => {}).end(JSON.stringify(event))
   })
@@ -26,12 +27,12 @@ export const AvfsPlugin = async ({ client, directory }) => {
   const begun = new Set()
 
   async function tell(name, session, more = {}) {
-    const { answer, said, failed } = await run({ hook_event_name: name, session_id: session, cwd: directory, ...more })
+    const { answer, said, refused } = await run({ hook_event_name: name, session_id: session, cwd: directory, ...more })
     if (said) {
       await client.app.log({ body: { service: "avfs", level: "error", message: said } }).catch(() => {})
       await client.tui.showToast({ body: { title: "avfs", message: said, variant: "error" } }).catch(() => {})
     }
-    return { answer, refusal: failed ? said : "" }
+    return { answer, refusal: refused ? said : "" }
   }
 
   function describe({ tool, callID }, args) {
