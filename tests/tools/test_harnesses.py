@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import avfs_git
 from avfs_git import Home
 from tests.support.capabilities import find_harnesses, find_node
 from tests.support.scripted_model import LAST, Call, scripted
@@ -234,6 +235,27 @@ def test_a_broken_avfs_is_not_in_the_way(place: Place, name: str) -> None:
     assert done.returncode == 0, said
     assert LAST in done.stdout, said
     assert [(place.shop / file).exists() for file in ("made", "edited")] == [True, True], said
+
+
+def test_the_plug_in_of_claude_code_works(place: Place) -> None:
+    """Claude Code's own validator has nothing to say about it; installed, it does what `avfs setup claude` does."""
+    harness = _HARNESSES["claude"]
+    place("git", "add", "-A")
+    place("git", "commit", "--quiet", "-m", "start")
+    integrations = Path(avfs_git.__file__).parent / "integrations"
+    for part in (".", "claude"):
+        said = place("claude", "plugin", "validate", str(integrations / part)).stdout.partition("Plugin directory checks")[0]
+        assert "warning" not in said, said
+    place("claude", "plugin", "marketplace", "add", str(integrations))
+    place("claude", "plugin", "install", "avfs@avfs")
+
+    with scripted([harness.shell("echo made > made")]) as model:
+        environment = harness.prepare(place, model.url)
+        place("avfs", "run", "--name", "job", "--", *harness.line, **environment)
+
+    assert "mcp__plugin_avfs_avfs__checkpoint" in json.dumps(model.asked)
+    messages = [entry["checkpoint"]["message"] for entry in place.avfs("log")["entries"]]
+    assert messages[0].startswith("Bash: Do it\n"), messages
 
 
 def test_claude_code_works_in_a_tree_that_avfs_makes(place: Place) -> None:
