@@ -332,7 +332,7 @@ def test_help_imports_only_what_it_needs() -> None:
 
 
 def test_light_commands_load_neither_libgit2_nor_rich(cli: Cli, work: str) -> None:
-    """Listing, reading and writing do without what takes longest to import."""
+    """Listing, reading and writing do without what takes longest to import, and without what meets agents and their programs."""
     for arguments in (
         ["checkpoint", "list"],
         ["log"],
@@ -349,6 +349,10 @@ def test_light_commands_load_neither_libgit2_nor_rich(cli: Cli, work: str) -> No
         loaded = {name.strip(" '") for name in done.stderr.strip("[]\n").split(",")}
         heavy = {"pygit2", "git", "rich", "mfusepy", "avfs_git.gitstore.gitcommand"}
         assert loaded & heavy == set(), arguments
+        extras = {"mcp", "pydantic", "starlette", "uvicorn", "anyio", "opentelemetry", "fsspec", "asyncio"}
+        ours = ("avfs_git.mcp", "avfs_git.adapters", "avfs_git.cli.harness", "avfs_git.sdk.running", "avfs_git.agent")
+        assert loaded & extras == set(), arguments
+        assert not [name for name in loaded if name.startswith(ours)], arguments
 
 
 def walk(command: click.Command, ctx: click.Context) -> Iterator[click.Context]:

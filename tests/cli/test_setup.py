@@ -352,3 +352,45 @@ def test_the_plug_in_of_opencode_runs_the_hook(cli: Cli, project: Path, tmp_path
     assert shlex.split(str(found[1].command)) == ["cd", "a 'b", "&&", "deploy"]
     assert {(event.session, str(event.directory)) for event in found} == {("s", "/tree")}
     assert (found[5].call, found[5].subject) == ("c", "x")
+
+
+_PAGES = {"codex": "codex", "gemini-cli": "gemini", "opencode": "opencode", "cursor": "cursor", "vscode": "code"}
+"""The guides of harnesses, and the program that each starts."""
+
+
+@pytest.mark.needs("fuse", "git")
+@pytest.mark.parametrize("page", list(_PAGES))
+def test_the_commands_of_a_guide_run_as_they_stand(mount_dir: Path, page: str) -> None:
+    """The program works in a live tree that has what `setup` wrote, and each part of it is proven."""
+    guide = (Path(avfs_git.__file__).parents[1] / "docs" / "guides" / f"{page}.md").read_text()
+    script = guide.split("```\n")[1]
+    (mount_dir / "bin").mkdir()
+    programs = {
+        "avfs": f'exec {shlex.quote(sys.executable)} -m avfs_git "$@"',
+        _PAGES[page]: 'cd "${1:-.}" && avfs status --json > "$HOME/status"; ls -A > "$HOME/seen"',
+    }
+    for name, text in programs.items():
+        (mount_dir / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (mount_dir / "bin" / name).chmod(0o755)
+    (mount_dir / "shop").mkdir()
+    (mount_dir / "shop" / "main.py").write_text("one\n")
+    subprocess.run(["git", "init", "-q"], cwd=mount_dir / "shop", check=True)
+    environment = {
+        **os.environ,
+        "AVFS_HOME": str(mount_dir / "home"),
+        "HOME": str(mount_dir),
+        "PATH": f"{mount_dir / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(avfs_git.__file__).parents[1]),
+    }
+
+    def run(*line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(line, cwd=mount_dir, env=environment, capture_output=True, text=True, check=False)
+
+    done = run("sh", "-e", "-c", script)
+    run(str(mount_dir / "bin" / "avfs"), "stop", "shop-task")  # where the guide leaves it mounted
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert json.loads((mount_dir / "status").read_text())["result"]["fork"]
+    seen = (mount_dir / "seen").read_text().split()
+    assert "main.py" in seen
+    assert "AGENTS.md" in seen or "GEMINI.md" in seen

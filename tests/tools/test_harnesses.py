@@ -251,7 +251,7 @@ def test_the_plug_in_of_claude_code_works(place: Place) -> None:
 
     with scripted([harness.shell("echo made > made")]) as model:
         environment = harness.prepare(place, model.url)
-        place("avfs", "run", "--name", "job", "--", *harness.line, **environment)
+        place("avfs", "run", "--name", "job", "--", *harness.line, check=True, **environment)
 
     assert "mcp__plugin_avfs_avfs__checkpoint" in json.dumps(model.asked)
     messages = [entry["checkpoint"]["message"] for entry in place.avfs("log")["entries"]]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.cli.harness.edits import JsonElement, MarkedBlock, WholeFile
+from avfs_git.cli.harness.edits import JsonElement, JsonMember, MarkedBlock, WholeFile
 from avfs_git.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _name(edit: Edit) -> str:
         return "text for agents"
     if isinstance(edit, WholeFile):
         return "skill" if edit.path.name == "SKILL.md" else "plug-in"
-    return "registration"
+    return "version of the format" if isinstance(edit, JsonMember) and edit.keys == ("version",) else "MCP server"
 
 
 def _check_file(edit: Edit) -> SetupCheck:
