@@ -49,7 +49,6 @@ class OverlayBackend:
         self._readonly = readonly
         self._shield: Mounts = ()
         self.root = root
-        self._base = (opened.state.base, opened.state.sidecar)
         self.git_file: Path | None = None
         """The file that the tree shows as its `.git`, and that nothing else opens."""
         self._made_root = not root.exists()

@@ -148,9 +148,9 @@ class RefStore:
                         found[name] = target
         return dict(sorted(found.items()))
 
-    def list_loose(self, prefix: str = "refs/") -> dict[str, Oid]:
-        """Return the refs whose name starts so, that have a file of their own, and hold an id."""
-        return {name: value for name, value in self._walk(prefix)[0].items() if isinstance(value, bytes)}
+    def list_loose(self) -> dict[str, Oid]:
+        """Return the refs that have a file of their own and hold an id."""
+        return {name: value for name, value in self._walk("refs/")[0].items() if isinstance(value, bytes)}
 
     def list_damaged(self, prefix: str) -> dict[str, str]:
         """Return the refs whose name starts so and whose files hold no id, each with the reason."""

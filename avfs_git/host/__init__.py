@@ -3,6 +3,7 @@
     files        durable writes, walks beneath a descriptor, extended attributes, ranges, modes, removal
     locks        lock files that name their holder, locks of names
     mounts       FUSE and overlayfs, the table of mounts
+    fanotify     which programs open one file; reads and writes in a mount
     processes    peers, users of a mount, inherited descriptors, the process above a command
 
 Every package above calls these; they call nothing of avfs but `errors` and `faults`. What the system refuses is an `OSError`,

@@ -62,7 +62,7 @@ def log(
 
 
 def path_versions(
-    source: ObjectSource, head: Oid, path: TreePath, limit: int | None = None, *, shallow: Collection[Oid] = ()
+    source: ObjectSource, head: Oid, path: TreePath, *, shallow: Collection[Oid] = ()
 ) -> list[tuple[Oid, Commit, ChangedFile]]:
     """List the commits that changed a path, newest first along first parents, each with what it did.
 
@@ -75,11 +75,9 @@ def path_versions(
     for oid, commit in _first_parents(source, head, shallow):
         entry = tracker.find(commit.tree)
         if newer is not None and newer[2] != entry:
-            if limit is not None and len(found) >= limit:
-                return found
             found.append((newer[0], newer[1], changed_file(path, entry, newer[2])))
         newer = (oid, commit, entry)
-    if newer is not None and newer[2] is not None and (limit is None or len(found) < limit):
+    if newer is not None and newer[2] is not None:
         found.append((newer[0], newer[1], changed_file(path, None, newer[2])))
     return found
 

@@ -216,13 +216,13 @@ class Exchange:
         """Marks that keep git from collecting what came and no ref names yet."""
         self.patience_s = _PATIENCE_S
 
-    def fetch(self, specs: Sequence[str], *, prune: bool = True, upload_pack: str | None = None) -> tuple[str, ...]:
+    def fetch(self, specs: Sequence[str], *, upload_pack: str | None = None) -> tuple[str, ...]:
         """Have git fetch; return what the server said. Then objects are judged and on disk in the vault, refs in `read_refs`.
 
-        With `prune`, refs that the other side no longer has are removed. `upload_pack` is the program that answers there.
+        Refs that the other side no longer has are removed. `upload_pack` is the program that answers there.
         """
-        options = ["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules", "--no-show-forced-updates"]
-        options += ["--prune"] if prune else []
+        options = ["--prune", "--no-write-fetch-head", "--no-auto-maintenance"]
+        options += ["--no-recurse-submodules", "--no-show-forced-updates"]
         options += ["--filter=blob:none"] if self._lazy else []
         if upload_pack is not None:
             options.append(f"--upload-pack={upload_pack}")

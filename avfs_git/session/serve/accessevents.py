@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from avfs_git.errors import NoFileEvents
-from avfs_git.host.mounts.accesses import Access, Accesses
+from avfs_git.host.fanotify import Access, Accesses
 from avfs_git.model import FileEvent
 
 Listener = Callable[[FileEvent], object]

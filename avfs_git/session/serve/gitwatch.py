@@ -1,7 +1,7 @@
 """Git in a tree on overlayfs: a git that comes while the index is behind waits until it is brought up.
 
 Decided here: how a session learns that a git is about to read its index. Each git opens the file `.git` first, and the kernel
-makes it wait there (`host.files.openings`) until the session has checked whether the index is behind its branch, and has brought
+makes it wait there (`host.fanotify`) until the session has checked whether the index is behind its branch, and has brought
 it up (`workspace.gitdir`). Where the kernel does not (a container whose root may not ask for it), the index is brought up after
 each operation that may have moved the branch. docs/decisions/lazy-index.md says what that costs.
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from avfs_git.errors import AvfsError
-from avfs_git.host.files.openings import Openings
+from avfs_git.host.fanotify import Openings
 from avfs_git.lazy import LazyLogger
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.opened.workspace import OpenWorkspace

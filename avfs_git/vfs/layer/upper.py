@@ -217,12 +217,12 @@ class UpperLayer:
             except FileExistsError:  # left by a dead process that had our number
                 continue
 
-    def make_dir(self, mode: int = 0o777) -> bytes:
-        """Make an empty directory in `work`; give its name."""
+    def make_dir(self) -> bytes:
+        """Make an empty directory of mode 0700 in `work`; give its name."""
         while True:
             name = self.new_name()
             try:
-                os.mkdir(name, mode, dir_fd=self.work.fd)
+                os.mkdir(name, 0o700, dir_fd=self.work.fd)
             except FileExistsError:
                 continue
             return name
@@ -290,7 +290,7 @@ class UpperLayer:
 
     def make_removed_dir(self, mode: int, uid: int, gid: int) -> Descriptor:
         """Make and open a directory without a name, in place of one that was removed while in use."""
-        name = self.make_dir(0o700)
+        name = self.make_dir()
         try:
             made = open_dir(self.work.fd, name)
             if (uid, gid) != (os.geteuid(), os.getegid()):

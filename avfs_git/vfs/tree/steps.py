@@ -245,7 +245,7 @@ class UpperSteps:
             raise
 
     def _copy_dir(self, entry: LowerEntry) -> bytes:
-        temporary = self._upper.make_dir(0o700)
+        temporary = self._upper.make_dir()
         place = entry_of(self._upper.work.fd, temporary)
         try:
             if entry.xattrs:
@@ -444,7 +444,7 @@ class UpperSteps:
         """Put a really empty directory in place of one that shows no entry, so that a rename can replace it."""
         directory = self._dir_fd(parent)
         before = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-        temporary = self._upper.make_dir(0o700)
+        temporary = self._upper.make_dir()
         self._upper.set_opaque(entry_of(self._upper.work.fd, temporary))
         if (before.st_uid, before.st_gid) != self._nodes.owner:
             os.chown(temporary, before.st_uid, before.st_gid, dir_fd=self._upper.work.fd, follow_symlinks=False)

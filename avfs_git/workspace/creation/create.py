@@ -49,7 +49,6 @@ _CARRIED_TO = b"# Rules of this vault.\n"
 class Created:
     """What making a vault did."""
 
-    git_dir: Path
     fork: str
     commit: str | None
     warnings: tuple[Warning, ...] = field(default=())
@@ -82,8 +81,7 @@ def create_vault(
     if source is not None and not source.is_dir():
         raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if source.exists() else 2)))
     with vault_made(git_dir) as making:
-        created = _fill(making, git_dir, source, branch, identity, clock_ns, environment or {}, shared=shared)
-    return Created(git_dir, created.fork, created.commit, created.warnings)
+        return _fill(making, git_dir, source, branch, identity, clock_ns, environment or {}, shared=shared)
 
 
 def _fill(
@@ -120,13 +118,13 @@ def _fill(
             vault.refs.set_head(head)
         fork = head.removeprefix(HEADS)
         if source is None:
-            return Created(git_dir, fork, None)
+            return Created(fork, None)
         if source_git == source:  # what is in it are git's own files, and no state of anything
             taken = _take_bare(vault, fork, source)
-            return Created(git_dir, fork, taken.commit, (*warnings, *taken.warnings))
+            return Created(fork, taken.commit, (*warnings, *taken.warnings))
         commit, more = import_first_state(vault, place, fork, source)
         warnings += more
-        return Created(git_dir, fork, commit.hex() if commit else None, tuple(warnings))
+        return Created(fork, commit.hex() if commit else None, tuple(warnings))
     finally:
         vault.close()
 
@@ -153,7 +151,7 @@ def _take_bare(vault: OpenVault, fork: str, source: Path) -> Created:
         warnings.append(
             Warning("import.history_only", f"'{source}' belongs to a working tree: what is not committed there is not imported")
         )
-    return Created(vault.git_dir, fork, commit.hex() if commit is not None else None, tuple(warnings))
+    return Created(fork, commit.hex() if commit is not None else None, tuple(warnings))
 
 
 def _name_detached(vault: OpenVault, head: str, commit: Oid) -> str:

@@ -577,10 +577,10 @@ class LockedWorkspace:
         """End what `begin` began."""
         self.opened.epoch = self.opened.lock.end_change()
 
-    def write_state(self, *, durable: bool = True) -> None:
+    def write_state(self) -> None:
         """Write the state of the workspace to disk."""
         self.opened.begin_to_move()
-        self.opened.layout.write_state(self.opened.state, durable=durable)
+        self.opened.layout.write_state(self.opened.state)
 
     def head(self) -> tuple[Oid | None, Commit | None]:
         """Read the commit that the fork's branch points to."""

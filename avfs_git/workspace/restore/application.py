@@ -181,7 +181,7 @@ class Application:
 
     def _stage_tree(self, top: TreePath, steps: Sequence[Step]) -> None:
         upper = self._tree.upper
-        temporary = upper.make_dir(0o700)  # a closed directory could not be moved: it gets its mode in its place
+        temporary = upper.make_dir()  # a closed directory could not be moved: it gets its mode in its place
         known: dict[TreePath, KnownContent] = {}
         self._trees[top] = temporary, known
         places = Directories(open_dir(upper.work.fd, temporary))

@@ -41,8 +41,6 @@ def test_versions_tell_what_happened_to_a_path() -> None:
     kinds = [ChangeKind.MODE, ChangeKind.ADDED, ChangeKind.DELETED, ChangeKind.MODIFIED, ChangeKind.ADDED]
     assert [change.kind for _, _, change in versions] == kinds
     assert [oid for oid, _, _ in versions] == [commits[0], commits[1], commits[2], commits[3], commits[5]]
-    assert path_versions(source, commits[0], TreePath(b"d/f"), 2) == versions[:2]
-    assert path_versions(source, commits[0], TreePath(b"d/f"), 0) == []
 
 
 def test_a_directory_changes_with_what_is_below_it() -> None:
