@@ -943,8 +943,8 @@ class TerminalMissing(ExecError, code="exec.terminal_missing", exit_code=104):
 
     def __init__(self, program: str) -> None:
         self._say(
-            f"{quote(program)} waits for a person at a terminal, and `avfs exec` has none for it",
-            "`avfs shell` has one, and `avfs run PROGRAM` in a new fork.",
+            f"{quote(program)} waits for a person at a terminal, and has none",
+            "Give it one with `avfs exec -t PROGRAM`; `avfs shell` works in the fork, `avfs run PROGRAM` in a new one.",
             program=program,
         )
 

@@ -176,7 +176,7 @@ WARNINGS = {
     "run.in_use": "A fork that was to be deleted is kept: programs still use its mount, or another process works in it.",
     "run.not_saved": "The last checkpoint of an attempt failed; the fork stays mounted.",
     "run.still_mounted": "A fork stays mounted after the run. The message says why.",
-    "exec.no_terminal": "The command may wait for a person, and `avfs exec` gives it no terminal.",
+    "exec.no_terminal": "The command may wait for a person, and has no terminal, which `avfs exec -t` gives it.",
     "exec.short_timeout": "`--timeout` without a unit is less than 1000: it is milliseconds.",
     "run.not_started": "The program could not be executed. The message says why.",
     "gc.busy": "Another process collects garbage or merges packs; nothing was done.",

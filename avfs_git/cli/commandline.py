@@ -22,7 +22,7 @@ _EXTRA = re.compile(r"^Got unexpected extra argument \((.*)\)$")
 _EXTRAS = re.compile(r"^Got unexpected extra arguments \((.*)\)$")
 _CLOSE = 0.8
 """From this similarity on, an option is suggested for another: `--messag`, and not `--json` for `--since`."""
-_TERMINAL = frozenset({"-t", "-i", "-it", "--tty", "--interactive"})
+_TERMINAL = frozenset({"-i", "--interactive", "--terminal", "--pty"})
 """How other programs spell that a command gets a terminal."""
 
 
@@ -64,7 +64,7 @@ def _usage_error(err: click.ClickException, arguments: list[str]) -> BadUsage:
         ):
             hint = "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch."
         elif err.option_name in _TERMINAL and ctx is not None and ctx.info_name == "exec":
-            hint = "`avfs exec` gives a command no terminal. `avfs shell` has one, and `avfs run PROGRAM` in a new fork."
+            hint = "`-t` gives the command a terminal, and what is typed there."
         elif ctx is not None and (owners := _list_owners(ctx, err.option_name)):
             hint = f"Did you mean {' or '.join(f'`{owner} {err.option_name}`' for owner in owners)}?"
         elif ctx is not None and (meant := _find_option(ctx, err.option_name, arguments)):

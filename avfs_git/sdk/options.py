@@ -28,6 +28,9 @@ class ExecOptions(TypedDict, total=False):
     """Variables of this process to pass on although they look like secrets, or although the command is isolated."""
     stdin: bytes | int | None
     """Standard input: bytes, or a descriptor; empty by default."""
+    terminal: bool
+    """Give the command a terminal. `stdin` is typed there; if that is a terminal itself, it is in raw mode meanwhile. `stdout` is
+    what the terminal shows, and `stderr` is empty."""
     timeout_ms: int | None
     """Time limit in milliseconds; 300,000 by default, None for no limit. At the limit, all processes of the command are ended."""
     grace_ms: int

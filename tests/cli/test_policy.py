@@ -223,14 +223,23 @@ def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(tmp_path: P
 
 
 def test_exec_says_where_there_is_a_terminal(cli: Cli, work: str) -> None:
-    """A command that may wait for a person is told of before it runs; options of other programs that ask for a terminal, too."""
+    """A command that may wait for a person is told of before it runs; the refusal of other programs' options names `-t`."""
     ran = cli("--json", "exec", "--backend", "checkout", "-c", "false && nano README.md")
 
     assert "exec.no_terminal" in [warning["code"] for warning in ran.document["warnings"]]
-    for option in ("-t", "-it", "--tty"):
+    for option in ("-it", "--interactive", "--pty"):
         refused = cli("exec", option, "bash")
-        assert refused.status == 125
-        assert "`avfs shell`" in refused.stderr
+        assert (refused.status, "`-t` gives" in refused.stderr) == (125, True)
+
+
+def test_exec_has_no_terminal_to_give_where_there_is_none(cli: Cli, work: str) -> None:
+    """`-t` needs one as its standard input, which is no file then; a dry run needs none."""
+    for words in (["-t", "true"], ["--tty", "--stdin", "-", "true"]):
+        refused = cli("--json", "exec", *words)
+        assert (refused.status, refused.document["error"]["code"]) == (125, "input.usage")
+        assert "--stdin" in refused.document["error"]["message"] + refused.document["error"]["hint"]
+
+    cli("exec", "--dry-run", "-t", "vim", "README.md").ok()
 
 
 def test_exec_refuses_what_can_only_wait_for_a_person(cli: Cli, work: str) -> None:
@@ -239,7 +248,7 @@ def test_exec_refuses_what_can_only_wait_for_a_person(cli: Cli, work: str) -> No
         for options in ([], ["--dry-run"]):
             refused = cli("--json", "exec", *options, *words)
             assert (refused.status, refused.document["error"]["code"]) == (125, "exec.terminal_missing")
-            assert "`avfs shell`" in refused.document["error"]["hint"]
+            assert "exec -t" in refused.document["error"]["hint"]
 
     for words in (
         ["vim", "-es", "README.md"],

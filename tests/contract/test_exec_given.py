@@ -167,6 +167,7 @@ OPTIONS: dict[str, object] = {
     "env": {"A": "b"},
     "let_in": ["GITHUB_TOKEN"],
     "stdin": b"other",
+    "terminal": True,
 }
 
 

@@ -14,12 +14,11 @@ of the runner answers, at most `/proc/sys/fs/lease-break-time`.
 to start in a few milliseconds, so it imports next to nothing, and nothing of avfs. When the socket closes, because its user is
 done or dead, everything ends; descriptors that came with the first message, such as a lock, stay open until then.
 
-One thread serves; a second one only starts commands (`_Spawner`). Nothing it does needs to survive a crash.
+One thread serves; a second one only starts commands (`spawning.Spawner`). Nothing it does needs to survive a crash.
 """
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import errno
 import fcntl
@@ -42,8 +41,6 @@ else:
 
 MESSAGE_MAX = 1 << 20  # a command line with its environment is limited by the kernel to less
 _HANDLES_MAX = 8
-_DEFAULT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that this process ignores or watches, and a command does not begin with."""
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000  # linux/sched.h
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096  # linux/mount.h
@@ -54,12 +51,12 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _renames() -> Any:
-    """Load the module beside this file that answers renames; the standard library comes first."""
+def _beside(name: str) -> Any:
+    """Load a module beside this file; the standard library comes first."""
     here = os.path.dirname(os.path.abspath(__file__))
     if here not in sys.path:
         sys.path.append(here)
-    return import_module("renames")
+    return import_module(name)
 
 
 class _Refused(Exception):
@@ -254,145 +251,6 @@ class _Processes:
         return found
 
 
-def _find(name: bytes, environment: dict[bytes, bytes]) -> list[bytes]:
-    """List where a program may be, in the order of its PATH."""
-    if b"/" in name:
-        return [name]
-    places = environment.get(b"PATH", os.fsencode(os.defpath)).split(b":")
-    return [place + b"/" + name if place else name for place in places]
-
-
-def _spawn(run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
-    """Start the command from this thread, whose filters it gets.
-
-    By vfork(2). What posix_spawn(3) has no action for is set here around it: nothing else in this process uses its directory, or
-    makes files, meanwhile. Gives the command's number; or 0, the step that failed, and the errno.
-    """
-    keep = frozenset(run["keep"])
-    environment = {name: value for name, value in os.environb.items() if name in keep}
-    for name in run["unset"]:
-        environment.pop(name, None)
-    environment.update(run["env"])
-    argv = run["argv"]
-    try:
-        os.chdir(run["cwd"])
-        if not (os.getcwdb() + b"/").startswith(run["root"].rstrip(b"/") + b"/"):
-            os.chdir("/")
-            return 0, "directory", errno.EXDEV
-    except OSError as error:
-        return 0, "directory", error.errno or 0
-    before = os.umask(run["umask"])
-    refused = missing = 0
-    try:
-        for path in _find(argv[0], environment):
-            try:
-                os.stat(path)
-                if run["locked"]:
-                    return _spawn_locked(path, argv, environment, handles), "", 0
-                pid = os.posix_spawn(
-                    path,
-                    argv,
-                    environment,
-                    file_actions=[(os.POSIX_SPAWN_DUP2, fd, place) for place, fd in enumerate(handles)],
-                    setsid=True,
-                    setsigmask=(),
-                    setsigdef=_DEFAULT,
-                )
-            except (FileNotFoundError, NotADirectoryError) as error:
-                missing = error.errno or 0
-            except OSError as error:
-                refused = refused or error.errno or 0  # as execvp(3): a later directory may have one that can be executed
-            except ValueError:
-                refused = errno.EINVAL
-            else:
-                return pid, "", 0
-    finally:
-        os.umask(before)
-        os.chdir("/")
-    number = refused or missing
-    return 0, "start" if number in (errno.EAGAIN, errno.ENOMEM) else "command", number
-
-
-def _spawn_locked(path: bytes, argv: list[bytes], environment: dict[bytes, bytes], handles: list[int]) -> int:
-    """Start a command of root in a user namespace with the same users, in which it cannot change its copy of the mounts.
-
-    Mounts of a namespace with more rights are locked there (mount_namespaces(7)). Where the system allows no user namespace the
-    command is started without. Raises OSError if it cannot be executed.
-    """
-    asked, said = os.pipe(), os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.setsid()
-            is_locked = not _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNS)
-            os.write(asked[1], b"1" if is_locked else b"0")
-            os.close(said[1])
-            os.read(said[0], 1)
-            for number in _DEFAULT:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, ())
-            for place, fd in enumerate(handles):
-                os.dup2(fd, place)
-            os.execve(path, argv, environment)  # noqa: S606 - it is the command
-        except OSError as error:
-            os.write(asked[1], struct.pack("i", error.errno or 0))
-        finally:
-            os._exit(127)
-    os.close(asked[1])
-    os.close(said[0])
-    try:
-        if os.read(asked[0], 1) == b"1":
-            for name in ("uid_map", "gid_map"):
-                with open(f"/proc/self/{name}") as file:
-                    lines = [line.split() for line in file]
-                _write(f"/proc/{pid}/{name}", "".join(f"{inside} {inside} {count}\n" for inside, _, count in lines))
-        os.write(said[1], b"1")
-        failed = os.read(asked[0], 4)
-    finally:
-        os.close(asked[0])
-        os.close(said[1])
-    if failed:
-        os.waitpid(pid, 0)
-        raise OSError(struct.unpack("i", failed)[0], "execve")
-    return pid
-
-
-class _Spawner:
-    """A thread that starts commands, so that the filter for their renames is not that of the thread that answers."""
-
-    def __init__(self) -> None:
-        self._asked, self._done = _thread.allocate_lock(), _thread.allocate_lock()
-        self._asked.acquire()
-        self._done.acquire()
-        self._run: dict[str, Any] = {}
-        self._handles: list[int] = []
-        self._result = (0, "start", errno.ECHILD)
-        self.listener: int | None = None
-        """The descriptor that reports the renames of all commands; None where the system has none."""
-        _thread.start_new_thread(self._serve, ())
-        self._done.acquire()
-
-    def spawn(self, run: dict[str, Any], handles: list[int]) -> tuple[int, str, int]:
-        """Start a command, as `_spawn` does."""
-        self._run, self._handles = run, handles
-        self._asked.release()
-        self._done.acquire()
-        return self._result
-
-    def _serve(self) -> None:
-        try:
-            self.listener = _renames().install()
-        except Exception:  # noqa: BLE001 - renames fail then as overlayfs has it
-            self.listener = None
-        while True:
-            self._done.release()
-            self._asked.acquire()
-            try:
-                self._result = _spawn(self._run, self._handles)
-            except BaseException:  # noqa: BLE001 - as above
-                self._result = (0, "start", errno.EINVAL)
-
-
 def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
     """Wait for a message, and what comes with it."""
     data, control, _, _ = ours.recvmsg(MESSAGE_MAX, socket.CMSG_SPACE(_HANDLES_MAX * 4), socket.MSG_CMSG_CLOEXEC)
@@ -420,7 +278,8 @@ class _Server:
         self._is_sandboxed = False
         """Whether the command is bubblewrap."""
         self._overlay = _find_overlay(setup["steps"])
-        self._spawner: _Spawner | None = None
+        self._spawning = _beside("spawning")
+        self._spawner: Any = self._spawning
         self._listener: int | None = None
         self._renames: Any = None
         self._leased: int | None = None
@@ -436,7 +295,7 @@ class _Server:
         self._poll.register(ours, select.POLLIN)
         self._poll.register(wake, select.POLLIN)
         if self._overlay is not None:
-            self._spawner = _Spawner()
+            self._spawner = self._spawning.Spawner(_beside("renames").install)
             self._listener = self._spawner.listener
             if self._listener is not None:
                 os.set_inheritable(self._listener, False)
@@ -537,15 +396,15 @@ class _Server:
                 return
         if self._listener is not None and self._overlay is not None:
             overlay = self._overlay
-            self._renames = _renames().Renames(
+            self._renames = _beside("renames").Renames(
                 self._listener, root=overlay["target"], upper=f"/proc/self/fd/{overlay['upper_fd']}", lower=overlay["lower"]
             )
         try:
             # Renames are answered with this process's rights, by paths that a command may change meanwhile: a command with fewer
             # rights is started from a thread without the filter, and gets what overlayfs says.
             self._is_sandboxed = run["sandboxed"]
-            spawner = None if self._is_sandboxed else self._spawner
-            pid, step, number = spawner.spawn(run, handles) if spawner is not None else _spawn(run, handles)
+            spawner = self._spawning if self._is_sandboxed else self._spawner
+            pid, step, number = spawner.spawn(run, handles)
         finally:
             for fd in handles:
                 os.close(fd)

@@ -309,6 +309,7 @@ class Runner:
         umask: int,
         handles: tuple[int, ...],
         keep: tuple[bytes, ...],
+        has_terminal: bool = False,
         is_sandboxed: bool = False,
         is_locked: bool = False,
         lease: int | None = None,
@@ -323,6 +324,7 @@ class Runner:
             umask: Its umask.
             handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
             keep: The variables of this process that it gets.
+            has_terminal: Its standard input is a terminal of no session: it becomes the controlling terminal of the command's.
             is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
             is_locked: It cannot take mounts away, though it is root: it runs in a user namespace where the system allows one.
             lease: A file that no other process has open: the first to open it while the command runs waits until `release`.
@@ -335,8 +337,7 @@ class Runner:
         path = {b"PWD": cwd, **env}
         message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
         message |= {"root": root, "keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
-        message["sandboxed"] = is_sandboxed
-        message["locked"] = is_locked
+        message |= {"terminal": has_terminal, "sandboxed": is_sandboxed, "locked": is_locked}
         self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self._await_answer()
         if answer is None:

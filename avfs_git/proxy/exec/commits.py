@@ -37,6 +37,7 @@ from avfs_git.workspace.vault.log.oprecord import JOINS
 if TYPE_CHECKING:
     from avfs_git.gitstore.compare import renames
     from avfs_git.gitstore.source import ObjectSource
+    from avfs_git.host.terminals import Terminal
     from avfs_git.session.control import operations
 else:
     # A program that runs one command starts faster without what most commands do not need.
@@ -56,6 +57,8 @@ class Run:
     request: Request
     decision: Decision
     stop: Stop | None
+    terminal: Terminal | None
+    """That of the command, if it is to have one."""
     began: float
     readonly: bool
     """Whether it gets a read-only view."""

@@ -33,6 +33,7 @@ class Command:
     env: tuple[tuple[str, str], ...] = ()
     let_in: tuple[str, ...] = ()
     stdin: bytes | int | None = None
+    terminal: bool = False
     timeout_ms: int | None = 300_000
     grace_ms: int = 2000
     readonly: bool = False
@@ -103,6 +104,8 @@ class ExecResult:
     """Variables of avfs's environment that the command did not get."""
     isolated: bool = False
     """Whether the command ran under bubblewrap."""
+    terminal: bool = False
+    """Whether the command had a terminal: `stdout` is what that showed, and `stderr` is empty."""
     kept_mounted: bool = False
     state: Literal["completed"] = "completed"
     warnings: tuple[Warning, ...] = ()

@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -50,7 +50,7 @@ from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import oid_of
 from avfs_git.proxy.exec.commits import Commits, Run, describe
 from avfs_git.proxy.exec.envelope import Command, ExecPlan, ExecResult, View
-from avfs_git.proxy.exec.environment import divide
+from avfs_git.proxy.exec.environment import divide, without_terminal
 from avfs_git.proxy.exec.gittrace import GitTrace
 from avfs_git.proxy.exec.given import make_argv, make_request, open_stdin, read_stdin
 from avfs_git.proxy.exec.output import Captured
@@ -68,10 +68,13 @@ from avfs_git.workspace.vault.gitmoves import command_shown, open_worktree
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount
+    from avfs_git.host import terminals
+    from avfs_git.host.terminals import Terminal
     from avfs_git.proxy.exec import isolate
 else:
     # A program that runs one command starts faster without what most commands do not need.
     isolate = LazyModule("avfs_git.proxy.exec.isolate")
+    terminals = LazyModule("avfs_git.host.terminals")
 
 
 _PAUSE_S = 0.02
@@ -157,10 +160,12 @@ class Executor:
             would_checkpoint=saves_before(command, decision) and not readonly,
         )
 
-    def run(self, command: Command, stop: Stop | None = None) -> Generator[Output, None, ExecResult]:
+    def run(
+        self, command: Command, stop: Stop | None = None, terminal: Terminal | None = None
+    ) -> Generator[Output, None, ExecResult]:
         """Run a command; yields what it writes as it comes, and returns how it ended and what it changed.
 
-        `stop` ends it before its time.
+        `stop` ends it before its time. `terminal` is that of a command that is to have one, where the caller resizes it.
 
         Raises:
             CommandDenied: If the policy forbids it.
@@ -171,10 +176,11 @@ class Executor:
             AvfsError: If the disk fails. What the command changed by then is in the workspace.
         """
         began = time.monotonic()
+        terminal = (terminal or terminals.Terminal()) if command.terminal else None
         gate, opened = self._place.gate, self._place.opened
         root = self._root(command, self._place.mounted() if opened.lock.session is not None else None)
         request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
-        if isinstance(command.stdin, int) and gate.look(request).action is Action.REQUIRE_APPROVAL:
+        if isinstance(command.stdin, int) and terminal is None and gate.look(request).action is Action.REQUIRE_APPROVAL:
             # An approval is for what is read, too: it is read before, and the command gets just that.
             command = replace(command, stdin=read_stdin(command.stdin))
             request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
@@ -183,7 +189,7 @@ class Executor:
         secrets = gate.secrets
         redactor = secrets.redactor()
         inherited = divide(redactor, isolate=command.isolate, isolated=secrets.isolated, let_in=command.let_in)
-        run = Run(command, root, request, decision, stop, began, readonly, redactor, inherited)
+        run = Run(command, root, request, decision, stop, terminal, began, readonly, redactor, inherited)
         try:
             return (yield from self._show(run))
         except BackendUnavailable:
@@ -316,10 +322,11 @@ class Executor:
             argv if sandbox is None else sandbox.argv,
             cwd=os.fsencode(cwd),
             root=os.fsencode(backend.root),
-            env=self._environment(run, backend.root, trace.environment),
+            env=self._environment(run, backend.root, named, trace.environment),
             keep=run.inherited.kept,
             umask=read_umask(),
             stdin=stdin,
+            terminal=run.terminal,
             more=() if sandbox is None else sandbox.handles,
             is_sandboxed=sandbox is not None,
             is_locked=run.readonly and sandbox is None and os.geteuid() == 0,
@@ -346,7 +353,7 @@ class Executor:
                     locked.end()
                     opened.look_anew()  # what the command did is on the disk, and not in memory
             if sandbox is not None and finished.exit_code == 1:
-                finished = _explained(finished, sandbox.explain(streams[1].data()))
+                finished = _explained(finished, sandbox.explain(_complaints(command, streams)))
         finally:
             if sandbox is not None:
                 sandbox.close()
@@ -383,6 +390,7 @@ class Executor:
             hide=self._place.homes,
             network=command.network,
             show=[place for place in show.split(":") if place.startswith("/")],
+            has_terminal=command.terminal,
         )
 
     def _index_for(self, backend: Backend, run: Run) -> Late | None:
@@ -417,7 +425,8 @@ class Executor:
             raise BackendUnavailable(command.backend, (f"the workspace is mounted at '{served.root}', and is used there",))
         return root
 
-    def _environment(self, run: Run, root: Path, traced: Mapping[str, str]) -> dict[bytes, bytes]:
+    def _environment(self, run: Run, root: Path, named: Collection[str], traced: Mapping[str, str]) -> dict[bytes, bytes]:
+        """Spell the variables that a command gets beside its inherited ones; `named` are all that it inherits or is given."""
         opened = self._place.opened
         own = {"AVFS_VAULT": os.fspath(opened.vault.git_dir), "AVFS_FORK": opened.fork, "AVFS_MOUNTPOINT": os.fspath(root)}
         if opened.state.author is not None:  # the fork's own, for the commits that git makes
@@ -425,6 +434,8 @@ class Executor:
                 own[f"GIT_{who}_NAME"], own[f"GIT_{who}_EMAIL"] = opened.state.author
         if run.readonly:
             own["GIT_OPTIONAL_LOCKS"] = "0"  # `git status` does not try to write the index then
+        if run.terminal is None:
+            own |= without_terminal(named)
         return {os.fsencode(name): os.fsencode(value) for name, value in {**own, **dict(run.command.env), **traced}.items()}
 
     # --- after --------------------------------------------------------------------------------------------------
@@ -451,7 +462,8 @@ class Executor:
         if finished.is_stuck:
             what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
             run.warnings.append(Warning("exec.stuck", what))
-        if command.isolate and finished.exit_code and os.fsencode(opened.vault.git_dir) + b"/" in streams[1].data():
+        named = os.fsencode(opened.vault.git_dir) + b"/"
+        if command.isolate and finished.exit_code and named in _complaints(command, streams):
             what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
             run.warnings.append(Warning("exec.isolated_git", what))
         if run.readonly and not command.readonly and may_lack_writing(finished, streams):
@@ -505,10 +517,16 @@ class Executor:
             backend_reasons=tuple(run.reasons),
             left_processes=0 if command.isolate else finished.left,  # bubblewrap's own would be among them
             isolated=command.isolate,
+            terminal=command.terminal,
             left_out_variables=run.inherited.left_out,
             kept_mounted=self._keep and isinstance(backend, OverlayBackend),
             warnings=tuple(dict.fromkeys(run.warnings)),
         )
+
+
+def _complaints(command: Command, streams: tuple[Captured, Captured]) -> bytes:
+    """Give what a command wrote to standard error; a terminal does not tell that from the rest."""
+    return streams[0 if command.terminal else 1].data()
 
 
 def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:

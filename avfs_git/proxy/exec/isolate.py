@@ -7,7 +7,8 @@ what it holds against, with the test for each.
   bound read-only, and the workspace writable. So homes, `/run`, other workspaces and vaults, and sockets in them, are not there.
 - The vault: what git needs to read history, read-only, with a configuration without remotes. avfs's own directory is not there.
 - Processes: namespaces of their own for PIDs, users, IPC, host name, control groups and, unless it is asked for, the network; no
-  capabilities, no new privileges, no terminal, no descriptors but 0 to 2, and the system calls of `syscalls` refused.
+  capabilities, no new privileges, no terminal but one of its own, no descriptors but 0 to 2, and the system calls of `syscalls`
+  refused.
 
 Bubblewrap says on a descriptor whether it came as far as to execute the command, so that its own failure is not taken for the
 command's.
@@ -106,10 +107,12 @@ class Sandbox:
         hide: Sequence[Path],
         network: bool,
         show: Sequence[str],
+        has_terminal: bool,
     ) -> None:
         """Wrap a command.
 
-        `hide` are directories that stay hidden inside a shown one; `show` are further places to show, read-only.
+        `hide` are directories that stay hidden inside a shown one; `show` are further places to show, read-only. With
+        `has_terminal`, the command makes its standard input the terminal of a session of its own: Ctrl-C spares bubblewrap.
 
         Raises:
             IsolationUnavailable: If bubblewrap is not installed.
@@ -118,6 +121,10 @@ class Sandbox:
         program = shutil.which("bwrap")
         if program is None:
             raise IsolationUnavailable("bubblewrap is not installed", hint="Install it, on Debian with `apt install bubblewrap`.")
+        if has_terminal:
+            if shutil.which("setsid") is None:
+                raise IsolationUnavailable("setsid is not installed", hint="Install util-linux, or leave out the terminal.")
+            argv = (b"setsid", b"--ctty", *argv)
         self.handles: list[int] = []
         try:
             options = [program, "--die-with-parent", "--new-session", "--unshare-user-try", "--unshare-pid", "--unshare-ipc"]

@@ -3,7 +3,8 @@
 Decided here: what happens when a command lasts too long (SIGTERM to every process that comes from it, a grace, SIGKILL), what
 is read of its output and when that is complete, and which status it has. The result does not wait for a pipe that somebody
 keeps open: when the command has ended, what it left behind is killed (see `host.processes.runner`), and what is in the pipes
-then is all there is. What is to be done only if the command reads a certain file (`Late`) is done while it waits in open(2).
+then is all there is. With a terminal there is one stream, which is both of its outputs. What is to be done only if the command
+reads a certain file (`Late`) is done while it waits in open(2).
 Called by `execute` in one thread; another one may call `Stop.stop` at any time.
 """
 
@@ -19,11 +20,14 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.values import value_class
+
+if TYPE_CHECKING:
+    from avfs_git.host.terminals import Terminal
 
 GRACE_MS = 2000
 """How long a command has between SIGTERM and SIGKILL."""
@@ -39,6 +43,7 @@ class Output:
     """A piece of what a command writes, while it runs."""
 
     stream: Literal["stdout", "stderr"]
+    """At a terminal, `stdout` for both."""
     data: bytes
 
 
@@ -119,6 +124,7 @@ def run_command(
     keep: tuple[bytes, ...],
     umask: int,
     stdin: int,
+    terminal: Terminal | None = None,
     more: Sequence[int] = (),
     is_sandboxed: bool = False,
     is_locked: bool = False,
@@ -131,41 +137,38 @@ def run_command(
     """Run a command; yields what it writes as it comes, and returns how it ended.
 
     `cwd` has to be in `root`. The command gets `env`, the variables of this process in `keep`, and `more` as descriptors 3 and
-    up. With `is_locked` it cannot take mounts away as root; `is_sandboxed` says that it is bubblewrap (see `Runner.start`).
+    up. With `terminal`, that is its standard streams, and what stands on `stdin` is typed there. With `is_locked` it cannot take
+    mounts away as root; `is_sandboxed` says that it is bubblewrap (see `Runner.start`).
     `timeout_ms` None is no limit; `grace_ms` is the time to end by itself. `late` is done at once where the system cannot tell
     when its file is read.
     """
-    pipes = [_make_pipe(), _make_pipe()]
+    channels = _Pipes(stdin) if terminal is None else _AtTerminal(stdin, terminal)
     began = time.monotonic()
     if stop is not None:
         stop.is_heeded = True
     try:
         try:
-            try:
-                handles = (stdin, pipes[0][1], pipes[1][1], *more)
-                watch = _Watch(began, timeout_ms, stop)
-                start = partial(
-                    runner.start,
-                    argv,
-                    cwd=cwd,
-                    root=root,
-                    env=env,
-                    keep=keep,
-                    umask=umask,
-                    handles=handles,
-                    is_sandboxed=is_sandboxed,
-                    is_locked=is_locked,
-                )
-                if late is None or not _start_late(start, late, watch):
-                    start()
-            finally:
-                for _, writing in pipes:
-                    os.close(writing)
+            watch = _Watch(began, timeout_ms, stop)
+            start = partial(
+                runner.start,
+                argv,
+                cwd=cwd,
+                root=root,
+                env=env,
+                keep=keep,
+                umask=umask,
+                handles=(*channels.given, *more),
+                has_terminal=terminal is not None and not is_sandboxed,  # below bubblewrap, its first program takes it
+                is_sandboxed=is_sandboxed,
+                is_locked=is_locked,
+            )
+            if late is None or not _start_late(start, late, watch):
+                start()
         except CannotStart as failed:
             return _not_started(failed, argv, began)
         except _TimeIsUp:
             return watch.finished()
-        command = _Command(runner, dict(zip((pipe[0] for pipe in pipes), streams, strict=True)), watch, grace_ms, late)
+        command = _Command(runner, channels, streams, watch, grace_ms, late)
         try:
             return (yield from command.watch())
         finally:
@@ -173,8 +176,7 @@ def run_command(
     finally:
         if stop is not None:
             stop.is_heeded = False
-        for reading, _ in pipes:
-            os.close(reading)
+        channels.close()
         for stream in streams:
             stream.close()
 
@@ -225,6 +227,41 @@ def _start_late(start: Callable[..., int], late: Late, watch: _Watch) -> bool:
     return True
 
 
+class _Pipes:
+    """A pipe for each output of a command.
+
+    Attributes:
+        read: What is read of here: of its standard output, and of its standard error if that is another.
+        given: The command's standard streams.
+    """
+
+    def __init__(self, stdin: int) -> None:
+        pipes = [_make_pipe(), _make_pipe()]
+        self.read = tuple(reading for reading, _ in pipes)
+        self.given = (stdin, *(writing for _, writing in pipes))
+        self._writing = list(self.given[1:])
+
+    def begin(self, poll: select.poll) -> None:  # noqa: ARG002 - as at a terminal
+        """Let go of what only the command, which has started, is to have open."""
+        while self._writing:
+            os.close(self._writing.pop())
+
+    def close(self) -> None:
+        for fd in (*self.read, *self._writing):
+            os.close(fd)
+
+
+class _AtTerminal:
+    """A terminal for all of them, as `_Pipes` has it."""
+
+    def __init__(self, stdin: int, terminal: Terminal) -> None:
+        controller, shown = terminal.open(stdin)
+        self.read = (controller,)
+        self.given = (shown, shown, shown)
+        self.begin = terminal.begin
+        self.close = terminal.close
+
+
 def _make_pipe() -> tuple[int, int]:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
@@ -252,14 +289,15 @@ class _Command:
     def __init__(
         self,
         runner: Runner,
-        streams: dict[int, Captured],
+        channels: _Pipes | _AtTerminal,
+        streams: tuple[Captured, Captured],
         watch: _Watch,
         grace_ms: int,
         late: Late | None,
     ) -> None:
         self._runner = runner
-        self._streams = streams
-        self._names: dict[int, Literal["stdout", "stderr"]] = dict(zip(streams, ("stdout", "stderr"), strict=True))
+        self._streams = dict(zip(channels.read, streams, strict=False))
+        self._names: dict[int, Literal["stdout", "stderr"]] = dict(zip(channels.read, ("stdout", "stderr"), strict=False))
         self._watch = watch
         self._deadline = watch.deadline
         self._grace_s = grace_ms / 1000
@@ -272,15 +310,20 @@ class _Command:
         self._is_stuck = False
         self._ended: Ended | None = None
         self._poll = select.poll()
-        for fd in (*streams, runner.socket.fileno(), *([watch.stop.fileno()] if watch.stop is not None else [])):
+        for fd in (*channels.read, runner.socket.fileno(), *([watch.stop.fileno()] if watch.stop is not None else [])):
             self._poll.register(fd, select.POLLIN)
+        self._typing = channels.begin(self._poll)
 
     def watch(self) -> Generator[Output, None, Finished]:
         """Wait for its end."""
         while self._ended is None:
-            for fd, _ in self._poll.poll(self._patience_ms()):
+            for fd, events in self._poll.poll(self._patience_ms()):
                 if fd in self._streams:
+                    if self._typing is not None and events & select.POLLOUT:
+                        self._typing.send()
                     yield from self._read(fd)
+                elif self._typing is not None and fd == self._typing.source:
+                    self._typing.take()
                 elif self._stop is not None and fd == self._stop.fileno():
                     self._heed(self._stop)
                 else:
@@ -357,6 +400,8 @@ class _Command:
                 piece = os.read(fd, _PIECE)
             except BlockingIOError:
                 return
+            except OSError:  # a terminal that the command has given up
+                piece = b""
             if not piece:
                 with suppress(KeyError):
                     self._poll.unregister(fd)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
 from avfs_git.host.mounts.mounts import check_in_sight
+from avfs_git.lazy import LazyModule
 from avfs_git.model import Diff, RestoreResult, SessionBackend, SessionState
 from avfs_git.paths import parse_tree_path
 from avfs_git.proxy.exec.envelope import Command, ExecResult
@@ -29,10 +30,15 @@ from avfs_git.session.life.record import FoundSession, find_workspace_session, l
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
+    from avfs_git.host import terminals
+    from avfs_git.host.terminals import Terminal
     from avfs_git.sdk.dispatch import Dispatch
     from avfs_git.sdk.handle import ForkHandle
     from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.workspace.states import WorkspaceStates
+else:
+    # Few commands have one.
+    terminals = LazyModule("avfs_git.host.terminals")
 
 _PAUSE_S = 0.02
 
@@ -118,9 +124,10 @@ class Running:
     A `with` block that is left before the end of the iteration kills the command, and does not commit its changes.
     """
 
-    def __init__(self, steps: Generator[Output, None, ExecResult], stop: Stop) -> None:
+    def __init__(self, steps: Generator[Output, None, ExecResult], stop: Stop, terminal: Terminal | None) -> None:
         self._steps = steps
         self._stop = stop
+        self._terminal = terminal
         self._result: ExecResult | None = None
 
     def __iter__(self) -> Iterator[Output]:
@@ -142,6 +149,11 @@ class Running:
     def stop(self, number: int = 15) -> None:
         """Send the command a signal, from any thread; a command that is still running after its grace is killed."""
         self._stop.stop(number)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Change the size of the command's terminal, from any thread; without a terminal, nothing happens."""
+        if self._terminal is not None:
+            self._terminal.resize(rows, columns)
 
     @property
     def is_heeding(self) -> bool:
@@ -237,11 +249,16 @@ class Prepared:
 
 
 def run_command(
-    at: ForkHandle, command: Command, stop: Stop | None = None, *, executor: Executor | None = None
+    at: ForkHandle,
+    command: Command,
+    stop: Stop | None = None,
+    terminal: Terminal | None = None,
+    *,
+    executor: Executor | None = None,
 ) -> Generator[Output, None, ExecResult]:
     """Run a command, then the owner's hook."""
     with span("exec", at) as note:
-        result = yield from (executor or make_executor(at)).run(command, stop)
+        result = yield from (executor or make_executor(at)).run(command, stop, terminal)
         note(result)
     facts = {"command": result.command, "exit_code": result.exit_code, "timed_out": result.timed_out, "commit": result.commit}
     heard = at.dispatch.programs.run_hook("post-exec", at.fork, facts)
@@ -277,4 +294,5 @@ async def run_in_thread(at: ForkHandle, command: Command) -> ExecResult:
 def begin(at: ForkHandle, command: Command) -> Running:
     """Begin to run a command."""
     stop = Stop()
-    return Running(run_command(at, command, stop), stop)
+    terminal = terminals.Terminal() if command.terminal else None
+    return Running(run_command(at, command, stop, terminal), stop, terminal)

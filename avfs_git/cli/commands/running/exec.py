@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,6 +32,7 @@ _SHORT_MS = 1000
 _SCREEN_PROGRAMS = frozenset({"vi", "vim", "vimdiff", "nvim", "nano", "pico", "joe", "mcedit", "top", "htop", "btop"})
 """They draw a screen and wait for keys, unless an option or a variable says otherwise."""
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_TIMEOUT_MS = 300_000
 
 
 def parse_variable(text: str) -> tuple[str, str]:
@@ -46,8 +47,10 @@ def parse_variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _read_timeout(ctx: click.Context, param: click.Parameter, text: str) -> int:  # noqa: ARG001 - click's signature
+def _read_timeout(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:  # noqa: ARG001 - click's signature
     """Read a time limit; say that a short one without a unit is milliseconds: `--timeout 60` of other programs is a minute."""
+    if text is None:
+        return None
     value = read_duration(text)
     if text.isdigit() and 0 < value < _SHORT_MS:
         from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
@@ -70,12 +73,11 @@ def _read_timeout(ctx: click.Context, param: click.Parameter, text: str) -> int:
 @click.option(
     "--timeout",
     "timeout_ms",
-    default="5m",
-    show_default=True,
     metavar="TIME",
     callback=_read_timeout,
-    help="Time limit, as 90s, 5m or 2h; a number alone is milliseconds; 0 for none.",
+    help="Limit, as 90s, 5m or 2h; a number alone is ms; default: 5m; none with 0 or -t.",
 )
+@click.option("-t", "--tty", "terminal", is_flag=True, help="Give it a terminal, as an editor needs.")
 @click.option("--cwd", type=TREE_PATH, metavar="DIR", help="Its directory; default: the current one.")
 @click.option(
     "-e",
@@ -104,7 +106,7 @@ def _read_timeout(ctx: click.Context, param: click.Parameter, text: str) -> int:
     type=click.IntRange(min=0),
     default=1 << 30,
     metavar="BYTES",
-    help="Bytes to keep in that file; default: 1 GiB.",
+    help="Bytes kept there; default: 1 GiB.",
 )
 @click.option(
     "--backend",
@@ -125,7 +127,8 @@ def command(
     state: State,
     words: tuple[str, ...],
     shell: str | None,
-    timeout_ms: int,
+    timeout_ms: int | None,
+    terminal: bool,
     cwd: TreePath | None,
     environment: tuple[str, ...],
     readonly: bool,
@@ -154,6 +157,10 @@ def command(
         raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")
     if readonly and writable:
         raise BadUsage("--readonly and --writable exclude each other")
+    if terminal:
+        _check_terminal(stdin, dry_run=dry_run)
+    if timeout_ms is None:
+        timeout_ms = 0 if terminal else _TIMEOUT_MS
     with (
         nullcontext() if dry_run else _starting_early(),
         state.open_workspace() as workspace,
@@ -164,7 +171,8 @@ def command(
             "cwd": state.tree_directory() if cwd is None else cwd,
             "env": dict(parse_variable(text) for text in environment if "=" in text),
             "let_in": tuple(text for text in environment if "=" not in text),
-            "stdin": reading,
+            "stdin": 0 if terminal else reading,
+            "terminal": terminal,
             "timeout_ms": timeout_ms or None,
             "readonly": readonly,
             "writable": writable,
@@ -192,14 +200,28 @@ def command(
             isolate=isolate,
             dry_run=dry_run,
         )
-        _look_for_terminal(state, plan, is_told=reading is not None or bool(environment))
+        if not terminal:
+            _look_for_terminal(state, plan, is_told=reading is not None or bool(environment))
         if dry_run:
             return plan
-        with workspace.exec_stream(*words, **options) as running, _forwarding(running):
-            _pass_on(state, running, stream=stream)
+        with workspace.exec_stream(*words, **options) as running, _forwarding(running, terminal=terminal):
+            _pass_on(state, running, stream=stream, terminal=terminal)
             result = running.result
     state.status = result.exit_code
     return result
+
+
+def _check_terminal(stdin: Path | None, *, dry_run: bool) -> None:
+    """Refuse `-t` where no person can type.
+
+    Raises:
+        BadUsage: If standard input is something else.
+    """
+    if stdin is not None:
+        raise BadUsage("--tty and --stdin exclude each other: with a terminal, standard input is what is typed")
+    if not dry_run and (sys.stdin is None or not sys.stdin.isatty()):
+        hint = "Leave out `-t`; `--stdin -` passes on standard input."
+        raise BadUsage("-t needs a terminal, and standard input is none", hint=hint)
 
 
 def _look_for_terminal(state: State, plan: ExecPlan, *, is_told: bool) -> None:
@@ -227,7 +249,7 @@ def _look_for_terminal(state: State, plan: ExecPlan, *, is_told: bool) -> None:
         raise TerminalMissing(words[0])
     from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
 
-    text = "the command may wait for a person, and gets no terminal: work at one with `avfs shell` or `avfs run PROGRAM`"
+    text = "the command may wait for a person, and gets no terminal: `avfs exec -t` gives it one"
     state.output.warn([Warning("exec.no_terminal", text)])
 
 
@@ -262,10 +284,11 @@ def _opened(path: Path | None) -> Iterator[int | None]:
 
 
 @contextmanager
-def _forwarding(running: Running) -> Iterator[None]:
+def _forwarding(running: Running, *, terminal: bool) -> Iterator[None]:
     """Hand signals to the command: what they mean is its to say, for as long as its grace lasts.
 
-    While avfs itself saves what was uncommitted, or what the command changed, they end that.
+    While avfs itself saves what was uncommitted, or what the command changed, they end that. With `terminal`, the command's
+    terminal follows the size of this one, also after this process was stopped.
     """
     before: dict[int, Any] = {}  # as `signal.signal` gives and takes it
 
@@ -278,7 +301,14 @@ def _forwarding(running: Running) -> Iterator[None]:
         else:
             raise KeyboardInterrupt
 
+    def follow(_number: int, _frame: FrameType | None) -> None:
+        with suppress(OSError):  # it is gone
+            size = os.get_terminal_size(0)
+            running.resize(size.lines, size.columns)
+
     before.update({number: signal.signal(number, forward) for number in _FORWARDED})
+    if terminal:
+        before.update({number: signal.signal(number, follow) for number in (signal.SIGWINCH, signal.SIGCONT)})
     try:
         yield
     finally:
@@ -286,17 +316,22 @@ def _forwarding(running: Running) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _pass_on(state: State, running: Running, *, stream: bool) -> None:
-    """Write on what the command writes."""
+def _pass_on(state: State, running: Running, *, stream: bool, terminal: bool) -> None:
+    """Write on what the command writes: beside a document, on standard error if that is asked for."""
     structured = state.output.structured
+    is_read = stream or terminal or not structured
     for piece in running:
-        if not structured:
-            try:
-                write_all(sys.stdout if piece.stream == "stdout" else sys.stderr, piece.data)
-            except OutputClosed:
+        if not is_read:
+            continue
+        try:
+            write_all(sys.stdout if piece.stream == "stdout" and not structured else sys.stderr, piece.data)
+        except OutputClosed:
+            is_read = False
+            if not structured:
                 running.stop(signal.SIGPIPE)  # as it would be told if it wrote there itself
-        elif stream:
-            try:
-                write_all(sys.stderr, piece.data)
-            except (OutputClosed, HostError):  # nobody watches
-                stream = False
+        except HostError:
+            if not structured and not terminal:
+                raise
+            is_read = False
+            if terminal:  # it has gone with its window
+                running.stop(signal.SIGHUP)

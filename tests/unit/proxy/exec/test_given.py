@@ -22,6 +22,7 @@ OTHERS: dict[str, object] = {
     "env": (("A", "b"),),
     "let_in": ("A_TOKEN",),
     "stdin": b"",
+    "terminal": True,
     "timeout_ms": None,
     "grace_ms": 1,
     "readonly": True,
