@@ -46,9 +46,10 @@ class Terminal:
             self._controller, self._shown, self._source = controller, shown, source
             os.set_blocking(controller, False)
             with suppress(OSError, termios.error):  # the source is no terminal
-                self._settings = termios.tcgetattr(source)
-                termios.tcsetattr(shown, termios.TCSANOW, self._settings)
                 self._size = self._size or termios.tcgetwinsize(source)
+                self._note_settings()
+                if self._settings is not None:
+                    termios.tcsetattr(shown, termios.TCSANOW, self._settings)
             self.resize(*(self._size or (_ROWS, _COLUMNS)))
         return controller, shown
 
@@ -73,9 +74,15 @@ class Terminal:
                 self._be_raw()
 
     def _be_raw(self) -> None:
-        if self._settings is not None and _is_ours(self._source):
-            with suppress(OSError, termios.error):
+        with suppress(OSError, termios.error):  # the source is no terminal, or gone
+            self._note_settings()
+            if _is_ours(self._source):
                 tty.setraw(self._source, termios.TCSANOW)
+
+    def _note_settings(self) -> None:
+        """Note the person's settings, the first time that they are not those of the shell that has the terminal meanwhile."""
+        if self._settings is None and _is_ours(self._source):
+            self._settings = termios.tcgetattr(self._source)
 
     def close(self) -> None:
         """Restore the person's terminal, and close the command's: its programs get SIGHUP. A second call does nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,23 @@ def test_a_window_that_is_closed_ends_the_command_and_loses_nothing(vault: Vault
 
     assert vault.workspace().read("made") == b"saved\n"
     assert len(vault.log()) == before + 1
+
+
+def test_a_job_that_comes_to_the_foreground_gets_the_terminal(vault: Vault) -> None:
+    """What begins in the background has not the settings by which the shell reads its own line."""
+    line = f"{sys.executable} -m avfs_git exec -t -c 'echo go; cat' &\r"
+    shell = Terminal("-c", "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])")
+    shell.type(line.encode())
+    shell.read_until(b"go\r")
+    shell.type(b"fg\r")
+    shell.wait_for_job()
+    shell.type(b"hello\r")
+    shell.read_until(b"hello\r\nhello\r\n")
+    shell.type(b"\x04")
+    shell.read_until(b"fork main)")
+    shell.type(b"exit 6\r")
+
+    assert shell.wait() == 6
 
 
 @pytest.mark.needs("bubblewrap", "fuse", "overlayfs")
