@@ -5,6 +5,7 @@ The person's terminal is one of the test's: what is typed there reaches the comm
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import ApprovalNeeded
+from avfs_git.errors import ApprovalNeeded, HostError
 from avfs_git.sdk import Vault, Workspace
 from tests.support.commands import ALLOW_ALL, BACKENDS, place_policy
 from tests.support.terminal import Terminal
@@ -248,6 +249,19 @@ def test_a_program_types_and_reads_what_is_shown(work: Workspace) -> None:
             assert piece.stream == "stdout"
             running.resize(11, 22)
         assert running.result.stdout == b"24 80\r\n11 22\r\n"
+
+
+def test_a_system_without_terminals_is_an_error(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started."""
+
+    def refuse() -> tuple[int, int]:
+        raise OSError(errno.ENOSPC, "no more")
+
+    monkeypatch.setattr(os, "openpty", refuse)
+    with pytest.raises(HostError, match="make a terminal"):
+        work.exec("touch", "made", terminal=True)
+
+    assert not work.exec("test", "-e", "made").success
 
 
 def test_the_policy_knows_that_it_does_not_know_what_is_typed(work: Workspace, policy: Path) -> None:

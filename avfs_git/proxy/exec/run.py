@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.values import value_class
@@ -252,10 +253,11 @@ class _Pipes:
 
 
 class _AtTerminal:
-    """A terminal for all of them, as `_Pipes` has it."""
+    """A terminal for all of them, as `_Pipes` has it. Raises HostError where the system has no more of them."""
 
     def __init__(self, stdin: int, terminal: Terminal) -> None:
-        controller, shown = terminal.open(stdin)
+        with host_errors("make a terminal for the command"):
+            controller, shown = terminal.open(stdin)
         self.read = (controller,)
         self.given = (shown, shown, shown)
         self.begin = terminal.begin
