@@ -2,7 +2,8 @@
 
 Decided here: which requests are changes, and what the judge is told of each. `fuse.server` puts these handlers before its own
 where the session has a judge. The judge is asked without the tree's lock, by the thread that answers the request, so
-that other requests wait meanwhile. A refusal is EPERM.
+that other requests wait meanwhile. A refusal is EPERM. Of what changes in a file, the judge is asked under each of its names,
+so that a hard link is no way past it. A file without any name is not asked about: nothing of it gets into the workspace.
 
 A request that is tried again, because something had to be brought first, is not asked about twice. Nothing survives the server:
 the next one asks again.
@@ -38,7 +39,7 @@ class Asking:
         self._judge = judge
         self._allowed: set[int] = set()
         """Requests that were allowed, and wait for what they need."""
-        self._looks: dict[int, Callable[[Request], Change]] = {
+        self._looks: dict[int, Callable[[Request], list[Change]]] = {
             p.MKNOD: partial(self._in_directory, "create", p.MKNOD_IN.size),
             p.MKDIR: partial(self._in_directory, "mkdir", p.MKDIR_IN.size),
             p.SYMLINK: self._symlink,
@@ -62,11 +63,7 @@ class Asking:
     def _ask(self, handler: Handler, request: Request) -> bytes | None:
         unique = request.unique
         if unique not in self._allowed:
-            try:
-                change = self._looks[request.operation](request)
-            except FileNotFoundError:  # a file without a name: nothing of it gets into the workspace
-                change = None
-            if change is not None and not self._judge(change):
+            if not all(map(self._judge, self._looks[request.operation](request))):
                 if request.operation == p.WRITE and _is_late(request):
                     # The kernel keeps the page as the program has changed it. In a thread: it waits for this request.
                     threading.Thread(target=self._channel.forget_content, args=(request.ino,), daemon=True).start()
@@ -91,51 +88,51 @@ class Asking:
         with self._tree.guard:
             return self._tree.nodes.path_in(self._node(ino), name)
 
-    def _of_node(self, request: Request, ino: int, operation: str, facts: _Facts) -> Change:
-        return _change(request, operation, self._tree.nodes.path_of(self._node(ino)), facts=facts)
+    def _of_node(self, request: Request, ino: int, operation: str, facts: _Facts) -> list[Change]:
+        paths = self._tree.nodes.paths_of(self._node(ino))
+        return [_change(request, operation, path, facts=facts) for path in paths]
 
-    def _in_directory(self, operation: str, start: int, request: Request) -> Change:
-        return _change(request, operation, self._path_in(request.ino, request.name_at(p.BODY + start)))
+    def _in_directory(self, operation: str, start: int, request: Request) -> list[Change]:
+        return [_change(request, operation, self._path_in(request.ino, request.name_at(p.BODY + start)))]
 
-    def _symlink(self, request: Request) -> Change:
+    def _symlink(self, request: Request) -> list[Change]:
         name, target = request.names_at(p.BODY)
-        return _change(request, "symlink", self._path_in(request.ino, name), facts={"target": _text(target)})
+        return [_change(request, "symlink", self._path_in(request.ino, name), facts={"target": _text(target)})]
 
-    def _rename(self, start: int, request: Request) -> Change:
+    def _rename(self, start: int, request: Request) -> list[Change]:
         name, new_name = request.names_at(p.BODY + start)
         (above,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)
         flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)[1] if request.operation == p.RENAME2 else 0
         path, new_path = self._path_in(request.ino, name), self._path_in(above, new_name)
-        return _change(request, "rename", path, new_path, {"exchange": bool(flags & RENAME_EXCHANGE)})
+        return [_change(request, "rename", path, new_path, {"exchange": bool(flags & RENAME_EXCHANGE)})]
 
-    def _link(self, request: Request) -> Change:
+    def _link(self, request: Request) -> list[Change]:
         (ino,) = p.LINK_IN.unpack_from(request.buffer, p.BODY)
         new_path = self._path_in(request.ino, request.name_at(p.BODY + p.LINK_IN.size))
-        try:
-            path = self._tree.nodes.path_of(self._node(ino))
-        except FileNotFoundError:  # a file that was made without a name gets one
-            return _change(request, "create", new_path)
-        return _change(request, "link", path, new_path)
+        paths = self._tree.nodes.paths_of(self._node(ino))
+        if not paths:  # a file that was made without a name gets one
+            return [_change(request, "create", new_path)]
+        return [_change(request, "link", path, new_path) for path in paths]
 
-    def _setattr(self, request: Request) -> Change:
+    def _setattr(self, request: Request) -> list[Change]:
         valid, _, size, *_ = p.SETATTR_IN.unpack_from(request.buffer, p.BODY)
         if valid & p.FATTR_SIZE:
             return self._of_node(request, request.ino, "truncate", {"size": size})
         return self._of_node(request, request.ino, "setattr", {})
 
-    def _xattr(self, start: int, request: Request) -> Change:
+    def _xattr(self, start: int, request: Request) -> list[Change]:
         name = request.name_at(p.BODY + start).partition(b"\0")[0]
         return self._of_node(request, request.ino, "setxattr", {"name": _text(name)})
 
-    def _write(self, request: Request) -> Change:
+    def _write(self, request: Request) -> list[Change]:
         offset, size, _ = p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)
         return self._of_node(request, request.ino, "write", {"offset": offset, "size": size})
 
-    def _fallocate(self, request: Request) -> Change:
+    def _fallocate(self, request: Request) -> list[Change]:
         _, offset, length, _ = p.FALLOCATE_IN.unpack_from(request.buffer, p.BODY)
         return self._of_node(request, request.ino, "write", {"offset": offset, "size": length})
 
-    def _copy_file_range(self, request: Request) -> Change:
+    def _copy_file_range(self, request: Request) -> list[Change]:
         _, _, target, _, offset, length, _ = p.COPY_FILE_RANGE_IN.unpack_from(request.buffer, p.BODY)
         return self._of_node(request, target, "write", {"offset": offset, "size": length})
 

@@ -157,6 +157,59 @@ def test_a_program_in_a_live_tree_is_refused(vault: Vault, seen: Path, tmp_path:
 
 @pytest.mark.needs("fuse")
 @pytest.mark.slow
+def test_a_hard_link_is_no_way_past_a_plugin(vault: Vault, seen: Path, tmp_path: Path) -> None:
+    """One that was made before: it is asked about under each name, also when the one that was opened is gone."""
+    work = vault.workspace()
+    work.link("secret/key", "way")
+    work.link("secret/key", "other")
+    vault.enable_plugin("decide")
+    with vault.workspace().mount(tmp_path / "tree") as session:
+        tree = session.path
+        for change in (os.utime, lambda way: os.truncate(way, 0), lambda way: os.link(way, tree / "new")):
+            with pytest.raises(PermissionError):
+                change(tree / "way")
+        descriptor = os.open(tree / "way", os.O_RDWR)
+        try:
+            (tree / "way").unlink()
+            (tree / "other").unlink()
+            for call in (
+                lambda: os.write(descriptor, b"2\n"),
+                lambda: os.truncate(descriptor, 0),
+                lambda: os.fchmod(descriptor, 0o600),
+                lambda: Path(f"/proc/self/fd/{descriptor}").write_bytes(b"2\n"),
+            ):
+                with pytest.raises(PermissionError):
+                    call()
+        finally:
+            os.close(descriptor)
+        (tree / "new").write_bytes(b"1\n")
+        with (tree / "new").open("r+b") as file:
+            (tree / "new").unlink()
+            file.write(b"2\n")  # it has no name: nothing of it gets into the workspace
+
+        assert (tree / "secret/key").read_bytes() == b"1\n"
+
+
+def test_a_file_call_is_asked_about_under_each_name(vault: Vault, seen: Path, tmp_path: Path) -> None:
+    """A name that goes is asked about alone; a link that leads to nothing is asked about as what is made."""
+    work = vault.workspace()
+    work.link("secret/key", "way")
+    work.symlink("dangling", b"made")
+    vault.enable_plugin("decide")
+    with Avfs(tmp_path / "home") as avfs:
+        other = avfs.open_vault("v").workspace()
+        for call in (lambda: other.write("way", b"2\n"), lambda: other.tag("way", "x"), lambda: other.touch("way")):
+            with pytest.raises(PluginRefused, match="'/secret/key'"):
+                call()
+        other.touch("dangling")
+        other.remove("way")
+
+    assert told(seen)[-2:] == [("create", "made", None), ("unlink", "way", None)]
+    assert work.read("secret/key") == b"1\n"
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.slow
 def test_a_mapped_write_that_is_refused_is_not_shown(vault: Vault, seen: Path, tmp_path: Path) -> None:
     """The kernel asks late, when it writes the page: programs read what the file holds."""
     vault.enable_plugin("decide")

@@ -202,6 +202,32 @@ class UpperLayer:
             finally:
                 os.close(listing)
 
+    def find_names(self, device: int, ino: int) -> list[TreePath]:
+        """List the paths of a file by its numbers on disk. Costs a stat of each entry of the layer.
+
+        Raises:
+            OSError: If a directory cannot be read: the file may have a name there.
+        """
+        found: list[TreePath] = []
+        pending = [ROOT]
+        while pending:
+            path = pending.pop()
+            directory = self.open_dir(path)
+            listing = open_at(directory.fd, b".", OPEN_LIST)
+            try:
+                with os.scandir(listing) as entries:
+                    for entry in entries:
+                        there = join(path, os.fsencode(entry.name))
+                        if entry.is_dir(follow_symlinks=False):
+                            pending.append(there)
+                            continue
+                        status = entry.stat(follow_symlinks=False)
+                        if (status.st_dev, status.st_ino) == (device, ino):
+                            found.append(there)
+            finally:
+                os.close(listing)
+        return found
+
     # --- making things in work -----------------------------------------------------------------------------
 
     def new_name(self) -> bytes:

@@ -163,25 +163,26 @@ class MergedTree:
         return self._walk_slowly(path, self.nodes.root, path.split(b"/")[::-1], follow_last=follow_last)
 
     def _walk_slowly(self, path: TreePath, start: Node, pending: list[bytes], *, follow_last: bool) -> Found:
-        parent, name, here = start, b"", start
+        parent, name, here = start.parent or start, start.name, start
         links = 0
         while pending:
-            name = pending.pop()
+            part = pending.pop()
             if here.kind != stat.S_IFDIR:
                 raise fail(errno.ENOTDIR, path)
-            if name in (b"", b"."):
+            if part in (b"", b"."):
                 continue
-            if name == b"..":
+            if part == b"..":
                 if here is self.nodes.root:
                     raise PathEscapes(path)
                 if here.parent is None:
                     raise fail(errno.ENOENT, path)
                 here = here.parent
+                parent, name = here.parent or here, here.name
                 continue
-            parent = here
+            parent, name = here, part
             found = self._child(parent, name)
             if found is None:
-                if any(part not in (b"", b".") for part in pending):
+                if any(left not in (b"", b".") for left in pending):
                     raise fail(errno.ENOENT, path)
                 if not links:
                     self._remember_path(path.rpartition(b"/")[0], parent)
@@ -191,15 +192,14 @@ class MergedTree:
                 if links > MAX_SYMLINKS:
                     raise fail(errno.ELOOP, path)
                 pending += self._link_parts(path, found)
+                parent, name = here.parent or here, here.name  # where it leads if no name follows
                 continue
             here = found
         if not links:
             self._remember_path(path, here)
             if here.parent is not None:
                 self._remember_path(path.rpartition(b"/")[0], parent)
-        if here.parent is None:
-            return here, b"", here
-        return (parent, name, here) if here.parent is parent and here.name == name else (here.parent, here.name, here)
+        return parent, name, here  # a file with several names was found by this one
 
     def _link_parts(self, path: TreePath, link: Node) -> list[bytes]:
         target = self.attributes.readlink(link)

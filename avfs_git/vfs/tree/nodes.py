@@ -306,6 +306,34 @@ class Nodes:
         with self.lock:
             return self.path_in(node.parent, node.name) if node is not self.root else ROOT
 
+    def paths_of(self, node: Node) -> list[TreePath]:
+        """Give all paths of a node, also those that nothing has looked up; none for a file without a name. Takes the lock.
+
+        The upper layer is searched for names of a file that are not known, which costs a stat of each entry there.
+
+        Raises:
+            OSError: If not all of it can be read.
+        """
+        with self.lock:
+            if node is self.root:
+                return [ROOT]
+            if node.upper and not node.is_dir and len(self._named(node)) < node.links:
+                self._find_names(node)
+            return [self.path_in(parent, name) for parent, name in self._named(node)]
+
+    def _named(self, node: Node) -> list[tuple[Node, bytes]]:
+        return [(parent, name) for parent, name in node.names() if parent is not self.attic]
+
+    def _find_names(self, node: Node) -> None:
+        """Let all names of a file find its node."""
+        if node.disk_key is None:
+            raise fail(errno.ESTALE, node.name)
+        for path in self.upper.find_names(*node.disk_key):
+            here: Node | None = self.root
+            for name in path.split(b"/"):
+                here = None if here is None else self.child(here, name)
+        node.links = len(self._named(node))
+
     def path_in(self, parent: Node | None, name: bytes) -> TreePath:
         """Give the path of a name in a directory."""
         parts = [name]

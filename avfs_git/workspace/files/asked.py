@@ -11,7 +11,7 @@ import os
 
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.judged import Change
-from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 
 
@@ -26,6 +26,8 @@ def ask_before(
 ) -> None:
     """Ask the user's plug-ins before a change; they are told where symbolic links lead.
 
+    A change of a file, whose last name is followed, is asked about under each name that the file has.
+
     Raises:
         PluginRefused: If one does not want it.
         PluginFailed: If one cannot be asked.
@@ -34,17 +36,21 @@ def ask_before(
     if check is None:
         return
     merged = opened.read_view()
-    real = _find_real(merged, path, follow=follow)
-    new = None if new_path is None else _find_real(merged, new_path, follow=True)
+    real, node = find_real(merged, path, follow=follow)
+    new = None if new_path is None else find_real(merged, new_path, follow=True)[0]
     if new is not None and path != new_path:
         with contextlib.suppress(OSError):
             if merged.resolve(new).is_dir:
                 new = join(new, split(path)[1])
-    check(Change(operation, real, new, facts, uid=os.geteuid()))
+    for one in merged.nodes.paths_of(node) if node is not None and follow else [real]:
+        check(Change(operation, one, new, facts, uid=os.geteuid()))
 
 
-def _find_real(merged: MergedTree, path: TreePath, *, follow: bool) -> TreePath:
-    """Find the path without symbolic links; of what is not there, that of the nearest directory which is, and the rest."""
+def find_real(merged: MergedTree, path: TreePath, *, follow: bool) -> tuple[TreePath, Node | None]:
+    """Find the path without symbolic links, and what is there.
+
+    Of what is not there, that of the nearest directory which is, and the rest.
+    """
     rest = ROOT
     while True:
         try:
@@ -53,5 +59,5 @@ def _find_real(merged: MergedTree, path: TreePath, *, follow: bool) -> TreePath:
             path, last = split(path)
             rest, follow = join(TreePath(last), rest) if rest else TreePath(last), True
             continue
-        real = merged.nodes.path_of(node) if node is not None else merged.nodes.path_in(parent, name)
-        return join(real, rest) if rest else real
+        real = merged.nodes.path_in(parent, name) if node is not merged.root else ROOT
+        return (join(real, rest), None) if rest else (real, node)

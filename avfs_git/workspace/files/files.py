@@ -359,7 +359,12 @@ class Files:
 
     def touch(self, path: TreePath, mtime_ns: int | None) -> FileInfo:
         """Set the time of a file's last change, to now if not given; make it if it is not there."""
-        self._ask("setattr" if self.exists(path) else "create", path)
+        try:
+            self.stat(path, follow=True)
+        except PathNotFound:
+            self._ask("create", path)
+        else:
+            self._ask("setattr", path)
 
         def act(merged: MergedTree) -> None:
             try:

@@ -30,7 +30,7 @@ from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.checkpoint.prepare import warn_of_state
-from avfs_git.workspace.files.asked import ask_before
+from avfs_git.workspace.files.asked import ask_before, find_real
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -129,7 +129,7 @@ def _ask_for_room(merged: MergedTree, layer: PlainDirectory, path: TreePath, max
     Raises:
         QuotaExceeded: If it does not fit.
     """
-    upper, quota = merged.upper, merged.upper.quota
+    quota = merged.upper.quota
     if quota.limits is None:
         return
     quota.used()  # so that what is replaced is measured
@@ -142,7 +142,7 @@ def _ask_for_room(merged: MergedTree, layer: PlainDirectory, path: TreePath, max
                 continue
             inside = join(here, found.name)
             there = TreePath(b"/".join(part for part in (path, inside) if part))
-            gone = quota.measure(upper.root.fd, there)
+            gone = quota.measure_path(find_real(merged, there, follow=found.kind != SYMLINK)[0])
             files += gone is None
             if found.kind == FILE:
                 size = found.stat.st_size

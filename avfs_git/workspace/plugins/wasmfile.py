@@ -1,7 +1,8 @@
 """Plug-ins in WebAssembly, through wasmtime (`avfs-git[wasm]`): a module, or its text.
 
 Decided here: how a module is asked. It gets no imports, so that it reaches nothing but its own memory, of which it may have
-`_MEMORY` bytes; an event may take `_FUEL` units of fuel, about one an instruction. It exports its `memory` and two functions:
+`_MEMORY` bytes, and its own tables; an event may take `_FUEL` units of fuel, about one an instruction. It exports its `memory`
+and two functions:
 
     input(size: i32) -> i32              gives the address at which `size` bytes of the event are put
     decide(operation, size, path, size, new_path, size, event, size: i32) -> i32
@@ -17,6 +18,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _MEMORY = 64 << 20
+_TABLES = 4
+_TABLE = 100_000
+"""How many elements each of them may have."""
 _FUEL = 100_000_000
 _REASON_MAX = 4096
 
@@ -36,7 +40,7 @@ def load(content: bytes) -> Callable[[Mapping[str, Any]], str | None]:
 
     def start() -> tuple[Any, Any]:
         store = wasmtime.Store(engine)
-        store.set_limits(memory_size=_MEMORY, instances=1, memories=1)
+        store.set_limits(memory_size=_MEMORY, table_elements=_TABLE, instances=1, tables=_TABLES, memories=1)
         store.set_fuel(_FUEL)
         exports = wasmtime.Instance(store, module, []).exports(store)
         if missing := {"memory", "input", "decide"} - set(exports):

@@ -43,6 +43,30 @@ def test_resolve_follows_links_inside_the_tree(layers: Layers, fill: Fill) -> No
     assert tree.resolve(_path("to-dir")) is tree.resolve(_path("dir/sub"))
 
 
+def test_a_file_with_several_names_is_found_by_the_one_that_was_given(layers: Layers, fill: Fill) -> None:
+    """Also where its node is known by another, and the directory by none: removing a name removes no other."""
+    tree = fill({"dir/file": b"x"})
+    tree.make_link(_path("dir/file"), _path("other"))
+    tree.forget_all()
+    tree.resolve(_path("other"))
+    parent, name, node = tree.locate(_path("dir/file"))
+    tree.remove(_path("dir/file"))
+
+    assert (tree.nodes.path_in(parent, name), node) == (b"dir/file", tree.resolve(_path("other")))
+
+
+@pytest.mark.parametrize(("target", "end"), [(b".", b"dir"), (b"sub/.", b"dir/sub"), (b"sub/..", b"dir"), (b"..", b"")])
+def test_a_link_that_ends_in_dots_leads_to_a_directory(layers: Layers, fill: Fill, target: bytes, end: bytes) -> None:
+    """The directory stands where it stands, not under the name of the link."""
+    tree = fill({"dir/sub/file": b"x"})
+    tree.make_symlink(_path("dir/link"), target)
+    tree.forget_all()
+    parent, name, node = tree.locate(_path("dir/link"))
+
+    assert node is tree.resolve(TreePath(end))
+    assert node is tree.root or tree.nodes.path_in(parent, name) == end
+
+
 @pytest.mark.parametrize("target", [b"/etc/passwd", b"../outside", b"dir/../../outside", b"/", b".."])
 @pytest.mark.parametrize("below", [False, True])
 def test_links_never_lead_out(layers: Layers, fill: Fill, target: bytes, below: bool) -> None:

@@ -65,6 +65,7 @@ WAT = {
     "loop": "(loop $l (br $l)) (i32.const 0)",
     "memory": "(loop $l (br_if $l (i32.ge_s (memory.grow (i32.const 16)) (i32.const 0)))) unreachable",
     "trap": "unreachable",
+    "table": "(loop $l (br_if $l (i32.ge_s (table.grow (ref.null func) (i32.const 65536)) (i32.const 0)))) unreachable",
 }
 
 
@@ -72,7 +73,7 @@ WAT = {
 @pytest.mark.parametrize("what", WAT)
 def test_wasm_has_limits(what: str) -> None:
     """An endless loop, too much memory and a trap are errors; a new instance decides about the next event."""
-    decide = wasmfile.load(module(WAT[what]))
+    decide = wasmfile.load(module(WAT[what], "(table 0 funcref)" if what == "table" else ""))
     with pytest.raises(Exception, match=r"fuel|unreachable|wasm trap"):
         decide(EVENT)
 
