@@ -569,7 +569,7 @@ class PluginRefused(WorkspaceError, code="plugin.refused", exit_code=28):
     def __init__(self, plugin: str, reason: str, change: str) -> None:
         self._say(
             f"the plug-in {quote(plugin)} refuses {change}: {reason}",
-            "See what is asked with `avfs plugins list`.",
+            f"See what is asked with `avfs plugins list`; a person ends it with `avfs plugins disable {plugin}`.",
             plugin=plugin,
             reason=reason,
         )

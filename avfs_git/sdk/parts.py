@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.merge import overlap
     from avfs_git.workspace.opened import beside
     from avfs_git.workspace.opened import workspace as workspaces
-    from avfs_git.workspace.restore import recovery
+    from avfs_git.workspace.restore import asked, recovery
     from avfs_git.workspace.search import removed, search
     from avfs_git.workspace.upkeep import doctor, garbage, maintenance, stats
     from avfs_git.workspace.upkeep import due as upkeepdue
@@ -56,7 +56,7 @@ else:
         "avfs_git.workspace.history": "audited blame compare find grep history lent opdetails opundo undo",
         "avfs_git.workspace.merge": "overlap",
         "avfs_git.workspace.opened": "beside workspace",
-        "avfs_git.workspace.restore": "recovery",
+        "avfs_git.workspace.restore": "asked recovery",
         "avfs_git.workspace.search": "removed search",
         "avfs_git.workspace.upkeep": "doctor due garbage maintenance stats",
         "avfs_git.workspace.vault": "forkinfo gitmoves identity revisions",

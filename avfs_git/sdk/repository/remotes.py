@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import ApplyResult, FetchResult, PrefetchResult, PushResult, RemoteBranch, RemoteInfo, Warning
 from avfs_git.paths import PathLike, parse_tree_paths
-from avfs_git.sdk.parts import apply, remotes, revisions
+from avfs_git.sdk.parts import apply, asked, remotes, revisions
 from avfs_git.sdk.refusals import noted
 from avfs_git.values import replace
 
@@ -160,7 +161,9 @@ class VaultRemotes:
         Raises:
             ApplyConflict: If the directory has other changes to the same paths; nothing was written.
             CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
+            PluginRefused, PluginFailed: If a plug-in does not want a change; nothing was written.
         """
+        check = self._dispatch.programs.find_judge(fork)
         uncommitted = self._dispatch.list_uncommitted(fork)
         warnings = (_uncommitted_in(fork),) if uncommitted else ()
         result = apply.apply_fork(
@@ -171,6 +174,7 @@ class VaultRemotes:
             uncommitted=uncommitted,
             paths=parse_tree_paths(paths),
             dry_run=dry_run,
+            ask=partial(asked.ask_to_apply, check, self._core.store, Path(directory)) if check is not None else None,
         )
         return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
 

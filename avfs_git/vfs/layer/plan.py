@@ -27,6 +27,14 @@ class Step(NamedTuple):
         return self.before is not None and (self.after is None or self.before.is_dir != self.after.is_dir)
 
 
+class Plan(NamedTuple):
+    """The steps that lead from one state to another."""
+
+    now: LowerTree
+    target: LowerTree
+    steps: Sequence[Step]
+
+
 def plan_steps(now: LowerTree, target: LowerTree, paths: Sequence[TreePath] = ()) -> list[Step]:
     """List the entries that differ between two states, a directory before its contents.
 

@@ -307,7 +307,7 @@ class Nodes:
             return self.path_in(node.parent, node.name) if node is not self.root else ROOT
 
     def paths_of(self, node: Node) -> list[TreePath]:
-        """Give all paths of a node, also those that nothing has looked up; none for a file without a name. Takes the lock.
+        """Give all paths of a node, also under names without a lookup so far; none for a file without a name. Takes the lock.
 
         The upper layer is searched for names of a file that are not known, which costs a stat of each entry there.
 

@@ -22,7 +22,7 @@ import errno
 import os
 import shlex
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
@@ -88,11 +88,12 @@ def apply_fork(
     uncommitted: AbstractSet[TreePath] | None = frozenset(),
     paths: Sequence[TreePath] = (),
     dry_run: bool = False,
+    ask: Callable[[Sequence[ChangedFile]], None] | None = None,
 ) -> ApplyResult:
     """Write what a fork's checkpoints have changed into a directory.
 
     Changes are counted from `since`, by default from what the fork began with. `uncommitted` are the paths at which the fork's
-    workspace differs from its branch; None if that is not known.
+    workspace differs from its branch; None if that is not known. `ask` is called before anything is written, and may raise.
 
     Raises:
         CheckpointNotFound: If the fork has no checkpoint, or there is no such state.
@@ -122,6 +123,8 @@ def apply_fork(
         try:
             todo, warnings = _plan(vault, root, directory, [*wanted, *back], known, left)
             if not dry_run:
+                if ask is not None:
+                    ask([change for change, _ in todo])
                 try:
                     if todo:
                         left |= {TreePath(change.path): (_held(change.new_mode, change.new_oid), held) for change, held in todo}

@@ -18,6 +18,7 @@ import re
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict
 from avfs_git.faults import reach
@@ -35,6 +36,7 @@ from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, tell
 from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -82,7 +84,7 @@ def _begin(
 ) -> tuple[Warning, ...]:
     vault = locked.vault
     facts = {STATE_BEFORE: keep_state(locked, oid_of(merging.head), now).hex()}
-    with announced(locked, "merge_begin", now, begins=merging) as intent:
+    with announced(locked, "merge_begin", now, plan.changes, begins=merging) as intent:
         change = Application(locked, plan.now, plan.wanted, asks=True)
         change.apply(plan.steps)
         reach("merge.applied")
@@ -189,26 +191,53 @@ def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None,
 
     Raises:
         NoMergeInProgress: If there is no merge.
+        PluginRefused, PluginFailed: If a plug-in does not want the change.
         PathUnsuitable: If the path is not in conflict, or not text on both sides where the lines of both are asked for.
     """
     merging = _merging(locked)
     found = next((one for one in merging.conflicts if os.fsencode(one.path) == path), None)
     if found is None:
         raise PathUnsuitable(b"/" + path, "is not in conflict")
-    if content is not None:
-        _put(locked, path, _mode_for(found), content)
-    elif take_side == MergeStrategy.UNION:
-        _put(locked, path, *_union(locked, found, path))
-    elif take_side is not None:
-        side = found.ours if take_side == MergeStrategy.OURS else found.theirs
-        if side is None:
+    if content is not None or take_side is not None:
+        wanted = _find_wanted(locked, found, path, take_side, content)
+        _ask(locked, path, wanted)
+        if wanted is None:
             _remove(locked, path)
-        elif side[1] == MODE_GITLINK:
-            raise PathUnsuitable(b"/" + path, "is a submodule, whose commit git keeps")
         else:
-            _put(locked, path, side[1], locked.vault.store.read_blob(oid_of(side[2])))
+            _put(locked, path, *wanted)
     found.resolved = True
     locked.write_state()
+
+
+def _find_wanted(
+    locked: LockedWorkspace, found: OpenConflict, path: TreePath, take_side: str | None, content: bytes | None
+) -> tuple[int, bytes] | None:
+    """Find the mode and the content that a path gets; None if it is removed."""
+    if content is not None:
+        return _mode_for(found), content
+    if take_side == MergeStrategy.UNION:
+        return _union(locked, found, path)
+    side = found.ours if take_side == MergeStrategy.OURS else found.theirs
+    if side is None:
+        return None
+    if side[1] == MODE_GITLINK:
+        raise PathUnsuitable(b"/" + path, "is a submodule, whose commit git keeps")
+    return side[1], locked.vault.store.read_blob(oid_of(side[2]))
+
+
+def _ask(locked: LockedWorkspace, path: TreePath, wanted: tuple[int, bytes] | None) -> None:
+    """Ask the user's plug-ins before a path gets what is wanted; a directory or a link in its place goes."""
+    ask = partial(ask_before, locked.opened, cause="resolve")
+    try:
+        kind = locked.merged.resolve(path, follow_last=False).kind
+    except FileNotFoundError:
+        kind = 0
+    if wanted is None or kind == stat.S_IFDIR:
+        ask("unlink", path, follow=False, recursive=True)
+    if wanted is not None and wanted[0] == MODE_SYMLINK:
+        ask("symlink", path, follow=False, target=wanted[1].decode("utf-8", "surrogateescape"))
+    elif wanted is not None:
+        ask("write", path, follow=kind == stat.S_IFREG)
 
 
 def _mode_for(found: OpenConflict) -> int:
@@ -301,7 +330,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     now = saved_trees(locked, saved)
     request = CheckpointRequest(kind="merge", message=message or merging.message, description=f"merge {merging.source}")
     parents = () if merging.squash else (oid_of(other),)
-    with announced(locked, "merge", now, ends_merge=True) as intent:
+    with announced(locked, "merge", now, None, ends_merge=True) as intent:  # no file changes
         applied = Applied(before=before.hex(), parents=parents, concludes_merge=True, more={**facts, **intent.facts})
         try:
             result = save_checkpoint(locked, request, applied)

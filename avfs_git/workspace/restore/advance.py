@@ -30,7 +30,7 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, show_path, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
-from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
+from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.vfs.layer.sidecar import Meta
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
@@ -82,6 +82,11 @@ class AdvancePlan:
     warnings: list[Warning] = field(default_factory=list)
     brought: list[Step] = field(default_factory=list)
     """Untracked files of the other side."""
+
+    @property
+    def changes(self) -> Plan:
+        """The changes of files."""
+        return Plan(self.now, self.wanted, self.steps)
 
     def leave_out(self, source: ObjectSource, tree: Oid | None) -> None:
         """Leave out those of the untracked files that are in a tree, because nothing ignores them here; all if none is."""
@@ -190,7 +195,7 @@ def _carry_out(
     ending: _Ending,
 ) -> Advanced:
     vault = locked.vault
-    with announced(locked, ending.kind, now, ends_merge=ending.ends_merge) as intent:
+    with announced(locked, ending.kind, now, plan.changes, ends_merge=ending.ends_merge) as intent:
         change = Application(locked, plan.now, plan.wanted, asks=ending.asks)
         change.apply(plan.steps)
         reach("advance.applied")

@@ -37,7 +37,7 @@ from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, oid_of, show_path
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerTree
-from avfs_git.vfs.layer.plan import Step, list_contents, plan_steps
+from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
@@ -58,6 +58,7 @@ from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
+from avfs_git.workspace.restore.asked import ask_about
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
 from avfs_git.workspace.vault.gitmoves import open_worktree
@@ -161,9 +162,9 @@ def _replace_files(
     wanted, steps = found
     vault.store.expect(list_contents(steps))
     before = keep_state(locked, vault.read_head(locked.fork) if saved is None else oid_of(saved), now)
-    with announced(locked, kind, now) as intent:
-        state = LowerTree(vault.store, *now, default_mtime_ns=0)
-        change = Application(locked, state, _lower(vault.store, wanted, commit), asks=True)
+    plan = Plan(LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit), steps)
+    with announced(locked, kind, now, plan) as intent:
+        change = Application(locked, plan.now, plan.target, asks=True)
         change.apply(steps)
         reach("restore.applied")
         # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
@@ -350,13 +351,16 @@ class Intent:
 
 @contextlib.contextmanager
 def announced(
-    locked: LockedWorkspace, kind: str, now: Trees, *, begins: Merging | None = None, ends_merge: bool = False
+    locked: LockedWorkspace, kind: str, now: Trees, plan: Plan | None, *, begins: Merging | None = None, ends_merge: bool = False
 ) -> Iterator[Intent]:
     """Write down that files are about to change from the captured state; put them back if that fails.
 
     Raises:
+        PluginRefused, PluginFailed: If a plug-in does not want what is planned. Nothing has happened then.
         MountError: If the kernel shows the workspace, and not at the place that was told. Nothing has happened then.
     """
+    if plan is not None:
+        ask_about(locked.opened, plan, kind)
     locked.opened.mode.mounted()
     state = locked.opened.state
     head = locked.vault.read_head(locked.fork)
@@ -539,8 +543,9 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     sidecar_changed = diff_sidecars(vault.store, now[1], wanted[1])
     if not replay.ends_merge:
         _open_conflicts(locked, changed)
-    with announced(locked, replay.record.kind, now, ends_merge=replay.ends_merge) as intent:
-        change = Application(locked, LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit))
+    plan = Plan(LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit), steps)
+    with announced(locked, replay.record.kind, now, plan, ends_merge=replay.ends_merge) as intent:
+        change = Application(locked, plan.now, plan.target)
         change.apply(steps)
         reach("undo.applied")
         writer = DryWriter(vault.store)
