@@ -6,6 +6,7 @@ import errno
 import json
 import mmap
 import os
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -442,3 +443,31 @@ def test_several_are_asked_until_one_refuses(vault: Vault, seen: Path, tmp_path:
         work.write("secret/key", b"")
 
     assert [path for _, path, _ in told(seen)] == ["secret/key"]
+
+
+def test_an_import_is_asked_about_each_path(vault: Vault, seen: Path, tmp_path: Path) -> None:
+    """Before any of it comes, and as where links of the workspace lead; an archive, as it is unpacked."""
+    work = vault.workspace()
+    work.symlink("way", b"secret")
+    vault.enable_plugin("decide")
+    source = tmp_path / "source"
+    for name in ("b/new", "way/key", "z/new"):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).write_text("2\n")
+    archive = tmp_path / "archive.tar"
+    with tarfile.open(archive, "w") as file:
+        file.add(source / "way/key", "way/key")
+    with pytest.raises(PluginRefused, match="import of '/secret'"):
+        work.import_path(source, "/", recursive=True)
+    assert (work.exists("b"), work.exists("z")) == (False, False)
+    with pytest.raises(PluginRefused, match="import of '/secret/key'"), archive.open("rb") as unpacked:
+        work.import_tar(unpacked)
+    with pytest.raises(PluginRefused, match="import of '/secret'"):
+        work.import_path(source / "way/key", "way")
+    (source / "way/key").unlink()
+    (source / "way").rmdir()
+    work.import_path(source, "/", recursive=True)
+
+    assert work.read("secret/key") == b"1\n"
+    assert {path for operation, path, _ in told(seen) if operation == "import"} >= {"b", "b/new", "z", "z/new"}
+    assert (work.exists("b/new"), work.exists("z/new")) == (True, True)

@@ -13,6 +13,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from avfs_git.errors import (
@@ -43,6 +44,7 @@ else:
     takenout = LazyModule("avfs_git.workspace.restore.takenout")
 
 _T = TypeVar("_T")
+_AskAgain = Callable[[MergedTree], None]
 
 _FILE = Kind.FILE
 _BAD = (ObjectMissing, ObjectCorrupt)
@@ -104,9 +106,16 @@ class Files:
                 if opened.epoch == epoch:
                     raise translate_os_error(error, path, "read the workspace") from error
 
-    def _change(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
+    def _change(self, path: TreePath, action: Callable[[MergedTree], _T], ask_again: _AskAgain | None = None) -> _T:
+        def act(merged: MergedTree) -> _T:
+            if ask_again is None:
+                return action(merged)
+            with merged.guard:  # a program that has changed where the path leads was faster than the first question
+                ask_again(merged)
+                return action(merged)
+
         with refusal_explained(self._opened.layout):
-            return self._change_locked(path, action)
+            return self._change_locked(path, act)
 
     def _change_locked(self, path: TreePath, action: Callable[[MergedTree], _T]) -> _T:
         opened = self._opened
@@ -212,8 +221,10 @@ class Files:
 
     def _ask(
         self, operation: str, path: TreePath, new_path: TreePath | None = None, *, follow: bool = True, **facts: str | bool
-    ) -> None:
-        ask_before(self._opened, operation, path, new_path, follow=follow, **facts)
+    ) -> _AskAgain | None:
+        """Ask the plug-ins; give a call that asks again if the path leads elsewhere by then; None without plug-ins."""
+        question = ask_before(self._opened, operation, path, new_path, follow=follow, **facts)
+        return None if question is None else partial(question.ask, path=path, new_path=new_path, follow=follow)
 
     def write(
         self,
@@ -226,13 +237,18 @@ class Files:
         executable: bool | None = None,
     ) -> FileInfo:
         """Make a file hold `data` and describe it; see the SDK for the arguments."""
-        self._ask("write", path)
-        if expect is not None:
+        ask_again = self._ask("write", path)
+        if expect is not None or ask_again is not None:
             with file_errors(path, "write to the workspace"), self._opened.locked() as locked:
-                seen = look_ahead(locked.merged, path)
-                check_expected(locked.merged, path, expect, seen)
+                seen = look_ahead(locked.merged, path) if expect is not None else None
+                if expect is not None:
+                    check_expected(locked.merged, path, expect, seen)
                 # Programs in a live tree hold no lock of ours: between the last look and the write they have to wait.
                 with self._collected(locked, data, append=append) as whole, locked.merged.guard:
+                    if ask_again is not None:
+                        ask_again(locked.merged)
+                    if expect is None:
+                        return self._write(path, whole, append=append, parents=parents, executable=executable)
                     check_expected(locked.merged, path, expect, seen)
                     with self._taking(locked, path, expect, follow=True):
                         return self._write(path, whole, append=append, parents=parents, executable=executable)
@@ -303,12 +319,12 @@ class Files:
         """Make a directory."""
         if path == ROOT and parents:
             return
-        self._ask("mkdir", path)
-        self._change(path, lambda merged: merged.make_dir(path, parents=parents))
+        ask_again = self._ask("mkdir", path)
+        self._change(path, lambda merged: merged.make_dir(path, parents=parents), ask_again)
 
     def remove(self, path: TreePath, *, recursive: bool = False, missing_ok: bool = False, expect: str | None = None) -> None:
         """Remove a file, a symbolic link or, with `recursive`, a directory."""
-        self._ask("unlink", path, follow=False, recursive=recursive)
+        ask_again = self._ask("unlink", path, follow=False, recursive=recursive)
 
         def act(merged: MergedTree) -> None:
             seen = look_ahead(merged, path) if expect is not None else None
@@ -319,17 +335,17 @@ class Files:
 
         try:
             if expect is None:
-                self._change(path, act)
+                self._change(path, act, ask_again)
             else:
                 with self._opened.locked() as locked, self._taking(locked, path, expect, follow=False):
-                    self._change(path, act)
+                    self._change(path, act, ask_again)
         except PathNotFound:
             if not missing_ok:
                 raise
 
     def move(self, source: TreePath, destination: TreePath) -> FileInfo:
         """Rename; into the destination if that is a directory. Nothing is overwritten. Describes what is there then."""
-        self._ask("rename", source, destination, follow=False)
+        ask_again = self._ask("rename", source, destination, follow=False)
 
         def act(merged: MergedTree) -> TreePath:
             node = merged.resolve(source, follow_last=False)
@@ -339,11 +355,11 @@ class Files:
             merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
             return target
 
-        return self.stat(self._change(source, act))
+        return self.stat(self._change(source, act, ask_again))
 
     def copy(self, source: TreePath, destination: TreePath, recursive: bool) -> FileInfo:
         """Copy, with modes and attributes; into the destination if that is a directory. Nothing is overwritten."""
-        self._ask("copy", source, destination, follow=False, recursive=recursive)
+        ask_again = self._ask("copy", source, destination, follow=False, recursive=recursive)
 
         def act(merged: MergedTree) -> TreePath:
             node = merged.resolve(source, follow_last=False)
@@ -355,16 +371,16 @@ class Files:
             _copy_entry(merged, source, node, target)
             return target
 
-        return self.stat(self._change(source, act))
+        return self.stat(self._change(source, act, ask_again))
 
     def touch(self, path: TreePath, mtime_ns: int | None) -> FileInfo:
         """Set the time of a file's last change, to now if not given; make it if it is not there."""
         try:
             self.stat(path, follow=True)
         except PathNotFound:
-            self._ask("create", path)
+            ask_again = self._ask("create", path)
         else:
-            self._ask("setattr", path)
+            ask_again = self._ask("setattr", path)
 
         def act(merged: MergedTree) -> None:
             try:
@@ -376,30 +392,30 @@ class Files:
             when = time.time_ns() if mtime_ns is None else mtime_ns
             merged.attributes.utimens(node, atime_ns=when, mtime_ns=when)
 
-        self._change(path, act)
+        self._change(path, act, ask_again)
         return self.stat(path, follow=True)
 
     def chmod(self, path: TreePath, mode: int) -> None:
         """Set permission bits."""
-        self._ask("setattr", path)
-        self._change(path, lambda merged: merged.attributes.chmod(merged.resolve(path), mode & 0o7777))
+        ask_again = self._ask("setattr", path)
+        self._change(path, lambda merged: merged.attributes.chmod(merged.resolve(path), mode & 0o7777), ask_again)
 
     def change_meta(
         self, path: TreePath, entries: Sequence[MetaEntry], deleted: Sequence[str], tags: Sequence[str], untagged: Sequence[str]
     ) -> PathMeta:
         """Set `entries`, delete the keys `deleted`, add `tags` and take `untagged` away; give what the path has then."""
-        self._ask("setxattr", path)
-        return self._change(path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged))
+        ask_again = self._ask("setxattr", path)
+        return self._change(path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged), ask_again)
 
     def symlink(self, path: TreePath, target: bytes) -> None:
         """Make a symbolic link. Where it leads is not looked at: it is followed inside the workspace only."""
-        self._ask("symlink", path, follow=False, target=target.decode("utf-8", "surrogateescape"))
-        self._change(path, lambda merged: merged.make_symlink(path, target))
+        ask_again = self._ask("symlink", path, follow=False, target=target.decode("utf-8", "surrogateescape"))
+        self._change(path, lambda merged: merged.make_symlink(path, target), ask_again)
 
     def link(self, source: TreePath, destination: TreePath) -> None:
         """Give a file one more name."""
-        self._ask("link", source, destination, follow=False)
-        self._change(source, lambda merged: merged.make_link(source, destination))
+        ask_again = self._ask("link", source, destination, follow=False)
+        self._change(source, lambda merged: merged.make_link(source, destination), ask_again)
 
 
 def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePath:

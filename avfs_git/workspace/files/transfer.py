@@ -30,8 +30,9 @@ from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.checkpoint.prepare import warn_of_state
-from avfs_git.workspace.files.asked import ask_before, find_real
+from avfs_git.workspace.files.asked import Question, ask_before
 from avfs_git.workspace.files.files import translate_os_error
+from avfs_git.workspace.files.incoming import ask_about_all, is_repository_link, join_below
 from avfs_git.workspace.files.staging import check_free, move_into, staging_directory
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import find_own
@@ -40,11 +41,21 @@ _PIECE = 1 << 20
 
 
 class _Tally:
-    """What has been carried so far."""
+    """What has been carried so far.
 
-    def __init__(self) -> None:
+    Attributes:
+        question: Asks the plug-ins before each path changes; None without plug-ins.
+    """
+
+    def __init__(self, question: Question | None = None) -> None:
+        self.question = question
         self.files = self.directories = self.total_bytes = 0
         self.warnings: list[Warning] = []
+
+    def ask(self, merged: MergedTree, path: TreePath, *, follow: bool = True) -> None:
+        """Ask about a path that is about to change, unless that was asked."""
+        if self.question is not None:
+            self.question.ask(merged, path, follow=follow)
 
     def leave_out(self, path: bytes, reason: str) -> None:
         self.warnings.append(Warning("transfer.left_out", f"'{show_path(path)}' {reason}", path))
@@ -78,8 +89,7 @@ def import_path(
     opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None, shown: str | None = None
 ) -> TransferResult:
     """Copy a file or directory of the host into a workspace; `shown` is what the caller calls the source."""
-    ask_before(opened, "import", path, recursive=recursive)
-    tally = _Tally()
+    tally = _Tally(ask_before(opened, "import", path, recursive=recursive))
     named = Path(shown) if shown is not None else source
     try:
         status = os.stat(source)
@@ -94,7 +104,7 @@ def import_path(
                 layer.left_out = find_own(source, opened.vault.git_dir)
                 for inside in layer.left_out:
                     tally.leave_out(inside, "is avfs's own, with its vaults")
-                _ask_for_room(merged, layer, path, max_depth)
+                ask_about_all(merged, layer, path, max_depth, tally.question)
                 _import_directory(merged, layer, source, path, max_depth, tally)
             elif stat.S_ISREG(status.st_mode):
                 _import_file(merged, source, path, tally, os.fsencode(named.name))
@@ -109,6 +119,7 @@ def _import_file(merged: MergedTree, source: Path, path: TreePath, tally: _Tally
     with contextlib.suppress(FileNotFoundError):
         if path == ROOT or merged.resolve(path).is_dir:
             path = join(path, name)
+    tally.ask(merged, path)
     with source.open("rb") as file:
         status = os.fstat(file.fileno())
         merged.make_dir(split(path)[0], parents=True)
@@ -121,36 +132,6 @@ def _pieces(file: IO[bytes], tally: _Tally) -> Iterator[bytes]:
     while piece := file.read(_PIECE):
         tally.total_bytes += len(piece)
         yield piece
-
-
-def _ask_for_room(merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None) -> None:
-    """Ask the quota for all that is imported, less what it replaces, before any of it comes.
-
-    Raises:
-        QuotaExceeded: If it does not fit.
-    """
-    quota = merged.upper.quota
-    if quota.limits is None:
-        return
-    quota.used()  # so that what is replaced is measured
-    grows = files = largest = 0
-    stack: list[tuple[TreePath, int]] = [(ROOT, 0)]
-    while stack:
-        here, depth = stack.pop()
-        for found in layer.list_dir(here):
-            if _is_repository_link(here, found, path) or found.kind not in (DIRECTORY, FILE, SYMLINK):
-                continue
-            inside = join(here, found.name)
-            there = TreePath(b"/".join(part for part in (path, inside) if part))
-            gone = quota.measure_path(find_real(merged, there, follow=found.kind != SYMLINK)[0])
-            files += gone is None
-            if found.kind == FILE:
-                size = found.stat.st_size
-                grows += size - (gone.size_bytes if gone is not None else 0)
-                largest = max(largest, size)
-            elif found.kind == DIRECTORY and (max_depth is None or depth < max_depth):
-                stack.append((inside, depth + 1))
-    quota.check(grows=grows, files=files, size=largest)
 
 
 def _import_directory(
@@ -167,14 +148,15 @@ def _import_directory(
         here, depth = stack.pop()
         for found in layer.list_dir(here):
             inside = join(here, found.name)
-            there = TreePath(b"/".join(part for part in (path, inside) if part))
-            if _is_repository_link(here, found, path):
+            there = join_below(path, inside)
+            if is_repository_link(here, found, path):
                 continue
             if found.name == b".git" and _is_led_out(layer, source, here, found, has_git_dir=path != ROOT):
                 tally.leave_out(inside, "names a repository or files outside of what is imported")
                 continue
             if found.kind == DIRECTORY:
                 if max_depth is None or depth < max_depth:
+                    tally.ask(merged, there)
                     merged.make_dir(there, parents=True)
                     tally.directories += 1
                     made.append((inside, there))
@@ -183,6 +165,7 @@ def _import_directory(
                 _import_entry(merged, layer, here, found, there, tally)
             elif found.kind == SYMLINK:
                 target = layer.read_link(here, found.name)
+                tally.ask(merged, there, follow=False)
                 tally.warn_of_link(inside, target, "what is imported")
                 _put_symlink(merged, there, target, found.stat.st_mtime_ns)
                 tally.files += 1
@@ -210,11 +193,6 @@ def _put_symlink(merged: MergedTree, path: TreePath, target: bytes, mtime_ns: in
         raise
 
 
-def _is_repository_link(here: TreePath, found: Found, path: TreePath) -> bool:
-    """Whether this is the repository of the imported directory itself, which the vault takes the place of."""
-    return here == ROOT and path == ROOT and found.name == b".git"
-
-
 def _is_led_out(layer: PlainDirectory, source: Path, here: TreePath, found: Found, *, has_git_dir: bool) -> bool:
     """Whether git in the workspace would change through a `.git` what is outside of it."""
     if found.kind == DIRECTORY:
@@ -232,6 +210,7 @@ def _import_entry(
 ) -> None:
     fd = layer.open_file(here, found.name)
     with os.fdopen(fd, "rb", buffering=0) as file:
+        tally.ask(merged, there)
         node = merged.write_file(there, _pieces(file, tally), mode=stat.S_IMODE(found.stat.st_mode) & 0o777)
         merged.attributes.utimens(node, atime_ns=found.stat.st_mtime_ns, mtime_ns=found.stat.st_mtime_ns)
         for key, value in layer.file_xattrs(fd, join(here, found.name)):
@@ -241,8 +220,7 @@ def _import_entry(
 
 def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
     """Unpack a tar archive into a workspace."""
-    ask_before(opened, "import", path, recursive=True)
-    tally = _Tally()
+    tally = _Tally(ask_before(opened, "import", path, recursive=True))
     directories: dict[TreePath, tarfile.TarInfo] = {}
     try:
         with opened.locked() as locked, locked.changing() as merged, tarfile.open(fileobj=file, mode="r|*") as archive:
@@ -294,7 +272,8 @@ def _unpack(
         return
     if not inside:
         return
-    there = TreePath(b"/".join(part for part in (path, inside) if part))
+    there = join_below(path, inside)
+    tally.ask(merged, there, follow=member.isreg() or member.isdir())
     directory = split(there)[0]
     if directory:
         merged.make_dir(directory, parents=True)
