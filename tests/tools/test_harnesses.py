@@ -25,6 +25,7 @@ _POLICY = (
     'version = 1\n[[rule]]\nname = "no-deploy"\ncommands = ["deploy"]\naction = "deny"\nreason = "deploys are made by hand"\n'
 )
 _LIMIT_S = 300
+_INTEGRATIONS = Path(avfs_git.__file__).parent / "integrations"
 
 
 class Place:
@@ -237,25 +238,36 @@ def test_a_broken_avfs_is_not_in_the_way(place: Place, name: str) -> None:
     assert [(place.shop / file).exists() for file in ("made", "edited")] == [True, True], said
 
 
-def test_the_plug_in_of_claude_code_works(place: Place) -> None:
-    """Claude Code's own validator has nothing to say about it; installed, it does what `avfs setup claude` does."""
-    harness = _HARNESSES["claude"]
+def test_the_plug_in_passes_the_validator_of_claude_code(place: Place) -> None:
+    """It has nothing to say about what a plug-in and a marketplace must have."""
+    for part in (".", "claude"):
+        said = place("claude", "plugin", "validate", str(_INTEGRATIONS / part)).stdout.partition("Plugin directory checks")[0]
+        assert "warning" not in said, said
+
+
+@pytest.mark.parametrize("name", ["claude", "codex", "copilot"])
+def test_the_plug_in_works(place: Place, name: str) -> None:
+    """Each of them installs it from the one marketplace: calls are checkpoints, and the policy is asked."""
+    harness = _HARNESSES[name]
     place("git", "add", "-A")
     place("git", "commit", "--quiet", "-m", "start")
-    integrations = Path(avfs_git.__file__).parent / "integrations"
-    for part in (".", "claude"):
-        said = place("claude", "plugin", "validate", str(integrations / part)).stdout.partition("Plugin directory checks")[0]
-        assert "warning" not in said, said
-    place("claude", "plugin", "marketplace", "add", str(integrations))
-    place("claude", "plugin", "install", "avfs@avfs")
+    place("avfs", "fork", ".", "../other")
+    (place.root / "avfs" / "vaults" / "shop.git" / "avfs" / "policy.toml").write_text(_POLICY)
 
-    with scripted([harness.shell("echo made > made")]) as model:
+    with scripted([harness.shell("echo made > made"), harness.shell("deploy now")]) as model:
         environment = harness.prepare(place, model.url)
-        place("avfs", "run", "--name", "job", "--", *harness.line, check=True, **environment)
+        place(harness.line[0], "plugin", "marketplace", "add", str(_INTEGRATIONS), check=True, **environment)
+        place(harness.line[0], "plugin", "add" if name == "codex" else "install", "avfs@avfs", check=True, **environment)
+        done = place("avfs", "run", "--name", "job", "--", *harness.line, check=False, **environment)
 
-    assert "mcp__plugin_avfs_avfs__checkpoint" in json.dumps(model.asked)
-    messages = [entry["checkpoint"]["message"] for entry in place.avfs("log")["entries"]]
-    assert messages[0].startswith("Bash: Do it\n"), messages
+    heard = json.dumps(model.asked[-1:])
+    said = f"{done.stdout}\n{done.stderr}\n{heard[-6000:]}"
+    assert done.returncode == 0, said
+    assert "deploys are made by hand" in heard, said
+    assert place("avfs", "--vault", "shop", "--fork", "job", "cat", "made").stdout == "made\n"
+    message = place.avfs("log")["entries"][0]["checkpoint"]["message"]
+    assert message.startswith("Bash: "), message
+    assert f"Avfs-Harness: {harness.registered or name}\nAvfs-Session: " in message
 
 
 def test_claude_code_works_in_a_tree_that_avfs_makes(place: Place) -> None:

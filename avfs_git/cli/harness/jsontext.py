@@ -91,16 +91,25 @@ def drop(text: str, path: Sequence[str], value: object = None) -> str:
     if True not in wanted:
         return text
     at = wanted.index(True)
-    if len(node.parts) == 1 and above:
-        return drop(text, above)
     part = node.parts[at]
     if len(node.parts) == 1:
-        comment = text[node.start + 1 : part.start].rstrip()
-        return text[: node.start + 1] + (f"{comment}\n" if comment else "") + text[node.end - 1 :]
+        around = text[node.start + 1 : part.start].rstrip(), _between(text, part, node.end - 1).rstrip()
+        comment = "\n".join(filter(None, around))
+        if above and not comment:
+            return drop(text, above)
+        end = f"{comment}\n{_indent_at(text, node.start)}" if comment else ""
+        return text[: node.start + 1] + end + text[node.end - 1 :]
     if at == 0:  # up to the next one
-        return text[: part.start] + text[node.parts[1].start :]
+        following = node.parts[1].start
+        return text[: part.start] + _between(text, part, following).lstrip() + text[following:]
     # From the end of the one before: that is where it was put in.
     return text[: node.parts[at - 1].node.end] + text[part.node.end :]
+
+
+def _between(text: str, part: Part, end: int) -> str:
+    """Give what stands behind a part and its comma, up to a place: white space and comments."""
+    comma = _skip(text, part.node.end)
+    return text[part.node.end : comma] + text[comma + (text[comma] == ",") : end]
 
 
 def _skip(text: str, at: int) -> int:

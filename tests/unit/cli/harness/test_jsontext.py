@@ -110,3 +110,18 @@ def test_what_is_of_another_kind_is_refused() -> None:
     for text, path in (('{"hooks": []}', ("hooks", "a")), ("[]", ("a",)), ('{"hooks": {"a": {}}}', ("hooks", "a"))):
         with pytest.raises(jsontext.Unreadable):
             jsontext.append(text, path, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('{\n  "servers": { // mine\n  }\n}\n', None),
+        ('{\n  "servers": {}, // mine\n}\n', "{ // mine\n}\n"),
+        ('{\n  "servers": {}, /* a, b */\n  // theme\n  "theme": 1\n}\n', '{\n  /* a, b */\n  // theme\n  "theme": 1\n}\n'),
+        ('{\n  "servers": {\n    // mine\n  },\n  "theme": 1\n}\n', None),
+    ],
+)
+def test_no_comment_is_lost(text: str, left: str | None) -> None:
+    """Also in and behind what is empty when the last of it is taken out."""
+    path = ("servers", "avfs")
+    assert jsontext.drop(jsontext.put(text, path, 1), path) == (text if left is None else left)
