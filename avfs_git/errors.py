@@ -527,11 +527,15 @@ class QuotaExceeded(WorkspaceError, code="quota.exceeded", exit_code=28):
 
     def __init__(self, setting: str, limit: int, used: int) -> None:
         unit = "files" if setting == "quota.fork_files" else "bytes"
-        holds = "the file would have" if setting == "quota.file_bytes" else "the fork has"
+        holds = {"quota.file_bytes": "the file would have", "quota.vault_bytes": "the vault has"}.get(setting, "the fork has")
+        ways = f"for one fork `avfs fork config FORK {setting} N`, for all `avfs vault config {setting} N`"
+        hint = f"Remove files, or raise the limit: {ways}; 0 for none."
+        if setting == "quota.vault_bytes":
+            ways = "remove files, delete forks (`avfs fork delete`), or forget old operations (`avfs prune --keep N`)"
+            hint = f"Free space: {ways}; or raise the limit: `avfs vault config {setting} N`, 0 for none."
         self._say(
             f"{quote(setting)} allows {limit:,} {unit}: {holds} {used:,}",
-            f"Remove files, or raise the limit: for one fork `avfs fork config FORK {setting} N`, for all"
-            f" `avfs vault config {setting} N`; 0 for none.",
+            hint,
             quota=setting,
             limit=limit,
             used=used,

@@ -511,6 +511,9 @@ class ForkUsage:
     """The limits of the settings `quota.…`, the fork's own or the vault's; None for no limit."""
     max_files: int | None = None
     max_file_bytes: int | None = None
+    max_vault_bytes: int | None = None
+    vault_bytes: int | None = None
+    """What the vault holds, with what open forks have reserved; None where it has no limit."""
 
 
 @value_class

@@ -53,6 +53,7 @@ from avfs_git.sdk.parts import (
     table,
     undo,
     upkeepdue,
+    vaultroom,
     workspaces,
 )
 from avfs_git.values import replace
@@ -280,6 +281,8 @@ class Dispatch:
         if fork is not None:
             config = self.core.fork_config(self.open_workspace(fork).fork)  # its workspace is made for that
         config.unset(key) if value is None else config.set(key, value)
+        if key == "quota.vault_bytes":
+            vaultroom.VaultRoom(self.core.layout).forget()
         if key.startswith("quota."):
             for found in record.list_sessions(self.core.layout.sessions):
                 with contextlib.suppress(AvfsError):  # it is ending, or of an older avfs

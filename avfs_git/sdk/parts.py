@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.forks import rename as forkrename
     from avfs_git.workspace.history import audited, blame, compare, find, grep, history, lent, opdetails, opundo, undo
     from avfs_git.workspace.merge import overlap
-    from avfs_git.workspace.opened import beside
+    from avfs_git.workspace.opened import beside, vaultroom
     from avfs_git.workspace.opened import workspace as workspaces
     from avfs_git.workspace.restore import asked, recovery
     from avfs_git.workspace.search import removed, search
@@ -55,7 +55,7 @@ else:
         "avfs_git.workspace.forks": "clones fold forks rename",
         "avfs_git.workspace.history": "audited blame compare find grep history lent opdetails opundo undo",
         "avfs_git.workspace.merge": "overlap",
-        "avfs_git.workspace.opened": "beside workspace",
+        "avfs_git.workspace.opened": "beside vaultroom workspace",
         "avfs_git.workspace.restore": "asked recovery",
         "avfs_git.workspace.search": "removed search",
         "avfs_git.workspace.upkeep": "doctor due garbage maintenance stats",

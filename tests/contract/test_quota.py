@@ -6,9 +6,12 @@ import contextlib
 import errno
 import mmap
 import os
+import random
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -390,3 +393,134 @@ def test_a_symbolic_link_in_the_place_of_a_directory(mount_dir: Path, tmp_path: 
         with pytest.raises(QuotaExceeded):
             work.merge("other")
         assert work.read_link("way") == os.fsencode(outside)
+
+
+def vault_holds(vault: Vault) -> int:
+    """Add up what counts of a vault by a walk: the objects, and the files of the upper layers."""
+    tops = [vault.path / "objects", *(vault.path / "avfs" / "workspaces").glob("*/upper")]
+    files = (Path(place, name) for top in tops for place, _, names in os.walk(top) for name in names)
+    return sum(file.lstat().st_size for file in files if file.is_file() and not file.is_symlink())
+
+
+def limit_vault(vault: Vault, more: int) -> int:
+    """Let a vault hold so much more than it does; tell the limit."""
+    limit = vault_holds(vault) + more
+    vault.set_config("quota.vault_bytes", str(limit))
+    return limit
+
+
+def test_a_vault(vault: Vault, work: Workspace) -> None:
+    """All forks share one limit; what one fork gives back, another has."""
+    other = vault.fork("other")
+    work.write("before", bytes(300_000))
+    limit = limit_vault(vault, 700_000)
+    work.write("a", bytes(400_000))
+    with pytest.raises(QuotaExceeded, match=rf"'quota\.vault_bytes' allows {limit:,} bytes: the vault has") as caught:
+        other.write("b", bytes(300_001))
+    assert "avfs prune" in (caught.value.hint or "")
+    with pytest.raises(QuotaExceeded):
+        other.copy("big", "copy")
+    other.write("b", bytes(300_000))
+    usage = vault.fork_info("other", usage=True).usage
+    assert usage is not None
+    assert (usage.vault_bytes, usage.max_vault_bytes) == (limit, limit)
+    work.remove("before")
+    other.write("c", bytes(300_000))
+    vault.delete_fork("work")
+    other.write("d", bytes(400_000))
+    with pytest.raises(QuotaExceeded):
+        other.write("e", b"x")
+    vault.undo()
+    assert len(vault.workspace("work").read("a")) == 400_000
+    assert vault_holds(vault) > limit
+
+
+@pytest.mark.ordinary
+def test_a_full_vault(vault: Vault, work: Workspace) -> None:
+    """Nothing is stored on request; what frees room, and what brings back a state, goes on."""
+    work.write("a", os.urandom(100_000))
+    work.checkpoint("one")
+    work.write("a", os.urandom(100_000))
+    limit_vault(vault, 0)
+    refusals: tuple[Callable[[], object], ...] = (
+        lambda: work.checkpoint("two"),
+        lambda: vault.fork("another"),
+        lambda: work.write("b", b"x"),
+        vault.fetch,
+    )
+    for refusal in refusals:
+        with pytest.raises(QuotaExceeded, match=r"quota\.vault_bytes"):
+            refusal()
+    assert not vault.has_fork("another")
+    vault.undo(fork="work")
+    vault.undo(fork="work")
+    vault.redo(fork="work")
+    vault.gc()
+    vault.prune(keep_operations=1, grace_s=0)
+    work.remove("a")
+    vault.delete_fork("work")
+    vault.set_config("quota.vault_bytes", "0")
+    vault.fork("another")
+
+
+@_FUSE
+def test_a_build_that_fills_a_vault(vault: Vault, work: Workspace) -> None:
+    """The program sees the errno, what it did stays uncommitted with the reason, and the workspace is usable."""
+    limit_vault(vault, 400_000)
+    build = "for n in 1 2 3 4 5 6 7 8; do head -c 100000 /dev/zero > part$n || exit 9; done"
+    result = work.exec("sh", "-c", build, commit_failed=True)
+    assert (result.exit_code, result.commit) == (9, None)
+    assert b"quota" in result.stderr.lower()
+    (told,) = [warning.message for warning in result.warnings if warning.code == "exec.over_quota"]
+    assert "quota.vault_bytes" in told
+    assert {bytes(change.path) for change in work.status().changed_files} >= {b"part1", b"part2", b"part3"}
+    for name in ("part1", "part2"):
+        work.remove(name)
+    assert work.checkpoint("kept").outcome == "created"
+
+
+@_FUSE
+def test_writers_never_pass_the_limit_of_a_vault(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """Two programs and a caller of the API write and remove at random, at once; a walk finds no more than the limit."""
+    third = vault.fork("third")
+    limit = limit_vault(vault, 3 * MIB)
+    chosen = random.Random(1)
+
+    def write(put: Callable[[str, bytes], object], remove: Callable[[str], object], sizes: Sequence[int]) -> int:
+        refusals = 0
+        for number, size in enumerate(sizes):
+            remove(f"file{size % 6}")
+            try:
+                put(f"file{number}", bytes(size))
+            except QuotaExceeded:
+                refusals += 1
+            except OSError as error:
+                refusals += error.errno == errno.EDQUOT
+        return refusals
+
+    def of_tree(tree: Path) -> tuple[Callable[[str, bytes], object], Callable[[str], object]]:
+        return (lambda name, data: (tree / name).write_bytes(data)), lambda name: (tree / name).unlink(missing_ok=True)
+
+    with work.mount(mount_dir / "m"), vault.fork("other").mount(mount_dir / "n"), ThreadPoolExecutor() as pool:
+        ways = (of_tree(mount_dir / "m"), of_tree(mount_dir / "n"), (third.write, partial(third.remove, missing_ok=True)))
+        refusals = 0
+        for _ in range(10):
+            runs = [pool.submit(write, put, remove, [chosen.randrange(MIB) for _ in range(6)]) for put, remove in ways]
+            refusals += sum(run.result() for run in runs)
+            assert vault_holds(vault) <= limit
+    assert refusals
+
+
+@_FUSE
+def test_a_killed_server_leaves_what_it_reserved(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """The next change of the fork counts what is there; a fork that is renamed keeps its count."""
+    other = vault.fork("other")
+    limit_vault(vault, 4 * MIB)
+    with work.mount(mount_dir / "m") as session:
+        (mount_dir / "m" / "a").write_bytes(bytes(MIB))
+        os.kill(server_below(session.info().pid), signal.SIGKILL)
+        (mount_dir / "m" / "b").write_bytes(bytes(MIB))
+    vault.rename_fork("work", "renamed")
+    other.write("c", bytes(2 * MIB - 100_000))
+    with pytest.raises(QuotaExceeded, match="vault_bytes"):
+        other.write("d", bytes(100_000))

@@ -29,6 +29,7 @@ from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import record_changes
 from avfs_git.workspace.checkpoint.checkpoint import read_status, save_checkpoint
+from avfs_git.workspace.opened.vaultroom import find_full
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault import notes
 from avfs_git.workspace.vault.gitmoves import CommandStart, find_under_way, list_moves_inside, tie_to_command
@@ -115,7 +116,7 @@ class Commits:
         command, opened = run.command, self._opened
         wants_commit = command.commit and (finished.exit_code == 0 or command.commit_failed)
         wants_commit = wants_commit and find_under_way(opened.vault, opened.fork) is None  # git could not end or give up that
-        refused = self._find_excess() if held and wants_commit and not run.readonly else None
+        refused = self._find_excess(held=held) if wants_commit and not run.readonly else None
         wants_commit = wants_commit and refused is None
         began, subject = CommandStart(run.head, run.ran, run.since), _make_subject(run, finished)
         status = "" if finished.exit_code == 0 else f"\n\nExit-Status: {finished.exit_code}"
@@ -158,8 +159,11 @@ class Commits:
             changed = tuple(diff_trees(store, old, new, size_of=sizes_here(store)))
         return commit, self._with_renames(changed), saved.sidecar_changed
 
-    def _find_excess(self) -> QuotaExceeded | None:
-        """Find the quota that the workspace exceeds, after a command to whose writes nothing has said no."""
+    def _find_excess(self, *, held: bool) -> QuotaExceeded | None:
+        """Find the quota that allows no commit: that of the vault, or of a workspace whose writes nothing has refused."""
+        full = find_full(self._opened.vault)
+        if full is not None or not held:
+            return full
         quota = self._opened.upper.quota
         if quota.limits is None:
             return None

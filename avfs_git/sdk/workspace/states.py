@@ -26,7 +26,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
-from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions
+from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, vaultroom
 from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
@@ -70,6 +70,7 @@ class WorkspaceStates:
         return self._save(label, description, keeps_message=not step, with_files=step)
 
     def _save(self, label: str | None, description: str | None, *, keeps_message: bool, with_files: bool) -> CheckpointResult:
+        vaultroom.check_not_full(self._at.dispatch.core)
         facts = {"label": label, "message": description}
         heard = self._at.dispatch.programs.run_hook("pre-checkpoint", self.fork, facts)
         result = self._at.run(

@@ -10,6 +10,9 @@ base, which is never refused then: the program has changed it already.
 (`add`, `leave`). The counts are made by one walk of the layer when they are first needed. A change that is not followed exactly
 (`distrust`) may leave them too high, never too low: then they are made again before anything is refused. They are memory only: a
 process that goes on after a crash makes them anew. Without a limit nothing is counted.
+
+Where the vault has a limit, too, a layer reserves room of it (`VaultShare`) before it grows, and gives back what it did not use
+when a change ends (`settle`), or when it shrinks.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.errors import QuotaExceeded
 from avfs_git.paths import ROOT, TreePath, split
@@ -31,12 +34,17 @@ if TYPE_CHECKING:
     from avfs_git.vfs.layer.upper import UpperLayer
 
 
+RESERVED_AHEAD = 1 << 20
+"""So many bytes a layer may have reserved of its vault that it does not use yet."""
+
+
 class Limits(NamedTuple):
-    """What a fork may hold beyond its base; 0 for no limit."""
+    """What a fork may hold beyond its base, and what its vault may hold; 0 for no limit."""
 
     size_bytes: int = 0
     files: int = 0
     file_bytes: int = 0
+    vault_bytes: int = 0
 
 
 class Used(NamedTuple):
@@ -46,6 +54,16 @@ class Used(NamedTuple):
     files: int
 
 
+class VaultShare(Protocol):
+    """The part of one upper layer in what its vault may hold."""
+
+    def reserve(self, used: int, grows: int, least: int, limit: int) -> tuple[int, int]:
+        """Reserve room for a layer that holds `used`: for `grows` more, or what fits if that is `least`; tell also the total."""
+
+    def tell(self, used: int | None) -> None:
+        """Say what a layer holds, which reserves no more; None if that is not known."""
+
+
 class Quota:
     """The quota of one upper layer.
 
@@ -53,12 +71,15 @@ class Quota:
         limits: What the layer may hold; None for no limit, which is all that a change asks then.
         drop_unused: Removes the files without a name that nothing uses any more, before a count.
         refuse: Makes what is raised of a refusal.
+        vault: Where room of the vault is reserved; there where the limits have one for the vault.
     """
 
     def __init__(self, upper: UpperLayer) -> None:
         self.limits: Limits | None = None
         self.drop_unused: Callable[[], object] = lambda: None
         self.refuse: Callable[[QuotaExceeded], Exception] = lambda refused: refused
+        self.vault: VaultShare | None = None
+        self._reserved_to = self._vault_holds = 0
         self._lifted_in: set[int] = set()
         self._upper = upper
         self._used: Used | None = None
@@ -70,6 +91,8 @@ class Quota:
         """Set the limits. What is there already stays, also above a limit: then nothing may grow."""
         if self.limits is None or limits is None:
             self._used = None
+        if self.limits != limits:
+            self._reserved_to = 0
         self.limits = limits
 
     @contextmanager
@@ -109,6 +132,8 @@ class Quota:
             raise self.refuse(QuotaExceeded("quota.fork_bytes", limits.size_bytes, self.used().size_bytes))
         if files > 0 and limits.files and self._use(0, files, limits).files + files > limits.files:
             raise self.refuse(QuotaExceeded("quota.fork_files", limits.files, self.used().files))
+        if grows > 0 and limits.vault_bytes and self._reserve(grows, grows, limits.vault_bytes) < grows:
+            raise self.refuse(QuotaExceeded("quota.vault_bytes", limits.vault_bytes, self._vault_holds))
 
     def check_present(self, largest: int) -> None:
         """Make sure that what is there keeps to the limits, where the kernel has changed the layer. The largest file is told.
@@ -128,6 +153,11 @@ class Quota:
         ):
             if limit and found > limit:
                 raise QuotaExceeded(setting, limit, found)
+        self._reserved_to = 0
+        if limits.vault_bytes:
+            self._reserve(1, 1, limits.vault_bytes)
+            if self._vault_holds > limits.vault_bytes:
+                raise QuotaExceeded("quota.vault_bytes", limits.vault_bytes, self._vault_holds)
 
     def room(self, before: int, offset: int, size: int) -> int:
         """Tell how much of a write of `size` bytes may be done in a file of `before` bytes: all, or what fits.
@@ -145,6 +175,8 @@ class Quota:
         if limits.size_bytes:
             used = self._use(most - before, 0, limits).size_bytes
             most = min(most, before + max(0, limits.size_bytes - used))
+        if limits.vault_bytes and most > before:
+            most = min(most, before + max(0, self._reserve(most - before, 1, limits.vault_bytes)))
         if size and most <= offset:
             self.check(grows=offset + 1 - before, size=offset + 1)
         return max(0, most - offset)
@@ -152,8 +184,8 @@ class Quota:
     def largest(self) -> int | None:
         """Tell which size no file can exceed; None for no such limit."""
         limits = self.limits if get_ident() not in self._lifted_in else None
-        bounds = [bound for bound in (limits.size_bytes, limits.file_bytes) if bound] if limits is not None else []
-        return min(bounds, default=None)
+        bounds = (limits.size_bytes, limits.file_bytes, limits.vault_bytes) if limits is not None else ()
+        return min(filter(None, bounds), default=None)
 
     # --- after it --------------------------------------------------------------------------------------------
 
@@ -162,6 +194,16 @@ class Quota:
         used = self._used
         if used is not None:
             self._used = Used(max(0, used.size_bytes + grows), max(0, used.files + files))
+            if self._reserved_to - self._used.size_bytes > 2 * RESERVED_AHEAD:
+                self.settle()
+
+    def settle(self) -> None:
+        """Give back what is reserved and not used, at the end of a change. What cannot be told is counted later."""
+        if self.vault is None or self.limits is None or not self.limits.vault_bytes:
+            return
+        self._reserved_to = 0
+        with suppress(OSError):  # then too much stays reserved
+            self.vault.tell(self._used.size_bytes if self._used is not None and self._is_exact else None)
 
     def measure(self, directory: int, name: bytes, *, deep: bool = False) -> Used | None:
         """Tell what is given back if a name goes away, and nothing holds its file; None for nothing.
@@ -213,6 +255,17 @@ class Quota:
         if is_over and not self._is_exact:
             self._count()
         return self.used()
+
+    def _reserve(self, grows: int, least: int, limit: int) -> int:
+        """Tell how much of some bytes the vault has room for, which is reserved then; nothing if that is less than the least."""
+        used = self.used().size_bytes
+        if used + grows > self._reserved_to and self.vault is not None:
+            if not self._is_exact:
+                self._count()
+                used = self.used().size_bytes
+            room, self._vault_holds = self.vault.reserve(used, grows, least, limit)
+            self._reserved_to = used + room
+        return self._reserved_to - used
 
     def _count(self) -> None:
         self.drop_unused()

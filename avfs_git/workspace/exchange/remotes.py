@@ -65,6 +65,7 @@ from avfs_git.model import (
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
+from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
 from avfs_git.workspace.vault.source import check_source
 from avfs_git.workspace.vault.vault import OpenVault
@@ -165,9 +166,11 @@ def fetch(
         CloneReplaced: If the remote is the clone of the vault's forks, and another repository is there now.
         RemoteNotFound: If there is no such remote.
         RemoteError: If the exchange fails; nothing has changed here then.
+        QuotaExceeded: If the vault holds all it may.
     """
     if with_git_dirs and not with_sidecar:
         raise InvalidInput("`.git` directories come with the ignored files only", hint="Add `--with-sidecar`.")
+    check_not_full(vault)
     remote = choose_remote(vault, name)
     _check_clone(vault, remote.url)
     vault.prepare()
@@ -224,7 +227,9 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
     Raises:
         PathNotFound: If the commit has nothing at a path.
         RemoteError: If the server cannot be asked.
+        QuotaExceeded: If the vault holds all it may.
     """
+    check_not_full(vault)
     store = vault.store
     root = store.read_commit(commit).tree
     blobs: dict[Oid, None] = {}

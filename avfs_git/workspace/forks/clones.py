@@ -42,6 +42,7 @@ from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar
 from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
+from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault import gitmoves
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.identity import find_making
@@ -119,8 +120,10 @@ def fork_present(
         InvalidName: If git has no branch of that name beside those of other forks.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
         RefDamaged: If the branch that is checked out there does not say at which commit it is.
+        QuotaExceeded: If the vault holds all it may.
     """
     check_fork_name(name)
+    check_not_full(vault)
     vault.prepare()
     _check_free(vault, name)
     if made_for is not None and _is_branch_of_clone(vault, name):

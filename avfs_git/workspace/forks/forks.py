@@ -40,6 +40,7 @@ from avfs_git.workspace.checkpoint.changes import find_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
+from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.forkinfo import fork_info
@@ -92,8 +93,10 @@ def create_fork(
         ForkExists: If the name is taken.
         ForkNotFound, CheckpointNotFound: If there is nothing to start from.
         NoForkChosen, NoForks: If neither a source nor a state is named, and the vault has no default fork.
+        QuotaExceeded: If the vault holds all it may.
     """
     check_fork_name(name)
+    check_not_full(vault)
     vault.prepare()
     check_free(vault, name)
     source = source or (vault.choose_fork() if at is None else vault.default_fork())

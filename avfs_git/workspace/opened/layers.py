@@ -78,7 +78,12 @@ class Layers:
 
     def limit(self) -> None:
         """Hold the upper layer to the quotas that the fork has now."""
-        self.upper.quota.limit(self._config.read_limits())
+        quota, limits = self.upper.quota, self._config.read_limits()
+        if limits is not None and limits.vault_bytes and quota.vault is None:
+            from avfs_git.workspace.opened.vaultroom import VaultRoom  # noqa: PLC0415 - of few vaults
+
+            quota.vault = VaultRoom(self.vault.layout, self._layout.fork)
+        quota.limit(limits)
 
     def are_of(self, state: WorkspaceState) -> bool:
         """Whether these are still the layers of a state."""

@@ -575,6 +575,7 @@ class LockedWorkspace:
 
     def end(self) -> None:
         """End what `begin` began."""
+        self.opened.upper.quota.settle()
         self.opened.epoch = self.opened.lock.end_change()
 
     def write_state(self) -> None:

@@ -6,22 +6,25 @@ other processes the numbers are rough. The time follows the number of files in t
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import ForkUsage, VaultStats, WorkspaceUsage
-from avfs_git.vfs.layer.quota import Limits, Used, count_upper
-from avfs_git.vfs.layer.upper import UpperLayer
+from avfs_git.vfs.layer.quota import Limits
+from avfs_git.workspace.opened.vaultroom import VaultRoom, count_workspace
 from avfs_git.workspace.vault.format import LABELS
 from avfs_git.workspace.vault.vault import OpenVault
 
 
 def measure_fork(vault: OpenVault, fork: str) -> ForkUsage:
     """Count what a fork holds beyond its base, as its quota does: one walk of its upper layer."""
-    layout, limits = vault.layout.workspace(fork), vault.fork_config(fork).read_limits() or Limits()
-    try:
-        used = count_upper(UpperLayer(layout.upper, layout.work))
-    except FileNotFoundError:  # nothing was ever changed in it
-        used = Used(0, 0)
-    return ForkUsage(*used, *(limit or None for limit in limits))
+    limits, vault_bytes = vault.fork_config(fork).read_limits() or Limits(), None
+    if limits.vault_bytes:
+        with suppress(OSError):  # where nothing may be written, it is not known
+            vault_bytes = VaultRoom(vault.layout).measure()
+    used = count_workspace(vault.layout.workspace(fork))
+    size_bytes, files, file_bytes, max_vault_bytes = (limit or None for limit in limits)
+    return ForkUsage(*used, size_bytes, files, file_bytes, max_vault_bytes, vault_bytes)
 
 
 def measure_vault(vault: OpenVault) -> VaultStats:

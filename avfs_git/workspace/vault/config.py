@@ -69,6 +69,12 @@ SETTINGS = {
             of_forks=True,
         ),
         Setting("quota.file_bytes", "0", "how large a file may become; 0 for no limit", is_number=True, of_forks=True),
+        Setting(
+            "quota.vault_bytes",
+            "0",
+            "bytes that the objects of the vault and the changed files of its forks may have together; 0 for no limit",
+            is_number=True,
+        ),
         Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
         Setting("plugins.timeout_s", "5", "a plug-in that takes more seconds for its answer refuses the change", is_number=True),
         Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
@@ -106,7 +112,7 @@ SETTINGS = {
 }
 
 
-_QUOTAS = ("quota.fork_bytes", "quota.fork_files", "quota.file_bytes")
+_QUOTAS = ("quota.fork_bytes", "quota.fork_files", "quota.file_bytes", "quota.vault_bytes")
 
 
 class Config:

@@ -223,6 +223,7 @@ class VaultLayout:
         self.seen = self.root / "cache" / "seen"
         self.search_index = self.root / "cache" / "search"
         self.config = self.root / "config.json"
+        self.room = self.root / "room"
         self.maintenance = self.root / "maintenance.json"
         self.maintenance_lock = self.root / "maintenance.lock"
         self.kept_times = self.root / "kept-times"

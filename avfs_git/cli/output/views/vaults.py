@@ -216,6 +216,8 @@ def _usage_facts(text: TextOutput, usage: ForkUsage) -> list[tuple[str, str]]:
         ("holds", size if usage.max_bytes is None else f"{size} of {text.size(usage.max_bytes)}"),
         ("files", files if usage.max_files is None else f"{files} of {usage.max_files:,}"),
     ]
+    if usage.max_vault_bytes is not None and usage.vault_bytes is not None:
+        facts.append(("vault", f"{text.size(usage.vault_bytes)} of {text.size(usage.max_vault_bytes)}"))
     return [*facts, *([("largest file", text.size(usage.max_file_bytes))] if usage.max_file_bytes is not None else [])]
 
 
