@@ -140,6 +140,7 @@ WARNINGS = {
     "capture.per_file": "Programs changed files without a pause: not all files are as they were at the same moment.",
     "capture.unreadable": "A directory could not be read; the checkpoint has it as the last one did.",
     "clone.not_lazy": "The remote does not support partial clones; all contents were fetched.",
+    "checkpoint.over_quota": "The kernel shows the fork by overlayfs, and programs wrote beyond a quota: it is all saved.",
     "exec.over_quota": "A command's changes are not committed: they exceed a quota, or the vault is full.",
     "exec.git_beside": "Another program's git moved the branch while the command ran; its undo leaves that.",
     "exec.saved_beside": "A checkpoint saved a part of the command's changes while it ran. `avfs undo` takes both back.",

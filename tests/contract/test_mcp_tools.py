@@ -315,6 +315,19 @@ def test_the_size_of_a_file_is_told_from_behind_its_end(place: Place) -> None:
     assert (record["size"], record["content"], record["next_offset"]) == (len("hello\n"), "", None)
 
 
+@pytest.mark.parametrize("setting", ["quota.fork_bytes", "quota.vault_bytes"])
+def test_a_write_beyond_a_quota_is_refused(place: Place, setting: str) -> None:
+    """The agent is told which limit that is, and the file is as it was."""
+    with place.open() as home:
+        home.open_vault("work").set_config(setting, "1")
+
+    refused = call(place.serve(), "write_file", path="README", content="more\n")
+
+    assert code_of(refused) == "quota.exceeded"
+    assert setting in text_of(refused)
+    assert place.read("README") == b"hello\n"
+
+
 def test_undo_restores_the_fork_that_this_server_deleted(place: Place) -> None:
     """The deletion is one of the fork at hand, and none of the default fork."""
     server = place.serve(vault="work", fork="side")

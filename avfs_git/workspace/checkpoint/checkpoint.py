@@ -42,7 +42,7 @@ from avfs_git.workspace.checkpoint.changes import (
 )
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
-from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.checkpoint.prepare import capture_workspace, warn_of_excess
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
@@ -265,7 +265,8 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
                 pack, taken.was[0], taken.captured.tree, vault.git_dir, taken.changed_files
             )
         result = _record(locked, taken, pack, recorded, request, applied)
-    return replace(result, warnings=(*warn_of_git(locked.vault, locked.fork), *result.warnings, *merge_small_packs(vault)))
+    told = (*warn_of_git(locked.vault, locked.fork), *warn_of_excess(locked, taken.changed_files))
+    return replace(result, warnings=(*told, *result.warnings, *merge_small_packs(vault)))
 
 
 def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:

@@ -11,12 +11,13 @@ import os
 import stat
 from collections.abc import Sequence
 
+from avfs_git.errors import QuotaExceeded
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.model import Warning
+from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.scan.scan import DirtySet, Layer
@@ -174,3 +175,18 @@ def read_rules(locked: LockedWorkspace) -> Ignorer:
         return None
 
     return Ignorer(read, locked.vault.read_exclude())
+
+
+def warn_of_excess(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> tuple[Warning, ...]:
+    """Warn where programs wrote beyond a quota by overlayfs, which shows the workspace since before that."""
+    quota = locked.opened.upper.quota
+    if quota.limits is None or locked.opened.shown_at is None:
+        return ()
+    try:
+        quota.check_present(max((change.size or 0 for change in changed), default=0))
+    except QuotaExceeded as refused:
+        what = "overlayfs, which shows the fork since before it had the quota, stops no program: mount it anew"
+        return (Warning("checkpoint.over_quota", f"{refused.message}; {what}"),)
+    except OSError:  # what is not counted now is told by the next
+        return ()
+    return ()

@@ -30,6 +30,7 @@ from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.checkpoint.prepare import warn_of_state
+from avfs_git.workspace.files.archiveroom import ask_for_archive
 from avfs_git.workspace.files.asked import Question, ask_before
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.incoming import ask_about_all, is_repository_link, join_below
@@ -223,7 +224,10 @@ def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
     tally = _Tally(ask_before(opened, "import", path, recursive=True))
     directories: dict[TreePath, tarfile.TarInfo] = {}
     try:
-        with opened.locked() as locked, locked.changing() as merged, tarfile.open(fileobj=file, mode="r|*") as archive:
+        with contextlib.ExitStack() as stack:
+            merged = stack.enter_context(stack.enter_context(opened.locked()).changing())
+            file = ask_for_archive(merged, file, path, stack)
+            archive = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
             for member in archive:
                 try:
                     _unpack(merged, archive, member, path, tally, directories)
