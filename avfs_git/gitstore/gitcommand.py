@@ -76,6 +76,7 @@ _OPTIONS: Mapping[str, frozenset[str]] = {
                 "-w",
                 "-v",
                 "-o",
+                "--threads=1",
             ),
             *("--files-with-matches", "--files-without-match", "--count", "-f", "-", "(", ")"),
         }

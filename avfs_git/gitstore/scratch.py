@@ -5,13 +5,17 @@ For questions about objects that are not part of a vault, or must not become par
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import zlib
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from avfs_git.gitstore.formats.packfile import KIND_NAMES
+from avfs_git.gitstore.formats.deflate import deflate
+from avfs_git.gitstore.formats.packfile import KIND_NAMES, PACK_HEADER, entry_header
+from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.durable import host_errors
 from avfs_git.paths import Oid
@@ -51,3 +55,26 @@ def put_loose(git_dir: Path, kind: int, data: bytes) -> Oid:
     content = zlib.compress(b"%b %d\0" % (KIND_NAMES[kind], len(data)) + data, 1)
     (git_dir / "objects" / name[:2] / name[2:]).write_bytes(content)
     return oid
+
+
+def put_pack(git_dir: Path, objects: Iterable[tuple[int, bytes]]) -> None:
+    """Write objects into a repository that no other process uses, as one pack; not durably. Holds one of them in memory."""
+    offsets: dict[Oid, int] = {}
+    crcs = array("I")
+    directory = git_dir / "objects" / "pack"
+    directory.mkdir()
+    with (directory / "pack-lent.pack").open("w+b") as file:
+        at = file.write(PACK_HEADER.pack(b"PACK", 2, 0))
+        for kind, data in objects:
+            oid = hash_object(kind, data)
+            if oid not in offsets:
+                entry = entry_header(kind, len(data)) + deflate(data, 1)
+                offsets[oid] = at
+                crcs.append(zlib.crc32(entry))
+                at += file.write(entry)
+        file.seek(0)
+        file.write(PACK_HEADER.pack(b"PACK", 2, len(offsets)))
+        file.seek(0)
+        checksum = hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).digest()
+        file.write(checksum)
+    (directory / "pack-lent.idx").write_bytes(build_index(list(offsets), list(offsets.values()), crcs, checksum))

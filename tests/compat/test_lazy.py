@@ -676,3 +676,13 @@ def test_a_search_brings_what_it_reads(vault: Vault) -> None:
     brought = packs(vault)
     assert len(work.grep("f1|g2|h3").files) == 3
     assert packs(vault) == brought
+
+
+def test_a_search_reads_a_file_that_was_written_again_from_the_workspace(offline: Vault) -> None:
+    """Also the content that the head has and the server keeps: no server is asked for it."""
+    work = offline.workspace()
+    work.write("f1", FILES["f1"])
+
+    assert [file.path for file in work.grep("f1", ["f1"], outcome="files").files] == [b"f1"]
+    with pytest.raises(RemoteError):
+        work.grep("f1", ["f0"])

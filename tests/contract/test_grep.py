@@ -104,6 +104,29 @@ def test_forks_are_searched_as_each_alone(vault: Vault, work: Workspace, outcome
     assert vault.grep("needle", ["src"]) == [vault.workspace(fork).grep("needle", ["src"]) for fork in ("main", "other")]
 
 
+@pytest.mark.parametrize("options", [{}, {"after": 1}, {"ignored": True}, {"outcome": "files_without"}, {"invert": True}])
+def test_many_forks_are_searched_as_each_alone(vault: Vault, work: Workspace, options: dict[str, object]) -> None:
+    """Each has another content at one path, some the same, one a directory in its place and one a repository inside."""
+    for number in range(5):
+        vault.fork(f"fork{number}", source=work.fork).write("a", f"needle {number // 2}\nsix".encode())
+    vault.workspace("fork1").checkpoint()
+    vault.workspace("fork3").write("src/deep/c.txt", b"\0needle\n")
+    vault.workspace("fork4").remove("a")
+    vault.workspace("fork4").write("a/needle", b"a needle\n")
+    vault.workspace("fork4").write("inside/.git/config", b"needle\n")
+    forks = [info.name for info in vault.list_forks()]
+    for paths in ([], ["a"], ["src"]):
+        assert vault.grep("needle", paths, **options) == [  # type: ignore[arg-type]  # the table's are of all types
+            vault.workspace(fork).grep("needle", paths, **options)  # type: ignore[arg-type]
+            for fork in forks
+        ]
+
+
+def test_a_binary_file_is_found_first_with_context_too(work: Workspace) -> None:
+    """Where git searches with several threads, it leaves that one out."""
+    assert [(file.path, file.binary) for file in work.grep("needle", ["bin"], before=1).files] == [(b"bin", True)]
+
+
 def test_a_fork_is_searched_once_and_may_go_meanwhile(vault: Vault, work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named twice, it gives one result; deleted since all were listed, none. One that was named is missed."""
     vault.fork("other", source=work.fork)

@@ -9,7 +9,7 @@ leaves a temporary directory.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -19,9 +19,8 @@ from avfs_git.gitstore import gitcommand
 from avfs_git.gitstore.compare.grepanswer import Answer, Found, make_colors
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_sorted
-from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.scratch import put_loose, scratch_repository
-from avfs_git.gitstore.source import ObjectSource
+from avfs_git.gitstore.objects.drywriter import DryWriter
+from avfs_git.gitstore.scratch import put_loose, put_pack, scratch_repository
 from avfs_git.globs import PathGlobs, check_glob, is_of_path, quote_for_git, spell_for_git
 from avfs_git.model import GrepOutcome, GrepQuery, GrepSyntax
 from avfs_git.paths import Oid, TreePath, join
@@ -60,8 +59,8 @@ def check_query(query: GrepQuery) -> None:
         raise InvalidInput("at least one match of each file has to be given")
 
 
-def grep_trees(store: ObjectStore, source: ObjectSource, trees: Sequence[Oid], query: GrepQuery) -> Generator[tuple[Oid, Found]]:
-    """Search trees of `source`, whose stored objects are those of `store`, with one run of git; give what it finds at once.
+def grep_trees(source: DryWriter, trees: Sequence[Oid], query: GrepQuery) -> Generator[tuple[Oid, Found]]:
+    """Search trees, stored or in memory, with one run of git; give what it finds at once.
 
     The trees come one after the other, the files of each in the order of their paths. Nothing is kept of what was given. Git is
     killed when the generator is closed.
@@ -78,16 +77,15 @@ def grep_trees(store: ObjectStore, source: ObjectSource, trees: Sequence[Oid], q
     answer = Answer(query, colors=make_colors() if is_colored else {})
     options = _spell_options(query, is_colored=is_colored)
     pattern = ["-f", "-"]
-    store.expect(chain.from_iterable(_list_contents(source, tree, query) for tree in trees))
+    source.store.expect(chain.from_iterable(_list_contents(source, tree, query) for tree in trees))
     is_meant = _make_filter(query)
     with scratch_repository("search") as git_dir:
         if _matches_nothing(git_dir, query, options):
             # Git looks ahead for the next match, and would find one behind the last newline; not so in an expression.
             pattern = ["(", *pattern, ")"]
-        for tree in trees:
-            _lend(git_dir, store, source, tree)
+        put_pack(git_dir, _list_lent(source, trees))
         operands = [*(tree.hex() for tree in trees), "--", *(os.fsdecode(spec) for spec in _make_pathspecs(query))]
-        chunks = _run(git_dir, [*options, *pattern], operands, query, borrowed=store.objects_dir, colors=answer.colors)
+        chunks = _run(git_dir, [*options, *pattern], operands, query, borrowed=source.store.objects_dir, colors=answer.colors)
         with closing(chunks):
             for tree, found in answer.read(chunks):
                 if is_meant(found.path):
@@ -109,6 +107,8 @@ def _spell_options(query: GrepQuery, *, is_colored: bool) -> list[str]:
     ]
     if query.outcome is GrepOutcome.LINES:
         options += ["-o"] if query.only_matching else [f"-B{query.before}", f"-A{query.after}"]
+        if query.before or query.after:
+            options.append("--threads=1")  # several leave out the first file, if it is binary
     return options
 
 
@@ -157,9 +157,13 @@ def _matches_nothing(git_dir: Path, query: GrepQuery, options: list[str]) -> boo
     return any(list(_run(git_dir, plain, [tree.hex(), "--"], query, colors={})))
 
 
-def _list_contents(source: ObjectSource, tree: Oid, query: GrepQuery) -> Iterator[Oid]:
+def _list_contents(source: DryWriter, tree: Oid, query: GrepQuery) -> Iterator[Oid]:
     """List the contents that are going to be read; walks only if it is asked, by the store of a partial clone."""
     paths, is_meant = query.paths, _make_filter(query)
+
+    def is_here(oid: Oid) -> bool:
+        return source.holds(oid) or source.store.exists(oid)
+
     pending: list[tuple[TreePath, Oid]] = [(TreePath(b""), tree)]
     while pending:
         above, oid = pending.pop()
@@ -169,25 +173,22 @@ def _list_contents(source: ObjectSource, tree: Oid, query: GrepQuery) -> Iterato
             if mode == MODE_TREE:
                 if within or any(p.startswith(path + b"/") for p in paths):
                     pending.append((path, child))
-            elif within and mode not in (MODE_GITLINK, MODE_SYMLINK) and is_meant(path) and not source.exists(child):
+            elif within and mode not in (MODE_GITLINK, MODE_SYMLINK) and is_meant(path) and not is_here(child):
                 yield child
 
 
-def _lend(git_dir: Path, store: ObjectStore, source: ObjectSource, tree: Oid) -> None:
-    """Put into a repository what is below a tree and is not stored. Whatever a stored tree has is stored, too."""
-    pending = [(MODE_TREE, tree)]
-    seen = set[Oid]()
+def _list_lent(source: DryWriter, trees: Iterable[Oid]) -> Iterator[tuple[int, bytes]]:
+    """List the objects below some trees that are in memory. Whatever is below a stored tree is stored, too."""
+    pending, seen = [*trees], set[Oid]()
     while pending:
-        mode, oid = pending.pop()
-        if oid in seen or mode in (MODE_GITLINK, MODE_SYMLINK) or store.exists(oid):
+        oid = pending.pop()
+        if oid in seen or not source.holds(oid):
             continue
         seen.add(oid)
-        if mode == MODE_TREE:
-            entries = source.read_tree(oid)
-            put_loose(git_dir, KIND_TREE, serialize_sorted(entries))
-            pending += entries.values()
-        else:
-            put_loose(git_dir, KIND_BLOB, source.read_blob(oid))
+        kind, data = source.read(oid)
+        yield kind, data
+        if kind == KIND_TREE:
+            pending += [child for _, child in source.read_tree(oid).values()]
 
 
 def _make_pathspecs(query: GrepQuery) -> list[bytes]:

@@ -111,6 +111,10 @@ class DryWriter:
             size = len(self._added[oid][1])
         return self.store.blob_size(oid) if size is None else size
 
+    def holds(self, oid: Oid) -> bool:
+        """Tell whether the content of an object is kept in memory."""
+        return oid in self._added
+
     def exists(self, oid: Oid) -> bool:
         """Tell whether an object was added or is in the store."""
         return oid in self._added or oid in self._sizes or self.store.exists(oid)

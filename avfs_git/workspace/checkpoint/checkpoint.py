@@ -102,13 +102,7 @@ def take(
     before = locked.opened.synced_trees()[1]
     head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
     if captured is None:
-        captured = capture_workspace(locked, sink, request)
-        if request.index is not None:
-            captured.tree = adopt_submodules(sink, captured.tree, request.index)
-        elif not captured.is_afresh and _has_other_rules(locked, sink, captured, commit):
-            anew = replace(request, afresh=True, beside=request.beside or before, skips_unreadable=False)
-            captured = capture_workspace(locked, sink, anew)
-
+        captured = capture(locked, sink, request, onto=commit)
     is_here = sizes_here(sink)
 
     def size_of(oid: Oid) -> int | None:
@@ -123,6 +117,19 @@ def take(
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
     return Taken(captured, head, commit, (tree, recorded), tuple(changed), tuple(sidecar_changed))
+
+
+def capture(
+    locked: LockedWorkspace, sink: PackWriter | DryWriter, request: CaptureRequest = CHANGED, *, onto: Commit | None = None
+) -> Captured:
+    """Capture the workspace. What is tracked is what the head has, or the commit `onto`."""
+    captured = capture_workspace(locked, sink, request)
+    if request.index is not None:
+        captured.tree = adopt_submodules(sink, captured.tree, request.index)
+    elif not captured.is_afresh and _has_other_rules(locked, sink, captured, onto or locked.head()[1]):
+        beside = request.beside or locked.opened.synced_trees()[1]
+        captured = capture_workspace(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
+    return captured
 
 
 def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:

@@ -56,6 +56,8 @@ def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captur
         return False
     if any(_decides(change.path) for change in diff_trees(sink, cache.tree, captured.tree)):
         return True
+    if not captured.sidecar_touched:
+        return False
     changed = diff_sidecars(sink, cache.sidecar, captured.sidecar)
     return any(_decides(path) for change in changed for path in (change.path, *list_added_files(sink, change)))
 

@@ -8,7 +8,6 @@ lock: workspaces were captured before (`lent`). Reads only.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import closing
 from itertools import groupby
 from operator import attrgetter
@@ -16,26 +15,93 @@ from operator import attrgetter
 from avfs_git.errors import TooManyFiles
 from avfs_git.gitstore.compare.grep import grep_trees
 from avfs_git.gitstore.compare.grepanswer import Found
-from avfs_git.gitstore.compare.treediff import find_differences
-from avfs_git.gitstore.formats.trees import MODE_TREE, edit_tree, sort_tree
+from avfs_git.gitstore.compare.treediff import Entry, find_differences
+from avfs_git.gitstore.formats.trees import MODE_TREE, sort_tree
 from avfs_git.model import GrepFile, GrepHit, GrepQuery, GrepResult
-from avfs_git.paths import Oid
-from avfs_git.values import NamedTuple
+from avfs_git.paths import ROOT, Oid, TreePath, list_above, split
 from avfs_git.vfs.layer.sidecar import parse_sidecar
 from avfs_git.workspace.history.lent import LentObjects, State
 
 
-class _Searched(NamedTuple):
-    """How a state is searched: a tree of its own, and a common one without some paths."""
+class _Layer:
+    """Files at paths that do not exclude each other, to be searched as one tree."""
 
-    state: State
-    own: Oid | None
-    differing: AbstractSet[bytes] | None
-    """The paths at which it is not as the common tree; None if it has nothing of that."""
+    def __init__(self) -> None:
+        self.files: dict[TreePath, Entry] = {}
+        self._directories: set[TreePath] = set()
 
-    def has(self, tree: Oid, path: bytes, common: Oid | None) -> bool:
-        """Tell whether a file that is in a tree is in the state."""
-        return tree == self.own or (tree == common and self.differing is not None and path not in self.differing)
+    def take(self, path: TreePath, entry: Entry) -> bool:
+        """Take a file, unless its path excludes that of another one; tell whether it is taken."""
+        above = list_above([path])
+        if path in self._directories or not above.isdisjoint(self.files):
+            return False
+        self.files[path] = entry
+        self._directories |= above
+        return True
+
+    def make_tree(self, objects: LentObjects) -> Oid:
+        """Make the tree, in memory."""
+        entries: dict[TreePath, dict[bytes, Entry]] = {directory: {} for directory in self._directories}
+        for path, entry in self.files.items():
+            directory, name = split(path)
+            entries[directory][name] = entry
+        for path in sorted(self._directories - {ROOT}, reverse=True):
+            directory, name = split(path)
+            entries[directory][name] = (MODE_TREE, _add(objects, entries.pop(path)))
+        return _add(objects, entries[ROOT])
+
+
+class _Plan:
+    """Which trees are searched for some states: the first one's, and each file once that another one has differently."""
+
+    def __init__(self, paths: Sequence[TreePath]) -> None:
+        self._paths = paths
+        self._whole: dict[Oid, list[State]] = {}
+        """The states of which a tree is searched, but for the paths at which one of them is `differing`."""
+        self._differing: dict[TreePath, set[str]] = {}
+        self._holders: dict[tuple[TreePath, Entry], list[State]] = {}
+        self._layers: list[_Layer] = []
+        self._next: dict[TreePath, int] = {}
+        """The first layer that has nothing yet at a path."""
+        self._layered: dict[Oid, _Layer] = {}
+
+    def add(self, objects: LentObjects, state: State, tree: Oid) -> None:
+        """Add what is not searched yet of the tree of a state."""
+        common = next(iter(self._whole), tree)
+        try:
+            differing = find_differences(objects, common, tree, paths=self._paths)
+        except TooManyFiles:
+            common, differing = tree, {}
+        self._whole.setdefault(common, []).append(state)
+        for path, (_, entry) in differing.items():
+            self._differing.setdefault(path, set()).add(state.fork)
+            if entry is not None:
+                holders = self._holders.setdefault((path, entry), [])
+                if not holders:
+                    self._put(path, entry)
+                holders.append(state)
+
+    def _put(self, path: TreePath, entry: Entry) -> None:
+        """Put a file into the first layer that can take it."""
+        number = self._next.get(path, 0)
+        while number == len(self._layers) or not self._layers[number].take(path, entry):
+            if number == len(self._layers):
+                self._layers.append(_Layer())
+            else:
+                number += 1
+        self._next[path] = number + 1
+
+    def make_trees(self, objects: LentObjects) -> list[Oid]:
+        """Make the trees to be searched."""
+        self._layered = {layer.make_tree(objects): layer for layer in self._layers}
+        return [*self._whole, *self._layered]
+
+    def list_holders(self, tree: Oid, path: TreePath) -> tuple[State, ...]:
+        """List the states that have the file at a path of a tree."""
+        differing = self._differing.get(path, ())
+        whole = [state for state in self._whole.get(tree, ()) if state.fork not in differing]
+        layer = self._layered.get(tree)
+        return (*whole, *(self._holders[path, layer.files[path]] if layer is not None else ()))
 
 
 def stream(objects: LentObjects, states: Sequence[State], query: GrepQuery) -> Generator[GrepHit]:
@@ -77,16 +143,17 @@ def grep(objects: LentObjects, states: Sequence[State], query: GrepQuery) -> lis
 
 def _search(objects: LentObjects, states: Sequence[State], query: GrepQuery) -> Generator[tuple[tuple[State, ...], Found]]:
     """Give each match once, with the states that have it; those of a file one after the other."""
-    trees = [_choose_tree(objects, state, ignored=query.ignored) for state in states]
-    common = next((tree for tree in trees if tree is not None), None) if len(trees) > 1 else None
-    searched = [_compare(objects, common, state, tree) for state, tree in zip(states, trees, strict=True)]
-    wanted = [tree for tree in (common, *(each.own for each in searched)) if tree is not None]
+    plan = _Plan([TreePath(path) for path in query.paths])
+    for state in states:
+        tree = _choose_tree(objects, state, ignored=query.ignored)
+        if tree is not None:
+            plan.add(objects, state, tree)
     place, having = None, tuple[State, ...]()
-    with closing(grep_trees(objects.store, objects, wanted, query)) as answer:
+    with closing(grep_trees(objects, plan.make_trees(objects), query)) as answer:
         for tree, found in answer:
             if (tree, found.path) != place:
                 place = tree, found.path
-                having = tuple(each.state for each in searched if each.has(tree, found.path, common))
+                having = plan.list_holders(tree, TreePath(found.path))
             if having:
                 yield having, found
 
@@ -106,18 +173,6 @@ def _join(found: Sequence[Found]) -> GrepFile:
     return GrepFile(found[0].path, count=len({line.number for line in lines if line.column is not None}), lines=lines)
 
 
-def _compare(objects: LentObjects, common: Oid | None, state: State, tree: Oid | None) -> _Searched:
-    """Tell how a state is searched beside a common tree."""
-    if common is None or tree is None:
-        return _Searched(state, tree, None)
-    try:
-        differing = find_differences(objects, common, tree)
-    except TooManyFiles:
-        return _Searched(state, tree, None)
-    changed = {path: now for path, (_, now) in differing.items() if now is not None}
-    return _Searched(state, edit_tree(objects, objects, None, changed), differing.keys())
-
-
 def _choose_tree(objects: LentObjects, state: State, *, ignored: bool) -> Oid | None:
     """Choose what is searched of a state; with what is ignored, a tree that is made in memory."""
     if not ignored or state.sidecar is None:
@@ -133,7 +188,7 @@ def _join_trees(objects: LentObjects, tree: Oid | None, other: Oid) -> Oid:
         held = entries.get(name)
         both = held is not None and held[0] == mode == MODE_TREE
         entries[name] = (mode, _join_trees(objects, held[1], oid) if held is not None and both else oid)
-    return objects.add_sorted(sort_tree(entries))
+    return _add(objects, entries)
 
 
 def _list_untracked(objects: LentObjects, sidecar: Oid) -> Oid:
@@ -144,4 +199,9 @@ def _list_untracked(objects: LentObjects, sidecar: Oid) -> Oid:
         for name, entry in children.items()
         if entry.untracked
     }
-    return objects.add_sorted(sort_tree(entries))  # unchecked: a nested repository has a `.git`
+    return _add(objects, entries)
+
+
+def _add(objects: LentObjects, entries: Mapping[bytes, Entry]) -> Oid:
+    """Make a tree in memory; its names are not checked: a nested repository has a `.git`."""
+    return objects.add_sorted(sort_tree(entries))

@@ -31,7 +31,7 @@ _SIZE_ONLY = 0
 
 
 def lend(locked: LockedWorkspace, *, contents: bool, ignored: bool) -> tuple[Lent, Iterator[bytes]]:
-    """Capture a workspace; give its state and, spelled, the objects of it that are not stored.
+    """Capture a workspace; give its state and, spelled, its new trees and the contents of it that are not stored.
 
     Without `contents`, of changed files only the sizes; without `ignored`, the contents of tracked files only.
 
@@ -39,21 +39,21 @@ def lend(locked: LockedWorkspace, *, contents: bool, ignored: bool) -> tuple[Len
         FileChanging: If a program changed a file that was to be read; also while the objects are spelled.
     """
     preview = Preview(locked)
-    captured = preview.taken.captured
+    captured = preview.captured
     base = locked.opened.state.base
     found = Lent(
         captured.tree, captured.sidecar, Oid(bytes.fromhex(base)) if base is not None else None, tuple(captured.warnings)
     )
-    wanted = None if ignored else _list_unstored(preview, captured.tree)
+    wanted = None if ignored else _list_tracked(preview, captured.tree)
     return found, _spell(preview, captured.blob_paths, wanted if contents else frozenset())
 
 
-def _list_unstored(source: DryWriter, tree: Oid | None) -> set[Oid]:
-    """List the blobs that only an unstored tree has, below a tree."""
+def _list_tracked(source: DryWriter, tree: Oid | None) -> set[Oid]:
+    """List what the trees hold that a capture has made, below a tree: others have no blob that it has read."""
     found, pending = set[Oid](), [tree] if tree is not None else []
     while pending:
         oid = pending.pop()
-        if not source.store.exists(oid):
+        if source.holds(oid):
             for mode, child in source.read_tree(oid).values():
                 pending += [child] if mode == MODE_TREE else []
                 found.add(child)
@@ -62,9 +62,8 @@ def _list_unstored(source: DryWriter, tree: Oid | None) -> set[Oid]:
 
 def _spell(source: Preview, blobs: Collection[Oid], wanted: Collection[Oid] | None) -> Iterator[bytes]:
     for kind, oid, data in source.list_added():
-        if not source.store.exists(oid):
-            yield _HEADER.pack(kind, oid, len(data))
-            yield data
+        yield _HEADER.pack(kind, oid, len(data))
+        yield data
     for oid in blobs:
         if source.store.exists(oid):
             continue
@@ -117,6 +116,10 @@ class LentObjects(DryWriter):
             at += size if kind != _SIZE_ONLY else 0
         since_s = self.store.read_commit(lent.base).committer.when_s if lent.base is not None else 0
         return State(fork, WORKSPACE, lent.tree, lent.sidecar, since_s, lent.warnings)
+
+    def holds(self, oid: Oid) -> bool:
+        """Tell whether the content of an object was handed over, or was added."""
+        return oid in self._places or super().holds(oid)
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object."""

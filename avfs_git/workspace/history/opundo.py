@@ -78,7 +78,7 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
         if not dry_run and tree != now:
             return _undo(locked, record, sides, told)
         changed = tuple(diff_trees(tried, now, tree, size_of=sizes_here(tried)))
-        return UndoResult(record.to_operation(), changed, warnings=join_warnings(told, tried.taken.captured.warnings))
+        return UndoResult(record.to_operation(), changed, warnings=join_warnings(told, tried.captured.warnings))
 
 
 def find_undone(vault: OpenVault, number: int) -> OpRecord:

@@ -181,7 +181,7 @@ def plan_merge(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> M
     ours = writer.add_uncommitted()
     merged = merge_in_memory(writer, ours, theirs, options, target=locked.fork)
     result = describe_merge(writer, locked.fork, ours, theirs, merged, options)
-    return replace(result, warnings=(*result.warnings, *writer.taken.captured.warnings))
+    return replace(result, warnings=(*result.warnings, *writer.captured.warnings))
 
 
 def save_target(locked: LockedWorkspace, description: str) -> Start:

@@ -168,7 +168,7 @@ def read_progress(locked: LockedWorkspace) -> MergeProgress | None:
     if merging is None:
         return None
     preview = Preview(locked)
-    left = list_unresolved(locked, preview, preview.taken.captured.tree)
+    left = list_unresolved(locked, preview, preview.captured.tree)
     kind = merging.rewriting.kind if merging.rewriting is not None else "merge"
     return MergeProgress(merging.source, merging.theirs, left, len(merging.conflicts) - len(left), kind)
 
@@ -300,7 +300,7 @@ def _put(locked: LockedWorkspace, path: TreePath, mode: int, content: bytes) -> 
 def check_resolved(locked: LockedWorkspace) -> None:
     """Make sure that nothing is left to decide."""
     preview = Preview(locked)
-    left = list_unresolved(locked, preview, preview.taken.captured.tree)
+    left = list_unresolved(locked, preview, preview.captured.tree)
     if left:
         raise ConflictsLeft([conflict.path for conflict in left])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from functools import cached_property
 
 from avfs_git.errors import FileChanging
 from avfs_git.gitstore.formats.commits import Commit
@@ -17,20 +18,29 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.checkpoint.checkpoint import Taken, take
+from avfs_git.workspace.checkpoint.checkpoint import Taken, capture, take
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 
 class Preview(DryWriter):
-    """Computes what would be stored, over the vault and the files of one workspace."""
+    """Computes what would be stored, over the vault and the files of one workspace.
+
+    Attributes:
+        captured: The workspace as it is.
+    """
 
     def __init__(self, locked: LockedWorkspace) -> None:
         super().__init__(locked.vault.store)
-        self._merged = locked.merged
-        self._sign = locked.signature
+        self._locked = locked
         self._paths: dict[Oid, TreePath] = {}
-        self.taken: Taken = take(locked, self, CaptureRequest(remember_blobs=True, skips_unreadable=True))
-        self._paths = self.taken.captured.blob_paths
+        self._head, commit = locked.head()  # before: git may move it meanwhile
+        self.captured = capture(locked, self, CaptureRequest(remember_blobs=True, skips_unreadable=True), onto=commit)
+        self._paths = self.captured.blob_paths
+
+    @cached_property
+    def taken(self) -> Taken:
+        """The workspace as it is, compared with the head of its fork."""
+        return take(self._locked, self, captured=self.captured, onto=self._head)
 
     def add_uncommitted(self) -> Oid:
         """Make up the commit that would hold the workspace as it is; the head's where nothing is uncommitted."""
@@ -39,7 +49,7 @@ class Preview(DryWriter):
             return taken.head
         tree = taken.captured.tree or self.add_tree({})
         parents = (taken.head,) if taken.head is not None else ()
-        signature = self._sign()
+        signature = self._locked.signature()
         made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
         return self.add_commit(made_up)
 
@@ -57,7 +67,7 @@ class Preview(DryWriter):
         if path is None:
             return super().read_blob(oid)
         try:
-            tree = self._merged
+            tree = self._locked.merged
             node = tree.resolve(path, follow_last=False)
             is_link = stat.S_ISLNK(tree.attributes.getattr(node).mode)
             data = tree.attributes.readlink(node) if is_link else tree.contents.read_all(node)[: self.blob_size(oid)]

@@ -31,7 +31,7 @@ from avfs_git.vfs.layer.plan import plan_steps
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.workspace.capture.capture import Capture
 from avfs_git.workspace.capture.placing import Standing
-from avfs_git.workspace.checkpoint.checkpoint import take
+from avfs_git.workspace.checkpoint.checkpoint import capture
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.vault.format import WorkspaceLayout
@@ -63,7 +63,7 @@ def take_in(locked: LockedWorkspace, place: Path) -> tuple[list[Warning], bool]:
     """Apply what differs between a copy and its workspace; tell whether anything does."""
     vault = locked.vault
     with PackWriter(vault.store) as pack:
-        before = take(locked, pack).captured
+        before = capture(locked, pack)
         layer = PlainDirectory(place, is_own=True)
         standing = Standing((before.sidecar,) if before.sidecar is not None else ())
         rules = Ignorer(layer.read_ignore, vault.read_exclude())

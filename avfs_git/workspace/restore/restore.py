@@ -45,12 +45,12 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state
 from avfs_git.workspace.checkpoint.checkpoint import (
+    capture,
     check_not_merging,
     recorded_sidecar,
     save_checkpoint,
     save_first,
     saving_first,
-    take,
 )
 from avfs_git.workspace.checkpoint.confirm import confirm_restored
 from avfs_git.workspace.checkpoint.mark import mark_captured
@@ -105,15 +105,15 @@ def plan_restore(
     vault = locked.vault
     commit = vault.store.read_commit(target)
     writer = DryWriter(vault.store)
-    taken = take(locked, writer)
-    now = (taken.captured.tree, taken.captured.sidecar)
+    captured = capture(locked, writer)
+    now = (captured.tree, captured.sidecar)
     wanted = _target_trees(locked, target, commit, now)
     if beside is not None:
         wanted = (wanted[0], vault.store.read_commit(beside).tree)
     steps = _plan(writer, now, wanted, commit, paths)
     files, untracked = _preview(writer, steps, now, wanted, paths)
     return RestoreResult(
-        "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(taken.captured.warnings)
+        "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(captured.warnings)
     )
 
 
@@ -136,7 +136,7 @@ def _restore(
         and not _differs_untouched(locked, commit, paths)
     ):
         dry = DryWriter(vault.store)
-        captured = take(locked, dry).captured
+        captured = capture(locked, dry)
         if _find_steps(locked, dry, target, (captured.tree, captured.sidecar), paths) is None:
             return RestoreResult("unchanged", target.hex(), (), warnings=tuple(captured.warnings))
     text = f"save before {kind} of {shown}"
