@@ -197,6 +197,7 @@ WARNINGS = {
     "import.history_only": "The source has a working tree; its uncommitted changes are not imported.",
     "merge.attribute_kept": "Both sides changed an attribute of a path; the target's stays.",
     "merge.driver_not_run": "A path has a merge driver that avfs does not run; it was merged by lines.",
+    "fork.not_counted": "Contents of a partial clone could not be fetched: what a fork changed was not counted.",
     "merge.left_out": "An untracked path of the source, not ignored here, was left out.",
     "merge.replaced_ignored": "An ignored path was replaced by a tracked one; the checkpoint before has it.",
     "merge.uncommitted": "A fork has uncommitted changes; they were not compared.",

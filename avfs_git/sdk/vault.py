@@ -286,9 +286,11 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
 
         Args:
             stat: Also count the files and lines that each fork's own commits changed. The cost follows what they changed.
+                Contents of a partial clone that cannot be fetched are a warning to the home's `on_warnings`.
         """
         mounts = {session.fork: session.directory for session in self.sessions() if session.at is None}
-        standings = forkinfo.compare_forks(self._core, measure=compare.count_since_parting if stat else None)
+        standings, warnings = forkinfo.compare_forks(self._core, measure=compare.count_since_parting if stat else None)
+        self._dispatch.tell(warnings)
         return [replace(standing, mounted_at=mounts.get(standing.fork)) for standing in standings]
 
     def has_fork(self, name: str) -> bool:

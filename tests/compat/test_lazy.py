@@ -18,7 +18,7 @@ from avfs_git.errors import GitFailed, HostError, ObjectMissing, PushRejected, R
 from avfs_git.gitstore.remote import partial as lazystore
 from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.source import NotYetHere
-from avfs_git.model import GarbageResult
+from avfs_git.model import ForkStat, GarbageResult, Warning
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.capabilities import mount
@@ -686,3 +686,17 @@ def test_a_search_reads_a_file_that_was_written_again_from_the_workspace(offline
     assert [file.path for file in work.grep("f1", ["f1"], outcome="files").files] == [b"f1"]
     with pytest.raises(RemoteError):
         work.grep("f1", ["f0"])
+
+
+def test_forks_are_counted_as_far_as_contents_are_here(offline: Vault, tmp_path: Path) -> None:
+    """One whose contents the server keeps is listed with a warning."""
+    offline.fork("new").write("new", b"1\n")
+    offline.fork("changed").write("f0", b"1\n")
+    for name in ("new", "changed"):
+        offline.workspace(name).checkpoint()
+    told: list[Warning] = []
+    with Avfs(tmp_path / "home", on_warnings=told.extend) as avfs:
+        found = {standing.fork: standing.stat for standing in avfs.open_vault("v").compare_forks(stat=True)}
+
+    assert found == {"main": ForkStat(0, 0, 0), "new": ForkStat(1, 1, 0), "changed": None}
+    assert [warning.code for warning in told] == ["fork.not_counted"]

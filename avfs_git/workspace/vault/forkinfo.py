@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import cache
 
-from avfs_git.errors import ForkNotFound, InvalidName, ObjectCorrupt, ObjectMissing, RefDamaged
+from avfs_git.errors import ForkNotFound, InvalidName, ObjectCorrupt, ObjectMissing, RefDamaged, RemoteError, quote
 from avfs_git.gitstore.compare.walk import count_apart
 from avfs_git.gitstore.repository import read_shallow
-from avfs_git.model import ForkInfo, ForkStanding, ForkStat, Identity
+from avfs_git.model import ForkInfo, ForkStanding, ForkStat, Identity, Warning
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
 from avfs_git.workspace.vault.format import HEADS, KNOWN, REMOTES, WorkspaceState
 from avfs_git.workspace.vault.origin import find_new_name, peek_state, read_own_state, recall_states
@@ -102,16 +102,17 @@ def list_forks(vault: OpenVault) -> list[ForkInfo]:
 
 def compare_forks(
     vault: OpenVault, *, measure: Callable[[OpenVault, Oid, Oid], ForkStat | None] | None = None
-) -> list[ForkStanding]:
+) -> tuple[list[ForkStanding], list[Warning]]:
     """Compare each fork with its upstream, by name; the cost follows the forks and the commits between.
 
-    `measure` counts what a fork changed, from its head and its upstream's; without it nothing is counted.
+    `measure` counts what a fork changed, from its head and its upstream's; without it nothing is counted. A fork of which
+    contents cannot be fetched for that gets a warning.
     """
     heads, default = vault.list_heads(), vault.head_fork()
     followed = {ref.removeprefix(REMOTES): oid for ref, oid in vault.refs.list(REMOTES).items()}
     remotes = sorted({name.partition("/")[0] for name in followed}, key=lambda name: (name != "origin", name))
     shallow, read = read_shallow(vault.git_dir), cache(vault.store.read_commit)
-    found = []
+    found, warnings = list[ForkStanding](), list[Warning]()
     for fork, state in sorted(_read_states(vault, heads).items()):
         names = [f"{remote}/{fork}" for remote in remotes[:1]] + ([state.upstream] if state and state.upstream else [])
         upstream, theirs = next(((name, followed[name]) for name in names if name in followed), (None, None))
@@ -122,6 +123,10 @@ def compare_forks(
             changed_at_ns = read(heads[fork]).committer.when_s * 1_000_000_000
             if theirs is not None:
                 ahead, behind = count_apart(read, heads[fork], theirs, shallow)
-                stat = measure(vault, heads[fork], theirs) if measure is not None else None
+                try:
+                    stat = measure(vault, heads[fork], theirs) if measure is not None else None
+                except RemoteError as error:
+                    text = f"what fork {quote(fork)} changed is not counted: {error.message}"
+                    warnings.append(Warning("fork.not_counted", text))
         found.append(ForkStanding(fork, changed_at_ns, upstream, ahead, behind, stat=stat))
-    return found
+    return found, warnings

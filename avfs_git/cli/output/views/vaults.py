@@ -160,13 +160,13 @@ def _fork_row(text: TextOutput, fork: ForkInfo, standing: ForkStanding) -> dict[
         "Upstream": _compare(standing),
         "Changed": text.since(standing.changed_at_ns) if standing.changed_at_ns is not None else "-",
         "Mounted at": quote_path(bytes(standing.mounted_at)) if standing.mounted_at is not None else "-",
-        "Diffstat": _count(text, standing.stat),
+        "Diffstat": "-" if standing.upstream is None else _count(text, standing.stat),
     }
 
 
 def _count(text: TextOutput, stat: ForkStat | None) -> str:
     """Say how much a fork changed, as `git diff --shortstat` counts it."""
-    return "-" if stat is None else f"{text.count(stat.files, 'file')}, +{stat.additions} -{stat.deletions}"
+    return "?" if stat is None else f"{text.count(stat.files, 'file')}, +{stat.additions} -{stat.deletions}"
 
 
 def _compare(standing: ForkStanding) -> str:
