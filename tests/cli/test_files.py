@@ -57,6 +57,20 @@ def test_matches_are_lines_of_json_where_they_are_asked_for(cli: Cli, work: str)
     assert cli("grep", "def", "notes", "--stream").ok().text == cli("grep", "def", "notes").ok().text
 
 
+def test_warnings_of_a_search_are_its_last_line(cli: Cli, work: str) -> None:
+    """In the document that a failure has, too; `--jq` sees only matches."""
+    assert work
+    cli("checkpoint", "save").ok()
+    cli("rm", "/.gitignore").ok()
+    cli("write", "notes", "def\n").ok()
+
+    *matches, last = [json.loads(line) for line in cli("grep", "def", "notes", "--json", "--stream").ok().stdout.splitlines()]
+    assert [match["path"] for match in matches] == ["notes"]
+    assert (last["success"], [warning["path"] for warning in last["warnings"]]) == (True, ["build.log"])
+    ran = cli("grep", "def", "notes", "--stream", "--jq", ".path")
+    assert (ran.status, ran.text, json.loads(ran.stderr)["warnings"]) == (0, "notes\n", last["warnings"])
+
+
 def test_a_search_ends_when_its_matches_are_not_read(cli: Cli, work: str) -> None:
     """Those before are written as they come."""
     assert work

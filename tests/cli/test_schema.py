@@ -13,6 +13,7 @@ import pytest
 
 from avfs_git.cli.commands.upkeep.schema import _verbs, describe
 from avfs_git.cli.context import UNREAD
+from avfs_git.cli.output.filter import Filter
 from avfs_git.cli.table import program
 from avfs_git.errors import PathNotFound
 from tests.support.cli import Cli
@@ -127,6 +128,14 @@ def test_a_signal_ends_an_expression_that_runs_for_ever(number: signal.Signals) 
     finally:
         asking.kill()
         asking.communicate()
+
+
+def test_between_two_results_signals_are_the_callers() -> None:
+    """A stream of matches has more to end than jq: git, and a temporary directory."""
+    handler = signal.getsignal(signal.SIGINT)
+    lines = Filter("1, 2").apply("null")
+
+    assert [(line, signal.getsignal(signal.SIGINT)) for line in lines] == [(b"1\n", handler), (b"2\n", handler)]
 
 
 @pytest.mark.usefixtures("work")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from avfs_git import Home, Vault, Workspace
 from avfs_git.errors import CheckpointNotFound, ForkNotFound, InvalidInput, NothingToUndo, PathNotFound
+from avfs_git.host.locks.flocks import directory_held
 from avfs_git.host.processes.processes import list_family
 from avfs_git.model import GrepOutcome, GrepResult
 from tests.support.waiting import wait_for
@@ -490,3 +491,15 @@ def test_context_of_an_inverted_search(work: Workspace) -> None:
     found = work.grep("needle", ["a"], invert=True, before=1, max_count=2).files[0]
     assert [(line.number, line.column is None) for line in found.lines] == [(1, False), (2, True), (3, False)]
     assert found.count == 2
+
+
+def test_what_a_killed_search_left_is_removed(vault: Vault, tmp_path: Path) -> None:
+    """By the next one; what another process uses stays."""
+    for name in ("avfs-scratch-left", "avfs-scratch-used", "else"):
+        (tmp_path / "temporary" / name / "git").mkdir(parents=True)
+    argv = [sys.executable, "-m", "avfs_git", "--vault", vault.name, "grep", "needle"]
+    with directory_held(tmp_path / "temporary" / "avfs-scratch-used"):
+        environment = {**os.environ, "AVFS_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+        subprocess.run(argv, env=environment, stdout=subprocess.DEVNULL, check=True)
+
+    assert sorted(os.listdir(tmp_path / "temporary")) == ["avfs-scratch-used", "else"]

@@ -54,8 +54,10 @@ class EnvelopeOutput:
         self._request.update(facts)
 
     def result(self, value: object) -> None:
-        """Keep the result and its warnings; nothing after a stream."""
+        """Keep the result and its warnings; after a stream, only the warnings."""
         if self._has_streamed:
+            if self._warnings:
+                self._finish(success=True, result=None, error=None)
             return
         from avfs_git.model import find_warnings  # noqa: PLC0415 - not needed for usage errors
         from avfs_git.records import to_record  # noqa: PLC0415 - the same
@@ -65,7 +67,10 @@ class EnvelopeOutput:
         self._finish(success=bool(getattr(value, "success", True)), result=to_record(value), error=None)
 
     def stream(self, values: Iterable[object]) -> None:
-        """Write each value on a line of its own, or what the expression makes of it; a failure is the last line."""
+        """Write each value on a line of its own, or what the expression makes of it.
+
+        The document of a failure, or of warnings, is the last line; with `--jq` it goes to standard error.
+        """
         from avfs_git.records import to_record  # noqa: PLC0415 - not needed for usage errors
 
         self._has_streamed = True
@@ -135,9 +140,12 @@ class EnvelopeOutput:
         document, self._document = self._document, None
         if document is None:
             return
-        if self.filter is not None and document["error"] is None:
-            for line in self.filter.apply(_spell(document)):
-                write_all(sys.stdout, line)
+        if self.filter is not None and document["error"] is None and not self._has_streamed:
+            from avfs_git.cli.output.filter import ended_by_signals  # noqa: PLC0415 - only with `--jq`
+
+            with ended_by_signals():  # all else is done
+                for line in self.filter.apply(_spell(document)):
+                    write_all(sys.stdout, line)
             return
         stream = sys.stderr if self._is_filtered else sys.stdout
         write_all(stream, _spell(document, indent=2 if stream is not None and stream.isatty() else None).encode("utf-8") + b"\n")
