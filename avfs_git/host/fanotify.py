@@ -43,18 +43,21 @@ class Access(NamedTuple):
 
 class _Group:
     def __init__(self, kind: int, path: Path, mark: int, mask: int) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
+        self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         try:
-            self._fd = libc.fanotify_init(kind | _CLOEXEC | _NONBLOCK, os.O_RDONLY | os.O_CLOEXEC)
-            given = (self._fd, _MARK_ADD | mark, ctypes.c_uint64(mask), _AT_FDCWD, os.fsencode(path))
-            if self._fd < 0 or libc.fanotify_mark(*given):
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
+            self._fd = self._libc.fanotify_init(kind | _CLOEXEC | _NONBLOCK, os.O_RDONLY | os.O_CLOEXEC)
+            self._mark(path, mark, mask)
         except BaseException:
             self.close()
             raise
+
+    def _mark(self, path: Path, mark: int, mask: int) -> None:
+        given = (self._fd, _MARK_ADD | mark, ctypes.c_uint64(mask), _AT_FDCWD, os.fsencode(path))
+        if self._fd < 0 or self._libc.fanotify_mark(*given):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
     def _wait(self) -> list[tuple[int, int, int]]:
         """Wait for events: mask, descriptor and process of each. None of them: `stop` was called."""
@@ -93,6 +96,10 @@ class Openings(_Group):
     def __init__(self, path: Path) -> None:
         """Watch a file from now on. Raises OSError where this process may not, or the kernel cannot."""
         super().__init__(_CLASS_CONTENT, path, 0, _OPEN_PERM)
+
+    def watch(self, path: Path) -> None:
+        """Watch the file that has the name by now, as well; a second time changes nothing. Raises OSError as for the first one."""
+        self._mark(path, 0, _OPEN_PERM)
 
     def wait(self) -> list[int]:
         """Wait until another process opens the file; gives what is to be passed to `answer`. An empty list: `stop` was called."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError
@@ -44,7 +45,7 @@ from avfs_git.gitstore.formats.index import (
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
-from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
 from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of
@@ -59,6 +60,16 @@ from avfs_git.workspace.vault.gitmoves import open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
+
+
+def _put_back(link: Path, content: bytes) -> None:
+    """Make the file `.git` of a tree on overlayfs again, as a program does: removing it left a whiteout. What is there stays."""
+    with host_errors(f"make '{link}'"), suppress(FileExistsError):
+        fd = os.open(link, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(fd, content)
+        finally:
+            os.close(fd)
 
 
 def _go_on() -> None:
@@ -83,7 +94,9 @@ class GitDir:
         with self.opened.locked():
             if self.worktree.is_there:
                 return False
-            prepare_tree(self.opened, directory)
+            content = prepare_tree(self.opened, directory)
+            if self.opened.shown_at is not None:
+                _put_back(self.opened.shown_at / ".git", content)
             self.bring_up_within()
         return True
 

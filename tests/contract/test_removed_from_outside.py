@@ -86,7 +86,8 @@ def test_an_undo_that_finds_all_says_nothing(vault: Vault) -> None:
 
 
 @pytest.mark.needs("fuse", "git")
-def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path) -> None:
+@pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))])
+def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path, backend: str) -> None:
     """`git worktree remove -f -f` deletes files, then cannot remove `.git`: the next operation says so, and all can come back."""
     told: list[str] = []
     with Avfs(mount_dir / "home", on_warnings=lambda warnings: told.extend(each.code for each in warnings)) as home:
@@ -96,7 +97,7 @@ def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path) -> None:
         for name, content in files.items():
             work.write(name, content)
         work.checkpoint("one")
-        with work.mount(mount_dir / "tree", backend="fuse") as session:
+        with work.mount(mount_dir / "tree", backend=backend) as session:
             tree = session.path
             assert git("status", "--porcelain", cwd=tree) == ""
             removed = ["git", f"--git-dir={vault.path}", "worktree", "remove", "-f", "-f", str(tree)]
@@ -110,6 +111,9 @@ def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path) -> None:
             if gone:
                 work.undo()
             assert {name: (tree / name).read_bytes() for name in files} == files
+            assert git("status", "--porcelain", cwd=tree) == ""
+            (tree / "z").write_bytes(b"new")
+            work.checkpoint("two")
             assert git("status", "--porcelain", cwd=tree) == ""
             assert vault.doctor().healthy
         assert told == ["git.worktree_removed"]

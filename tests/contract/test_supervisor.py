@@ -61,7 +61,7 @@ def _kill_server(tree: LiveTree) -> None:
     """Kill the server, and wait until there is another one."""
     old = server_of(tree)
     os.kill(old, signal.SIGKILL)
-    while server_of(tree) in (0, old):
+    while server_of(tree) == old:
         pass
 
 

@@ -296,14 +296,27 @@ class Shown(Protocol):
 
 
 def server_of(tree: LiveTree) -> int:
-    """Find the server that the supervisor has now; 0 if there is none at this moment."""
+    """Find the server that the supervisor has now, as `server_below` does."""
     return server_below(tree.server.pid)
 
 
 def server_below(pid: int) -> int:
-    """Find the server that a supervisor has now; 0 if there is none at this moment."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
-    return int(children[0]) if children else 0
+    """Find the server that a supervisor has now; wait for the next one where the last one has just died.
+
+    Raises:
+        ProcessLookupError: If the supervisor is gone: no server follows.
+    """
+    while True:
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+            is_dead = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            children, is_dead = [], True
+        if children:
+            return int(children[0])
+        if is_dead:
+            raise ProcessLookupError(pid)
+        time.sleep(0.001)
 
 
 class Killer:
@@ -322,10 +335,9 @@ class Killer:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
-            if pid := server_below(self._supervisor):
-                with suppress(ProcessLookupError):  # where little gets done, the last one may be dying still
-                    os.kill(pid, signal.SIGKILL)
-                    self.kills += 1
+            with suppress(ProcessLookupError):  # where little gets done, the last one may be dying still
+                os.kill(server_below(self._supervisor), signal.SIGKILL)
+                self.kills += 1
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

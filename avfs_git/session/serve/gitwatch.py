@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ class GitWatch:
         `link` is the file `.git` of the tree, as programs find it.
         """
         self._opened = opened
+        self._link = link
         self._is_closing = False
         self._moved = threading.Event()
         self._moved.set()
@@ -53,8 +55,11 @@ class GitWatch:
         self._thread.start()
 
     def renew(self) -> None:
-        """Look whether the index is behind, if nothing tells when a git comes."""
+        """Look whether the index is behind, if nothing tells when a git comes; else watch the file `.git` that is there now."""
         self._moved.set()
+        if self._openings is not None and self._link is not None:
+            with suppress(OSError):  # a program has removed it, and git does not work there
+                self._openings.watch(self._link)
 
     def close(self) -> None:
         """Let each git that waits go on, and end."""
