@@ -98,7 +98,7 @@ class Openings(_Group):
         super().__init__(_CLASS_CONTENT, path, 0, _OPEN_PERM)
 
     def watch(self, path: Path) -> None:
-        """Watch the file that has the name by now, as well; a second time changes nothing. Raises OSError as for the first one."""
+        """Watch the file that has the name by now, as well; a second time changes nothing. Raises OSError as above."""
         self._mark(path, 0, _OPEN_PERM)
 
     def wait(self) -> list[int]:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,9 +80,10 @@ def test_a_running_commands_work_stays_one_operation(mounted: tuple[Workspace, P
             while not (tree / "made").exists() and not running.done():
                 time.sleep(0.02)
             planned = vault.undo(dry_run=True)
-            for turn in (work.undo, vault.undo):
-                with pytest.raises(WorkspaceBusy, match="by a command"):
-                    turn()
+            with Avfs(vault.path.parents[1], lock_timeout_s=0.5) as hasty, hasty.open_vault("v") as seen:
+                for turn in (seen.workspace("main").undo, seen.undo):
+                    with pytest.raises(WorkspaceBusy, match="by a command"):
+                        turn()
             with vault.fork("other") as other, vault.fork("bare", with_changes=False) as bare:
                 assert [(each.exists("made"), each.exists("x")) for each in (other, bare)] == [(True, True), (False, commits)]
             with vault.workspace("main") as beside:
@@ -110,13 +112,16 @@ def test_what_is_saved_beside_a_running_command_is_a_part_of_it(mounted: tuple[W
         try:
             while not (tree / "first").exists() and not running.done():
                 time.sleep(0.02)
-            for replace in (
-                lambda: beside.restore("one"),
-                lambda: beside.merge("other"),
-                lambda: beside.checkout_path("file", at="one"),
-            ):
-                with pytest.raises(WorkspaceBusy, match="by a command"):
-                    replace()
+            with Avfs(vault.path.parents[1], lock_timeout_s=0.5) as hasty, hasty.open_vault("v") as seen:
+                fork = seen.workspace("main")
+                replacing = (
+                    partial(fork.restore, "one"),
+                    partial(fork.merge, "other"),
+                    partial(fork.checkout_path, "file", at="one"),
+                )
+                for replace in replacing:
+                    with pytest.raises(WorkspaceBusy, match="by a command"):
+                        replace()
             assert [change.path for change in beside.checkpoint().changed_files] == [b"first"]
             assert beside.checkpoint("label").outcome == "unchanged"
             (tree / "second").touch()
@@ -136,6 +141,27 @@ def test_what_is_saved_beside_a_running_command_is_a_part_of_it(mounted: tuple[W
         (tree / "after").touch()
         beside.checkpoint()
         assert beside.undo().joined == ()
+
+
+def test_a_merge_waits_until_a_running_command_has_recorded_its_work(mounted: tuple[Workspace, Path]) -> None:
+    """As it waits for a lock: the command's operation is whole, and before the merge."""
+    work, tree = mounted
+    vault = work.vault
+    with vault.fork("other") as other:
+        other.write("theirs", b"")
+        other.checkpoint()
+    with ThreadPoolExecutor(2) as pool, vault.workspace("main") as beside:
+        running = pool.submit(work.exec, "sh", "-c", "touch first && until test -e go; do sleep 0.02; done; touch last")
+        while not (tree / "first").exists() and not running.done():
+            time.sleep(0.02)
+        merging = pool.submit(beside.merge, "other")
+        time.sleep(0.1)  # so that it is refused at least once, mostly
+        (tree / "go").touch()
+        assert merging.result().outcome == "clean"
+        assert {change.path for change in running.result().changed_files} == {b"first", b"go", b"last"}
+    assert [one.kind for one in vault.operations(fork="main", limit=1)] == ["merge"]
+    work.undo()
+    assert {info.path.decode() for info in work.list_dir()} == {"file", "more", "first", "go", "last"}
 
 
 def test_the_log_has_a_commit_that_git_took_back(mounted: tuple[Workspace, Path]) -> None:

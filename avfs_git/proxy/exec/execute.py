@@ -24,7 +24,7 @@ import shlex
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,7 @@ from avfs_git.errors import (
     WorkspaceBusy,
     WorkspaceMounted,
 )
+from avfs_git.faults import reach
 from avfs_git.host.files.umask import read_umask
 from avfs_git.host.processes.runner_handle import NamespaceRefused
 from avfs_git.host.userhome import find_user_home
@@ -227,7 +228,9 @@ class Executor:
                     continue
                 if backend is not None:
                     try:
-                        return (yield from self._in(backend, run, None))
+                        self._commits.note_before(run, held=False)
+                        with command_shown(opened.vault, opened.fork) as run.since:  # until what it changed is recorded
+                            return (yield from self._in(backend, run, None))
                     except _Gone:
                         left = self._list_candidates(run, passed)
                         continue
@@ -304,8 +307,6 @@ class Executor:
         held = locked is not None
         if backend.root != run.root:
             raise ExecError(f"the workspace is shown at '{backend.root}' since the command was let in; run it again")
-        if not held:
-            self._commits.note_before(run, held=False)
         spills = opened.vault.layout.root / "cache" / "output"
         streams = (
             Captured("stdout", most=command.max_output, most_in_file=command.max_output_file, spills=spills),
@@ -342,8 +343,8 @@ class Executor:
             if locked is not None and not run.readonly:
                 locked.begin()
             try:
-                with nullcontext(0) if held else command_shown(opened.vault, opened.fork) as run.since:
-                    finished = yield from steps
+                finished = yield from steps
+                reach("exec.ended")
             finally:
                 steps.close()
                 run.ran = trace.end()

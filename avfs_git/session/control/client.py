@@ -48,9 +48,10 @@ from avfs_git.session.control.wire import Handle
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import is_unattended
 from avfs_git.session.life.stop import find_sessions
+from avfs_git.workspace.checkpoint.changes import BY_COMMAND
 from avfs_git.workspace.opened.workspace import OnWait, OpenWorkspace
 from avfs_git.workspace.vault.format import label_ref
-from avfs_git.workspace.vault.gitmoves import is_logged, open_worktree
+from avfs_git.workspace.vault.gitmoves import has_command, is_logged, open_worktree
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -122,15 +123,20 @@ class Sessions:
         looks = operation.only_looks(args, kwargs)
         if not open_worktree(opened.vault, opened.fork).is_there and is_logged(opened.vault, opened.fork):
             self._renew_git_dir(opened)
-        try:
-            if looks and time.monotonic() < self._silent_until.get(opened.lock.session or "", 0.0):
-                raise Silent
-            return self._run(operation, looks, opened, function, *args, **kwargs)
-        except Silent:
-            session = opened.lock.session or ""
-            if not looks:
-                raise _busy(opened, session) from None
-            return self._look_past(opened, session, lambda looking: function(looking, *args, **kwargs), operation)
+        end = time.monotonic() + opened.lock_timeout_s
+        while True:
+            try:
+                if looks and time.monotonic() < self._silent_until.get(opened.lock.session or "", 0.0):
+                    raise Silent
+                return self._run(operation, looks, opened, function, *args, **kwargs)
+            except WorkspaceBusy as busy:
+                if busy.details.get("holder") != BY_COMMAND or not _outlast_command(opened, end):
+                    raise
+            except Silent:
+                session = opened.lock.session or ""
+                if not looks:
+                    raise _busy(opened, session) from None
+                return self._look_past(opened, session, lambda looking: function(looking, *args, **kwargs), operation)
 
     def listen(self, opened: OpenWorkspace) -> Connection | None:
         """Open a connection on which file events come (`session.control.listening`); None if the workspace is not mounted.
@@ -386,6 +392,15 @@ def _check_awake(connection: Connection) -> None:
     except Silent:
         connection.close()
         raise
+
+
+def _outlast_command(opened: OpenWorkspace, end: float) -> bool:
+    """Wait until no command runs in the live tree, as for a lock; tell whether that came in time."""
+    while time.monotonic() < end:
+        if not has_command(opened.vault, opened.fork):
+            return True
+        time.sleep(_PAUSE_S)
+    return False
 
 
 def _busy(opened: OpenWorkspace, session: str) -> WorkspaceBusy:

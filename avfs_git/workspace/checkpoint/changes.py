@@ -47,6 +47,8 @@ from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FORK_C
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
+BY_COMMAND = "a command that has changed it"
+"""What holds a workspace, by the error of an operation that has to wait until a command in the live tree has ended."""
 _NAMED = 3
 """Paths that a description names; the others are counted."""
 
@@ -124,7 +126,7 @@ def check_recorded(locked: LockedWorkspace) -> None:
     captured = capture_workspace(locked, writer, CaptureRequest(skips_unreadable=True))
     is_changed = list_changed(writer, find_recorded(locked)[1], (captured.tree, captured.sidecar))
     if is_changed or find_git_moves(vault, locked.fork)[0]:
-        raise WorkspaceBusy(locked.fork, "a command that has changed it")
+        raise WorkspaceBusy(locked.fork, BY_COMMAND)
 
 
 def record_git_moves(
