@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import FuseUnavailable, InvalidInput, QuotaExceeded
+from avfs_git.errors import FuseUnavailable, HostError, InvalidInput, QuotaExceeded
 from avfs_git.host.files.ranges import KEEP_SIZE, fallocate
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.commands import ALLOW_ALL
@@ -568,3 +568,18 @@ def test_a_mount_that_is_older_than_the_quota(vault: Vault, work: Workspace, mou
         assert result.outcome == "created"
         (told,) = [warning.message for warning in result.warnings if warning.code == "checkpoint.over_quota"]
         assert "quota.fork_bytes" in told
+
+
+def test_a_ledger_that_cannot_be_used(vault: Vault, work: Workspace) -> None:
+    """What needs to know the room of the vault fails by name; reading and removing go on."""
+    work.write("a", b"content")
+    limit_vault(vault, MIB)
+    (vault.path / "avfs" / "room").mkdir()
+    for change in (lambda: work.write("b", b"x"), lambda: work.checkpoint("one")):
+        with pytest.raises(HostError, match="room"):
+            change()
+    usage = vault.fork_info("work", usage=True).usage
+    assert usage is not None
+    assert (usage.size_bytes, usage.vault_bytes) == (7, None)
+    work.remove("a")
+    assert not work.exists("a")

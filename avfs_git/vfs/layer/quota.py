@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
-from avfs_git.errors import QuotaExceeded
+from avfs_git.errors import HostError, QuotaExceeded
 from avfs_git.paths import ROOT, TreePath, split
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.marks import is_whiteout
@@ -202,7 +202,7 @@ class Quota:
         if self.vault is None or self.limits is None or not self.limits.vault_bytes:
             return
         self._reserved_to = 0
-        with suppress(OSError):  # then too much stays reserved
+        with suppress(HostError):  # then too much stays reserved
             self.vault.tell(self._used.size_bytes if self._used is not None and self._is_exact else None)
 
     def measure(self, directory: int, name: bytes, *, deep: bool = False) -> Used | None:

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Sequence
 
-from avfs_git.errors import QuotaExceeded
+from avfs_git.errors import HostError, QuotaExceeded
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -189,6 +189,6 @@ def warn_of_excess(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> t
     except QuotaExceeded as refused:
         what = "overlayfs, which shows the fork since before it had the quota, stops no program: mount it anew"
         return (Warning("checkpoint.over_quota", f"{refused.message}; {what}"),)
-    except OSError:  # what is not counted now is told by the next
+    except (HostError, OSError):  # what is not counted now is told by the next
         return ()
     return ()

@@ -18,9 +18,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from avfs_git.errors import QuotaExceeded
+from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.locks.flocks import held
 from avfs_git.vfs.layer.quota import RESERVED_AHEAD, Used, count_upper
@@ -44,7 +45,7 @@ class VaultRoom:
         """Tell what the vault holds, with what forks have reserved.
 
         Raises:
-            OSError: If the ledger cannot be used.
+            HostError: If the ledger cannot be used.
         """
         with self._ledger() as forks:
             return sum(forks.values()) + self._measure_objects()
@@ -55,7 +56,7 @@ class VaultRoom:
         Returns the bytes that it may grow by, which may be more than it needs, and what the vault holds without them.
 
         Raises:
-            OSError: If the ledger cannot be used.
+            HostError: If the ledger cannot be used.
         """
         own = self._name_own()
         with self._ledger({own: used}) as forks:
@@ -73,7 +74,7 @@ class VaultRoom:
         """Say what a fork holds, which reserves no more; None has it counted when that is next needed.
 
         Raises:
-            OSError: If the ledger cannot be used.
+            HostError: If the ledger cannot be used.
         """
         own = self._name_own()
         with self._ledger({own: used or 0}, counts=False) as forks:
@@ -86,14 +87,16 @@ class VaultRoom:
 
     def _name_own(self) -> str:
         assert self._own is not None  # noqa: S101 - asked of a fork only
-        return str(os.stat(self._own).st_ino)
+        with host_errors(f"look at '{self._own}'"):
+            return str(os.stat(self._own).st_ino)
 
     @contextmanager
     def _ledger(self, told: dict[str, int] | None = None, *, counts: bool = True) -> Iterator[dict[str, int]]:
         """Hold the ledger for a block, and write down what the block changes. What is `told` of forks replaces what it says."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = open_file(self._layout.room, flags)
-        with held(fd):
+        with host_errors(f"write '{self._layout.room}'"), ExitStack() as stack:
+            fd = open_file(self._layout.room, flags)
+            stack.enter_context(held(fd))
             before = os.pread(fd, _LEDGER_MAX, 0)
             forks = _parse(before) | (told or {})
             if counts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from avfs_git.errors import HostError
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import ForkUsage, VaultStats, WorkspaceUsage
 from avfs_git.vfs.layer.quota import Limits
@@ -20,7 +21,7 @@ def measure_fork(vault: OpenVault, fork: str) -> ForkUsage:
     """Count what a fork holds beyond its base, as its quota does: one walk of its upper layer."""
     limits, vault_bytes = vault.fork_config(fork).read_limits() or Limits(), None
     if limits.vault_bytes:
-        with suppress(OSError):  # where nothing may be written, it is not known
+        with suppress(HostError):  # where nothing may be written, it is not known
             vault_bytes = VaultRoom(vault.layout).measure()
     used = count_workspace(vault.layout.workspace(fork))
     size_bytes, files, file_bytes, max_vault_bytes = (limit or None for limit in limits)
