@@ -25,7 +25,8 @@ from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.locks.flocks import take
 from avfs_git.paths import Oid
 
-_PREFIX = "avfs-scratch-"
+_PREFIX = "avfs-locked-"
+"""Of directories that are locked while they are used, and of no others."""
 _PATIENCE_S = 10.0
 _CONFIG = b"""[core]
 \trepositoryformatversion = 0

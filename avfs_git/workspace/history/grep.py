@@ -33,7 +33,7 @@ class _Layer:
     def take(self, path: TreePath, entry: Entry) -> bool:
         """Take a file, unless its path excludes that of another one; tell whether it is taken."""
         above = list_above([path])
-        if path in self._directories or not above.isdisjoint(self.files):
+        if path in self._directories or any(directory in self.files for directory in above):
             return False
         self.files[path] = entry
         self._directories |= above
