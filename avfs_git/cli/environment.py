@@ -83,7 +83,7 @@ def find_identity(git_dir: Path) -> Identity:
         return Identity(name, email)
     import pwd  # noqa: PLC0415 - only where it is needed
 
-    from avfs_git.gitstore.config.author import find_author  # noqa: PLC0415 - the same
+    from avfs_git.gitstore.config.userconfig import find_author  # noqa: PLC0415 - the same
     from avfs_git.workspace.vault.format import VaultLayout  # noqa: PLC0415 - the same
 
     try:
@@ -138,7 +138,7 @@ def find_pager() -> Pager | None:
         return None
     command = os.environ.get("AVFS_PAGER")
     if command is None:
-        from avfs_git.gitstore.config.userpager import find_pager  # noqa: PLC0415 - only for a long text
+        from avfs_git.gitstore.config.userconfig import find_pager  # noqa: PLC0415 - only for a long text
 
         command = find_pager(os.environ)
     if command.strip() in {"", "cat"}:

@@ -150,7 +150,7 @@ def test_a_vault_that_is_removed_meanwhile_does_not_come_back(tmp_path: Path) ->
     points: list[str] = []
 
     def act(point: str) -> None:
-        if point == "repack.written":
+        if point == "sweep.synced":
             points.append(point)
             shutil.rmtree(tmp_path / "home")
 

@@ -15,7 +15,7 @@ import pytest
 
 import avfs_git
 from avfs_git.cli.harness import plan
-from avfs_git.cli.harness.events import Kind, read_event
+from avfs_git.cli.harness.events import HARNESSES, Kind, read_event
 from avfs_git.cli.table import VERBS
 from tests.support.capabilities import find_node
 from tests.support.cli import Cli
@@ -54,7 +54,7 @@ _THEIRS = {
 }
 
 
-@pytest.mark.parametrize("harness", plan.NAMES)
+@pytest.mark.parametrize("harness", HARNESSES)
 @pytest.mark.parametrize("theirs", [False, True], ids=["new", "merged"])
 @pytest.mark.parametrize("scope", ["--project", "--user"])
 def test_what_it_writes_can_be_taken_back_exactly(
@@ -237,7 +237,7 @@ def test_the_skill_is_one_that_harnesses_take() -> None:
     assert named <= set(VERBS)
 
 
-@pytest.mark.parametrize("harness", plan.NAMES)
+@pytest.mark.parametrize("harness", HARNESSES)
 def test_another_home_is_named_to_the_server(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, harness: str) -> None:
     """Clients pass few variables on: a home that is not the default one is in the entry of the server, and only such a one."""
     home = project.parent / "a 'home\""

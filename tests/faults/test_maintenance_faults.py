@@ -177,7 +177,7 @@ def test_what_happens_beside_maintenance_stays(beside: Callable[[Vault], None], 
     assert failures == []
     assert {"refs.packed", "maintain.did_one"} <= seen
     if beside in (_checkpoint, _undo_and_redo):  # git and gc do some of the work
-        assert {"refs.pack_removed", "repack.written", "repack.removed_one", "oplog.indexing"} <= seen
+        assert {"refs.pack_removed", "sweep.synced", "repack.removed_one", "oplog.indexing"} <= seen
     with _open(home) as vault:
         check_vault(vault)
         labels = {label for each in vault.workspace("work").list_checkpoints() for label in each.labels}

@@ -19,7 +19,6 @@ from avfs_git.cli.harness.edits import Edit, JsonElement, JsonMember, MarkedBloc
 from avfs_git.cli.harness.events import REFUSED
 from avfs_git.values import NamedTuple
 
-NAMES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
 _TIMEOUT_S = 30
 _COMMAND = {"command": "avfs", "args": ["mcp"]}
 _BODY = """\
@@ -72,7 +71,7 @@ def make_plan(harness: str, root: Path, *, is_user: bool, home: Path | None = No
     """List what a harness gets.
 
     Args:
-        harness: One of `NAMES`.
+        harness: One of `events.HARNESSES`.
         root: The project, or the home of the user.
         is_user: Whether it is for all projects of the user.
         home: The directory of the vaults that the MCP server must use; the default one if None.

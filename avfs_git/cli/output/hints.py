@@ -19,39 +19,10 @@ _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})
 _OF_A_FORK = frozenset(
     {
-        *(
-            "add",
-            "blame",
-            "checkpoint",
-            "status",
-            "where",
-            "log",
-            "show",
-            "resolve",
-            "checkout",
-            "revert",
-            "proxy",
-            "exec",
-            "undo",
-            "redo",
-        ),
-        *(
-            "merge",
-            "rebase",
-            "cherry-pick",
-            "squash",
-            "diff",
-            "prefetch",
-            "snapshot",
-            "op",
-            "mcp",
-            "policy",
-            "run",
-            "shell",
-            "watch",
-        ),
-        *("ls", "cat", "grep", "search", "find", "write", "mkdir", "rm", "cp", "mv", "tree", "stat", "touch", "import", "export"),
-        "meta",
+        *("add", "blame", "checkpoint", "status", "where", "log", "show", "resolve", "checkout", "revert", "proxy"),
+        *("exec", "undo", "redo", "merge", "rebase", "cherry-pick", "squash", "diff", "prefetch", "snapshot", "op"),
+        *("mcp", "policy", "run", "shell", "watch", "ls", "cat", "grep", "search", "find", "write", "mkdir", "rm"),
+        *("cp", "mv", "tree", "stat", "touch", "import", "export", "meta"),
     }
 )
 _OF_SOMEBODY_ELSE = ("approvals grant",)

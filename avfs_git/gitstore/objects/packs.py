@@ -28,6 +28,8 @@ from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.plainfile import read_plain
 
+_PARTS = (".pack", ".rev", ".bitmap", ".mtimes", ".promisor")
+"""The files of a pack beside its index."""
 MANY_SMALL = 32
 _BIG_PACK = 4 << 20
 """Bytes above which a pack is left alone: a checkpoint waits for this, and each is read whole. Maintenance joins larger ones
@@ -95,14 +97,20 @@ def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
         raise BadPack("it does not hold all that was merged")
     for pack in merged:
         if pack.path != result:
-            with suppress(FileNotFoundError):
-                os.unlink(pack.path.with_suffix(".idx"))
-            faults.reach("consolidate.index_removed")
-            for suffix in (".pack", ".rev"):
-                with suppress(FileNotFoundError):
-                    os.unlink(pack.path.with_suffix(suffix))
+            remove_pack(pack)
     store.packs.refresh()
     return len(merged)
+
+
+def remove_pack(pack: Pack) -> None:
+    """Remove a pack, its index first. Raises HostError."""
+    with host_errors("remove a pack"):
+        with suppress(FileNotFoundError):
+            pack.path.with_suffix(".idx").unlink()
+        faults.reach("packs.index_removed")
+        for suffix in _PARTS:
+            with suppress(FileNotFoundError):
+                pack.path.with_suffix(suffix).unlink()
 
 
 def _copy(pack: Pack, writer: PackWriter) -> None:

@@ -15,24 +15,20 @@ goes would be wrong, and with a dozen packs it finds nothing faster. Where git k
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from avfs_git import faults
-from avfs_git.errors import GitFailed, HostError
-from avfs_git.gitstore.gitcommand import check_status, run
+from avfs_git.errors import GitFailed
 from avfs_git.gitstore.holding import packs_to_oneself
-from avfs_git.gitstore.objects.packs import choose_packs, list_candidates
+from avfs_git.gitstore.objects.packs import choose_packs, list_candidates, remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.objects.sweep import clear_workshop, install_pack, remove_pack
-from avfs_git.host.files.durable import host_errors
+from avfs_git.gitstore.objects.sweep import make_pack
 
 MANY_PACKS = 16
 _LEFT = 8
 """So many packs are left, or fewer."""
 _BIG_PACK = 2 << 30
 """Bytes above which a pack is left alone."""
-_OPTIONS = ("--stdin-packs", "--non-empty", "--delta-base-offset", "--quiet", "--depth=20", "--window-memory=128m", "--threads=1")
+_OPTIONS = ("--stdin-packs", "--depth=20", "--window-memory=128m", "--threads=1")
 """How git packs. Chains of differences are short: avfs follows them each time that it reads an object."""
 
 
@@ -61,26 +57,14 @@ def repack(store: ObjectStore, *, more_than: int = MANY_PACKS) -> int:
 
 
 def _join(store: ObjectStore, chosen: list[Pack]) -> int:
-    directory = clear_workshop(store)
     names = "".join(f"{pack.path.name}\n" for pack in chosen).encode()
-    try:
-        result = run(store.git_dir, "pack-objects", _OPTIONS, [str((directory / "new").absolute())], given=names)
-        check_status(result.status, result.messages, "pack-objects")
-        made = result.output.split()
-        if len(made) != 1:
-            raise GitFailed("pack-objects", f"it wrote {len(made)} packs")
-        faults.reach("repack.written")
-        with host_errors("write a pack"):
-            pack = install_pack(store, directory, made[0].decode("ascii"))
-    finally:
-        with suppress(HostError):  # else the next one clears it
-            clear_workshop(store)
-    held = set(pack.index.oids())
-    if not all(held.issuperset(old.index.oids()) for old in chosen):
+    made = make_pack(store, _OPTIONS, names)
+    held = set(() if made is None else made.index.oids())
+    if made is None or not all(held.issuperset(old.index.oids()) for old in chosen):
         raise GitFailed("pack-objects", "it left objects out")
     faults.reach("repack.installed")
     for old in chosen:
-        if old.path != pack.path:
+        if old.path != made.path:
             remove_pack(old)
             faults.reach("repack.removed_one")
     store.packs.refresh()

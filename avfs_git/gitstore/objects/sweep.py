@@ -32,7 +32,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,6 +45,7 @@ from avfs_git.gitstore.formats.packfile import BadPack
 from avfs_git.gitstore.formats.packindex import read_back
 from avfs_git.gitstore.gitcommand import check_status, run
 from avfs_git.gitstore.holding import objects_to_oneself
+from avfs_git.gitstore.objects.packs import remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore, list_loose
 from avfs_git.gitstore.refs import RefStore
@@ -53,7 +54,6 @@ from avfs_git.paths import Oid, oid_of
 
 _PROMISED = ".promisor"
 _MARKS = (".keep", _PROMISED)
-_PARTS = (".pack", ".rev", ".bitmap", ".mtimes", _PROMISED)
 _MANY = 10
 """So many packs that came from a server are joined, all but the largest."""
 _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
@@ -339,27 +339,33 @@ def _write_pack(
     """Have git write what is reached from tips, or just these, as a pack; on disk on return. None if it would be empty."""
     if not tips:
         return None
-    directory = clear_workshop(store)
-    options = ["--local", "--non-empty", "--delta-base-offset", "--quiet", *([] if deltas else ["--window=0"])]
+    options = ["--local", *([] if deltas else ["--window=0"])]
     if revs:
         options += ["--revs", "--reflog", "--indexed-objects", *(f"--keep-pack={pack.path.name}" for pack in kept)]
     lines = "".join(oid.hex() + "\n" for oid in sorted(tips))
+    return make_pack(store, options, lines.encode(), mtime_s, is_promised=is_promised)
+
+
+def make_pack(
+    store: ObjectStore, options: Sequence[str], given: bytes, mtime_s: float | None = None, *, is_promised: bool = False
+) -> Pack | None:
+    """Have git make a pack of what is given on its input; on disk, and read back, on return. None if it would be empty."""
+    directory = _clear_workshop(store)
+    options = ["--non-empty", "--delta-base-offset", "--quiet", *options]
     try:
-        result = run(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=lines.encode())
+        result = run(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=given)
         check_status(result.status, result.messages, "pack-objects")
         names = result.output.split()
-        if len(names) != 1:
-            if not names:
-                return None
+        if len(names) > 1:
             raise GitFailed("pack-objects", "it wrote more than one pack")
         with host_errors("write a pack"):
-            return install_pack(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised)
+            return _install_pack(store, directory, names[0].decode("ascii"), mtime_s, is_promised=is_promised) if names else None
     finally:
         with suppress(HostError):  # else the next one clears it
-            clear_workshop(store)
+            _clear_workshop(store)
 
 
-def clear_workshop(store: ObjectStore) -> Path:
+def _clear_workshop(store: ObjectStore) -> Path:
     """Make room for a new pack, where git does not look: in its own directory it would take anything with an index for a pack."""
     directory = store.git_dir / _WORKSHOP
     with host_errors("make room for a pack"):
@@ -369,9 +375,7 @@ def clear_workshop(store: ObjectStore) -> Path:
     return directory
 
 
-def install_pack(
-    store: ObjectStore, directory: Path, name: str, mtime_s: float | None = None, *, is_promised: bool = False
-) -> Pack:
+def _install_pack(store: ObjectStore, directory: Path, name: str, mtime_s: float | None, *, is_promised: bool) -> Pack:
     """Give a pack that git wrote its name among the others; on disk, and read back, on return."""
     final = store.objects_dir / "pack" / f"pack-{name}.pack"
     if mtime_s is not None:
@@ -499,17 +503,6 @@ def _remove_commit_graph(store: ObjectStore) -> None:
         with suppress(FileNotFoundError):
             path.unlink()
     faults.reach("sweep.graph_removed")
-
-
-def remove_pack(pack: Pack) -> None:
-    """Remove a pack, its index first. Raises HostError."""
-    with host_errors("remove a pack"):
-        with suppress(FileNotFoundError):
-            pack.path.with_suffix(".idx").unlink()
-        faults.reach("sweep.index_removed")
-        for suffix in _PARTS:
-            with suppress(FileNotFoundError):
-                pack.path.with_suffix(suffix).unlink()
 
 
 def _remove_empty_directories(store: ObjectStore) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
-from avfs_git.gitstore.config.userignore import read_user_ignore
+from avfs_git.gitstore.config.userconfig import read_user_ignore
 from avfs_git.gitstore.foreign.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.harness.plan import NAMES
+from avfs_git.cli.harness.events import HARNESSES
 from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage, HostError, InvalidInput
 from avfs_git.host.userhome import find_user_home
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @verb("setup", view="commands", looks=True, example="avfs setup claude --dry-run")
-@click.argument("harness", type=click.Choice(NAMES), metavar="HARNESS")
+@click.argument("harness", type=click.Choice(HARNESSES), metavar="HARNESS")
 @click.option(
     "--project", "scope", flag_value="project", default="project", help="For this project: in its working tree. The default."
 )

@@ -1,0 +1,91 @@
+"""What git says of its user: the author of a commit, the pager, the ignore rules that hold in all of their repositories.
+
+Decided here: how git is asked, and with which environment. Git alone knows the order of its variables and configuration files,
+with includes and conditions. Called once by a process that needs one of them; runs no hook and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
+from avfs_git.host.files.plainfile import NotAFile, open_plain
+from avfs_git.model import Identity
+
+_IDENT = re.compile(r"(.*) <([^<>]*)> [0-9]+ [+-][0-9]{4}")
+"""The output of `git var GIT_AUTHOR_IDENT` (git-var(1))."""
+_OF_A_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
+_FOR_GIT = re.compile(r"HOME|XDG_CONFIG_HOME|PATH|GIT_CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)")
+_NO_REPOSITORY = f"--git-dir={os.devnull}"
+
+
+def find_author(place: Path, environment: Mapping[str, str], *, default_email: str) -> Identity | None:
+    """Find the author of a commit that git would make in a directory; None if git is missing or does not know one.
+
+    `default_email` counts where neither the user's variables nor git's configuration name an address.
+    """
+    name, email = environment.get("GIT_AUTHOR_NAME"), environment.get("GIT_AUTHOR_EMAIL")
+    if name and email:  # these come first, so that git need not be asked
+        return Identity(name, email)
+    # Of a variable that is set to nothing, git says that the name is empty.
+    given = {key: value for key, value in environment.items() if value and key not in _OF_A_REPOSITORY}
+    # A named repository needs no search, which would stop at another user's repository.
+    where = [f"--git-dir={os.fspath(place)}"] if (place / "HEAD").is_file() else []
+    said = _ask([*where, "var", "GIT_AUTHOR_IDENT"], {"EMAIL": default_email, **given, "LC_ALL": "C"}, place)
+    found = _IDENT.fullmatch(said.decode("utf-8", "replace")) if said is not None else None
+    return Identity(found[1], found[2]) if found is not None else None
+
+
+def find_pager(environment: Mapping[str, str]) -> str:
+    """Find the command of the user's pager; `cat` where they want none.
+
+    Only the environment and the user's and the system's configuration name it (git-var(1): GIT_PAGER, `core.pager`, PAGER,
+    less). It is a command for a shell: a repository's configuration, which may come from elsewhere, is not read.
+    """
+    said = _ask([_NO_REPOSITORY, "var", "GIT_PAGER"], environment)
+    if said is not None:
+        return os.fsdecode(said)
+    return next((environment[name] for name in ("GIT_PAGER", "PAGER") if name in environment), "less")
+
+
+def read_user_ignore(place: Path, environment: Mapping[str, str]) -> bytes:
+    """Read the ignore rules that git takes from the user's configuration in a directory, if it finds any."""
+    given = {name: value for name, value in environment.items() if value and _FOR_GIT.fullmatch(name)}
+    if "HOME" not in given:
+        return b""
+    default = os.path.join(given.get("XDG_CONFIG_HOME", "~/.config"), "git/ignore")
+    asked = ["config", "--type=path", f"--default={default}", "--get", "core.excludesFile"]
+    named = _ask(asked, {**given, "LC_ALL": "C"}, place)
+    if not named:
+        return b""
+    try:
+        # It may be a link, as of people who keep their settings in a repository; git follows it, too.
+        with os.fdopen(open_plain(os.path.realpath(place / os.fsdecode(named))), "rb") as file:
+            return file.read(IGNORE_FILE_READ)
+    except (OSError, NotAFile):  # git, too, goes on without it
+        return b""
+
+
+def _ask(arguments: Sequence[str], environment: Mapping[str, str], place: Path | None = None) -> bytes | None:
+    """Run git in a directory; give the line that it says, None where it is missing or fails."""
+    program = shutil.which("git", path=environment.get("PATH"))
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, *arguments],
+            cwd=place,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout.removesuffix(b"\n") if done.returncode == 0 else None
