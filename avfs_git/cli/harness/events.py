@@ -18,7 +18,6 @@ from avfs_git.errors import BadUsage, InvalidInput, quote
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
-HARNESSES = ("claude", "codex", "gemini", "cursor", "opencode", "vscode")
 REFUSED = 2
 """The status of a hook that refuses a tool, for every harness."""
 
@@ -67,6 +66,7 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {
     },
     "vscode": _CLAUDE,
 }
+HARNESSES = tuple(_KINDS)
 _SHELLS = frozenset(
     {"Bash", "bash", "shell", "local_shell", "exec_command", "run_shell_command", "run_in_terminal", "runTerminalCommand"}
 )
@@ -104,6 +104,12 @@ class Event(NamedTuple):
     """What the tool call is about, without what may be a secret."""
     worktree: str
     """The name of the working tree to make, or the path of the one to remove."""
+
+
+def name_tool_events(harness: str) -> list[str]:
+    """Name the events before and after a tool runs, as a harness calls them for a command."""
+    kinds = _KINDS[harness].items()
+    return [next(name for name, kind in kinds if kind is wanted) for wanted in (Kind.BEFORE, Kind.AFTER)]
 
 
 def read_event(harness: str | None, data: bytes) -> Event:

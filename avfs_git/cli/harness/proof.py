@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.harness.edits import JsonElement, JsonMember, MarkedBlock, WholeFile
+from avfs_git.cli.harness.events import name_tool_events
 from avfs_git.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import SetupCheck
 
 _LIMIT_S = 30
-_EVENTS = {
-    "claude": ("PreToolUse", "PostToolUse"),
-    "codex": ("PreToolUse", "PostToolUse"),
-    "gemini": ("BeforeTool", "AfterTool"),
-    "cursor": ("beforeShellExecution", "afterShellExecution"),
-    "opencode": ("tool.execute.before", "tool.execute.after"),
-    "vscode": ("PreToolUse", "PostToolUse"),
-}
 
 
 def prove(harness: str, plan: Plan) -> list[SetupCheck]:
@@ -40,7 +33,7 @@ def prove(harness: str, plan: Plan) -> list[SetupCheck]:
     found.append(_result("the program `avfs` is in PATH", program is not None, program or "not found"))
     if program is None:
         return found
-    found += [_check_hook(program, harness, event) for event in _EVENTS.get(harness, ())]
+    found += [_check_hook(program, harness, event) for event in name_tool_events(harness)]
     found.append(_check_server(program))
     return found
 
