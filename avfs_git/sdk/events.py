@@ -20,6 +20,7 @@ from avfs_git.errors import InvalidInput, quote
 from avfs_git.model import Event
 from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import OPERATION, POLL_S
+from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM
 
 if TYPE_CHECKING:
     from avfs_git.workspace.vault.log.audit import AuditEntry, AuditLog
@@ -43,6 +44,9 @@ class Events:
         self._stamp: object = None
         self._seen: set[int] = set()
         self._operation, self._entry = self._begin(since)
+        self._named_at = self._last_number()
+        """Up to which operation the fork has the name that the caller knows."""
+        self._spans = core.oplog.read_spans(fork) if fork is not None else ()
 
     def __enter__(self) -> Self:
         return self
@@ -83,9 +87,8 @@ class Events:
         if since is None:
             return 0, 0
         if since == "end":
-            newest = next(self._core.oplog.read(), None)
             entries = self._audit.read(limit=1)
-            operation = newest.id if newest is not None else 0
+            operation = self._last_number()
             self._seen = {record.id for record in self._since(operation - _AGAIN)}
             return operation, entries[0].seq if entries else 0
         operation_text, _, entry_text = since.partition(".")
@@ -94,6 +97,10 @@ class Events:
         operation = int(operation_text)
         self._seen = {record.id for record in self._since(operation - _AGAIN) if record.id <= operation}
         return operation, int(entry_text)
+
+    def _last_number(self) -> int:
+        newest = next(self._core.oplog.read(), None)
+        return newest.id if newest is not None else 0
 
     def _look(self) -> object:
         """Say what the files are like, such that it differs when one of them has changed."""
@@ -121,6 +128,7 @@ class Events:
     def _merge(self, records: list[OpRecord], entries: list[AuditEntry]) -> list[Event]:
         """Merge both by time; each event gets the cursor behind it."""
         operation, entry = self._operation, self._entry
+        self._follow_renames(records)
         made = [Event("", record.created_at_ns, record.kind, record.fork, record.to_operation(), {}) for record in records]
         told = [
             Event("", held.at_ns, held.event, held.fork, None, {"seq": held.seq, **held.details})
@@ -133,11 +141,25 @@ class Events:
                 operation = max(operation, event.operation.id)
             else:
                 entry = max(entry, int(str(event.details["seq"])))
-            if self._fork in (None, event.fork):
+            if self._fork is None or self._has(event):
                 found.append(replace(event, cursor=f"{operation}.{entry}"))
         if not found:
             self._operation, self._entry = operation, entry
         return found
+
+    def _follow_renames(self, records: list[OpRecord]) -> None:
+        """Learn what the fork is called after new operations, the oldest first."""
+        name = fork = self._fork
+        for record in records:
+            if record.id > self._named_at and record.more.get(RENAMED_FROM) == name:
+                name = record.fork
+        self._named_at = max([self._named_at, *(record.id for record in records)])
+        if name is not None and name != fork:
+            self._fork, self._spans = name, self._core.oplog.read_spans(name)
+
+    def _has(self, event: Event) -> bool:
+        number = event.operation.id if event.operation is not None else None
+        return any(span.has(event.fork, event.at_ns, number) for span in self._spans)
 
 
 def _stamp(path: Path) -> object:

@@ -21,6 +21,7 @@ from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
 from avfs_git.sdk.parts import audited
+from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import POLL_S, AuditEntry
 
 if TYPE_CHECKING:
@@ -153,13 +154,13 @@ class VaultPolicy:
             limit: List at most so many.
             since_ns: List only entries of this time or later, in nanoseconds since the epoch.
             until_ns: List only entries of this time or earlier.
-            fork: List only entries of this fork.
+            fork: List only entries of this fork, under each name that it has had.
             events: List only events of these kinds, such as `checkpoint` or `proxy_exec_denied`.
             outcomes: List only events that ended so: `done`, `failed`, `refused`, `asked`, `admitted`.
             paths: List only what changed one of these paths, or something below it.
         """
         self._note_missing()
-        query = _query(since_ns, until_ns, fork, events, outcomes, paths)
+        query = self._query(since_ns, until_ns, fork, events, outcomes, paths)
         return list(
             islice(
                 audited.choose(self._core, self._core.audit.walk(), query), limit if limit is None else min(limit, sys.maxsize)
@@ -177,7 +178,7 @@ class VaultPolicy:
     ) -> Iterator[AuditEntry]:
         """Iterate over the `last` entries, the oldest first, then wait for each new one. The conditions are those of `audit`."""
         self._note_missing()
-        query, log = _query(None, None, fork, events, outcomes, paths), self._core.audit
+        query, log = self._query(None, None, fork, events, outcomes, paths), self._core.audit
         stamp, seen = log.stamp(), next((entry.seq for entry in log.walk()), 0)
         old = (entry for entry in log.walk() if entry.seq <= seen)
         yield from reversed(list(islice(audited.choose(self._core, old, query), min(last, sys.maxsize))))
@@ -185,6 +186,8 @@ class VaultPolicy:
             fresh = list(takewhile(partial(_is_after, seen), log.walk()))
             if fresh:
                 seen = fresh[0].seq
+                if fork is not None and fork != (name := audited.follow_renames(fork, reversed(fresh))):
+                    fork, query = name, replace(query, spans=self._core.oplog.read_spans(name))
                 yield from reversed(list(audited.choose(self._core, fresh, query)))
             while log.stamp() == stamp:
                 time.sleep(POLL_S)
@@ -199,22 +202,22 @@ class VaultPolicy:
         self._note_missing()
         return self._core.audit.verify()
 
+    def _query(
+        self,
+        since_ns: int | None,
+        until_ns: int | None,
+        fork: str | None,
+        events: Sequence[str],
+        outcomes: Sequence[str],
+        paths: Sequence[PathLike],
+    ) -> AuditQuery:
+        spans = self._core.oplog.read_spans(fork) if fork is not None else ()
+        wanted = tuple(parse_tree_path(path) for path in paths)
+        return audited.AuditQuery(since_ns, until_ns, spans, tuple(events), tuple(outcomes), wanted)
+
     def _note_missing(self) -> None:
         self._core.audit.note_missing(self._core.oplog.read(), self._core.clock_ns())
 
 
 def _is_after(seq: int, entry: AuditEntry) -> bool:
     return entry.seq > seq
-
-
-def _query(
-    since_ns: int | None,
-    until_ns: int | None,
-    fork: str | None,
-    events: Sequence[str],
-    outcomes: Sequence[str],
-    paths: Sequence[PathLike],
-) -> AuditQuery:
-    return audited.AuditQuery(
-        since_ns, until_ns, fork, tuple(events), tuple(outcomes), tuple(parse_tree_path(path) for path in paths)
-    )

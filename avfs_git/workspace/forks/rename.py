@@ -67,14 +67,14 @@ def rename_fork(vault: OpenVault, fork: str, name: str, *, open_workspace: Opene
     fork_info(vault, fork)
     vault.prepare()
     more: dict[str, object] = {BY: by or fork}
-    record = OpRecord(0, name, FORK_RENAME, f"rename fork {fork} to {name}", vault.clock_ns(), more=more)
+    record = OpRecord(0, name, FORK_RENAME, f"rename fork {fork} to {name}", 0, more=more)
     reach("fork.renaming")
     move_fork(vault, fork, name, open_workspace, record)
     return fork_info(vault, name)
 
 
 def move_fork(vault: OpenVault, fork: str, name: str, open_workspace: Opener, record: OpRecord) -> None:
-    """Give a fork another name, with `record` as the line in the log, whose moves and facts are put in here.
+    """Give a fork another name, with `record` as the line in the log, whose time, moves and facts are put in here.
 
     Raises:
         As `rename_fork`.
@@ -87,6 +87,7 @@ def move_fork(vault: OpenVault, fork: str, name: str, open_workspace: Opener, re
         with opened.locked() as locked:
             _check_at_rest(locked)
             changes, moves = _list_changes(vault, fork, name)
+            record.created_at_ns = vault.clock_ns()  # what is older was done under the old name
             record.moves = [(move.name, maybe_hex(move.old), maybe_hex(move.new)) for move in moves]
             record.more = {**_facts(locked), **record.more, RENAMED_FROM: fork, TRASH: name_in_trash(vault, fork)}
             last = vault.oplog.find_last_state(fork)

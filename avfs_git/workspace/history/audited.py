@@ -15,7 +15,8 @@ from avfs_git.paths import TreePath, maybe_oid
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.history import compare
 from avfs_git.workspace.history.opdetails import states_of
-from avfs_git.workspace.vault.log.audit import FILE, OPERATION, AuditEntry
+from avfs_git.workspace.vault.log.audit import FILE, FORMER, OPERATION, AuditEntry
+from avfs_git.workspace.vault.log.lives import Span
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -26,7 +27,8 @@ class AuditQuery:
 
     since_ns: int | None = None
     until_ns: int | None = None
-    fork: str | None = None
+    spans: tuple[Span, ...] = ()
+    """Of the fork whose events are wanted, as `lives.read_spans` gives them."""
     events: tuple[str, ...] = ()
     outcomes: tuple[str, ...] = ()
     paths: tuple[TreePath, ...] = ()
@@ -39,12 +41,26 @@ def choose(vault: OpenVault, newest_first: Iterable[AuditEntry], query: AuditQue
             return
         if (
             (query.until_ns is None or entry.at_ns <= query.until_ns)
-            and query.fork in (None, entry.fork)
+            and (not query.spans or _is_of(query.spans, entry))
             and (not query.events or entry.event in query.events)
             and (not query.outcomes or entry.outcome in query.outcomes)
             and (not query.paths or _concerns(vault, entry, query.paths))
         ):
             yield entry
+
+
+def _is_of(spans: tuple[Span, ...], entry: AuditEntry) -> bool:
+    number = entry.details.get(OPERATION)
+    operation = number if isinstance(number, int) else None
+    return any(span.has(entry.fork, entry.at_ns, operation) for span in spans)
+
+
+def follow_renames(fork: str, oldest_first: Iterable[AuditEntry]) -> str:
+    """Name a fork as it is called after some events."""
+    for entry in oldest_first:
+        if entry.details.get(FORMER) == fork and entry.fork is not None:
+            fork = entry.fork
+    return fork
 
 
 def _concerns(vault: OpenVault, entry: AuditEntry, paths: tuple[TreePath, ...]) -> bool:

@@ -453,7 +453,7 @@ def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_worksp
         reason = f"there is another fork {quote(other)}, which is in the way of that name"
         raise CannotUndo(record.description, reason, hint=_clear_name(vault, other, direction))
     more = {BY: record.more[BY]} if BY in record.more else {}
-    new = OpRecord(0, target, direction, f"{direction} {record.description}", vault.clock_ns(), target=record.id, more=more)
+    new = OpRecord(0, target, direction, f"{direction} {record.description}", 0, target=record.id, more=more)
     move_fork(vault, source, target, open_workspace, new)
     return UndoResult(record.to_operation(undone=direction == UNDO))
 

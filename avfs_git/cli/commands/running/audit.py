@@ -47,7 +47,8 @@ def command(
     """List what was done, refused and approved in a vault, newest first
 
     Each operation and each command is an event, and so is what the policy and people said to it. With PATH, only what changed
-    that; with `--fork`, only what concerns that fork. `checkpoint`, `merge` and `proxy_exec_denied` are names of events.
+    that; with `--fork`, only what concerns that fork, under each name that it has had. `checkpoint`, `merge` and
+    `proxy_exec_denied` are names of events.
     """
     fork = state.named().fork
     with state.open_vault() as vault:

@@ -48,6 +48,8 @@ _LINES = 4096
 """So much at the end of a file holds its last line, as good as always."""
 OPERATION = "operation"
 """The name, in `details`, of the number that an operation has in the operation log."""
+FORMER = "renamed_from"
+"""The name, in `details`, of the name that a renamed fork had before."""
 FILE = "file_"
 """How the names of file events begin, such as `file_write`."""
 REFUSED = "refused"
@@ -286,6 +288,8 @@ class AuditLog:
 
 
 def _tell(record: OpRecord) -> dict[str, object]:
+    from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM  # noqa: PLC0415 - commands that are only checked do without
+
     facts = {
         OPERATION: record.id,
         "text": record.description,
@@ -294,6 +298,7 @@ def _tell(record: OpRecord) -> dict[str, object]:
         "before": record.before,
         "after": record.after,
         "target": record.target,
+        FORMER: record.more.get(RENAMED_FROM),
     }
     return {name: fact for name, fact in facts.items() if fact is not None}
 

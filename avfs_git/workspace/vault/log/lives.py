@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
 
 from avfs_git.paths import is_fork_name
-from avfs_git.values import replace
+from avfs_git.values import replace, value_class
 from avfs_git.workspace.vault.format import HEADS, SIDECARS, label_ref
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_CREATE, RENAMED_FROM, OpRecord, RefMoveRecord
 
@@ -41,6 +41,54 @@ def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tup
             yield record, names
             if name is not None:
                 break
+
+
+@value_class
+class Span:
+    """A part of the life of a fork in which it had one name: between operations, and between times."""
+
+    name: str
+    first: int
+    last: int | None
+    """The rename that ended it; None of the present name."""
+    since_ns: int
+    until_ns: int | None
+
+    def has(self, fork: str | None, at_ns: int, operation: int | None) -> bool:
+        """Tell whether an event of a fork of some name is of this one: by the number of the operation, else by its time."""
+        if operation is not None:
+            is_within = self.first <= operation and (self.last is None or operation <= self.last)
+            return is_within and (fork == self.name or operation == self.last)
+        return fork == self.name and self.since_ns <= at_ns and (self.until_ns is None or at_ns <= self.until_ns)
+
+
+def read_spans(read: Reader, fork: str, *, is_gone: bool) -> tuple[Span, ...]:
+    """List the parts of a fork's life, the newest first. `is_gone` as in `read_life`."""
+    spans: list[Span] = []
+    name: str | None = fork
+    ended: OpRecord | None = None
+    may_be_away = is_gone
+    while name is not None:
+        at, name, begun, first = name, None, None, 0
+        for record in read(at):
+            if ended is not None and record.id >= ended.id:
+                continue
+            is_rename = RENAMED_FROM in record.more
+            if is_rename and record.fork != at and may_be_away:
+                ended, may_be_away = record, False
+                continue
+            may_be_away = False
+            if is_rename:
+                begun = record
+                if record.fork == at:
+                    first, name = record.id, str(record.more[RENAMED_FROM])
+                else:
+                    first = record.id + 1  # what comes before was another fork of that name
+                break
+        last, until_ns = (ended.id, ended.created_at_ns) if ended is not None else (None, None)
+        spans.append(Span(at, first, last, begun.created_at_ns if begun is not None else 0, until_ns))
+        ended = begun
+    return tuple(spans)
 
 
 def under_name(record: OpRecord, names: frozenset[str], fork: str | None) -> OpRecord:

@@ -40,7 +40,7 @@ from avfs_git.paths import Oid, maybe_oid
 from avfs_git.values import record_class
 from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.log.audit import AuditLog
-from avfs_git.workspace.vault.log.lives import Reader, find_name_today, read_life, under_name
+from avfs_git.workspace.vault.log.lives import Reader, Span, find_name_today, read_life, read_spans, under_name
 from avfs_git.workspace.vault.log.loglines import (
     ANNOUNCED,
     HAPPENED,
@@ -398,6 +398,10 @@ class OpLog:
     def read_listed(self, fork: str | None) -> Iterator[OpRecord]:
         """Yield what `list_operations` lists: all, or the life of a fork, or of the last one of that name where it is gone."""
         return (record for record, _ in self._follow(self.read_fork, fork))
+
+    def read_spans(self, fork: str) -> tuple[Span, ...]:
+        """List the parts of a fork's life; reads all that the log has of it."""
+        return read_spans(self.read_fork, fork, is_gone=self._read_ref(HEADS + fork) is None)
 
     def find_name_today(self, record: OpRecord) -> str:
         """Name the fork that an operation was on as it is called today."""
