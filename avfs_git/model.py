@@ -1113,7 +1113,7 @@ class MaintenanceStep:
     """One step of maintenance."""
 
     name: str
-    """`refs`, `packs`, `oplog` or `gc`."""
+    """`refs`, `packs`, `oplog`, `logs`, `audit` or `gc`."""
     is_due: bool
     amount: int
     """How much was due: refs with files of their own, packs, bytes of the log without an index, days. 0: it is not due."""

@@ -472,6 +472,8 @@ class AuditLines(TypedDict):
     entries: Sequence[AuditEntry]
     verified: int | None
     """How many lines were checked and follow each other; None where that was not asked for."""
+    released: AuditEntry | None
+    """With `--release`, the event that says which lines went; with `--verify`, that of the last release. None for none."""
 
 
 class CommandSession(TypedDict):

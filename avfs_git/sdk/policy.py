@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from avfs_git.workspace.history.audited import AuditQuery
     from avfs_git.workspace.vault.vault import OpenVault
 
+_DAY_NS = 86_400 * 10**9
+
 
 class VaultPolicy:
     """The policy for commands in a vault."""
@@ -201,6 +203,28 @@ class VaultPolicy:
         """
         self._note_missing()
         return self._core.audit.verify()
+
+    def release_audit(self, *, keep_days: int, dry_run: bool = False) -> AuditEntry | None:
+        """Remove the lines of the audit log that are older than so many days; it keeps a line that says which these were.
+
+        Args:
+            keep_days: Days of which lines stay; a line stays with a newer one before it.
+            dry_run: Only tell which lines would go.
+
+        Returns:
+            The event `audit_released`: the first and last number, and the hash of the last line. None if no line is older.
+
+        Raises:
+            AuditDamaged: If a line was changed, or removed from between others. Nothing is removed then.
+            HostError: If the disk refuses.
+        """
+        if not dry_run:
+            self._core.prepare()
+        return self._core.audit.release(time.time_ns() - keep_days * _DAY_NS, dry_run=dry_run)
+
+    def last_release(self) -> AuditEntry | None:
+        """Find the event of the last release of old lines; None if there was none."""
+        return self._core.audit.find_release()
 
     def _query(
         self,

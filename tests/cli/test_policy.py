@@ -141,6 +141,21 @@ def test_a_changed_log_is_found(cli: Cli, gate: Gate) -> None:
     assert "the audit log" in cli("doctor").text
 
 
+def test_old_lines_are_released(cli: Cli, gate: Gate) -> None:
+    """Only when that is asked for; `--verify` says it."""
+    ask(gate, "curl", "a")
+    lines = cli("audit", "--json").result["entries"]
+    assert cli("audit", "--release", "30").text == "No line of the audit log is that old\n"
+    planned = cli("audit", "--release", "0", "--dry-run", "--json").result["released"]
+    assert len(cli("audit", "--json").result["entries"]) == len(lines) == planned["details"]["lines"]
+    assert f"Released lines 1 to {len(lines)} of the audit log" in cli("audit", "--release", "0").text
+    assert [entry["event"] for entry in cli("audit", "--json").result["entries"]] == ["audit_released"]
+    assert f"the lines up to {len(lines)}" in cli("audit", "--verify").stderr
+    assert not [one for one in cli("doctor", "--json").result["problems"] if one["code"].startswith("audit")]
+    for wrong in (["--release", "1", "--verify"], ["--release", "1", "a"], ["--dry-run"]):
+        assert cli("audit", *wrong).status == 2
+
+
 def test_operations_are_in_the_audit_log(cli: Cli, work: str) -> None:
     """With their paths; each condition leaves some out."""
     for path in ("a", "b/c"):

@@ -469,6 +469,7 @@ LOOKS = {
 }
 """Verbs that change nothing, with arguments with which they do not."""
 CHANGES = {
+    "audit": "--release 1",
     "add": "README",
     "apply": "--to {dir}",
     "approvals deny": "x",

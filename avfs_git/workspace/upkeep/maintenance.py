@@ -11,6 +11,7 @@ other step.
 | `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's commit-graph |
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
 | `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
+| `audit` | asked once a week, if `audit.keep_days` is set: a line of the audit log is a week older | `AuditLog.release` |
 | `gc` | asked once a week: an old operation, or a workspace in the trash, is a week older than `gc.keep_days` | `garbage` |
 
 A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
@@ -86,6 +87,7 @@ def _maintain(
         "packs": lambda: _repack(vault, 1 if every_step else MANY_PACKS),
         "oplog": lambda: int(vault.oplog.write_index()),
         "logs": lambda: expire_logs(vault.store, vault.refs),
+        "audit": lambda: _release_audit(vault),
         "gc": lambda: _collect(vault, in_use()),
     }
     warnings: list[Warning] = []
@@ -124,6 +126,7 @@ def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterato
     yield "oplog", growth if every_step or growth > _LOG_GROWTH else 0
     is_weekly = bool(last.looked_ns) and vault.clock_ns() - last.looked_ns >= _WEEK_NS
     yield "logs", len(list_old_logs(vault.git_dir)) if every_step or is_weekly else 0
+    yield "audit", _days_of_audit(vault) if every_step or is_weekly else 0
     yield "gc", _days_too_old(vault) if is_weekly else 0
 
 
@@ -134,6 +137,21 @@ def _days_too_old(vault: OpenVault) -> int:
     if oldest_ns is None or limits.before_ns - oldest_ns < _WEEK_NS:
         return 0
     return (limits.before_ns - oldest_ns) // _DAY_NS
+
+
+def _days_of_audit(vault: OpenVault) -> int:
+    """Tell for how many days the audit log has had a line that may go; 0 up to six."""
+    keep_days = int(vault.config.read()["audit.keep_days"])
+    oldest_ns = vault.audit.find_oldest_ns() if keep_days else None
+    days = (time.time_ns() - oldest_ns) // _DAY_NS - keep_days if oldest_ns is not None else 0
+    return days if days >= _WEEK_NS // _DAY_NS else 0
+
+
+def _release_audit(vault: OpenVault) -> int:
+    """Release lines of the audit log; tells how many."""
+    keep_days = int(vault.config.read()["audit.keep_days"])
+    released = vault.audit.release(time.time_ns() - keep_days * _DAY_NS)
+    return int(str(released.details["lines"])) if released is not None else 0
 
 
 def _pack_refs(vault: OpenVault, older_than_s: float) -> int:

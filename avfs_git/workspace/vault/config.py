@@ -103,6 +103,12 @@ SETTINGS = {
             choices=("none", "changes", "all"),
         ),
         Setting(
+            "audit.keep_days",
+            "0",
+            "maintenance releases lines of the audit log that are older than so many days; 0 keeps all",
+            is_number=True,
+        ),
+        Setting(
             "mount.xattrs",
             "1",
             "0 mounts workspaces without extended attributes, which makes writing quicker; checkpoints keep those that there are",

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 _OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 
 
-@verb("audit", looks=True, view="policy", pages=True, example="avfs audit --since 2h --outcome refused")
+@verb(
+    "audit",
+    looks=lambda given: given["release"] is None or given["dry_run"],
+    view="policy",
+    pages=True,
+    example="avfs audit --since 2h --outcome refused",
+)
 @click.argument("paths", nargs=-1, type=TREE_PATH, metavar="[PATH]...")
 @click.option("-n", "--limit", type=LIMIT, default=50, show_default=True, help="Show at most N.")
 @click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later: 1h, 2d, 2026-01-31.")
@@ -33,6 +39,8 @@ _OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 @click.option("--outcome", "outcomes", multiple=True, type=click.Choice(_OUTCOMES), help="Only what ended so; repeatable.")
 @click.option("-f", "--follow", is_flag=True, help="Oldest first, then wait for more; with --json, one line an event.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")
+@click.option("--release", type=click.IntRange(min=0), metavar="DAYS", help="Remove lines older than DAYS days from the log.")
+@click.option("--dry-run", is_flag=True, help="With --release, only tell which lines would go.")
 def command(
     state: State,
     paths: tuple[TreePath, ...],
@@ -43,15 +51,26 @@ def command(
     outcomes: tuple[str, ...],
     follow: bool,
     verify: bool,
+    release: int | None,
+    dry_run: bool,
 ) -> AuditLines:
     """List what was done, refused and approved in a vault, newest first
 
     Each operation and each command is an event, and so is what the policy and people said to it. With PATH, only what changed
     that; with `--fork`, only what concerns that fork, under each name that it has had. `checkpoint`, `merge` and
     `proxy_exec_denied` are names of events.
+
+    avfs keeps all lines. `--release DAYS` removes the oldest ones, which cannot be undone; a new line says which these were, and
+    `--verify` checks it. The setting `audit.keep_days` lets maintenance do that.
     """
+    if release is not None and (follow or verify or paths or since is not None or until is not None or events or outcomes):
+        raise BadUsage("--release goes with no choice of events", hint="See the events in a call of its own.")
+    if dry_run and release is None:
+        raise BadUsage("--dry-run goes with --release")
     fork = state.named().fork
     with state.open_vault() as vault:
+        if release is not None:
+            return {"entries": [], "verified": None, "released": vault.policy.release_audit(keep_days=release, dry_run=dry_run)}
         verified = vault.policy.verify_audit() if verify else None
         if follow:
             if since is not None or until is not None:
@@ -61,7 +80,7 @@ def command(
         entries = vault.policy.audit(
             limit=limit, since_ns=since, until_ns=until, fork=fork, events=events, outcomes=outcomes, paths=paths
         )
-        return {"entries": entries, "verified": verified}
+        return {"entries": entries, "verified": verified, "released": vault.policy.last_release() if verify else None}
 
 
 def _follow(output: Output, entries: Iterator[AuditEntry]) -> NoReturn:

@@ -93,13 +93,25 @@ def approvals_deny(text: TextOutput, approval: Approval) -> None:
 
 
 def audit(text: TextOutput, result: AuditLines) -> None:
-    """List events, the newest first."""
+    """List events, the newest first, or tell what was released."""
+    released = result["released"]
+    if text.request.get("release") is not None:
+        word = "Would release" if text.request.get("dry_run") else "Released"
+        if released is None:
+            text.line("No line of the audit log is that old")
+        else:
+            facts = released.details
+            time = text.time(int(str(facts["newest_ns"])))
+            text.line(f"{word} lines {facts['first']} to {facts['last']} of the audit log, the last of {time}")
+        return
     rows = (
         (str(entry.seq), text.since(entry.at_ns), *audit_cells(entry, is_short=text.on_terminal)) for entry in result["entries"]
     )
     text.table(("No", "Time", "Fork", "Event", "Outcome", "What"), rows)
     if result["verified"] is not None:
         text.note(f"{result['verified']} lines, none of them changed")
+        if released is not None:
+            text.note(f"Released {text.since(released.at_ns)}: the lines up to {released.details['last']}")
 
 
 def audit_cells(entry: AuditEntry, *, is_short: bool = False) -> tuple[str, str, str, str]:

@@ -361,6 +361,7 @@ _UNITS = {
     "packs": "packs",
     "oplog": "bytes of the log without an index",
     "logs": "logs of remote branches that begin 90 days ago",
+    "audit": "days of the audit log beyond `audit.keep_days`",
     "gc": "days too old",
 }
 

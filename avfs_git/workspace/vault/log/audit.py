@@ -8,9 +8,14 @@ chain.
 A line is one write to a file opened for appending, under a lock beside it, so that processes never mix their lines. It
 survives the death of the process; it is not forced to disk, so that a power cut may take the last lines, because forcing each
 would cost a command more than starting it. A write that was cut short leaves half a line, which is passed over: the next line is
-tied to the last whole one. A full file is put aside under the next free number, and the chain goes on in a new one; none is
-removed. `gate` writes, `OpLog` each operation that happened, `session.serve.trail` what programs do to files; the SDK reads; any
-thread and process may.
+tied to the last whole one. A full file is put aside under the next free number, and the chain goes on in a new one.
+
+`release` alone removes lines, the oldest ones, when the vault's owner asks for that. Before the first of them goes, the chain has
+a line on the disk that says which ones go, and the hash of the last: lines up to that one count as released, also where a process
+died before it had removed all of them. The next release removes these. Without such a line, missing lines are damage.
+
+`gate` writes, `OpLog` each operation that happened, `session.serve.trail` what programs do to files; the SDK reads; any thread
+and process may.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -27,7 +33,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import AuditDamaged, HostError
 from avfs_git.faults import reach
-from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_private_dirs, open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.host.locks.flocks import held
@@ -52,6 +58,8 @@ FORMER = "renamed_from"
 """The name, in `details`, of the name that a renamed fork had before."""
 FILE = "file_"
 """How the names of file events begin, such as `file_write`."""
+RELEASED = "audit_released"
+"""The event that says which lines of the log were released: `first` and `last` in `details`, and the `hash` of the last."""
 REFUSED = "refused"
 """The name, in `details`, of the code of the error with which an operation was refused."""
 _AGAIN = 64
@@ -210,38 +218,142 @@ class AuditLog:
         Raises:
             AuditDamaged: If a line was changed, added or taken out; it names the first line that does not fit.
         """
+        with host_errors(f"read '{self._path}'"), self._locked_to_read():  # no file is put aside meanwhile
+            count, begins, released = self._check_chain()
+        if begins is not None and begins[0] > 1:
+            _check_released(*begins, released)
+        return count
+
+    def _check_chain(self) -> tuple[int, tuple[int, str, Path] | None, AuditEntry | None]:
+        """Check as `verify` does that lines follow each other. Called with the lock.
+
+        Returns:
+            How many lines there are; number, `prev` and file of the first; the last event that tells of a release.
+        """
         count = 0
         before: tuple[int, str] | None = None
-        place: str
-        unread: int | None
-        with host_errors(f"read '{self._path}'"), self._locked_to_read():  # no file is put aside meanwhile
-            for path in reversed(list(self._files())):
-                place, unread = "", None
-                for number, line in enumerate(_read_lines(path), 1):
-                    parsed = _parse(line)
-                    if parsed is None:
-                        unread = number if line and unread is None else unread
-                        continue
-                    entry, prev = parsed
-                    wanted = before or ((0, _FIRST) if entry.seq == 1 else None)  # else the oldest file is not here any more
-                    if wanted is not None and (entry.seq, prev) != (wanted[0] + 1, wanted[1]):
-                        if unread is not None:
-                            raise AuditDamaged(str(path), f"line {unread} was changed")
-                        if entry.seq == wanted[0] + 1 and place:
-                            raise AuditDamaged(str(path), f"{place} was changed, or line {number}, which follows it")
-                        raise AuditDamaged(str(path), f"line {number} does not follow the one before it")
-                    before, place, unread = (entry.seq, _hash(line)), f"line {number}", None
-                    count += 1
-        return count
+        begins: tuple[int, str, Path] | None = None
+        released: AuditEntry | None = None
+        for path in self._list_oldest_first():
+            place, unread = "", None
+            for number, line in enumerate(_read_lines(path), 1):
+                parsed = _parse(line)
+                if parsed is None:
+                    unread = number if line and unread is None else unread
+                    continue
+                entry, prev = parsed
+                wanted = before or ((0, _FIRST) if entry.seq == 1 else None)  # else lines before it were released
+                if wanted is not None and (entry.seq, prev) != (wanted[0] + 1, wanted[1]):
+                    if unread is not None:
+                        raise AuditDamaged(str(path), f"line {unread} was changed")
+                    if entry.seq == wanted[0] + 1 and place:
+                        raise AuditDamaged(str(path), f"{place} was changed, or line {number}, which follows it")
+                    raise AuditDamaged(str(path), f"line {number} does not follow the one before it")
+                begins = begins or (entry.seq, prev, path)
+                released = entry if entry.event == RELEASED else released
+                before, place, unread = (entry.seq, _hash(line)), f"line {number}", None
+                count += 1
+        return count, begins, released
+
+    def find_release(self) -> AuditEntry | None:
+        """Find the event of the last release; None if nothing was released."""
+        return next((entry for entry in self.walk() if entry.event == RELEASED), None)
+
+    def find_oldest_ns(self) -> int | None:
+        """Tell when the oldest line that is not about a release was written; None without any."""
+        for path in self._list_oldest_first():
+            for line in _read_lines(path):
+                parsed = _parse(line)
+                if parsed is not None and parsed[0].event != RELEASED:
+                    return parsed[0].at_ns
+        return None
+
+    def release(self, before_ns: int, *, dry_run: bool = False) -> AuditEntry | None:
+        """Remove the oldest lines, as far as each is from before a time, and say so in the log, durably.
+
+        Lines that are older than a newer line before them stay with it. `dry_run` only tells.
+
+        Returns:
+            The event that says which lines these are; None if no line is that old.
+
+        Raises:
+            AuditDamaged: If a line was changed, added or taken out from between others: that stays to be seen.
+            HostError: If the disk refuses. If the event is in the log by then, the next call removes the lines.
+        """
+        with host_errors(f"shorten '{self._path}'"), self._locked():
+            _, _, last = self._check_chain()
+            done = last.details.get("last") if last is not None else None
+            if isinstance(done, int) and not dry_run:
+                self._remove(done)  # what a process that died has left
+            found = self._find_old(before_ns)
+            if found is None:
+                return None
+            first, newest, hashed = found
+            facts: dict[str, object] = {
+                "text": f"release lines {first.seq} to {newest.seq}",
+                "first": first.seq,
+                "last": newest.seq,
+                "lines": newest.seq - first.seq + 1,
+                "hash": hashed,
+                "oldest_ns": first.at_ns,
+                "newest_ns": newest.at_ns,
+                "uid": os.getuid(),
+            }
+            if dry_run:
+                return AuditEntry(0, time.time_ns(), RELEASED, None, "done", facts)
+            self._write((RELEASED, None, facts))
+            with os.fdopen(self._open(), "rb") as file:
+                sync_file(file.fileno())
+            fsync_dir(self._path.parent)
+            reach("audit.released")
+            self._remove(newest.seq)
+            return self.find_release()
+
+    def _find_old(self, before_ns: int) -> tuple[AuditEntry, AuditEntry, str] | None:
+        """Find the first and the last of the oldest lines that are all from before a time, and the hash of the last.
+
+        None if nothing but releases would go: each would leave one more.
+        """
+        files = self._list_oldest_first()
+        lines = ((parsed[0], line) for path in files for line in _read_lines(path) if (parsed := _parse(line)) is not None)
+        first: AuditEntry | None = None
+        last: tuple[AuditEntry, bytes] | None = None
+        is_worth_it = False
+        for entry, line in takewhile(lambda found: found[0].at_ns < before_ns, lines):
+            first, last = first or entry, (entry, line)
+            is_worth_it = is_worth_it or entry.event != RELEASED
+        return (first, last[0], _hash(last[1])) if first is not None and last is not None and is_worth_it else None
+
+    def _remove(self, last: int) -> None:
+        """Remove the lines up to a number, the oldest first. The newest line stays."""
+        for path in self._list_oldest_first():
+            lines = _read_lines(path)
+            numbers = [parsed[0].seq if (parsed := _parse(line)) is not None else 0 for line in lines]
+            if not any(0 < number <= last for number in numbers):
+                continue
+            reach("audit.removing")
+            kept = next((at for at, number in enumerate(numbers) if number > last), None)
+            if kept is None:
+                path.unlink()
+                fsync_dir(path.parent)
+            else:
+                write_file_atomically(path, b"\n".join(lines[kept:]), mode=stat.S_IMODE(path.stat().st_mode))
 
     def _files(self) -> Iterator[Path]:
         """Yield the files, the newest first; those put aside are listed when the caller is done with the present one."""
         yield self._path
         yield from self._list_aside()
 
+    def _list_oldest_first(self) -> list[Path]:
+        return [*reversed(self._list_aside()), self._path]
+
     def _list_aside(self) -> list[Path]:
         """List the files that were put aside, the newest first: the numbers in their names do not tell that in older vaults."""
-        return [path for _, path in sorted(((_read_first(path), path) for path in self._find_aside()), reverse=True)]
+        found: list[tuple[int, Path]] = []
+        for path in self._find_aside():
+            with suppress(FileNotFoundError):  # its lines are being released
+                found.append((_read_first(path), path))
+        return [path for _, path in sorted(found, reverse=True)]
 
     def _find_aside(self) -> list[Path]:
         return [path for path in self._path.parent.glob("audit.*.ndjson") if _ASIDE.fullmatch(path.name)]
@@ -285,6 +397,21 @@ class AuditLog:
         """Put the file aside, under a number that no other has."""
         used = [int(path.name.split(".")[1]) for path in self._find_aside()]
         self._path.rename(self._path.with_name(f"audit.{max(used, default=0) + 1}.ndjson"))
+
+
+def _check_released(seq: int, prev: str, path: Path, released: AuditEntry | None) -> None:
+    """Check that the lines before the first one were released.
+
+    Raises:
+        AuditDamaged: If the log does not say so.
+    """
+    facts = released.details if released is not None else {}
+    last = facts.get("last")
+    if not isinstance(last, int) or seq - 1 > last:
+        gone = f"lines {last + 1 if isinstance(last, int) else 1} to {seq - 1} are gone, and were not released"
+        raise AuditDamaged(str(path), gone)
+    if seq - 1 == last and prev != facts.get("hash"):  # else a process died before it had removed all of them
+        raise AuditDamaged(str(path), f"its first line, {seq}, does not follow the lines that were released")
 
 
 def _tell(record: OpRecord) -> dict[str, object]:

@@ -7,8 +7,10 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from avfs_git.workspace.vault.log.audit import MAX_TEXT, AuditLog
 from avfs_git.workspace.vault.log.oplog import OpLog
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from tests.support.failing import FailAt
+from tests.support.faults import die_in
 
 
 @pytest.fixture
@@ -170,6 +173,7 @@ def test_threads_and_logs_at_once(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+import time
 from pathlib import Path
 from avfs_git.workspace.vault.log.audit import AuditLog
 for number in range(50):
@@ -266,3 +270,151 @@ def test_a_refused_operation_has_a_line(tmp_path: Path) -> None:
         assert [entry.event for entry in reversed(entries)] == kinds
         assert [entry.fork for entry in reversed(entries)] == [None, None, "main", "main", "main", None]
         assert vault.policy.verify_audit() > len(entries)
+
+
+def _time_of(log: AuditLog, seq: int) -> int:
+    return next(entry.at_ns for entry in log.read() if entry.seq == seq)
+
+
+def _spread(log: AuditLog, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write events a second apart, the first of the second 1."""
+    seconds = iter(range(1, 10**6))
+    monkeypatch.setattr("avfs_git.workspace.vault.log.audit.time.time_ns", lambda: next(seconds) * 10**9)
+    fill(log, count)
+
+
+def test_released_lines_are_named_and_the_rest_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole files and the lines of one go; the log still tells of each change of what is left, and of further missing lines."""
+    log = AuditLog(tmp_path, max_file_bytes=2000)
+    _spread(log, 100, monkeypatch)
+    assert log.find_release() is None
+    planned = log.release(43 * 10**9, dry_run=True)
+    assert planned is not None
+    assert log.verify() == 100
+    done = log.release(43 * 10**9)
+    assert done is not None
+    assert done.details == planned.details
+    assert (done.details["first"], done.details["last"], done.details["lines"]) == (1, 42, 42)
+    assert [entry.seq for entry in log.read()] == list(range(101, 42, -1))
+    assert log.verify() == 59
+    assert log.release(43 * 10**9) is None
+
+    fill(log, 30)
+    again = log.release(61 * 10**9)
+    assert again is not None
+    assert (again.details["first"], again.details["last"]) == (43, 60)
+    assert log.verify() == log.read()[0].seq - 60
+    assert log.find_release() == again
+    oldest = min(tmp_path.glob("audit.*.ndjson"), key=lambda path: json.loads(path.read_bytes().splitlines()[0])["seq"])
+    whole = oldest.read_bytes()
+    first, rest = whole.split(b"\n", 1)
+    oldest.write_bytes(first.replace(b'"prev": "', b'"prev": "0') + b"\n" + rest)
+    with pytest.raises(AuditDamaged):
+        log.verify()
+    oldest.write_bytes(rest)
+    with pytest.raises(AuditDamaged, match="lines 61 to 61 are gone"):
+        log.verify()
+    oldest.write_bytes(whole)
+    oldest.write_bytes(whole.replace(b'"n": 63', b'"n": 99'))
+    with pytest.raises(AuditDamaged):
+        log.release(80 * 10**9)  # what was changed stays to be seen
+
+
+def test_missing_lines_that_nobody_released(tmp_path: Path) -> None:
+    """A file that was taken away is damage, until a release says so."""
+    log = AuditLog(tmp_path, max_file_bytes=2000)
+    fill(log, 30)
+    (tmp_path / "audit.1.ndjson").unlink()
+    with pytest.raises(AuditDamaged, match="are gone, and were not released"):
+        log.verify()
+    log.release(log.read()[0].at_ns)
+    assert log.verify() > 0
+
+
+def test_a_release_leaves_what_is_newer(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All can go; a release alone is not released again; numbers go on."""
+    _spread(log, 5, monkeypatch)
+    assert log.release(10**9) is None
+    released = log.release(10**18)
+    assert released is not None
+    assert released.details["last"] == 5
+    assert log.release(10**18) is None
+    assert (log.verify(), [entry.seq for entry in log.read()]) == (1, [6])
+    assert log.path.stat().st_mode & 0o077 == 0
+    fill(log, 2)
+    assert [entry.seq for entry in log.read()] == [8, 7, 6]
+    assert log.verify() == 3
+    assert log.find_oldest_ns() == _time_of(log, 7)
+
+
+def test_a_kill_in_a_release(tmp_path: Path) -> None:
+    """At each point: the log is whole or says what was released, other writers go on, and the next release completes it."""
+    for point in range(1, 100):
+        place = tmp_path / str(point)
+        log = AuditLog(place, max_file_bytes=1000)
+        fill(log, 20)
+        before_ns = _time_of(log, 15)
+        is_killed = die_in(partial(log.release, before_ns), point)
+        log.verify()
+        fill(log, 1)
+        log.verify()
+        log.release(before_ns)
+        assert min(entry.seq for entry in log.read()) >= 15 - 5  # of lines within one tick of the clock some may stay
+        released = log.find_release()
+        assert released is not None
+        assert log.verify() == log.read()[0].seq - int(str(released.details["last"]))
+        if not is_killed:
+            break
+    assert point > 8
+
+
+def test_writers_and_readers_beside_releases(tmp_path: Path) -> None:
+    """No line is lost but the released ones; a reader meets each line at most once, and no gap between those it meets."""
+    log = AuditLog(tmp_path, max_file_bytes=1500)
+
+    def release() -> None:
+        for _ in range(10):
+            log.release(log.read(limit=1)[0].at_ns if log.read(limit=1) else 0)
+            seen = [entry.seq for entry in log.read()]
+            assert seen == sorted(set(seen), reverse=True)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(fill, log, 60), pool.submit(fill, log, 60), pool.submit(release), pool.submit(release)]:
+            done.result()
+    seen = [entry.seq for entry in log.read()]
+    released = log.find_release()
+    assert seen == list(range(seen[0], int(str(released.details["last"])) if released is not None else 0, -1))
+    assert log.verify() == len(seen)
+
+
+def test_following_goes_on_over_full_files_and_releases(tmp_path: Path) -> None:
+    """A follower that has read what goes gets each later line once."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        log = AuditLog(vault.path / "avfs", max_file_bytes=1000)
+        fill(log, 5)
+        heard = vault.policy.follow_audit(last=99, events=["test"])
+        assert [next(heard).details["n"] for _ in range(5)] == [0, 1, 2, 3, 4]
+        for number in range(3):
+            fill(log, 10)
+            assert [next(heard).details["n"] for _ in range(10)] == list(range(10)), number
+            assert vault.policy.release_audit(keep_days=0) is not None
+        assert vault.policy.verify_audit() < 10
+        assert vault.policy.last_release() is not None
+
+
+def test_maintenance_releases_only_what_the_setting_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default nothing."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        fill(AuditLog(vault.path / "avfs"), 5)
+        now_ns = time.time_ns() + 40 * 86_400 * 10**9
+        monkeypatch.setattr("avfs_git.workspace.vault.log.audit.time.time_ns", lambda: now_ns)
+        fill(AuditLog(vault.path / "avfs"), 5)
+        lines = vault.policy.verify_audit()
+        vault.maintain(every_step=True)
+        assert vault.policy.verify_audit() == lines
+        vault.set_config("audit.keep_days", "20")
+        done = {step.name: step.handled for step in vault.maintain(every_step=True).steps if step.is_due}
+        assert done["audit"] == lines - 5
+        assert vault.policy.verify_audit() == 6
