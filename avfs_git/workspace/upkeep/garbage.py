@@ -324,6 +324,8 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     whole: set[int] = set()
     spent: set[int] = set()
     facts: set[int] = set()
+    moved: set[str] = set()
+    """Branches that newer operations moved."""
     passed: set[str] = set()
     """Forks of which an operation goes: an older one must not be undone alone."""
     in_trash = [place.name for place in _trash(vault) if _time_of(place) >= limits.before_ns]
@@ -343,6 +345,9 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         }
         news = {key for key, said in says.items() if said} - known
         known |= news
+        branches = {ref for ref, _, _ in record.moves if ref.startswith(HEADS)}
+        is_left = RENAMED_FROM in record.more and not branches <= moved  # the old name was given up, and not deleted by git
+        moved |= branches
         by = str(record.more.get(BY, record.fork))
         concerned = {fork, today.get(by, by)}
         if RENAMED_FROM in record.more:
@@ -350,7 +355,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         if at < stay:
             continue
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
-        is_told = "move" in news or record.more.get(INTENT) in intents
+        is_told = "move" in news or record.more.get(INTENT) in intents or is_left
         is_gone = fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
         is_turn = record.kind in (UNDO, REDO)  # without its target it turns nothing
         can_turn = record.id in turned or (is_told and not is_turn and not concerned & passed)

@@ -178,3 +178,15 @@ def test_a_deletion_is_not_done_again_after_work_under_another_name(vault: Vault
     with pytest.raises(NothingToUndo):
         vault.redo()
     assert vault.workspace("new").read("unsaved") == b"1"
+
+
+def test_prune_keeps_that_a_name_was_given_up(vault: Vault, old: Workspace) -> None:
+    """Else the name would look as if git had deleted its branch, and undo would bring back a fork that there never was."""
+    vault.rename_fork("old", "new", by="new")
+    vault.undo(fork="new")
+    for _ in range(3):
+        vault.workspace("old").write("file", b"more")
+        vault.workspace("old").checkpoint()
+    vault.prune(keep_operations=2)
+    vault.fork("new", source="old")
+    assert not [one.description for one in vault.operations() if "with git" in one.description]
