@@ -44,7 +44,7 @@ from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import open_worktree
-from avfs_git.workspace.vault.log.lives import find_last_move
+from avfs_git.workspace.vault.log.lives import find_last_move, find_name_today
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
     EXACT,
@@ -251,7 +251,10 @@ def _turn_next(
                 raise CannotUndo(record.description, "something else was done meanwhile")
             if locked is None:
                 only_if = partial(_may_go, record, fork, direction, recorded_at)
-                return _turn_fork(vault, record, direction, open_workspace, only_if)
+                by = record.more.get(BY)
+                if by not in (None, fork):  # else it is today's already
+                    by = find_name_today(vault.oplog.read_fork, by, record.id)
+                return _turn_fork(vault, record, direction, open_workspace, only_if, by=by)
             done = _turn_files(locked, record, direction)
             return _turn_joined(locked, record, direction, done, partial(find_next, vault, fork, direction, alone=alone))
 
@@ -418,14 +421,23 @@ def _may_go(record: OpRecord, at_hand: str | None, direction: str, recorded_at: 
 
 
 def _turn_fork(
-    vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, only_if: Callable[[LockedWorkspace], bool]
+    vault: OpenVault,
+    record: OpRecord,
+    direction: str,
+    open_workspace: Opener,
+    only_if: Callable[[LockedWorkspace], bool],
+    *,
+    by: str | None,
 ) -> UndoResult:
-    """Take a fork away, if it still may go, bring it back, or rename it. Called with the fork's names locked."""
+    """Take a fork away, if it still may go, bring it back, or rename it. Called with the fork's names locked.
+
+    `by` is what the fork is called today that was at hand.
+    """
     if record.kind == FORK_RENAME:
-        return _turn_rename(vault, record, direction, open_workspace)
+        return _turn_rename(vault, record, direction, open_workspace, by=by)
     back = direction == UNDO
     changes, _ = _find_changes(vault, record, direction)
-    more = {BY: record.more[BY]} if BY in record.more else {}
+    more = {BY: by} if by is not None else {}
     text = f"{direction} {record.description}"
     new = OpRecord(0, record.fork, direction, text, vault.clock_ns(), target=record.id, more=more)
     warnings: tuple[Warning, ...] = ()
@@ -442,7 +454,7 @@ def _turn_fork(
     return UndoResult(record.to_operation(undone=back), warnings=warnings)
 
 
-def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener) -> UndoResult:
+def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, *, by: str | None) -> UndoResult:
     """Rename a fork back, or once more: with all that it has by now."""
     name, old = names_of(record)
     source, target = (name, old) if direction == UNDO else (old, name)
@@ -452,7 +464,7 @@ def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_worksp
     if other is not None:
         reason = f"there is another fork {quote(other)}, which is in the way of that name"
         raise CannotUndo(record.description, reason, hint=_clear_name(vault, other, direction))
-    more = {BY: record.more[BY]} if BY in record.more else {}
+    more = {BY: by} if by is not None else {}
     new = OpRecord(0, target, direction, f"{direction} {record.description}", 0, target=record.id, more=more)
     move_fork(vault, source, target, open_workspace, new)
     return UndoResult(record.to_operation(undone=direction == UNDO))

@@ -190,3 +190,15 @@ def test_prune_keeps_that_a_name_was_given_up(vault: Vault, old: Workspace) -> N
     vault.prune(keep_operations=2)
     vault.fork("new", source="old")
     assert not [one.description for one in vault.operations() if "with git" in one.description]
+
+
+def test_the_making_of_a_fork_is_undone_once(vault: Vault, old: Workspace) -> None:
+    """It was made with a fork at hand that had another name when the undo was typed in the new one."""
+    vault.fork("made", source="old")
+    vault.rename_fork("old", "new", by="new")
+    assert vault.undo(fork="made").operation.description == "fork made from old"
+    assert vault.undo(fork="new").operation.description == "rename fork old to new"
+    assert vault.undo(fork="old", dry_run=True).operation.description == "checkpoint two"
+    vault.redo(fork="old")
+    assert vault.redo(fork="new").operation.description == "fork made from old"
+    assert {info.name for info in vault.list_forks()} == {"main", "new", "made"}

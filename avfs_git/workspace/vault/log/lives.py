@@ -128,9 +128,8 @@ def find_new_name(read: Reader, fork: str, is_taken: Callable[[str], bool]) -> s
     return name if name not in passed and name != fork else None
 
 
-def find_name_today(read: Reader, record: OpRecord) -> str:
-    """Name the fork that an operation was on as it is called today."""
-    name, since = record.fork, record.id
+def find_name_today(read: Reader, name: str, since: int) -> str:
+    """Name a fork as it is called today that had a name after an operation."""
     while True:
         later = takewhile(lambda each, since=since: each.id > since, read(name))  # type: ignore[misc]  # a default binds the value
         first = next((each for each in reversed(list(later)) if RENAMED_FROM in each.more or each.kind == FORK_CREATE), None)

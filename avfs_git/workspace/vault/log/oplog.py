@@ -405,7 +405,7 @@ class OpLog:
 
     def find_name_today(self, record: OpRecord) -> str:
         """Name the fork that an operation was on as it is called today."""
-        return find_name_today(self.read_fork, record)
+        return find_name_today(self.read_fork, record.fork, record.id)
 
     def find_last_state(self, fork: str) -> OpRecord | None:
         """Find the last operation that recorded what the workspace of a fork holds, in its `after`.
