@@ -497,6 +497,10 @@ class VaultInfo:
     """Why it cannot be opened; then nothing is known of its forks."""
     problem_code: str | None = None
     """The code of that error, such as `vault.untrusted`."""
+    max_bytes: int | None = None
+    """The limit of the setting `quota.vault_bytes`; None for no limit, or where it was not asked for."""
+    held_bytes: int | None = None
+    """What the vault holds of it, with what open forks have reserved; None without a limit, or where that is not known."""
 
 
 @value_class
@@ -1106,6 +1110,10 @@ class VaultStats:
     total_bytes: int
     workspaces: tuple[WorkspaceUsage, ...] = ()
     """The workspace of each fork that has one, the largest first."""
+    max_bytes: int | None = None
+    """The limit of the setting `quota.vault_bytes`; None for no limit."""
+    held_bytes: int | None = None
+    """What the vault holds of it, with what open forks have reserved; None without a limit, or where that is not known."""
 
 
 @value_class

@@ -134,10 +134,11 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             return commands.find_root(self._dispatch, fork or self.choose_fork())
         return None
 
-    def info(self, *, sizes: bool = False) -> VaultInfo:
-        """Describe the vault; `sizes` adds its size on disk, which reads every directory of the vault."""
+    def info(self, *, sizes: bool = False, usage: bool = False) -> VaultInfo:
+        """Describe the vault; `sizes` adds its size on disk, which reads all its directories, `usage` what its quota counts."""
         path = self.path
         forks_now, first = set(self._core.list_heads()), self._core.head_fork()
+        max_bytes, held_bytes = stats.measure_room(self._core) if usage else (None, None)
         return VaultInfo(
             name=self.name,
             path=path,
@@ -146,6 +147,8 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
             forks=len(forks_now if first is None or not self._core.has_fork(first) else forks_now | {first}),
             created_at_ns=self._core.created_at_ns(),
             size_bytes=disk_usage(path) if sizes else None,
+            max_bytes=max_bytes,
+            held_bytes=held_bytes,
         )
 
     def choose_fork(self, fork: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,9 @@ def test_a_fork_has_limits_of_its_own(cli: Cli, work: str) -> None:
     assert (usage["size_bytes"], usage["max_bytes"], usage["max_files"]) == (1025, 2048, 3)
     assert cli("fork", "config", "small", "quota.fork_bytes", "--unset").text == "quota.fork_bytes=0\n"
     assert cli("fork", "config", "main", "--json").result["config"]["quota.fork_files"] == "0"
+    cli("vault", "config", "quota.vault_bytes", "1G").ok()
+    for command in (("vault", "info"), ("stats",)):
+        assert re.search(r"quota\t\d+ of 1073741824\n", cli(*command).text), command
     assert cli("fork", "config", "small", "gc.keep_days", "1").status == 2
     assert cli("fork", "config", "nosuch").status == 21
 

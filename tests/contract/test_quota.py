@@ -426,6 +426,9 @@ def test_a_vault(vault: Vault, work: Workspace) -> None:
     usage = vault.fork_info("other", usage=True).usage
     assert usage is not None
     assert (usage.vault_bytes, usage.max_vault_bytes) == (limit, limit)
+    info, stats = vault.info(usage=True), vault.stats()
+    assert (info.held_bytes, info.max_bytes) == (stats.held_bytes, stats.max_bytes) == (limit, limit)
+    assert vault.info().max_bytes is None
     work.remove("before")
     other.write("c", bytes(300_000))
     vault.delete_fork("work")
@@ -583,3 +586,18 @@ def test_a_ledger_that_cannot_be_used(vault: Vault, work: Workspace) -> None:
     assert (usage.size_bytes, usage.vault_bytes) == (7, None)
     work.remove("a")
     assert not work.exists("a")
+
+
+def test_a_damaged_ledger_is_counted_anew(vault: Vault, work: Workspace) -> None:
+    """What is written in it lets the vault never hold more than its limit."""
+    work.write("a", bytes(300_000))
+    other = vault.fork("other")
+    limit = limit_vault(vault, 100_000)
+    name = b'{"%d": ' % (vault.path / "avfs" / "workspaces" / "work").stat().st_ino
+    for text in (b"", b"\xff{", b"[]", b"[" * 100_000, name + b"-9999999}", name + b"1e3}", name + b"false}", name + b"null}"):
+        (vault.path / "avfs" / "room").write_bytes(text)
+        assert vault.info(usage=True).held_bytes == limit - 100_000
+        (vault.path / "avfs" / "room").write_bytes(text)
+        with pytest.raises(QuotaExceeded):
+            other.write("b", bytes(100_001))
+    other.write("b", bytes(100_000))

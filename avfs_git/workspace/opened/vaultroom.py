@@ -173,5 +173,5 @@ def _parse(data: bytes) -> dict[str, int]:
         found = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    is_whole = isinstance(found, dict) and all(isinstance(size, int) for size in found.values())
+    is_whole = isinstance(found, dict) and all(type(size) is int and size >= 0 for size in found.values())
     return found if is_whole else {}

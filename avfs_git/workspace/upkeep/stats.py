@@ -19,13 +19,20 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 def measure_fork(vault: OpenVault, fork: str) -> ForkUsage:
     """Count what a fork holds beyond its base, as its quota does: one walk of its upper layer."""
-    limits, vault_bytes = vault.fork_config(fork).read_limits() or Limits(), None
-    if limits.vault_bytes:
-        with suppress(HostError):  # where nothing may be written, it is not known
-            vault_bytes = VaultRoom(vault.layout).measure()
     used = count_workspace(vault.layout.workspace(fork))
-    size_bytes, files, file_bytes, max_vault_bytes = (limit or None for limit in limits)
-    return ForkUsage(*used, size_bytes, files, file_bytes, max_vault_bytes, vault_bytes)
+    limits = vault.fork_config(fork).read_limits() or Limits()
+    size_bytes, files, file_bytes = (limit or None for limit in (limits.size_bytes, limits.files, limits.file_bytes))
+    return ForkUsage(*used, size_bytes, files, file_bytes, *measure_room(vault))
+
+
+def measure_room(vault: OpenVault) -> tuple[int | None, int | None]:
+    """Tell what the quota of a vault allows, and what the vault holds of it: it reads the directories of the objects."""
+    limits, held = vault.config.read_limits(), None
+    if limits is None or not limits.vault_bytes:
+        return None, None
+    with suppress(HostError):  # where nothing may be written, it is not known
+        held = VaultRoom(vault.layout).measure()
+    return limits.vault_bytes, held
 
 
 def measure_vault(vault: OpenVault) -> VaultStats:
@@ -37,6 +44,7 @@ def measure_vault(vault: OpenVault) -> VaultStats:
     caches = disk_usage(layout.root / "cache")
     workspaces = disk_usage(layout.workspaces)
     total = disk_usage(layout.git_dir)
+    max_bytes, held_bytes = measure_room(vault)
     return VaultStats(
         forks=len(vault.list_heads()),
         labels=len(vault.refs.list(LABELS)),
@@ -50,4 +58,6 @@ def measure_vault(vault: OpenVault) -> VaultStats:
         other_bytes=max(0, total - objects - workspaces - trash - log - caches),
         total_bytes=total,
         workspaces=tuple(sorted(usages, key=lambda usage: (-usage.size_bytes, usage.fork))),
+        max_bytes=max_bytes,
+        held_bytes=held_bytes,
     )

@@ -74,7 +74,7 @@ def info(state: State, name: str | None, sizes: bool) -> VaultInfo:
     """Show what is known of a vault"""
     _name_vault(state, name)
     with state.open_vault() as vault:
-        return vault.info(sizes=sizes)
+        return vault.info(sizes=sizes, usage=True)
 
 
 @verb("vault rename", view="vaults", example="avfs vault rename shop store")

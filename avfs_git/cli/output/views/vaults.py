@@ -83,8 +83,15 @@ def vault_info(text: TextOutput, vault: VaultInfo) -> None:
             ("forks", str(vault.forks)),
             ("made", text.time(vault.created_at_ns)),
             ("size", None if vault.size_bytes is None else text.size(vault.size_bytes)),
+            *_quota_facts(text, vault.held_bytes, vault.max_bytes),
         ]
     )
+
+
+def _quota_facts(text: TextOutput, held: int | None, limit: int | None) -> list[tuple[str, str]]:
+    if limit is None:
+        return []
+    return [("quota", f"{'?' if held is None else text.size(held)} of {text.size(limit)}")]
 
 
 def vault_rename(text: TextOutput, vault: VaultInfo) -> None:
@@ -327,6 +334,7 @@ def stats(text: TextOutput, result: VaultStats) -> None:
             ("caches", text.size(result.caches_bytes)),
             ("other", text.size(result.other_bytes)),
             ("total", text.size(result.total_bytes)),
+            *_quota_facts(text, result.held_bytes, result.max_bytes),
         ]
     )
     if result.workspaces:
