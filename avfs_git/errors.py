@@ -582,10 +582,12 @@ class PluginRefused(WorkspaceError, code="plugin.refused", exit_code=28):
 class PluginFailed(WorkspaceError, code="plugin.failed", exit_code=28):
     """A plug-in of the user's could not be asked, or gave no answer, so that a change is refused."""
 
-    def __init__(self, plugin: str, reason: str) -> None:
+    def __init__(self, plugin: str, reason: str, *, enabled: bool = True) -> None:
+        failed = "failed, and what it does not allow is refused" if enabled else "failed, and was not enabled"
+        disable = f", or do without it: `avfs plugins disable {plugin}`" if enabled else ""
         self._say(
-            f"the plug-in {quote(plugin)} failed, and what it does not allow is refused: {reason}",
-            f"Mend it and enable it again, or do without it: `avfs plugins disable {plugin}`.",
+            f"the plug-in {quote(plugin)} {failed}: {reason}",
+            f"Mend it and enable it again{disable}.",
             plugin=plugin,
             reason=reason,
         )
@@ -752,7 +754,7 @@ class NoMergeInProgress(MergeError, code="merge.not_in_progress", exit_code=44):
     """There is no merge to go on with."""
 
     def __init__(self, fork: str) -> None:
-        self._say(f"{quote(fork)} is not in the middle of a merge", fork=fork)
+        self._say(f"{quote(fork)} is not in the middle of a merge", "See its state with `avfs status`.", fork=fork)
 
 
 class ConflictsLeft(MergeError, code="merge.conflicts_left", exit_code=45):

@@ -199,6 +199,7 @@ WARNINGS = {
     "merge.driver_not_run": "A path has a merge driver that avfs does not run; it was merged by lines.",
     "fork.not_counted": "Contents of a partial clone could not be fetched: what a fork changed was not counted.",
     "merge.left_out": "An untracked path of the source, not ignored here, was left out.",
+    "merge.markers": "A file was resolved as it is, and has conflict markers.",
     "merge.replaced_ignored": "An ignored path was replaced by a tracked one; the checkpoint before has it.",
     "merge.uncommitted": "A fork has uncommitted changes; they were not compared.",
     "overlap.left_out": "Two forks could not be compared. The message says why.",

@@ -11,14 +11,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.cli.commands.running.approvals import describe
+from avfs_git.cli.output.views.policy import audit_cells
 from avfs_git.errors import ApprovalNeeded
 from avfs_git.proxy.policy.decision import Request
 from avfs_git.proxy.policy.gate import Gate
+from avfs_git.workspace.vault.log.audit import AuditEntry
 from tests.support.cli import Cli, Transcript, spawn
 
 Snapshot = Callable[[str, str], None]
@@ -227,6 +231,23 @@ def test_a_person_grants_at_a_terminal(gate: Gate) -> None:
     assert status == 0, shown
     request = Request(str(gate.vault_policy), "main", argv=("curl", "\x1b[2Kharmless\nls"))
     assert gate.admit(request, token=token).approval == approval
+
+
+def test_the_audit_log_shows_what_a_plugin_refused() -> None:
+    """With the plug-in, the path and the reason."""
+    details = {"plugin": "guard", "operation": "mkdir", "path": "migrations", "reason": "by hand"}
+    entry = AuditEntry(1, 0, "plugin_refused", "main", "refused", details)
+
+    assert audit_cells(entry)[-1] == "guard: mkdir of migrations: by hand"
+
+
+def test_an_approval_shows_that_the_command_reads_a_terminal(gate: Gate) -> None:
+    """Its input is no file, but it is not none."""
+    approval, _ = ask(gate, "curl", "x")
+    waiting = gate.approvals.get(approval)
+
+    assert "input:      none" in list(describe(waiting))
+    assert "input:      typed at the terminal" in list(describe(replace(waiting, options=("terminal=True",))))
 
 
 def test_audit_lists_all_where_more_is_asked_for_than_can_be_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -403,8 +403,11 @@ def test_the_examples_of_the_guide_protect_a_directory(vault: Vault, seen: Path,
 def test_what_cannot_be_loaded_is_not_enabled(vault: Vault, tmp_path: Path) -> None:
     """A text that is no program; a kind that is not known."""
     (tmp_path / "guard.lua").write_text("function")
-    with pytest.raises(PluginFailed, match="guard:1"):
+    with pytest.raises(PluginFailed, match=r"was not enabled: .*guard:1") as failed:
         vault.enable_plugin("guard", tmp_path / "guard.lua")
+
+    assert "disable" not in (failed.value.hint or "")
+
     (tmp_path / "guard.txt").write_text("")
     with pytest.raises(InvalidInput, match="is no plug-in"):
         vault.enable_plugin("guard", tmp_path / "guard.txt")

@@ -17,6 +17,7 @@ from avfs_git.values import NamedTuple
 
 _COMMAND = compiled(r"`avfs ([a-z][^`]*)`")
 _OF_NO_VAULT = frozenset({"vault", "clone", "sessions", "ps", "schema", "completion"})
+_OF_ITS_VAULT = "vault config "
 _OF_A_FORK = frozenset(
     {
         *("add", "blame", "checkpoint", "status", "where", "log", "show", "resolve", "checkout", "revert", "proxy"),
@@ -62,7 +63,7 @@ def complete(hint: str, named: Named) -> str:
     def name_both(match: re.Match[str]) -> str:
         words = match[1]
         verb = words.partition(" ")[0]
-        if verb in _OF_NO_VAULT or "--help" in words:
+        if (verb in _OF_NO_VAULT and not words.startswith(_OF_ITS_VAULT)) or "--help" in words:
             return match[0]
         vault = named.vault if named.vault is not None or not words.startswith(_OF_SOMEBODY_ELSE) else named.opened
         flags = f"--vault {shlex.quote(vault)} " if vault is not None else ""

@@ -535,6 +535,8 @@ def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, c
         told += changes.record_changes(locked, f"resolve {quote(os.fsdecode(path))}")
         progress = mergestate.read_progress(locked)
         assert progress is not None  # noqa: S101 - the merge ends elsewhere
+        if take_side is None:
+            told += mergestate.warn_of_markers(locked, path)
         return replace(progress, warnings=tuple(dict.fromkeys(told)))
 
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict
+from avfs_git.errors import ConflictsLeft, InternalError, NoMergeInProgress, PathUnsuitable, RefConflict, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.compare.treediff import find_differences
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, edit_tree, find_entry
@@ -179,9 +179,22 @@ def _is_resolved(source: ObjectSource, tree: Oid | None, conflict: OpenConflict)
     now = find_entry(source, tree, TreePath(os.fsencode(conflict.path))) if tree is not None else None
     if (None if now is None else (now[0], now[1].hex())) == (None if conflict.left is None else tuple(conflict.left)):
         return False
-    if now is None or now[0] not in (MODE_FILE, MODE_EXEC):
-        return True
-    return _MARKERS.search(source.read_blob(now[1])) is None
+    return not _has_markers(source, now)
+
+
+def _has_markers(source: ObjectSource, entry: tuple[int, Oid] | None) -> bool:
+    is_file = entry is not None and entry[0] in (MODE_FILE, MODE_EXEC)
+    return entry is not None and is_file and _MARKERS.search(source.read_blob(entry[1])) is not None
+
+
+def warn_of_markers(locked: LockedWorkspace, path: TreePath) -> tuple[Warning, ...]:
+    """Warn if the file at a path has conflict markers: the merge would commit them."""
+    preview = Preview(locked)
+    tree = preview.captured.tree
+    if tree is None or not _has_markers(preview, find_entry(preview, tree, path)):
+        return ()
+    text = f"{quote(path)} has conflict markers, which the merge commits: edit it, or resolve it with a side"
+    return (Warning("merge.markers", text),)
 
 
 def resolve_path(locked: LockedWorkspace, path: TreePath, take_side: str | None, content: bytes | None) -> None:

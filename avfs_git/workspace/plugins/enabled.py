@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from avfs_git.errors import ExtraMissing, InvalidInput, VaultError, quote
+from avfs_git.errors import ExtraMissing, InvalidInput, PluginFailed, VaultError, quote
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.seal import Seal
@@ -94,6 +94,8 @@ class EnabledPlugins:
         trial = Running(spec, self._timeout_s())
         try:
             trial.start()
+        except PluginFailed as error:
+            raise PluginFailed(name, str(error.details["reason"]), enabled=False) from error
         finally:
             trial.close()
         self._list.change(self._vault.git_dir, name, what)

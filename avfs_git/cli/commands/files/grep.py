@@ -42,6 +42,7 @@ _LINES = click.IntRange(min=0)
 @click.option("-F", "--fixed-strings", is_flag=True, help="The pattern is a text.")
 @click.option("-E", "--extended-regexp", is_flag=True, help="The pattern is an extended regular expression; the default.")
 @click.option("-P", "--perl-regexp", is_flag=True, help="The pattern is a Perl-compatible regular expression.")
+@click.option("-r", "--recursive", is_flag=True, expose_value=False, hidden=True)  # the default
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files of this name, or path; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files or directories of this name, or path; repeatable.")
 @click.option("--ignored", is_flag=True, help="Search ignored files, too.")

@@ -45,6 +45,7 @@ def grant(state: State, approval: str) -> Approval:
 
 def describe(waiting: Approval) -> Iterator[str]:
     """Show all that an approval allows; each line of the command begins with a bar."""
+    typed = "typed at the terminal" if "terminal=True" in waiting.options else "none"
     facts = [
         ("fork", waiting.fork),
         ("directory", waiting.cwd),
@@ -53,7 +54,7 @@ def describe(waiting: Approval) -> Iterator[str]:
         ("may be", ", ".join(waiting.categories)),
         *(("variable", text) for text in waiting.env),
         *(("option", text) for text in waiting.options),
-        ("input", "none" if waiting.stdin_sha256 is None else f"SHA-256 {waiting.stdin_sha256}"),
+        ("input", typed if waiting.stdin_sha256 is None else f"SHA-256 {waiting.stdin_sha256}"),
     ]
     for name, value in facts:
         first, *more = reveal(value) or [""]

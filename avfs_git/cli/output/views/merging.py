@@ -152,7 +152,7 @@ def squash(text: TextOutput, result: RewriteResult) -> None:
 def overlap(text: TextOutput, result: Overlap) -> None:
     """List paths that several forks changed, and forks that would conflict."""
     if not result.pairs:
-        text.line(f"No two of {text.count(len(result.forks), 'fork')} touch the same files")
+        text.line(f"No two of {text.count(len(result.forks), 'fork')} changed the same files in their commits")
         return
     for shared in result.shared:
         text.line(quote_path(shared.path), "\t", ", ".join(shared.forks))

@@ -9,6 +9,8 @@ from avfs_git.cli.output.quoting import quote_path, reveal
 from avfs_git.proxy.policy.redaction import Redactor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from avfs_git.cli.output.text import TextOutput
     from avfs_git.cli.results import (
         ApprovalList,
@@ -122,7 +124,14 @@ def audit_cells(entry: AuditEntry, *, is_short: bool = False) -> tuple[str, str,
         else entry.outcome
     )
     event = entry.event.removeprefix("proxy_exec_") if is_short else entry.event
-    return entry.fork or "-", event, outcome, _one_line(str(entry.details.get("command", entry.details.get("text", "-"))))
+    return entry.fork or "-", event, outcome, _one_line(_tell_what(entry.details))
+
+
+def _tell_what(details: Mapping[str, object]) -> str:
+    if "plugin" in details:
+        path = f" of {details['path']}" if details.get("path") is not None else ""
+        return f"{details['plugin']}: {details.get('operation')}{path}: {details.get('reason')}"
+    return str(details.get("command", details.get("text", "-")))
 
 
 def _one_line(text: str) -> str:

@@ -266,6 +266,18 @@ def test_markers_of_any_length_are_left_to_resolve(work: Workspace, side: Worksp
     assert work.continue_merge().outcome == "clean"
 
 
+def test_a_file_that_is_resolved_as_it_is_is_warned_of_its_markers(work: Workspace, side: Workspace) -> None:
+    """The merge would commit them. A side, and a content without markers, leave none."""
+    side.write("text", LINES.replace(b"line 2\n", b"theirs\n"))
+    work.write("text", LINES.replace(b"line 2\n", b"ours\n"))
+    work.checkpoint()
+    work.merge("side", on_conflict="workspace")
+    told = [work.resolve("text"), work.resolve("text", content=LINES), work.resolve("text", "ours")]
+
+    assert [[warning.code for warning in progress.warnings] for progress in told] == [["merge.markers"], [], []]
+    assert work.continue_merge().outcome == "clean"
+
+
 @pytest.mark.usefixtures("engine")
 def test_attributes_decide_how_files_are_merged(vault: Vault, work: Workspace, side: Workspace) -> None:
     """Those of the target: lines of both, nothing at all, and a program that is not run and of which a warning tells."""
