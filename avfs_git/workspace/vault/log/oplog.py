@@ -162,8 +162,7 @@ class OpLog:
     def announce(self, *records: OpRecord) -> Announced:
         """Add operations that are about to move refs, or happen if those do, durably; their numbers are given here.
 
-        Of an operation that moves no ref, only the caller that closes the result knows that it happened.
-
+        An operation that moves no ref happens if the one after it does; it has the fork and the time of that one.
         Called with these refs locked. The caller closes what it gets.
 
         Raises:
@@ -317,12 +316,15 @@ class OpLog:
         """Yield the operations that happened, newest first, of the last lines of the log with their marks."""
         later: dict[str, str | None] = {}
         """What refs held before the operations that were passed already."""
+        newer: OpRecord | None = None
         for record, mark in found:
             if mark == ANNOUNCED:
                 record.is_confirmed = False
-                if not self._has_happened(record, lambda ref: (ref in later, later.get(ref))):
+                is_part = newer is not None and record.is_part_of(newer)
+                if not is_part and not self._has_happened(record, lambda ref: (ref in later, later.get(ref))):
                     continue
             later.update({ref: old for ref, old, _ in record.moves})
+            newer = record
             yield record
 
     def _has_happened(self, record: OpRecord, held_after: Callable[[str], tuple[bool, str | None]]) -> bool:
@@ -353,10 +355,9 @@ class OpLog:
         with self._view() as view:
             outcomes = Outcomes(view, self._has_happened)
             for at, record, mark in parse_places(view.announced()):
-                if record.fork == fork and outcomes.happened(at, record, mark):
-                    refs = {ref for ref, _, _ in record.moves}
-                    if not any(outcomes.is_moved_after(ref, at) for ref in refs):
-                        found.append(record)
+                refs = [ref for ref, _, _ in record.moves] if record.fork == fork else []
+                if refs and outcomes.happened(at, record, mark) and not any(outcomes.is_moved_after(ref, at) for ref in refs):
+                    found.append(record)
         return found
 
     def read_fork(self, fork: str | None) -> Iterator[OpRecord]:

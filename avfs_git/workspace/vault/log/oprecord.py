@@ -112,6 +112,11 @@ class OpRecord:
         told = {EXPIRED: True, TAKEN_BACK: True} if undone else {EXPIRED: True}
         return replace(self, moves=moves, before=None, more={**more, **told})
 
+    def is_part_of(self, newer: OpRecord) -> bool:
+        """Tell whether it happened if the next line of the log did: it moves no refs, and one call announced both."""
+        announced = (newer.id, newer.fork, newer.created_at_ns)
+        return not self.moves and announced == (self.id + 1, self.fork, self.created_at_ns)
+
     def is_lost_without(self) -> bool:
         """Tell whether something can no longer be undone when the record is gone or expired."""
         return (bool(self.moves) or self.before is not None) and EXPIRED not in self.more

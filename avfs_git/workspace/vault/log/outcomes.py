@@ -29,7 +29,9 @@ class Outcomes:
             return True
         record.is_confirmed = False
         if at not in self._known:
-            self._known[at] = self._judge(record, partial(self._held_after, at))
+            newer = () if record.moves else parse_places(self._view.next_to(at))
+            is_part = any(record.is_part_of(line[1]) and self.happened(*line) for line in newer)
+            self._known[at] = is_part or self._judge(record, partial(self._held_after, at))
         return self._known[at]
 
     def is_moved_after(self, ref: str, at: int) -> bool:

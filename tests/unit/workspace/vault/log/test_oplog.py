@@ -224,20 +224,24 @@ class TestDeath:
         assert die_in(work_and_die, 1)
 
     def test_undo_knows_a_checkpoint_whose_process_died(self, home: Avfs, vault: Vault, work: Workspace) -> None:
-        """Right after the branch has moved the operation can be undone, and the one before it after that."""
+        """Right after the branch has moved all can be undone, one after the other, as if it lived: also what changed the file."""
         work.write("a", b"1")
         work.checkpoint()
         work.write("a", b"2")
         self._die(home, "refs.moved")
 
-        assert [each.kind for each in work.operations(limit=2)] == ["checkpoint", "checkpoint"]
+        assert [each.kind for each in work.operations(limit=3)] == ["checkpoint", "files", "checkpoint"]
         work.undo()
         assert [change.path for change in work.status().changed_files] == [b"a"]
         work.undo()
-        assert work.log() == []
-        work.redo()
-        work.redo()
         assert work.status().clean
+        assert work.read("a") == b"1"
+        work.undo()
+        assert work.log() == []
+        for _ in range(3):
+            work.redo()
+        assert work.status().clean
+        assert work.read("a") == b"2"
 
     def test_a_label_comes_after_its_branch(self, home: Avfs, vault: Vault, work: Workspace) -> None:
         """Who next takes the lock gives the label that a process died over."""
