@@ -220,6 +220,17 @@ def test_a_job_that_comes_to_the_foreground_gets_the_terminal(vault: Vault) -> N
     assert shell.wait() == 6
 
 
+def test_output_that_cannot_be_written_is_an_error(vault: Vault) -> None:
+    """The command is hung up and what it changed is saved first."""
+    code = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); from avfs_git.cli import app; app.main()"
+    text = "trap 'echo saved > made; exit' HUP; while :; do echo x; sleep 0.05; done"
+    terminal = Terminal("-c", code, "exec", "-t", "-c", text)
+
+    assert terminal.wait() == 125
+    assert b"cannot write the result: No space left on device" in terminal.shown
+    assert vault.workspace().read("made") == b"saved\n"
+
+
 @pytest.mark.needs("bubblewrap", "fuse", "overlayfs")
 def test_an_isolated_command_has_one_too(vault: Vault) -> None:
     """Its own, which controls its session: Ctrl-C reaches the command, and not the sandbox."""

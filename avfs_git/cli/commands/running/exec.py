@@ -320,6 +320,7 @@ def _pass_on(state: State, running: Running, *, stream: bool, terminal: bool) ->
     """Write on what the command writes: beside a document, on standard error if that is asked for."""
     structured = state.output.structured
     is_read = stream or terminal or not structured
+    lost: HostError | None = None
     for piece in running:
         if not is_read:
             continue
@@ -329,9 +330,12 @@ def _pass_on(state: State, running: Running, *, stream: bool, terminal: bool) ->
             is_read = False
             if not structured:
                 running.stop(signal.SIGPIPE)  # as it would be told if it wrote there itself
-        except HostError:
+        except HostError as error:
             if not structured and not terminal:
                 raise
             is_read = False
             if terminal:  # it has gone with its window
+                lost = error
                 running.stop(signal.SIGHUP)
+    if lost is not None and not structured:
+        raise lost
