@@ -424,6 +424,17 @@ def test_the_program_has_the_terminal(clone: Path) -> None:
     assert b"Kept fork task" in terminal.shown
 
 
+def test_a_window_that_is_closed_hangs_up_the_program(clone: Path) -> None:
+    """The kernel tells the leader of the session only, which avfs is where a terminal was opened for it; the work is saved."""
+    script = "trap 'echo hup > hup; exit' HUP; echo ready; while :; do sleep 0.05; done"
+    terminal = Terminal("-m", "avfs_git", "run", "--name", "task", "--", "sh", "-c", script)
+    terminal.read_until(b"ready")
+    os.close(terminal.fd)
+    os.waitpid(terminal.pid, 0)
+
+    assert spawn("--vault", "shop", "--fork", "task", "cat", "/src/hup").ok().text == "hup\n"
+
+
 def test_ctrl_z_stops_the_job_and_the_shell_continues_it(clone: Path) -> None:
     """Also where the program only stops itself."""
     run = f"{shlex.quote(sys.executable)} -m avfs_git run --name task -- "

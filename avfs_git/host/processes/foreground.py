@@ -2,9 +2,9 @@
 
 Decided here: the program stays in this process's group, as a command that a shell runs. So the terminal sends Ctrl-C, Ctrl-Z and
 changes of its size to the program itself, and the job control of the shell covers both. A signal that another process sends to
-this one is passed on; one from the terminal is not, because the program has it already. This process stops when the program has
-stopped, by Ctrl-Z or by itself, and not before: the shell would take the terminal back from a program that reads from it, or has
-to restore its settings first. Called by the main thread. Keeps nothing.
+this one is passed on, and so is the SIGHUP of a terminal that is gone; another one from the terminal is not, because the program
+has it already. This process stops when the program has stopped, by Ctrl-Z or by itself, and not before: the shell would take the
+terminal back from a program that reads from it, or has to restore its settings first. Called by the main thread. Keeps nothing.
 """
 
 from __future__ import annotations
@@ -143,7 +143,8 @@ def _wait(pid: int, blocked: set[signal.Signals]) -> int:
         elif found:
             return os.waitstatus_to_exitcode(status)
         got = signal.sigwaitinfo(blocked)
-        if got.si_signo != signal.SIGCHLD and got.si_code <= 0:  # sent by a process, not by the terminal
+        # Sent by a process, not by the terminal; of whose end the kernel tells the leader of the session alone.
+        if got.si_signo != signal.SIGCHLD and (got.si_code <= 0 or got.si_signo not in _FROM_TERMINAL):
             _send(pid, got.si_signo)
 
 
