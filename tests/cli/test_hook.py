@@ -644,3 +644,29 @@ def test_no_text_of_a_harness_keeps_a_step_from_being_saved(cli: Cli, tree: Path
 
     assert (done.status, done.stderr) == (0, "")
     assert _git(tree, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("harness", HARNESSES)
+@pytest.mark.parametrize("command", [7, ["rm", 7]], ids=repr)
+def test_a_command_of_another_kind_is_refused(cli: Cli, tmp_path: Path, harness: str, command: object) -> None:
+    """The policy cannot be asked about it, so it must not run; an event that nests too deeply is no bug."""
+    event = json.loads(_event(harness, "bash_before", tmp_path, command="ls"))
+    assert cli("hook", harness, stdin=json.dumps(event).encode()).status == 0
+    where = event if harness == "cursor" else event["tool_input"]
+    where["command"] = command
+    ran = cli("hook", harness, stdin=json.dumps(event).encode())
+    assert (ran.status, "neither a text nor a list" in ran.stderr) == (2, True)
+    if harness != "cursor":
+        for odd in (["rm"], "rm", command):
+            assert cli("hook", harness, stdin=json.dumps({**event, "tool_input": odd}).encode()).status == 2
+    where["command"] = "DEEP"
+    deep = json.dumps(event).replace('"DEEP"', "[" * 100_000 + "]" * 100_000)
+    ran = cli("hook", harness, stdin=deep.encode())
+    assert (ran.status, "bug in avfs" in ran.stderr) == (2, False)
+
+
+def test_long_ids_and_names_are_cut() -> None:
+    """They get into the message of a checkpoint."""
+    event = {"hook_event_name": "PostToolUse", "tool_name": "Edit", "session_id": "s" * 9000, "tool_use_id": "c" * 9000}
+    found = read_event("claude", json.dumps({**event, "tool_input": {"file_path": "f" * 9000}}).encode())
+    assert (len(found.session), len(found.call), len(found.subject)) == (255, 255, 255)

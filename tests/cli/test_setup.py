@@ -8,15 +8,18 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import avfs_git
+from avfs_git.cli.commands.running.setup import compute
 from avfs_git.cli.harness import plan
 from avfs_git.cli.harness.events import HARNESSES, Kind, read_event
 from avfs_git.cli.table import VERBS
+from avfs_git.errors import InvalidInput
 from tests.support.capabilities import find_node
 from tests.support.cli import Cli
 
@@ -78,8 +81,36 @@ def test_what_it_writes_can_be_taken_back_exactly(
     assert not {name for name in before if name not in after}
     assert {change["action"] for change in cli("setup", harness, scope, "--json").ok().result["changes"]} == {"keep"}
     cli("setup", harness, scope, "--remove").ok()
-    expected = {name: data for name, data in before.items() if data != b"{}\n"}
-    assert {name: data for name, data in _files(root).items() if data != b"{}\n"} == expected
+    assert _files(root) == before
+
+
+_KEYS = ("hooks", "mcpServers", "servers", "mcp")
+_EMPTY = {
+    ".json": (
+        *("{}", "{}\n", "{ }", "{\n}\n", "{ // mine\n}\n", '{\r\n  "a": 1\r\n}', '\ufeff{"hooks": {}}'),
+        *(f'{{"{key}": {{}}}}' for key in _KEYS),
+        *(f'{{\r\n\t"a": [ ],\r\n\t"{key}": {{\r\n\t}}\r\n}}\r\n' for key in _KEYS),
+        *(f'{{\n   "{key}": {{ // mine\n   }}, /* too */ "z": {{}}}}' for key in _KEYS),
+        *(f'{{"hooks": {{"{event}": [ ], "x": []}}}}' for event in ("PreToolUse", "Stop", "BeforeTool", "stop")),
+    ),
+    ".md": ("", "\n", "# Shop", "# Shop\r\n", "# Shop\n\n\n", "\ufeff# Shop\r\n\r\nBe brief."),
+    ".toml": ("", "\n", "# mine", "a = 1\r\n", "[mcp_servers]\n\n\n"),
+}
+
+
+@pytest.mark.parametrize("harness", HARNESSES)
+def test_what_was_there_empty_stays(harness: str) -> None:
+    """Each file is to the byte as before, however it is laid out; one that cannot be read is refused."""
+    made = plan.make_plan(harness, Path("/shop"), is_user=False)
+    for path in {edit.path for edit in made.edits}:
+        for text in _EMPTY.get(path.suffix, ()):
+            # The version in a file of Cursor stays: it is there before.
+            own = text.replace("{", '{"version": 1, "x": 1, ', 1) if harness == "cursor" and '": ' in text else text
+            before: dict[Path, str | None] = {edit.path: None for edit in made.edits} | {path: own}
+            with suppress(InvalidInput):
+                after = compute(made, before, remove=False)
+                assert after[path] != own
+                assert compute(made, after, remove=True) == before
 
 
 def _read(path: Path) -> Any:

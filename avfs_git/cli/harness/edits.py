@@ -41,7 +41,7 @@ class Edit(Protocol):
 
     @abstractmethod
     def revert(self, text: str) -> str | None:
-        """Give the content without the change; None if nothing is left of the file."""
+        """Give the content without the change; None if the file was made for it."""
 
 
 @value_class
@@ -56,8 +56,8 @@ class JsonMember:
 
     def apply(self, text: str | None) -> str:
         """See `Edit`."""
-        text = text if text and text.strip() else "{}\n"
-        if self.stays and self.keys[0] in dict_of(text):
+        text = _none_if_blank(text)
+        if self.stays and text is not None and self.keys[0] in dict_of(text):
             return text
         return jsontext.put(text, self.keys, self.value)
 
@@ -65,11 +65,8 @@ class JsonMember:
         """See `Edit`."""
         if not text.strip():
             return text
-        if not self.stays and jsontext.get(text, self.keys) == self.value:  # else it is the user's own
-            text = jsontext.drop(text, self.keys)
-        elif dict_of(text) == {self.keys[0]: self.value}:
-            return None
-        return None if not dict_of(text) and not _has_comment(text) else text
+        is_own = dict_of(text) == {self.keys[0]: self.value} if self.stays else jsontext.get(text, self.keys) == self.value
+        return jsontext.drop(text, self.keys) if is_own else text  # else it is the user's own
 
 
 @value_class
@@ -82,14 +79,13 @@ class JsonElement:
 
     def apply(self, text: str | None) -> str:
         """See `Edit`."""
-        return jsontext.append(text if text and text.strip() else "{}\n", self.keys, self.value)
+        return jsontext.append(_none_if_blank(text), self.keys, self.value)
 
     def revert(self, text: str) -> str | None:
         """See `Edit`."""
         if not text.strip():
             return text
-        text = jsontext.drop(text, self.keys, self.value)
-        return None if not dict_of(text) and not _has_comment(text) else text
+        return jsontext.drop(text, self.keys, self.value)
 
 
 @value_class
@@ -102,7 +98,7 @@ class TomlTable:
 
     def apply(self, text: str | None) -> str:
         """See `Edit`."""
-        text = text or ""
+        is_new, text = text is None, text or ""
         found: object = _parse_toml(text)
         for key in self.keys:
             found = found.get(key) if isinstance(found, dict) else None
@@ -110,7 +106,7 @@ class TomlTable:
             return text
         without = _TOML.sub("", text)
         joined = "" if not without or without.endswith("\n") else " joined"
-        gap = "" if not without else "\n\n" if joined else "\n"
+        gap = "" if is_new else "\n\n" if joined else "\n"
         made = f"{without}{gap}{_TOML_BEGIN}{joined}\n{self.lines}{_TOML_END}\n"
         _parse_toml(made)
         return made
@@ -129,15 +125,15 @@ class MarkedBlock:
 
     def apply(self, text: str | None) -> str:
         """See `Edit`."""
-        text = text or ""
+        is_new, text = text is None, text or ""
         _check_marks(text)
         found = _BLOCK.search(text)
         if found is not None:
             begin = _JOINED if found["joined"] else _BEGIN
             return f"{text[: found.start()]}{found['before']}{begin}\n{self.body}{_END}\n{text[found.end() :]}"
-        if not text:
+        if is_new:
             return f"{_BEGIN}\n{self.body}{_END}\n"
-        gap, begin = ("\n", _BEGIN) if text.endswith("\n") else ("\n\n", _JOINED)
+        gap, begin = ("\n", _BEGIN) if not text or text.endswith("\n") else ("\n\n", _JOINED)
         return f"{text}{gap}{begin}\n{self.body}{_END}\n"
 
     def revert(self, text: str) -> str | None:
@@ -173,17 +169,17 @@ def dict_of(text: str) -> dict[str, object]:
 
 
 def _take_out(block: re.Pattern[str], text: str) -> str | None:
-    """Take avfs's block out of a text, with the line break that joined it; None if nothing is left."""
+    """Take avfs's block out of a text, with the line break that joined it; None if the file was made for it."""
     found = block.search(text)
     if found is None:
         return text
     before = text[: found.start()]
     left = (before.removesuffix("\n") if found["joined"] else before) + text[found.end() :]
-    return left or None
+    return left if left or found[0].startswith("\n") else None
 
 
-def _has_comment(text: str) -> bool:
-    return text.strip() not in {"{}", "{\n}"} and bool(re.search(r"//|/\*", text))
+def _none_if_blank(text: str | None) -> str | None:
+    return text if text and text.strip() else None
 
 
 def _check_marks(text: str) -> None:

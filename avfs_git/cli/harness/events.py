@@ -77,6 +77,8 @@ _RUN_IN = ("workdir", "dir_path", "directory")
 
 _FILES = ("file_path", "filePath", "notebook_path", "path")
 """The arguments by which a tool names the file that it edits."""
+_LONGEST = 255
+"""So many characters of an id and of a file's name get into the message of a checkpoint."""
 _PATCHED = compiled(r"^\*\*\* (?:Add|Update|Delete) File: (.+)$", re.MULTILINE)
 """A line of a patch in the form that Codex's models write."""
 _CD = compiled(r"""\s*cd\s+(?:'([^']+)'|"([^"$`\\]+)"|([^\s'"$`\\;&|<>()*?\[~-][^\s'"$`\\;&|<>()*?\[~]*))\s*(?:&&|;|\n)""")
@@ -123,7 +125,7 @@ def read_event(harness: str | None, data: bytes) -> Event:
         raise BadUsage(f"there is no harness {quote(harness or '')}", hint=f"Name one of {', '.join(HARNESSES)}.")
     try:
         found = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the event of {harness} is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise InvalidInput(f"the event of {harness} is no JSON object")
@@ -142,11 +144,12 @@ def read_event(harness: str | None, data: bytes) -> Event:
         command = found.get("command")
         tool = tool or ("Shell" if command else "Edit" if "file_path" in found else "")
         given = {**found, **given}
-    spelled: str | tuple[str, ...] = ""
-    if isinstance(command, str):
-        spelled = command
-    elif isinstance(command, list) and all(isinstance(word, str) for word in command):
-        spelled = tuple(command)
+    kind = _KINDS[harness].get(name, Kind.OTHER)
+    spelled = _read_command(command)
+    has_input = isinstance(tool_input, dict | None) or tool not in _SHELLS
+    if kind is Kind.BEFORE and (spelled is None or not has_input):  # the policy could not be asked
+        raise InvalidInput(f"the event {name} of {harness} has a command that is neither a text nor a list of texts")
+    spelled = spelled or ""
     directory, file = _find_directory(found), _find_file(given)
     where = next((Path(value) for value in map(given.get, _RUN_IN) if isinstance(value, str) and value), directory)
     if spelled and os.path.normpath(directory / where) != os.path.normpath(directory):
@@ -156,16 +159,23 @@ def read_event(harness: str | None, data: bytes) -> Event:
     return Event(
         harness=harness,
         name=name,
-        kind=_KINDS[harness].get(name, Kind.OTHER),
+        kind=kind,
         directory=directory,
         place=_find_place(directory, _find_cd(spelled) or str(Path(file).parent)),
-        session=_text(found, "session_id", "conversation_id", "sessionId"),
-        call=_text(found, "tool_use_id", "generation_id"),
+        session=_text(found, "session_id", "conversation_id", "sessionId")[:_LONGEST],
+        call=_text(found, "tool_use_id", "generation_id")[:_LONGEST],
         tool=tool,
         command=spelled,
         subject=_find_subject(given, file, spelled),
         worktree=_text(found, "worktree_path" if name == "WorktreeRemove" else "name", "worktree_name", "branch_name"),
     )
+
+
+def _read_command(command: object) -> str | tuple[str, ...] | None:
+    """Read what a tool is to run, which may be nothing; None if it is of a kind that no shell takes."""
+    if isinstance(command, list) and all(isinstance(word, str) for word in command):
+        return tuple(command)
+    return command if isinstance(command, str) else None if command else ""
 
 
 def may_be_before(harness: str | None, data: bytes) -> bool:
@@ -221,6 +231,6 @@ def _find_subject(given: Mapping[str, object], file: str, command: str | tuple[s
     if described:
         return described[:60]
     if file:
-        return _clean(Path(file).name)
+        return _clean(Path(file).name)[:_LONGEST]
     words = command.split() if isinstance(command, str) else command
     return _clean(next((Path(word.rstrip(";&|")).name for word in words if "=" not in word), ""))[:60]

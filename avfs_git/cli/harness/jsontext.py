@@ -2,7 +2,9 @@
 
 Decided here: comments (`//`, `/* */`) and commas before a closing bracket are understood, as the editors' own files have them;
 the layout of what is put in follows that of its neighbours. What was put into a file is taken out again to the character, with
-containers that it leaves empty. Pure functions; `cli.harness.edits` calls them.
+containers that were made for it. A container that was there empty before is told from those by a space at the end of the line on
+which it begins; a formatter takes that away, and then an empty container goes, too. Pure functions; `cli.harness.edits` calls
+them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from avfs_git.values import NamedTuple
 _SPACE = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _SCALAR = re.compile(r"-?[0-9][0-9.eE+-]*|true|false|null")
 _DEEPEST = 100
+_WAS_EMPTY = " \n"
+"""Stands before the first part of a container that was there empty."""
 
 
 class Unreadable(InvalidInput):
@@ -63,8 +67,12 @@ def get(text: str, path: Sequence[str]) -> object:
     return None if missing else node.value
 
 
-def put(text: str, path: Sequence[str], value: object) -> str:
-    """Add a member to an object, unless it has one of that name; make missing objects above it."""
+def put(text: str | None, path: Sequence[str], value: object) -> str:
+    """Add a member to an object, unless it has one of that name; make missing objects above it, and a missing document."""
+    if text is None:
+        for name in reversed(path):
+            value = {name: value}
+        return _spell(value, "", "  ") + "\n"
     node, missing = _descend(text, path[:-1])
     key = (*missing, path[-1])[0]
     for name in reversed([*missing[1:], path[-1]] if missing else []):
@@ -72,8 +80,10 @@ def put(text: str, path: Sequence[str], value: object) -> str:
     return text if _find(node, key) is not None else _insert(text, node, value, key=key)
 
 
-def append(text: str, path: Sequence[str], value: object) -> str:
-    """Add an element to the array at a path, unless it has it; make a missing array."""
+def append(text: str | None, path: Sequence[str], value: object) -> str:
+    """Add an element to the array at a path, unless it has it; make a missing array, and a missing document."""
+    if text is None:
+        return put(None, path, [value])
     node, missing = _descend(text, path)
     if missing:
         return put(text, path, [value])
@@ -81,8 +91,11 @@ def append(text: str, path: Sequence[str], value: object) -> str:
     return text if any(part.node.value == value for part in node.parts) else _insert(text, node, value)
 
 
-def drop(text: str, path: Sequence[str], value: object = None) -> str:
-    """Take out a member or, with `value`, an equal element of the array there; and what that leaves empty above it."""
+def drop(text: str, path: Sequence[str], value: object = None) -> str | None:
+    """Take out a member or, with `value`, an equal element of the array there, and each container that was made for it.
+
+    None where the document was made for it, and nothing else is left.
+    """
     above = path if value is not None else path[:-1]
     node, missing = _descend(text, above)
     if missing:
@@ -93,17 +106,28 @@ def drop(text: str, path: Sequence[str], value: object = None) -> str:
     at = wanted.index(True)
     part = node.parts[at]
     if len(node.parts) == 1:
-        around = text[node.start + 1 : part.start].rstrip(), _between(text, part, node.end - 1).rstrip()
-        comment = "\n".join(filter(None, around))
-        if above and not comment:
-            return drop(text, above)
-        end = f"{comment}\n{_indent_at(text, node.start)}" if comment else ""
-        return text[: node.start + 1] + end + text[node.end - 1 :]
+        return _drop_only(text, node, above)
     if at == 0:  # up to the next one
         following = node.parts[1].start
         return text[: part.start] + _between(text, part, following).lstrip() + text[following:]
     # From the end of the one before: that is where it was put in.
     return text[: node.parts[at - 1].node.end] + text[part.node.end :]
+
+
+def _drop_only(text: str, node: Node, path: Sequence[str]) -> str | None:
+    """Take out the only part of the container at a path."""
+    [part] = node.parts
+    before, behind = text[node.start + 1 : part.start], _between(text, part, node.end - 1).rstrip()
+    inner, mark, indent = before.rpartition(_WAS_EMPTY)
+    if mark and not indent.strip() and not behind:
+        return text[: node.start + 1] + inner + text[node.end - 1 :]
+    comment = "\n".join(filter(None, (before.rstrip(), behind)))
+    if path and not comment:
+        return drop(text, path)
+    if not comment and not text[: node.start].strip() and not text[node.end :].strip():
+        return None
+    end = f"{comment}\n{_indent_at(text, node.start)}" if comment else ""
+    return text[: node.start + 1] + end + text[node.end - 1 :]
 
 
 def _between(text: str, part: Part, end: int) -> str:
@@ -199,8 +223,8 @@ def _insert(text: str, node: Node, value: object, *, key: str | None = None) -> 
     if not node.parts:
         outer = _indent_at(text, node.start)
         inner = text[node.start + 1 : node.end - 1]
-        body = f"\n{outer}{unit}{name}{_spell(value, outer + unit, unit)}\n{outer}"
-        return text[: node.start + 1] + inner.rstrip() + body + text[node.end - 1 :]
+        body = f"{_WAS_EMPTY}{outer}{unit}{name}{_spell(value, outer + unit, unit)}\n{outer}"
+        return text[: node.start + 1] + inner + body + text[node.end - 1 :]
     last = node.parts[-1]
     if "\n" not in text[node.start : node.parts[0].start]:  # on one line
         spelled = json.dumps(value, ensure_ascii=False)
