@@ -232,6 +232,23 @@ def test_a_link_out_of_the_project_is_refused(cli: Cli, project: Path, tmp_path:
     assert not (project / "CLAUDE.md").exists()
 
 
+def test_what_is_no_file_is_refused(cli: Cli, project: Path) -> None:
+    """The author of a repository can put it there: nothing waits for a pipe, and nothing changes."""
+    place = project / "CLAUDE.md"
+    for make, said in (
+        (lambda: os.mkfifo(place), "pipe"),
+        (lambda: place.symlink_to("CLAUDE.md"), "symbolic link"),
+        (lambda: place.write_text("<!-- avfs:end -->\n<!-- avfs:begin -->\n"), "line"),
+    ):
+        make()
+        for more in ([], ["--remove"]):
+            ran = cli("setup", "claude", *more)
+            assert ran.status in {1, 2}
+            assert said in ran.stderr
+        assert not (project / ".mcp.json").exists()
+        place.unlink()
+
+
 def test_check_proves_each_part(cli: Cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It fails before, and where the program is not found; then the hook is run with an event."""
     program = tmp_path / "bin" / "avfs"

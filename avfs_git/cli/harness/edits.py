@@ -183,7 +183,8 @@ def _none_if_blank(text: str | None) -> str | None:
 
 
 def _check_marks(text: str) -> None:
-    if text.count("<!-- avfs:begin") != text.count(_END) or text.count(_END) > 1:
+    begins, ends = text.count("<!-- avfs:begin"), text.count(_END)
+    if begins != ends or ends > 1 or text.find("<!-- avfs:begin") > text.find(_END):
         line = text.count("\n", 0, max(text.find("<!-- avfs:begin"), text.find(_END))) + 1
         raise InvalidInput(f"the marks of avfs's block do not match, at line {line}")
 

@@ -83,19 +83,27 @@ def _find_project() -> Path:
 def _check_inside(plan: Plan, root: Path) -> None:
     """Refuse links that lead out of a project: its author made them, and they would have the user's own files changed."""
     for edit in plan.edits:
-        if not edit.path.resolve().is_relative_to(root.resolve()):
+        place = _find_file(edit.path)
+        if not place.is_relative_to(root.resolve()):
             raise InvalidInput(
-                f"'{edit.path}' leads out of the project, to '{edit.path.resolve()}'",
+                f"'{edit.path}' leads out of the project, to '{place}'",
                 hint="Nothing was changed. Replace the link with a file, or say `--user`.",
             )
 
 
+def _find_file(path: Path) -> Path:
+    """Follow links; of links in a circle one is left, which no file can be opened by. `Path.resolve` would fail there."""
+    return Path(os.path.realpath(path))
+
+
 def _read(plan: Plan) -> dict[Path, str | None]:
-    """Read every file of a plan; None where it is missing."""
+    """Read every file of a plan; None where it is missing. A pipe in its place keeps nobody waiting."""
+    from avfs_git.host.files.plainfile import read_plain  # noqa: PLC0415 - not for the help
+
     found: dict[Path, str | None] = {}
     for edit in plan.edits:
         try:
-            found.setdefault(edit.path, edit.path.read_bytes().decode("utf-8"))
+            found.setdefault(edit.path, read_plain(_find_file(edit.path)).decode("utf-8"))
         except FileNotFoundError:
             found[edit.path] = None
         except UnicodeDecodeError as error:
@@ -139,7 +147,7 @@ def _write(path: Path, before: str | None, after: str | None, root: Path) -> Non
 
     if before == after:
         return
-    place = path.resolve()  # what a link names is changed, and not the link
+    place = _find_file(path)  # what a link names is changed, and not the link
     if after is None and path.is_symlink():
         after = "{}\n" if place.suffix == ".json" else ""
     with host_errors(f"write '{path}'"):
