@@ -1,4 +1,4 @@
-"""The settings of a vault and of its forks: which exist, what they mean, how they are kept.
+"""The settings of a vault and of its forks: which exist, what they can be, how they are kept.
 
 Decided here and nowhere else. Kept as JSON in `avfs/config.json`, and in `config.json` of a fork's workspace for the few that one
 fork can have of its own: they move with the workspace, through a rename, to the trash and back. Both are replaced atomically and
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 
 @value_class
 class Setting:
-    """One setting: what it means, and its default."""
+    """One setting: its default, and what it can be."""
 
     key: str
     default: str
-    meaning: str
     is_number: bool = False
     choices: tuple[str, ...] = ()
     """All that it can be, where that is a few words."""
@@ -39,81 +38,27 @@ class Setting:
 SETTINGS = {
     setting.key: setting
     for setting in (
-        Setting("user.name", "", "the author of checkpoints; empty for the caller's own"),
-        Setting("user.email", "", "the author's address"),
-        Setting(
-            "sidecar.max_file_bytes",
-            "0",
-            "ignored files larger than this are left out of checkpoints; 0 for no limit",
-            is_number=True,
-        ),
-        Setting("sidecar.exclude", "", "ignored files that checkpoints leave out: gitignore patterns, one a line"),
-        Setting(
-            "cache.max_bytes",
-            str(1 << 30),
-            "so much disk the copies of big files may take that live trees read from; 0 keeps none",
-            is_number=True,
-        ),
-        Setting(
-            "quota.fork_bytes",
-            "0",
-            "bytes that the changed files of a fork may have together, see `avfs fork info`; 0 for no limit",
-            is_number=True,
-            of_forks=True,
-        ),
-        Setting(
-            "quota.fork_files",
-            "0",
-            "how many files and directories a fork may have changed; 0 for no limit",
-            is_number=True,
-            of_forks=True,
-        ),
-        Setting("quota.file_bytes", "0", "how large a file may become; 0 for no limit", is_number=True, of_forks=True),
-        Setting(
-            "quota.vault_bytes",
-            "0",
-            "bytes that the objects of the vault and the changed files of its forks may have together; 0 for no limit",
-            is_number=True,
-        ),
-        Setting("hooks.timeout_s", "30", "the owner's hooks are ended after so many seconds", is_number=True),
-        Setting("plugins.timeout_s", "5", "a plug-in that takes more seconds for its answer refuses the change", is_number=True),
-        Setting("exec.notes", "1", "1 notes what was run on each commit that a command made; 0 does not", is_number=True),
-        Setting(
-            "isolate.show", "", "what `exec --isolate` shows read-only besides the system's programs: absolute paths, by colons"
-        ),
-        Setting(
-            "merge.engine",
-            "libgit2",
-            "what merges: 'libgit2', in process, or 'git', the installed git's own merge-tree (2.38 or newer)",
-            choices=("libgit2", "git"),
-        ),
-        Setting("gc.keep_days", "30", "operations of so many days can be undone after `avfs gc`", is_number=True),
-        Setting("gc.keep_operations", "1000", "so many of the last operations can, however old they are", is_number=True),
-        Setting("gc.grace_days", "14", "what nothing reaches stays for so many days", is_number=True),
-        Setting(
-            "maintenance.auto",
-            "1",
-            "1 maintains the vault in the background when much was done; 0 only when `avfs maintain` is run",
-            choices=("0", "1"),
-        ),
-        Setting(
-            "audit.files",
-            "none",
-            "which file events of live trees the audit log gets, from the next mount on: 'none', 'changes', or 'all' with reads",
-            choices=("none", "changes", "all"),
-        ),
-        Setting(
-            "audit.keep_days",
-            "0",
-            "maintenance releases lines of the audit log that are older than so many days; 0 keeps all",
-            is_number=True,
-        ),
-        Setting(
-            "mount.xattrs",
-            "1",
-            "0 mounts workspaces without extended attributes, which makes writing quicker; checkpoints keep those that there are",
-            is_number=True,
-        ),
+        Setting("user.name", ""),
+        Setting("user.email", ""),
+        Setting("sidecar.max_file_bytes", "0", is_number=True),
+        Setting("sidecar.exclude", ""),
+        Setting("cache.max_bytes", str(1 << 30), is_number=True),
+        Setting("quota.fork_bytes", "0", is_number=True, of_forks=True),
+        Setting("quota.fork_files", "0", is_number=True, of_forks=True),
+        Setting("quota.file_bytes", "0", is_number=True, of_forks=True),
+        Setting("quota.vault_bytes", "0", is_number=True),
+        Setting("hooks.timeout_s", "30", is_number=True),
+        Setting("plugins.timeout_s", "5", is_number=True),
+        Setting("exec.notes", "1", is_number=True),
+        Setting("isolate.show", ""),
+        Setting("merge.engine", "libgit2", choices=("libgit2", "git")),
+        Setting("gc.keep_days", "30", is_number=True),
+        Setting("gc.keep_operations", "1000", is_number=True),
+        Setting("gc.grace_days", "14", is_number=True),
+        Setting("maintenance.auto", "1", choices=("0", "1")),
+        Setting("audit.files", "none", choices=("none", "changes", "all")),
+        Setting("audit.keep_days", "0", is_number=True),
+        Setting("mount.xattrs", "1", is_number=True),
     )
 }
 
