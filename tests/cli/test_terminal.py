@@ -275,16 +275,21 @@ def test_a_repository_names_no_pager(cli: Cli, long: None, project: Path, monkey
 
 
 def test_interrupts_belong_to_the_pager(long: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C leaves a pager that handles it on the screen; the command ends when the pager does."""
+    """Ctrl-C leaves a pager that handles it on the screen; the command ends when the pager does.
+
+    The pager looks again and again whether it was interrupted: a shell that is just about to read would run its trap after that.
+    """
     monkeypatch.setenv(
-        "AVFS_PAGER", "trap 'echo interrupted' INT; cat > /dev/null; echo shown; read x < /dev/tty; read y < /dev/tty; echo bye"
+        "AVFS_PAGER",
+        "trap 'hit=1; echo interrupted' INT; cat > /dev/null; echo shown; until [ $hit ]; do sleep 0.1; done; "
+        "read x < /dev/tty; echo bye",
     )
     monkeypatch.setenv("TERM", "xterm")
     terminal = Terminal("-m", "avfs_git", "diff", screen=(24, 100))
     terminal.read_until(b"shown")
     terminal.type(b"\x03")
     terminal.read_until(b"interrupted")
-    terminal.type(b"\n\n")
+    terminal.type(b"\n")
     terminal.read_until(b"bye")
     assert terminal.wait() == 0
 
