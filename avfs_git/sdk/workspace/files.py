@@ -37,7 +37,7 @@ from avfs_git.model import (
     TreeNode,
 )
 from avfs_git.paths import PathLike, TreePath, parse_tree_path, parse_tree_paths, show_path
-from avfs_git.sdk.parts import client, find, grep, history, lent, operations, removed, revisions, search, stop, transfer
+from avfs_git.sdk.parts import client, content, find, grep, history, lent, operations, removed, revisions, search, stop, transfer
 from avfs_git.values import NamedTuple
 
 if TYPE_CHECKING:
@@ -509,7 +509,7 @@ class WorkspaceFiles:
                 self._at.opened, lambda opened: transfer.export_tar(opened, tree_path, file, is_patient=False)
             )
         result, handle = self._at.run(operations.export_tar, tree_path)
-        file.writelines(operations.Content(handle=handle).pieces())
+        file.writelines(content.Content(handle=handle).pieces())
         return result
 
 

@@ -17,6 +17,7 @@ from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, 
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
 from avfs_git.sdk.parts import client, forkinfo, gitmoves, operations, overlap, remotes, revisions, upstreams
+from avfs_git.sdk.parts import content as contents
 from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
@@ -304,7 +305,7 @@ class WorkspaceMerging:
             raise InvalidInput("a conflict is resolved by one side, by both, or by a content")
         tree_path = parse_tree_path(path)
         if content is None or self._at.opened.lock.session is None:
-            given = None if content is None else operations.Content(data=content)
+            given = None if content is None else contents.Content(data=content)
             return self._at.run(operations.resolve_path, tree_path, side, given)
         with client.spooled(self._at.opened, content) as spooled:
             return self._at.run(operations.resolve_path, tree_path, None, spooled)

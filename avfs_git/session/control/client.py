@@ -42,7 +42,8 @@ from avfs_git.host.processes.processes import list_stopped
 from avfs_git.model import CheckpointResult, SessionState, Warning
 from avfs_git.paths import Oid
 from avfs_git.session.control.connection import SILENCE_S, Connection, Lost, Silent, Unread, flusher_of
-from avfs_git.session.control.operations import CONTENT_INLINE, Content, renew_git_dir, save_checkpoint
+from avfs_git.session.control.content import CONTENT_INLINE, Content
+from avfs_git.session.control.operations import renew_git_dir, save_checkpoint
 from avfs_git.session.control.table import TABLE, Operation
 from avfs_git.session.control.wire import Handle
 from avfs_git.session.life.places import SessionPlace

@@ -15,16 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import mmap
 import os
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, NothingToUndo, quote
-from avfs_git.host.files.durable import host_errors
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
@@ -42,9 +39,10 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import Oid, TreePath, maybe_oid
+from avfs_git.session.control.content import CONTENT_INLINE, Content, check_given, gather, read_pieces
 from avfs_git.session.control.table import operation
 from avfs_git.session.control.wire import Handle
-from avfs_git.values import replace, value_class
+from avfs_git.values import replace
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.files.files import Files, file_errors
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
@@ -79,9 +77,6 @@ else:
     transfer = LazyModule("avfs_git.workspace.files.transfer")
     undo = LazyModule("avfs_git.workspace.history.undo")
 
-CONTENT_INLINE = 1 << 20
-"""Contents above this are not carried in a message, but as an open file."""
-_PIECE = 1 << 20
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Told = TypeVar("_Told", bound=RestoreResult | MergeResult | RewriteResult | CheckpointResult | UndoResult)
@@ -133,56 +128,6 @@ def _compare(opened: OpenWorkspace, action: Callable[[LockedWorkspace], _T]) -> 
             opened.merged.forget_all()  # a command changes the files
         with _barrier(opened):
             return action(locked)
-
-
-# --- contents ---------------------------------------------------------------------------------------------------------
-
-
-@value_class
-class Content:
-    """What a file holds: the bytes, or an open file."""
-
-    data: bytes | None = None
-    handle: Handle | None = None
-
-    def pieces(self) -> Iterator[bytes]:
-        """Read a result in pieces of at most 1 MiB; the handle is closed at the end."""
-        if self.handle is None:
-            yield self.data or b""
-            return
-        try:
-            yield from _read_pieces(self.handle.fd)
-        finally:
-            os.close(self.handle.fd)
-
-    def whole(self) -> bytes | mmap.mmap:
-        """Show a result that is not changed any more as one; the handle is closed."""
-        if self.handle is None:
-            return self.data or b""
-        try:
-            return mmap.mmap(self.handle.fd, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(self.handle.fd)
-
-
-def _read_pieces(fd: int) -> Iterator[bytes]:
-    offset = 0
-    while piece := os.pread(fd, _PIECE, offset):
-        yield piece
-        offset += len(piece)
-
-
-def _check_given(opened: OpenWorkspace, handle: Handle) -> int:
-    """Make sure that a file which the client has filled can be read; give its descriptor, which stays the caller's.
-
-    Raises:
-        InvalidInput: If reading it could take as long as the client likes.
-    """
-    found = os.fstat(handle.fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_dev != os.fstat(opened.upper.root.fd).st_dev:
-        raise InvalidInput("what is handed over must be a file beside the workspace")
-    os.lseek(handle.fd, 0, os.SEEK_SET)  # its position is the client's
-    return handle.fd
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -249,7 +194,7 @@ def write(
     files = Files(opened)
     if content.handle is None:
         return files.write(path, content.data or b"", append=append, expect=expect, parents=parents, executable=executable)
-    pieces = _read_pieces(_check_given(opened, content.handle))
+    pieces = read_pieces(check_given(opened, content.handle))
     return files.write(path, pieces, append=append, expect=expect, parents=parents, executable=executable)
 
 
@@ -358,27 +303,9 @@ def lend_workspace(opened: OpenWorkspace, contents: bool, ignored: bool) -> tupl
 
     def take(locked: LockedWorkspace) -> tuple[Lent, Content]:
         found, pieces = lent.lend(locked, contents=contents, ignored=ignored)
-        return found, _gather(pieces)
+        return found, gather(pieces)
 
     return _compare(opened, take)
-
-
-def _gather(pieces: Iterator[bytes]) -> Content:
-    """Keep pieces in memory or, if they are large, in a temporary file."""
-    import tempfile  # noqa: PLC0415 - for this alone
-
-    data = bytearray()
-    for piece in pieces:
-        data += piece
-        if len(data) > CONTENT_INLINE:
-            break
-    else:
-        return Content(data=bytes(data))
-    with host_errors("keep what is not committed"), tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.writelines(pieces)
-        file.flush()
-        return Content(handle=Handle(os.dup(file.fileno())))
 
 
 @operation(flushes=True)
@@ -527,7 +454,7 @@ def resolve_path(opened: OpenWorkspace, path: TreePath, take_side: str | None, c
     """Decide on a path in conflict, and tell what is left."""
     data = content.data if content is not None else None
     if content is not None and content.handle is not None:
-        data = b"".join(_read_pieces(_check_given(opened, content.handle)))
+        data = b"".join(read_pieces(check_given(opened, content.handle)))
     with _standstill(opened) as (locked, before):
         told = [*before, *changes.record_changes(locked)]
         with file_errors(path, "write to the workspace"):
@@ -567,7 +494,7 @@ def import_opened(
 @_once
 def import_tar(opened: OpenWorkspace, archive: Handle, path: TreePath) -> TransferResult:
     """Unpack a tar archive into the workspace."""
-    with open(_check_given(opened, archive), "rb", closefd=False) as file:
+    with open(check_given(opened, archive), "rb", closefd=False) as file:
         return transfer.import_tar(opened, file, path)
 
 

@@ -33,8 +33,8 @@ from avfs_git.session.control.address import listen, socket_address
 from avfs_git.session.control.client import Sessions, opened_above, opened_source, spooled, spooled_file
 from avfs_git.session.control.connection import Connection, Lost, OnSilence
 from avfs_git.session.control.connections import CLIENTS_MAX, Client
+from avfs_git.session.control.content import CONTENT_INLINE, Content
 from avfs_git.session.control.control import OWN, ControlServer
-from avfs_git.session.control.operations import CONTENT_INLINE, Content
 from avfs_git.session.control.table import TABLE
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover

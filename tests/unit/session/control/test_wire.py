@@ -18,7 +18,7 @@ from avfs_git import errors, model
 from avfs_git.errors import AvfsError, HostError, PathNotFound, RefConflict, WorkspaceBusy, WorkspaceMounted
 from avfs_git.model import ChangedFile, ChangeKind, Checkpoint, CheckpointResult, FileInfo, Identity, Kind, TreeNode
 from avfs_git.session.control import wire
-from avfs_git.session.control.operations import Content
+from avfs_git.session.control.content import Content
 from avfs_git.session.control.table import TABLE
 
 
