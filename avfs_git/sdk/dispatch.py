@@ -280,8 +280,9 @@ class Dispatch:
         config = self.core.config
         if fork is not None:
             config = self.core.fork_config(self.open_workspace(fork).fork)  # its workspace is made for that
+        limits = config.read_limits()
         config.unset(key) if value is None else config.set(key, value)
-        if key == "quota.vault_bytes":
+        if key == "quota.vault_bytes" and not (limits is not None and limits.vault_bytes):
             vaultroom.VaultRoom(self.core.layout).forget()
         if key.startswith("quota."):
             for found in record.list_sessions(self.core.layout.sessions):

@@ -601,3 +601,17 @@ def test_a_damaged_ledger_is_counted_anew(vault: Vault, work: Workspace) -> None
         with pytest.raises(QuotaExceeded):
             other.write("b", bytes(100_001))
     other.write("b", bytes(100_000))
+
+
+@_FUSE
+def test_the_same_limit_again(vault: Vault, work: Workspace, mount_dir: Path) -> None:
+    """What a mounted fork has reserved stays its own, so that no other fork is given it, too."""
+    other = vault.fork("other")
+    limit = limit_vault(vault, 32 * MIB)
+    work.mount(mount_dir / "m", backend="fuse")
+    with (mount_dir / "m" / "file").open("wb", buffering=0) as file:
+        file.write(bytes(1000))
+        vault.set_config("quota.vault_bytes", str(limit))
+        other.write("most", bytes(30 * MIB))
+        with pytest.raises(QuotaExceeded):
+            other.write("rest", bytes(2 * MIB - 1000))
