@@ -31,6 +31,18 @@ def read_size(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
+def read_days(text: str) -> int:
+    """Read a number of days: `7`, `7d` or `1w`.
+
+    Raises:
+        BadUsage: If the text is no number of days.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})([dw]?)", text.lower())
+    if match is None:
+        raise BadUsage(f"{quote(text)} is no number of days", hint="Write `7`, `7d` or `1w`.")
+    return int(match[1]) * (7 if match[2] == "w" else 1)
+
+
 def read_time(text: str) -> int:
     """Read a time, in nanoseconds since the epoch.
 

@@ -25,7 +25,9 @@ def test_gc_tells_what_goes(avfs: Transcript, work: str, snapshot: Snapshot) -> 
     avfs("gc --keep-operations 0", status=2)
     avfs("prune", status=2)
     avfs("prune --keep 1 --dry-run")
-    avfs("prune --keep 1 --older-than 1 --max-size 1G --dry-run")
+    avfs("prune --keep 1 --older-than 1w --max-size 1G --dry-run")
+    avfs("prune --max-size 5", status=2)
+    avfs("prune --older-than 7x", status=2)
 
     snapshot("gc.txt", avfs.text)
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from avfs_git.cli.amounts import read_time
+from avfs_git.cli.amounts import read_days, read_time
 from avfs_git.errors import BadUsage
 
 
@@ -41,3 +41,16 @@ def test_what_is_no_time(text: str) -> None:
         read_time(text)
     assert refused.value.hint is not None
     assert "2h" in refused.value.hint
+
+
+@pytest.mark.parametrize(("text", "days"), [("0", 0), ("7", 7), ("7d", 7), ("2W", 14)])
+def test_days(text: str, days: int) -> None:
+    """A number alone is of days, too."""
+    assert read_days(text) == days
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1", "7h", "1.5", "1" * 10, "\u0663"])
+def test_what_is_no_number_of_days(text: str) -> None:
+    """No other unit, no sign, no fraction."""
+    with pytest.raises(BadUsage):
+        read_days(text)

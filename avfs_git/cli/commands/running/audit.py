@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from avfs_git.cli.amounts import read_time
+from avfs_git.cli.amounts import read_days, read_time
 from avfs_git.cli.context import State
 from avfs_git.cli.output.base import write_all
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
@@ -39,7 +39,7 @@ _OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 @click.option("--outcome", "outcomes", multiple=True, type=click.Choice(_OUTCOMES), help="Only what ended so; repeatable.")
 @click.option("-f", "--follow", is_flag=True, help="Oldest first, then wait for more; with --json, one line an event.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")
-@click.option("--release", type=click.IntRange(min=0), metavar="DAYS", help="Remove lines older than DAYS days from the log.")
+@click.option("--release", type=read_days, metavar="DAYS", help="Remove lines older than DAYS days from the log.")
 @click.option("--dry-run", is_flag=True, help="With --release, only tell which lines would go.")
 def command(
     state: State,
