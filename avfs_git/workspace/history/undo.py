@@ -302,12 +302,12 @@ def _find_overtaken(vault: OpenVault, fork: str | None) -> OpRecord | None:
 
 
 def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
-    """Make the error that names the branch that a deleted fork cannot be beside."""
+    """Make the error that names the branch that a fork which has gone cannot be beside."""
     reason = f"there is another branch {quote(branch)}, which is in the way of that fork's"
     if branch != record.fork:
         rename = f"git -C {shlex.quote(str(vault.git_dir))} branch -m {shlex.quote(branch)} NAME"
         return CannotUndo(record.description, reason, hint=f"Give that one another name with `{rename}`, then undo again.")
-    head = next((old for ref, old, _ in record.moves if ref == HEADS + branch and old is not None), "COMMIT")
+    head = next((oid for ref, *oids in record.moves if ref == HEADS + branch for oid in oids if oid is not None), "COMMIT")
     hint = f"Make a fork of its last commit with `avfs --vault {shlex.quote(vault.name)} fork create NAME --at {head[:12]}`."
     trash = vault.layout.trash / str(record.more.get("trash", ""))
     if "trash" in record.more and (trash / "upper").is_dir():
@@ -486,7 +486,8 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
         What is not in the trash any more.
     """
     fork = record.fork
-    if (other := find_in_the_way(vault, fork)) is not None:
+    other = fork if vault.read_head(fork) is not None else find_in_the_way(vault, fork)
+    if other is not None:
         raise _name_taken(vault, record, other)
     gone = _last_end(vault, record)
     warnings: tuple[Warning, ...] = ()

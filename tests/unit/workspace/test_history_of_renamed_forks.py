@@ -202,3 +202,17 @@ def test_the_making_of_a_fork_is_undone_once(vault: Vault, old: Workspace) -> No
     vault.redo(fork="old")
     assert vault.redo(fork="new").operation.description == "fork made from old"
     assert {info.name for info in vault.list_forks()} == {"main", "new", "made"}
+
+
+def test_another_fork_of_a_former_name_is_not_taken_for_the_renamed_one(vault: Vault, old: Workspace) -> None:
+    """Undo and redo of the rename leave lines of the fork under its old name, newer than the making of the other one."""
+    vault.rename_fork("old", "new", by="old")
+    vault.fork("old", source="new")
+    for kind in ("fork_create", "fork_rename"):
+        assert vault.undo(fork="new").operation.kind == kind
+    assert vault.redo(fork="old").operation.kind == "fork_rename"
+    for turn in (vault.redo, vault.undo, vault.redo):
+        made = turn(fork="new").operation
+        assert (made.fork, made.description) == ("old", "fork old from new")
+    assert {info.name for info in vault.list_forks()} == {"main", "new", "old"}
+    assert [vault.workspace(name).read("file") for name in ("old", "new")] == [b"two", b"two"]

@@ -20,12 +20,13 @@ Reader = Callable[[str], Iterable[OpRecord]]
 
 
 def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tuple[OpRecord, frozenset[str]]]:
-    """Yield what `read` has of a fork, newest first, each with the names that the fork has had since then, the one then included.
+    """Yield what `read` has of a fork, newest first, each with the name that the fork had then, or the two of its rename.
 
-    With `is_gone`, the fork is the last to have had the name; it may have another name now.
+    Another fork may have a name that this one had before, or gets later. With `is_gone`, the fork is the last to have had the
+    name; it may have another name now.
     """
     name: str | None = fork
-    names, below, may_be_away = frozenset({fork}), None, is_gone
+    below, may_be_away = None, is_gone
     while name is not None:
         at, name = name, None
         for record in read(at):
@@ -37,8 +38,7 @@ def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tup
             may_be_away = False
             if RENAMED_FROM in record.more and record.fork == at:
                 name, below = str(record.more[RENAMED_FROM]), record.id
-                names |= {name}
-            yield record, names
+            yield record, frozenset({at} if name is None else {at, name})
             if name is not None:
                 break
 
@@ -92,7 +92,10 @@ def read_spans(read: Reader, fork: str, *, is_gone: bool) -> tuple[Span, ...]:
 
 
 def under_name(record: OpRecord, names: frozenset[str], fork: str | None) -> OpRecord:
-    """Make the record of an operation on a fork that says it of the name which the fork has today. A rename keeps both names."""
+    """Make the record of an operation on a fork, or with it at hand, that says so of the name which the fork has today.
+
+    `names` is what `read_life` gives with it: under any other name the record speaks of another fork. A rename keeps both names.
+    """
     if fork is None:
         return record
     by = record.more.get(BY)

@@ -565,7 +565,7 @@ class OpLog:
                 return
 
     def _follow(self, read: Reader, fork: str | None) -> Iterator[tuple[OpRecord, frozenset[str]]]:
-        """Yield what `read` has of the life of a fork, or all, newest first, with the names that the fork has had since."""
+        """Yield what `read` has of the life of a fork, or all, newest first, with the names that the fork had then."""
         if fork is not None:
             return read_life(read, fork, is_gone=self._read_ref(HEADS + fork) is None)
         return ((record, frozenset()) for record in self.read())

@@ -372,6 +372,22 @@ def test_deletion_of_a_fork_whose_name_is_taken_again_is_passed_over(vault: Vaul
             vault.workspace("x").undo()
 
 
+def test_a_fork_whose_branch_is_there_already_is_not_made_again(vault: Vault, work: Workspace) -> None:
+    """Redo refuses what it would only say, and names the commit of the branch that it cannot make."""
+    work.write("a", b"1")
+    work.checkpoint("c1")
+    head = vault._core.read_head("main")
+    assert head is not None
+    vault.fork("x", source="main")
+    work.undo()
+    vault._core.refs.update([RefChange("refs/heads/x", None, head)])
+    before = vault.operations()
+    with pytest.raises(CannotUndo, match="another branch 'x'") as caught:
+        work.redo()
+    assert f"--at {head.hex()[:12]}`" in str(caught.value.hint)
+    assert vault.operations() == before
+
+
 def test_nothing_older_than_an_expired_operation_is_undone(vault: Vault, work: Workspace) -> None:
     """The last move of a branch stays in the log for what it says, and is not undone beyond newer operations that are gone."""
     task = vault.fork("task", source="main")
