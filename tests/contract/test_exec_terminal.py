@@ -209,6 +209,9 @@ def test_a_job_that_comes_to_the_foreground_gets_the_terminal(vault: Vault) -> N
     shell = Terminal("-c", "import os; os.execvp('bash', ['bash', '--norc', '--noprofile', '-i'])")
     shell.type(line.encode())
     shell.read_until(b"go\r")
+    shell.type(b"kill -STOP %1\r")  # as reading from there would; without it, bash sends no SIGCONT
+    (job,) = Path(f"/proc/{shell.pid}/task/{shell.pid}/children").read_text().split()
+    wait_for(lambda: Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].startswith("T"))
     shell.type(b"fg\r")
     shell.wait_for_job()
     shell.type(b"hello\r")

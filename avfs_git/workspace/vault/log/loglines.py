@@ -167,11 +167,12 @@ class LogView:
                 if found[1][MARK_AT : MARK_AT + 1] == ANNOUNCED:
                     yield found
 
-    def next_to(self, at: int) -> Iterator[Line]:
-        """Yield the line after the one at an offset, if there is one."""
+    def after(self, at: int) -> Iterator[Line]:
+        """Yield the lines after the one at an offset, the first one first."""
         at += len(self._line_at(at)[1]) + 1
-        if at < self._size:
-            yield self._line_at(at)
+        while at < self._size:
+            yield (found := self._line_at(at))
+            at += len(found[1]) + 1
 
     def _blocks(self, down_to: int) -> Iterator[tuple[int, bytes]]:
         """Yield the log in pieces of whole lines with their offsets, the last one first."""

@@ -29,8 +29,8 @@ class Outcomes:
             return True
         record.is_confirmed = False
         if at not in self._known:
-            newer = () if record.moves else parse_places(self._view.next_to(at))
-            is_part = any(record.is_part_of(line[1]) and self.happened(*line) for line in newer)
+            newer = None if record.moves else next(parse_places(self._view.after(at)), None)
+            is_part = newer is not None and record.is_part_of(newer[1]) and self.happened(*newer)
             self._known[at] = is_part or self._judge(record, partial(self._held_after, at))
         return self._known[at]
 
