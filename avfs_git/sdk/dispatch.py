@@ -21,14 +21,12 @@ from avfs_git.errors import (
     CheckpointNotFound,
     FuseUnavailable,
     InvalidInput,
-    NoForks,
     WorkspaceBusy,
     WorkspaceMounted,
-    quote,
 )
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import Holder
-from avfs_git.model import SessionBackend, SessionState, UndoResult, Warning
+from avfs_git.model import SessionBackend, SessionState, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, oid_of
 from avfs_git.sdk.parts import (
     background,
@@ -39,9 +37,7 @@ from avfs_git.sdk.parts import (
     gate,
     gitmoves,
     lower,
-    opdetails,
     operations,
-    oprecord,
     point,
     record,
     recovery,
@@ -480,71 +476,8 @@ class Dispatch:
             err.hint = f"It has no branch any more: `avfs unmount {shlex.quote(str(err.details['directory']))}`, then {then}."
             raise
 
-    def turn(self, fork: str | None, *, back: bool, inside: bool = False, alone: bool = False) -> UndoResult:
-        """Undo or redo the last operation on a fork; see `Vault.undo`. `inside` and `alone` as in `undo.undo`."""
-        fork = self._choose_turned(fork, back=back)
-        if fork is not None:
-            self.check_left(fork, "undo")
-        told: tuple[Warning, ...] = ()
-        recorded_at = None
-        if fork is not None and self.core.has_fork(fork) and (back or not self._redo_ends(fork)):
-            told = self.record_changes(fork)  # newer work is undone first, and nothing is done again over it
-            recorded_at = self.open_workspace(fork).epoch if back else None
-        done = self._turn_next(fork, back=back, recorded_at=recorded_at, inside=inside, alone=alone)
-        return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
-
-    def _choose_turned(self, fork: str | None, *, back: bool) -> str | None:
-        """Choose the fork whose operation is undone or redone; None if the vault has no fork."""
-        if fork is None:
-            if back:
-                self.record_work(self.core.default_fork())  # it is newer than what the log has
-            fork = undo.find_ended(self.core, oprecord.UNDO if back else oprecord.REDO)
-        with contextlib.suppress(NoForks):  # the deletion of the last one is taken back
-            fork = self.core.choose_fork(fork)
-        return fork
-
-    def plan_undo(self, fork: str | None, *, inside: bool = False, alone: bool = False) -> UndoResult:
-        """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
-        fork = self._choose_turned(fork, back=True)
-        told = self.record_changes(fork) if fork is not None and self.core.has_fork(fork) else ()
-        self._adopt_moves(fork)
-        if inside and (record := undo.find_next(self.core, fork, oprecord.UNDO, alone=alone)) is not None:
-            undo.check_outside(record, fork)
-        return replace(planned := opdetails.plan_undo(self.core, fork, alone=alone), warnings=(*told, *planned.warnings))
-
-    def _adopt_moves(self, fork: str | None) -> None:
-        """Learn what git has done in live trees since avfs last looked, in their sessions where they are mounted."""
-        for name in undo.forks_with_git_dir(self.core, fork):
-            self.run(self.open_workspace(name), operations.adopt_git_moves)
-
-    def _redo_ends(self, fork: str) -> bool:
-        """Whether redo would delete this fork again, for which its files count by their counters, recorded or not."""
-        record = undo.find_next(self.core, fork, oprecord.REDO)
-        return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
-
-    def _turn_next(self, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool, alone: bool) -> UndoResult:
-        direction = oprecord.UNDO if back else oprecord.REDO
-        while True:
-            self._adopt_moves(fork)
-            record = undo.find_next(self.core, fork, direction, alone=alone)
-            mounted = next(filter(self._is_mounted, oprecord.names_of(record)), None) if record is not None else None
-            if record is not None and mounted is not None:
-                if record.kind not in oprecord.OF_FORKS:
-                    return self.run(self.open_workspace(record.fork), operations.turn, record.id, back, alone)
-                try:
-                    self.check_unmounted(mounted)
-                except WorkspaceMounted as err:
-                    err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
-                    raise
-            turn = partial(undo.undo, recorded_at=recorded_at, inside=inside) if back else undo.redo
-            try:
-                return turn(self.core, fork, self.open_workspace, alone=alone)
-            except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
-                record = undo.find_next(self.core, fork, direction, alone=alone)
-                if record is None or record.kind in oprecord.OF_FORKS or not self._is_mounted(record.fork):
-                    raise
-
-    def _is_mounted(self, fork: str) -> bool:
+    def is_mounted(self, fork: str) -> bool:
+        """Tell whether a session shows the workspace of a fork."""
         return self.core.has_fork(fork) and self.open_workspace(fork).lock.session is not None
 
     # --- sessions --------------------------------------------------------------------------------

@@ -7,43 +7,36 @@ and `sdk.workspace`; `sdk.dispatch` decides where each operation runs. Callers m
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-from avfs_git.errors import ForkNotFound, InvalidInput, NoForkChosen, NoForks, OperationNotFound, PathNotFound
+from avfs_git.errors import InvalidInput, NoForkChosen, NoForks, OperationNotFound
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     BASES,
-    FindResult,
     ForkInfo,
     ForkStanding,
-    GrepHit,
-    GrepQuery,
-    GrepResult,
     Identity,
     MergeMode,
     Overlap,
     PullResult,
     RestoreResult,
-    SearchResult,
     SessionInfo,
     UndoResult,
     VaultInfo,
     Warning,
 )
-from avfs_git.paths import WHOLE_VAULT, PathLike
+from avfs_git.paths import WHOLE_VAULT
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import (
     clones,
     compare,
     forkinfo,
-    grep,
     identity,
-    lent,
     nursery_client,
     opdetails,
     operations,
@@ -60,8 +53,9 @@ from avfs_git.sdk.parts import (
 from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.repository.history import VaultHistory
 from avfs_git.sdk.repository.remotes import VaultRemotes
+from avfs_git.sdk.repository.searching import VaultSearch
 from avfs_git.sdk.repository.upkeep import VaultUpkeep
-from avfs_git.sdk.workspace.files import WorkspaceFiles, make_grep_query
+from avfs_git.sdk.workspace.files import WorkspaceFiles
 from avfs_git.sdk.workspace.merging import WorkspaceMerging
 from avfs_git.sdk.workspace.metadata import WorkspaceMetadata
 from avfs_git.sdk.workspace.mount import Mount
@@ -70,17 +64,15 @@ from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
-    from avfs_git.sdk.options import ExecOptions, FindOptions, GrepOptions
+    from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.workspace import commands, fileevents
     from avfs_git.sdk.workspace.fileevents import FileEvents
 else:
     commands = LazyModule("avfs_git.sdk.workspace.commands")  # most programs run none
     fileevents = LazyModule("avfs_git.sdk.workspace.fileevents")  # and listen to nothing
 
-_T = TypeVar("_T")
 
-
-class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
+class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep):
     """A vault that is open: a bare git repository, its forks and their workspaces.
 
     Attributes:
@@ -401,74 +393,6 @@ class Vault(VaultHistory, VaultRemotes, VaultUpkeep):
         mode = MergeMode.FF_ONLY if ff_only else MergeMode.NORMAL
         merged = workspace.merge(upstream, mode=mode, on_conflict=on_conflict)
         return PullResult(fetched, upstream, merged, None, (*fetched.warnings, *merged.warnings))
-
-    def grep(
-        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), **options: Unpack[GrepOptions]
-    ) -> list[GrepResult]:
-        """Search the workspaces of several forks, all of them if none is named: `Workspace.grep` of each.
-
-        What the forks have in common is searched once.
-
-        Raises:
-            PathNotFound: If nothing is at one of the paths in any of the forks.
-        """
-        query, objects = make_grep_query(pattern, paths, options), lent.LentObjects(self._core)
-        states = self._look(objects, forks, query)
-        return grep.grep(objects, states, query)
-
-    def grep_stream(
-        self, pattern: str | bytes, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), **options: Unpack[GrepOptions]
-    ) -> Generator[GrepHit]:
-        """Find what `grep` finds, and give each match as git finds it: `Workspace.grep_stream` of several forks.
-
-        What the forks have in common comes first, each match once for each fork.
-
-        Raises:
-            PathNotFound: If nothing is at one of the paths in any of the forks.
-        """
-        query, objects = make_grep_query(pattern, paths, options), lent.LentObjects(self._core)
-        states = self._look(objects, forks, query)
-        self._dispatch.tell([warning for state in states for warning in state.warnings])
-        yield from grep.stream(objects, states, query)
-
-    def _look(self, objects: lent.LentObjects, forks: Sequence[str], query: GrepQuery) -> list[lent.State]:
-        return self._each(forks, lambda workspace: workspace._look(objects, query))  # noqa: SLF001 - one interface
-
-    def search(
-        self, words: str, paths: Sequence[PathLike] = (), *, forks: Sequence[str] = (), limit: int = 20
-    ) -> list[SearchResult]:
-        """Search the workspaces of several forks for words, all forks if none is named: `Workspace.search` of each.
-
-        Raises:
-            PathNotFound: If nothing is at one of the paths in any of the forks.
-        """
-        return self._each(forks, lambda workspace: workspace.search(words, paths, limit=limit))
-
-    def find(
-        self, *names: str, paths: Sequence[PathLike] = (), forks: Sequence[str] = (), **options: Unpack[FindOptions]
-    ) -> list[FindResult]:
-        """Look through the workspaces of several forks, all of them if none is named: `Workspace.find` of each.
-
-        Raises:
-            PathNotFound: If nothing is at one of the paths in any of the forks.
-        """
-        return self._each(forks, lambda workspace: workspace.find(*names, paths=paths, **options))
-
-    def _each(self, forks: Sequence[str], look: Callable[[Workspace], _T]) -> list[_T]:
-        """Look at each of some forks, or of all; one that lacks a path is passed over if another has it."""
-        found: list[_T] = []
-        missing: PathNotFound | None = None
-        for fork in dict.fromkeys(forks) or [info.name for info in self.list_forks()]:
-            try:
-                found.append(look(self.workspace(fork)))
-            except PathNotFound as error:
-                missing = error
-            except ForkNotFound:
-                if forks:
-                    raise  # else it was deleted since it was listed
-        if missing is not None and not found:
-            raise missing
-        return found
 
 
 class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMerging):

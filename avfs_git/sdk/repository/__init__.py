@@ -1,1 +1,1 @@
-"""The parts of `Vault` beside its forks: the history of its forks, other repositories, upkeep. `sdk.vault` puts them together."""
+"""The parts of `Vault` beside its forks: their history, search, other repositories, upkeep. `sdk.vault` puts them together."""

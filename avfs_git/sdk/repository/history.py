@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.model import CheckpointDetails, Diff, LogEntry, Operation, OperationDetails, UndoResult
 from avfs_git.paths import PathLike, parse_tree_paths
-from avfs_git.sdk.parts import compare, events, history, opdetails, revisions
+from avfs_git.sdk.parts import compare, events, history, opdetails, revisions, turning
 from avfs_git.sdk.refusals import noted
 
 if TYPE_CHECKING:
@@ -117,9 +117,9 @@ class VaultHistory:
             CannotUndo: If a ref has moved since.
             WorkspaceBusy: If a command runs in the fork and has changed it: its end records that.
         """
-        return self._dispatch.turn(fork, back=True) if not dry_run else self._dispatch.plan_undo(fork)
+        return turning.turn(self._dispatch, fork, back=True) if not dry_run else turning.plan_undo(self._dispatch, fork)
 
     @noted("redo")
     def redo(self, *, fork: str | None = None) -> UndoResult:
         """Redo the operation that was undone last."""
-        return self._dispatch.turn(fork, back=False)
+        return turning.turn(self._dispatch, fork, back=False)

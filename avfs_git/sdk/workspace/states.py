@@ -26,7 +26,7 @@ from avfs_git.model import (
 )
 from avfs_git.paths import PathLike, parse_tree_path, parse_tree_paths
 from avfs_git.sdk.handle import holding_objects
-from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, vaultroom
+from avfs_git.sdk.parts import blame, compare, events, fold, history, operations, revisions, turning, vaultroom
 from avfs_git.sdk.refusals import noted
 from avfs_git.sdk.spans import traced
 from avfs_git.values import replace
@@ -255,13 +255,13 @@ class WorkspaceStates:
             dry_run: Only tell which operation comes next, as `Vault.undo` does.
             alone: Leave other forks as they are: pass over their making and deletion.
         """
-        turn = self._at.dispatch.plan_undo if dry_run else partial(self._at.dispatch.turn, back=True)
-        return turn(self.fork, inside=True, alone=alone)
+        turn = turning.plan_undo if dry_run else partial(turning.turn, back=True)
+        return turn(self._at.dispatch, self.fork, inside=True, alone=alone)
 
     @noted("redo")
     def redo(self, *, alone: bool = False) -> UndoResult:
         """Redo the operation that was undone last; `alone` leaves other forks as they are."""
-        return self._at.dispatch.turn(self.fork, back=False, alone=alone)
+        return turning.turn(self._at.dispatch, self.fork, back=False, alone=alone)
 
     @noted("op_undo")
     def undo_operation(self, number: int, *, dry_run: bool = False) -> UndoResult:

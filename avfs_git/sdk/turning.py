@@ -1,0 +1,90 @@
+"""Undo and redo, where the fork is open here or mounted.
+
+Decided here: what is recorded before an operation is taken back, and whether its session does that. `sdk.repository.history` and
+`sdk.workspace.states` call it; safe from several threads. What the operation log says of an undo is decided in
+`workspace.history.undo`, and that is what survives a crash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from avfs_git.errors import NoForks, WorkspaceBusy, WorkspaceMounted, quote
+from avfs_git.model import UndoResult, Warning
+from avfs_git.sdk.parts import opdetails, operations, oprecord, undo
+from avfs_git.values import replace
+
+if TYPE_CHECKING:
+    from avfs_git.sdk.dispatch import Dispatch
+
+
+def turn(at: Dispatch, fork: str | None, *, back: bool, inside: bool = False, alone: bool = False) -> UndoResult:
+    """Undo or redo the last operation on a fork; see `Vault.undo`. `inside` and `alone` as in `undo.undo`."""
+    fork = _choose_turned(at, fork, back=back)
+    if fork is not None:
+        at.check_left(fork, "undo")
+    told: tuple[Warning, ...] = ()
+    recorded_at = None
+    if fork is not None and at.core.has_fork(fork) and (back or not _redo_ends(at, fork)):
+        told = at.record_changes(fork)  # newer work is undone first, and nothing is done again over it
+        recorded_at = at.open_workspace(fork).epoch if back else None
+    done = _turn_next(at, fork, back=back, recorded_at=recorded_at, inside=inside, alone=alone)
+    return replace(done, warnings=tuple(dict.fromkeys((*told, *done.warnings)))) if told else done
+
+
+def plan_undo(at: Dispatch, fork: str | None, *, inside: bool = False, alone: bool = False) -> UndoResult:
+    """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
+    fork = _choose_turned(at, fork, back=True)
+    told = at.record_changes(fork) if fork is not None and at.core.has_fork(fork) else ()
+    _adopt_moves(at, fork)
+    if inside and (record := undo.find_next(at.core, fork, oprecord.UNDO, alone=alone)) is not None:
+        undo.check_outside(record, fork)
+    return replace(planned := opdetails.plan_undo(at.core, fork, alone=alone), warnings=(*told, *planned.warnings))
+
+
+def _choose_turned(at: Dispatch, fork: str | None, *, back: bool) -> str | None:
+    """Choose the fork whose operation is undone or redone; None if the vault has no fork."""
+    if fork is None:
+        if back:
+            at.record_work(at.core.default_fork())  # it is newer than what the log has
+        fork = undo.find_ended(at.core, oprecord.UNDO if back else oprecord.REDO)
+    with contextlib.suppress(NoForks):  # the deletion of the last one is taken back
+        fork = at.core.choose_fork(fork)
+    return fork
+
+
+def _adopt_moves(at: Dispatch, fork: str | None) -> None:
+    """Learn what git has done in live trees since avfs last looked, in their sessions where they are mounted."""
+    for name in undo.forks_with_git_dir(at.core, fork):
+        at.run(at.open_workspace(name), operations.adopt_git_moves)
+
+
+def _redo_ends(at: Dispatch, fork: str) -> bool:
+    """Whether redo would delete this fork again, for which its files count by their counters, recorded or not."""
+    record = undo.find_next(at.core, fork, oprecord.REDO)
+    return record is not None and record.fork == fork and record.kind in oprecord.OF_FORKS
+
+
+def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int | None, inside: bool, alone: bool) -> UndoResult:
+    direction = oprecord.UNDO if back else oprecord.REDO
+    while True:
+        _adopt_moves(at, fork)
+        record = undo.find_next(at.core, fork, direction, alone=alone)
+        mounted = next(filter(at.is_mounted, oprecord.names_of(record)), None) if record is not None else None
+        if record is not None and mounted is not None:
+            if record.kind not in oprecord.OF_FORKS:
+                return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
+            try:
+                at.check_unmounted(mounted)
+            except WorkspaceMounted as err:
+                err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
+                raise
+        take = partial(undo.undo, recorded_at=recorded_at, inside=inside) if back else undo.redo
+        try:
+            return take(at.core, fork, at.open_workspace, alone=alone)
+        except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
+            record = undo.find_next(at.core, fork, direction, alone=alone)
+            if record is None or record.kind in oprecord.OF_FORKS or not at.is_mounted(record.fork):
+                raise
