@@ -12,6 +12,9 @@ from typing import BinaryIO
 from avfs_git.errors import NotAVault
 from avfs_git.host.files.plainfile import NotAFile, open_plain
 
+_PIECE = 1 << 16
+"""A request takes memory for all that it asks for, and most of these files hold a line."""
+
 
 def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
     """Read a file of a repository, at most `limit` bytes of it.
@@ -19,14 +22,25 @@ def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
     Raises:
         NotAVault: If it is a symbolic link, or no regular file.
     """
-    with open_plain_file(path) as file:
-        return file.read(limit)
+    fd = _open(path)
+    try:
+        pieces = []
+        while piece := os.read(fd, min(limit, _PIECE)):
+            pieces.append(piece)
+            limit -= len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(fd)
 
 
 def open_plain_file(path: Path) -> BinaryIO:
     """Open a file of a repository."""
+    return os.fdopen(_open(path), "rb")
+
+
+def _open(path: Path) -> int:
     try:
-        return os.fdopen(open_plain(path), "rb")
+        return open_plain(path)
     except NotAFile as error:
         raise NotAVault(str(path.parent), f"its '{path.name}' is {error.what}") from None
 

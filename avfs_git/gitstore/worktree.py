@@ -86,7 +86,7 @@ class Worktree:
         self.git_dir = git_dir
         # Another working tree may have the name; a `%` that no encoding makes keeps ours apart.
         self.path = git_dir / "worktrees" / name
-        if not (self.path / _MARK).exists() and _is_foreign(self.path):
+        if not self.is_there and _is_foreign(self.path):
             self.path = git_dir / "worktrees" / f"{name}%avfs"
         self.index = self.path / "index"
         self._made_mode: int | None = None
@@ -98,7 +98,7 @@ class Worktree:
     @property
     def is_there(self) -> bool:
         """Whether it has been made."""
-        return (self.path / _MARK).exists()
+        return os.path.exists(f"{self.path}/{_MARK}")  # each command asks some ten times
 
     def prepare(self, ref: str, directory: Path) -> bytes:
         """Make the git directory of a tree that begins on a branch, or tell an older one where the tree is shown.
@@ -458,17 +458,17 @@ class CheckedOut(NamedTuple):
 def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None:
     """Find a working tree whose HEAD is a branch, or in which git rebases or bisects it; `but` is the directory of its own tree.
 
-    Costs a stat of each working tree: a HEAD of another size names something else.
+    Costs a stat of each working tree: a HEAD of another size names something else. Each checkpoint asks.
     """
     wanted = os.fsencode(ref)
     head = b"ref: " + wanted + b"\n"
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(git_dir / "worktrees") as entries:
         for entry in entries:
-            place = Path(entry.path)
             with suppress(OSError):
-                size = os.stat(os.path.join(entry.path, "HEAD")).st_size
-                under_way = _find_under_way(place, wanted) if size == len(_NO_COMMIT) + 1 else None
-                if (under_way or (size == len(head) and _read(place / "HEAD") == head)) and place != but:
+                size = os.stat(f"{entry.path}/HEAD").st_size if entry.name != but.name else 0
+                under_way = _find_under_way(Path(entry.path), wanted) if size == len(_NO_COMMIT) + 1 else None
+                if under_way or (size == len(head) and _read(Path(entry.path, "HEAD")) == head):
+                    place = Path(entry.path)
                     owner = os.fsdecode(_read(place / _MARK).partition(b"\n")[0])
                     return CheckedOut(_shown_at(place), owner or None, under_way)
     return None
