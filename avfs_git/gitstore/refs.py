@@ -15,6 +15,7 @@ so that the caller finds the old values.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,10 +44,15 @@ from avfs_git.values import value_class
 OWN_REFS = "refs/avfs"
 """Below this are the refs that avfs keeps for itself."""
 
+BAD_NAME = "git does not allow that name"
+"""Why a ref is damaged whose file has such a name, as a program that copies files makes it: git refuses to collect beside it."""
+
 _MAX_SYMBOLIC = 5
 _VALUE_MAX = 4096
 _VALUE = compiled(rb"([0-9a-f]{40})\s*")
 _SYMBOLIC = compiled(rb"ref:[ \t]*(\S+)\s*")
+_IGNORED = compiled(r"/\.|\.lock(?:/|$)")
+"""What git, too, takes for no ref."""
 _FORBIDDEN = compiled(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
 
 
@@ -159,7 +165,9 @@ class RefStore:
     def find_damaged(self, exists: Callable[[Oid], bool]) -> tuple[RefDamaged, ...]:
         """Find refs that do not say what they stand for, and refs to objects that do not exist here."""
         loose, damaged = self._walk("refs/")
+        heads = self._read_heads(damaged)
         found = [RefDamaged(name, reason) for name, reason in damaged.items()]
+        self._read_packed()
         with suppress(FileNotFoundError):
             if (reason := find_bad_line(_read_file(self._root + b"packed-refs"))) is not None:
                 found.append(RefDamaged("packed-refs", reason))
@@ -169,10 +177,22 @@ class RefStore:
                     self.read(name)  # a symbolic ref to a missing ref stands for nothing, as in git
                 except RefDamaged as error:
                     found.append(error)
-        missing = (
-            RefDamaged(name, f"it names {oid.hex()}, which is missing") for name, oid in self.list().items() if not exists(oid)
-        )
+        named = self.list() | heads
+        missing = (RefDamaged(name, f"it names {oid.hex()}, which is missing") for name, oid in named.items() if not exists(oid))
         return tuple(sorted([*found, *missing], key=lambda error: error.ref))
+
+    def _read_heads(self, damaged: dict[str, str]) -> dict[str, Oid]:
+        """Read HEAD, and HEAD and the refs of git's working trees, as far as they hold ids; for a damaged one, say why."""
+        found: dict[str, Oid] = {}
+        places = ("HEAD", "worktrees/*/HEAD", "worktrees/*/refs/**/*")
+        for path in itertools.chain.from_iterable(map(self.git_dir.glob, places)):
+            name = str(path.relative_to(self.git_dir))
+            try:
+                if not _IGNORED.search(name) and isinstance(value := self.read_loose(name), bytes):
+                    found[name] = value
+            except RefDamaged as error:
+                damaged[name] = error.reason
+        return found
 
     def repair(self, name: str, oid: Oid) -> None:
         """Give a ref whose file holds no id a value; on disk on return.
@@ -246,7 +266,10 @@ class RefStore:
                 if is_directory:
                     if f"{full}/".startswith(prefix) or prefix.startswith(f"{full}/"):
                         waiting.append(full)
-                elif full.startswith(prefix) and not _FORBIDDEN.search(full):
+                elif full.startswith(prefix) and not _IGNORED.search(full):
+                    if _FORBIDDEN.search(full):
+                        damaged[full] = BAD_NAME
+                        continue
                     try:
                         value = self.read_loose(full)
                     except RefDamaged as error:

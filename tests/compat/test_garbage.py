@@ -377,6 +377,73 @@ def test_a_damaged_ref_stops_it(vault: Vault, damage: Callable[[Vault, str], Non
     assert problem.remedy
 
 
+def _misnamed(vault: Vault) -> str:
+    """What a program leaves that copies files, and finds two of one name."""
+    (vault.path / "refs" / "heads" / "work (conflicted copy)").write_text(git(vault.path, "rev-parse", "work"))
+    return "refs/heads/work (conflicted copy)"
+
+
+def _detached(vault: Vault) -> str:
+    _to_nowhere(vault, "HEAD")
+    return "HEAD"
+
+
+def _no_packed_file(vault: Vault) -> str:
+    git(vault.path, "pack-refs", "--all")
+    (vault.path / "packed-refs").rename(vault.path / "elsewhere")
+    (vault.path / "packed-refs").symlink_to("elsewhere")
+    return "packed-refs"
+
+
+def _make_worktree(vault: Vault) -> Path:
+    git(vault.path, "worktree", "add", "-q", "--detach", str(vault.path.parents[2] / "there"), "work")
+    return vault.path / "worktrees" / "there"
+
+
+def _worktree_to_nowhere(vault: Vault) -> str:
+    _make_worktree(vault)
+    _to_nowhere(vault, "worktrees/there/HEAD")
+    return "worktrees/there/HEAD"
+
+
+def _empty_worktree_ref(vault: Vault) -> str:
+    bad = _make_worktree(vault) / "refs" / "bisect" / "bad"
+    bad.parent.mkdir(parents=True, exist_ok=True)
+    bad.with_suffix(".lock").touch()
+    bad.touch()
+    return "worktrees/there/refs/bisect/bad"
+
+
+@pytest.mark.parametrize("damage", [_misnamed, _detached, _no_packed_file, _worktree_to_nowhere, _empty_worktree_ref])
+def test_damage_beside_the_plain_refs_stops_it(vault: Vault, damage: Callable[[Vault], str]) -> None:
+    """A ref whose name git does not allow, HEAD, and the refs of a working tree count as the others do; so git has it."""
+    (vault.path / "refs" / "heads" / "work.lock").touch()  # such a file is no ref
+    name = damage(vault)
+    before = {path for path in (vault.path / "objects").rglob("*") if path.is_file()}
+    with pytest.raises(RefDamaged) as raised:
+        gc(vault)
+
+    assert raised.value.ref == name
+    assert {path for path in (vault.path / "objects").rglob("*") if path.is_file()} == before
+    if name != "packed-refs":
+        (problem,) = (each for each in vault.doctor().problems if each.code == "ref.damaged")
+        assert name in problem.description
+        assert vault.list_forks()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_repository_that_keeps_all_objects_keeps_them(vault: Vault, dry_run: bool) -> None:
+    """Git refuses to collect there, and the warning says why nothing goes."""
+    git(vault.path, "config", "core.repositoryFormatVersion", "1")
+    git(vault.path, "config", "extensions.preciousObjects", "true")
+    before = objects(vault)
+    result = gc(vault, dry_run=dry_run)
+
+    assert objects(vault) == before
+    assert result.objects == 0
+    assert "gc.not_swept" in {warning.code for warning in result.warnings}
+
+
 @pytest.mark.usefixtures("person")
 @pytest.mark.parametrize("name", ["refs/heads/child", "refs/avfs/sidecar/child", "refs/avfs/checkpoints/child/mine"])
 @pytest.mark.parametrize("damage", [_empty, _to_nowhere])

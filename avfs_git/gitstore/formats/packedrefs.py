@@ -6,6 +6,7 @@ for repositories that no other process knows yet.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -112,10 +113,15 @@ def read_packed(path: bytes) -> PackedRefs:
         fd = os.open(path, _FLAGS)
     except FileNotFoundError:
         return PackedRefs()
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise RefDamaged("packed-refs", "it is a symbolic link") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise RefDamaged("packed-refs", "it is no file")
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise RefDamaged("packed-refs", "it is no file")
         if status.st_size > _MAX:
             raise RefDamaged("packed-refs", f"it is larger than {_MAX >> 20} MiB")
         data = file.read()

@@ -40,6 +40,7 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import GitFailed, HostError
+from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.index import SPARSE, SPLIT, BadIndex, GitIndex
 from avfs_git.gitstore.formats.packfile import BadPack
 from avfs_git.gitstore.formats.packindex import read_back
@@ -108,8 +109,8 @@ def sweep(
         HostError: If the disk refuses. Nothing that is reachable is gone.
     """
     swept = Swept()
-    if (store.objects_dir / "pack" / "multi-pack-index").exists():
-        swept.reasons.append("git keeps a list of the packs (multi-pack-index): only git may remove any")
+    if (reason := _find_bar(store)) is not None:
+        swept.reasons.append(reason)
         return swept
     old, kept = _list_packs(store)
     swept.packs_before = len(old) + len(kept)
@@ -157,6 +158,8 @@ def sweep(
 
 def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, before_s: float, lazy: bool = False) -> Swept:
     """Tell what `sweep` would do, if these were all refs; changes nothing."""
+    if (reason := _find_bar(store)) is not None:
+        return Swept(reasons=[reason])
     old, kept = _list_packs(store)
     tips = {oid for oid in (*roots, *refs, *_read_git_files(store.git_dir)) if store.exists(oid)}
     reached = _list_partly(store, tips, kept) if lazy else _list_reachable(store, tips)
@@ -176,6 +179,15 @@ def survey(store: ObjectStore, roots: Iterable[Oid], refs: Iterable[Oid], *, bef
         swept.dropped_bytes += found.st_blocks * 512 * is_old
         swept.waiting += not is_old
     return swept
+
+
+def _find_bar(store: ObjectStore) -> str | None:
+    """Tell why no object of a repository may go, where that is so."""
+    if (store.objects_dir / "pack" / "multi-pack-index").exists():
+        return "git keeps a list of the packs (multi-pack-index): only git may remove any"
+    if is_true(read_config(store.git_dir).get("extensions.preciousobjects", ["false"])[-1]):
+        return "the repository keeps all its objects (extensions.preciousObjects)"
+    return None
 
 
 def _measure_entries(pack: Pack) -> dict[Oid, int]:

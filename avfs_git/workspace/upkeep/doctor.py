@@ -19,7 +19,7 @@ from avfs_git.gitstore.config.gitconfig import edit_config
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs import BAD_NAME, RefChange
 from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.host.processes.processes import is_gone
@@ -148,6 +148,10 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
             )
         elif name == "packed-refs":
             yield _found("ref.damaged", error.message, f"Mend '{vault.git_dir / name}' by hand, or copy it from a backup.")
+        elif name == "HEAD":
+            yield _found("ref.damaged", error.message, "Point it to a branch with `git symbolic-ref HEAD refs/heads/NAME`.")
+        elif error.reason == BAD_NAME:
+            yield _found("ref.damaged", error.message, f"Give '{vault.git_dir / name}' a name that git allows, or delete it.")
         elif name.startswith((REMOTES, REMOTE_STATE)):
             yield _found("ref.damaged", error.message, "Delete the file, then run `avfs fetch`.")
         else:

@@ -238,7 +238,9 @@ def _sweep(
         refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
         places = [place for place in _workspaces(vault) if place not in plan.trash]
         wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
-        return survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
+        swept = survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
+        warnings += [Warning("gc.not_swept", reason) for reason in swept.reasons]
+        return swept
     roots = functools.partial(_roots, vault, in_use)
     swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
     if vault.layout.search_index.exists():
