@@ -362,6 +362,11 @@ class PackSet:
         while len(self._open) > _OPEN_PACKS:
             self._open.pop(0).close()
 
+    @property
+    def count(self) -> int:
+        """How many packs there were when the directory was last listed."""
+        return len(self._packs)
+
     def packs(self) -> list[Pack]:
         """List all packs that can be read here, as the directory is now."""
         self.refresh()

@@ -142,8 +142,8 @@ class Writing:
         *,
         owner: Owner | None = None,
         xattrs: Xattrs = (),
-    ) -> tuple[bytes, int]:
-        """Write a new file in `work`; give its name and the descriptor, which the caller closes."""
+    ) -> tuple[bytes, int, int]:
+        """Write a new file in `work`; give its name, the descriptor, which the caller closes, and its size in bytes."""
         if isinstance(data, Prepared):
             temporary, fd = data.temporary, os.dup(data.fd)
         else:
@@ -160,20 +160,20 @@ class Writing:
                     os.fchown(fd, *owner)
                 except PermissionError:
                     pass  # an ordinary user may not give files away; what it writes anew becomes its own
-            if mode is not None:
+            made = os.fstat(fd)
+            if mode is not None and stat.S_IMODE(made.st_mode) != mode & 0o7777:
                 os.fchmod(fd, mode & 0o7777)
             faults.reach("write.made")
         except BaseException:
             os.close(fd)
             self._upper.discard(temporary)
             raise
-        return temporary, fd
+        return temporary, fd, made.st_size
 
     def _write_new(self, parent: Node, name: bytes, data: Content, mode: int | None) -> Node:
         self._bring_up(parent)
         directory = self._dir_fd(parent)
-        temporary, fd = self._make_content(data, mode)
-        size = os.fstat(fd).st_size
+        temporary, fd, size = self._make_content(data, mode)
         os.close(fd)
         try:
             self._quota.check(grows=size, files=1, size=size)
@@ -237,19 +237,17 @@ class Writing:
         directory = self._dir_fd(parent)
         before = os.stat(directory.fd)
         wanted = old.mode if mode is None else mode
-        temporary, fd = self._make_content(data, wanted, owner=old.owner, xattrs=old.xattrs)
-        size, files = os.fstat(fd).st_size, 1
-        if node.upper and not node.pins:
-            size, files = size - old.size, 0
+        temporary, fd, size = self._make_content(data, wanted, owner=old.owner, xattrs=old.xattrs)
+        grows, files = (size - old.size, 0) if node.upper and not node.pins else (size, 1)
         try:
-            self._quota.check(grows=size, files=files, size=os.fstat(fd).st_size)
+            self._quota.check(grows=grows, files=files, size=size)
         except QuotaExceeded:
             os.close(fd)
             self._upper.discard(temporary)
             raise
         if not self._show_made(node, temporary, fd, mode, partial(show, temporary, directory.fd, name)):
             return node
-        self._quota.add(grows=size, files=files)
+        self._quota.add(grows=grows, files=files)
         put_times(directory.fd, before)
         if node.pins:  # the old file is still in use
             self._detach(parent, name, node)

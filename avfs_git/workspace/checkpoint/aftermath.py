@@ -43,9 +43,10 @@ def merge_small_packs(vault: OpenVault) -> list[Warning]:
     """
     warnings: list[Warning] = []
     with aftermath(warnings, "small packs are merged another time"):
-        if len(vault.store.packs.packs()) <= MANY_SMALL:
+        if vault.store.packs.count <= MANY_SMALL:  # listed as the refs moved
             return warnings
         is_maintained = vault.config.read()["maintenance.auto"] != "0" and not is_partial(vault.git_dir)
-        if consolidate_packs(vault.store, more_than=_FAR_TOO_MANY if is_maintained else MANY_SMALL):
+        most = _FAR_TOO_MANY if is_maintained else MANY_SMALL
+        if vault.store.packs.count > most and consolidate_packs(vault.store, more_than=most):
             remove_leftovers(vault.store, now_s=time.time())
     return warnings
