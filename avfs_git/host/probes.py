@@ -2,8 +2,8 @@
 
 Decided here: what is tried, and which packages bring what is missing. Nothing is concluded from a version or a file of /proc
 alone: a mount is made, an attribute is set, a block is shared. All of it happens in a scratch directory, which is removed, and
-in a child process where it takes a mount namespace or a control group of its own. A trial that fails is a result and no error.
-Runs as the calling user, whose abilities it reports; starts processes and takes about half a second. One thread.
+in a child process where it takes a mount namespace of its own. A trial that fails is a result and no error. Runs as the calling
+user, whose abilities it reports; starts processes and takes about half a second. One thread.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from avfs_git.errors import AvfsError, FuseUnavailable
-from avfs_git.host.mounts.mounts import Mounted, find_helper, find_mount, list_mounts, mount_by_helper, mount_fuse, unmount
+from avfs_git.host.fanotify import Accesses, Openings
+from avfs_git.host.mounts.mounts import Mounted, find_helper, find_mount, mount_by_helper, mount_fuse, unmount
 from avfs_git.host.mounts.overlayfs import layer_options, mark_options, mount_overlay
 from avfs_git.host.processes.watches import Watches, read_room
 from avfs_git.model import HostAbility, HostReport
@@ -32,7 +32,6 @@ from avfs_git.values import NamedTuple
 _NEWUSER, _NEWNS = 0x10000000, 0x00020000  # linux/sched.h
 _REC, _PRIVATE = 0x4000, 0x40000  # linux/mount.h
 _FICLONE = 0x40049409  # linux/fs.h
-_FAN_NONBLOCK, _FAN_REPORT_FID, _FAN_MARK_ADD, _FAN_CREATE = 0x2, 0x200, 0x1, 0x100  # linux/fanotify.h
 _NOBODY = 65534
 _MAX_READ = 131072
 _ROOM = 64 << 20
@@ -345,45 +344,11 @@ def _try_inotify(place: Path) -> str:
 
 
 def _try_fanotify(place: Path) -> str:
-    fd = _check(_libc.fanotify_init(_FAN_REPORT_FID | _FAN_NONBLOCK, os.O_RDONLY))
-    try:
-        mask = ctypes.c_uint64(_FAN_CREATE)
-        _check(_libc.fanotify_mark(fd, _FAN_MARK_ADD, mask, -100, os.fsencode(place)))
-        (place / "new").write_bytes(b"")
-        if not os.read(fd, 4096):
-            raise _Lacking("a new file was not told")
-    finally:
-        os.close(fd)
-    return "told of a new file"
-
-
-def _try_cgroup(_: Path) -> str:
-    own = next((line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")), None)
-    root = next((found.directory for found in list_mounts() if found.kind == "cgroup2"), None)
-    if own is None or root is None:
-        raise _Lacking("no cgroup of version 2 is mounted")
-    place = root / own.lstrip("/") / f"avfs-probe-{os.getpid()}"
-    place.mkdir()
-    try:
-        controllers = (place / "cgroup.controllers").read_text().split()
-        _hold_in(place)
-    finally:
-        place.rmdir()
-    needed = {"memory", "pids"} - set(controllers)
-    if needed:
-        raise _Lacking(f"made one, without its controllers {' and '.join(sorted(needed))}")
-    return f"made one for a process; controllers {', '.join(controllers)}"
-
-
-def _hold_in(place: Path) -> None:
-    """Move a process into a control group, and end it there."""
-    with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        try:
-            (place / "cgroup.procs").write_text(str(child.pid))
-        finally:
-            child.kill()
+    file = place / "file"
+    file.write_bytes(b"")
+    Openings(file).close()
+    Accesses(place).close()
+    return "who opens a file can be held back; reads and writes in a mount are told"
 
 
 _TRIALS: Sequence[_Trial] = (
@@ -442,11 +407,10 @@ _TRIALS: Sequence[_Trial] = (
         "checkpoints of overlayfs trees that look only at what changed",
         "Raise `sysctl fs.inotify.max_user_watches` and `fs.inotify.max_user_instances`.",
     ),
-    _Trial("fanotify", _try_fanotify, "nothing in avfs yet: it watches with inotify", "Run Linux 5.13 or newer."),
     _Trial(
-        "cgroups",
-        _try_cgroup,
-        "nothing in avfs itself: your own limits of memory and processes around it",
-        "Start avfs in a group of your own with `systemd-run --user --scope -p Delegate=yes`.",
+        "fanotify",
+        _try_fanotify,
+        "file events of reads and writes on overlayfs; git's index made when git comes, and not before",
+        "Run avfs as root of the machine: a container's root may not use it.",
     ),
 )
