@@ -319,7 +319,6 @@ class OpLog:
         newer: OpRecord | None = None
         for record, mark in found:
             if mark == ANNOUNCED:
-                record.is_confirmed = False
                 is_part = newer is not None and record.is_part_of(newer)
                 if not is_part and not self._has_happened(record, lambda ref: (ref in later, later.get(ref))):
                     continue

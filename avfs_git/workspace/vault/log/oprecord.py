@@ -98,8 +98,6 @@ class OpRecord:
     target: int | None = None
     """For undo and redo: the operation that they speak of."""
     more: dict[str, Any] = field(default_factory=dict)
-    is_confirmed: bool = True
-    """Whether its line says that it happened; otherwise the refs were asked."""
 
     def without_moves(self, *, undone: bool = False) -> OpRecord:
         """Make a record that says of the fork what this one says, and that cannot be undone."""

@@ -27,7 +27,6 @@ class Outcomes:
         """Tell it of the line at an offset."""
         if mark == HAPPENED:
             return True
-        record.is_confirmed = False
         if at not in self._known:
             newer = None if record.moves else next(parse_places(self._view.after(at)), None)
             is_part = newer is not None and record.is_part_of(newer[1]) and self.happened(*newer)
