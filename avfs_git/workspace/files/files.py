@@ -32,7 +32,7 @@ from avfs_git.vfs.layer.lower import LowerEntry
 from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
 from avfs_git.vfs.tree.writing import Content, pieces_of
 from avfs_git.workspace.files.asked import ask_before
-from avfs_git.workspace.files.expected import check_expected, content_oid, look_ahead
+from avfs_git.workspace.files.expected import check_expected, content_oid
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
 
@@ -240,16 +240,15 @@ class Files:
         ask_again = self._ask("write", path)
         if expect is not None or ask_again is not None:
             with file_errors(path, "write to the workspace"), self._opened.locked() as locked:
-                seen = look_ahead(locked.merged, path) if expect is not None else None
-                if expect is not None:
-                    check_expected(locked.merged, path, expect, seen)
+                if expect is not None:  # before a large content is taken in vain
+                    check_expected(locked.merged, path, expect)
                 # Programs in a live tree hold no lock of ours: between the last look and the write they have to wait.
                 with self._collected(locked, data, append=append) as whole, locked.merged.guard:
                     if ask_again is not None:
                         ask_again(locked.merged)
                     if expect is None:
                         return self._write(path, whole, append=append, parents=parents, executable=executable)
-                    check_expected(locked.merged, path, expect, seen)
+                    check_expected(locked.merged, path, expect)
                     with self._taking(locked, path, expect, follow=True):
                         return self._write(path, whole, append=append, parents=parents, executable=executable)
         return self._write(path, data, append=append, parents=parents, executable=executable)
@@ -327,10 +326,9 @@ class Files:
         ask_again = self._ask("unlink", path, follow=False, recursive=recursive)
 
         def act(merged: MergedTree) -> None:
-            seen = look_ahead(merged, path) if expect is not None else None
             with merged.guard:
                 if expect is not None:
-                    check_expected(merged, path, expect, seen)
+                    check_expected(merged, path, expect)
                 merged.remove(path, recursive=recursive)
 
         try:
