@@ -139,12 +139,13 @@ class LiveBench:
             self.worktree = native.add_worktree(vault.path, self.scratch / "worktree", 3)
         theirs = self.worktree
         for name, work, limit in (("find", works.find, 0.3), ("grep -r", works.grep, 1.3)):
-            times, used = [], []
+            times, again, used = [], [], []
             for turn in range(3):
                 with self._mounted(vault, way) as session:
                     before = _processor_s(session)
                     times.append(_timed(work, session.path, turn))
                     used.append(_processor_s(session) - before)
+                    again.append(_timed(work, session.path, turn))
             ours = Sample(tuple(times))
             ratio = ours.median_s / theirs.median_s
             yield LiveRow(
@@ -156,6 +157,10 @@ class LiveBench:
                 cpu=show_time(min(used)) if way.is_served else "",
                 met=ratio <= limit,
             )
+        second, plain = Sample(tuple(again)), measure(partial(works.grep, self.scratch / "worktree", 0), 3, warm_up=True)
+        ratio = second.median_s / plain.median_s
+        shown = show_ratio(second.median_s, plain.median_s)
+        yield LiveRow(f"second `grep -r`{way.suffix}", "≤ 1.25 ×", second.text, plain.text, shown, met=ratio <= 1.25)
 
     def _works(self) -> Iterator[tuple[str, float, int, works.Work]]:
         """Name each work that both sides do, with the largest ratio, its rounds and itself."""

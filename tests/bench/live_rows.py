@@ -22,6 +22,8 @@ CAUSES = {
     "later ones are forked from what that has loaded.",
     "first `": "A first look at a file costs the server 18 to 25 µs to list it and 42 to 48 to give 4 KiB of it; `git worktree "
     "add` writes all of them in that time where the disk is quick.",
+    "second `grep": "After a read the kernel asks for the attributes of the file once more, which costs the server 13 µs: see "
+    "`docs/decisions/attributes-after-reads.md`.",
     "1,000 new files": _ASKED,
     "1,000 overwritten": _ASKED,
     "1,000 unlinked": _ASKED,
@@ -38,6 +40,7 @@ CAUSES = {
 SHARED_CAUSES = {
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount after it.",
     "warm ": _TWO_LAYERS,
+    "second `grep": _TWO_LAYERS,
     "git status": _TWO_LAYERS,
     "open, read, close": _TWO_LAYERS,
     "attempts side by side": "All attempts stand on one mount of the commit, whose only process unpacks what the first of them "
