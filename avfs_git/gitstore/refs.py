@@ -15,7 +15,6 @@ so that the caller finds the old values.
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -184,11 +183,12 @@ class RefStore:
     def _read_heads(self, damaged: dict[str, str]) -> dict[str, Oid]:
         """Read HEAD, and HEAD and the refs of git's working trees, as far as they hold ids; for a damaged one, say why."""
         found: dict[str, Oid] = {}
-        places = ("HEAD", "worktrees/*/HEAD", "worktrees/*/refs/**/*")
-        for path in itertools.chain.from_iterable(map(self.git_dir.glob, places)):
+        trees = [place for place in self.git_dir.glob("worktrees/*") if any(place.glob("gitdir"))]  # else git never looks there
+        for path in (self.git_dir / "HEAD", *(path for place in trees for path in (place / "HEAD", *place.glob("refs/**/*")))):
             name = str(path.relative_to(self.git_dir))
             try:
-                if not _IGNORED.search(name) and isinstance(value := self.read_loose(name), bytes):
+                value = None if _IGNORED.search(name) else self.read_loose(name)
+                if isinstance(value, bytes) and any(value):  # `git worktree add` begins with zeros
                     found[name] = value
             except RefDamaged as error:
                 damaged[name] = error.reason

@@ -425,9 +425,9 @@ def _is_head(data: bytes) -> bool:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether a working tree without our mark is not avfs's: git writes `locked` first, and `HEAD` before it is done."""
+    """Whether a working tree without our mark is not avfs's: git writes `locked` first, then `gitdir`, then `HEAD`."""
     reason = _read(path / "locked")
-    return reason != _REASON and (bool(reason) or (path / "HEAD").exists())
+    return reason != _REASON and (bool(reason) or (bool(_read(path / "gitdir")) and (path / "HEAD").exists()))
 
 
 def list_worktrees(git_dir: Path) -> frozenset[str]:
@@ -470,7 +470,8 @@ def find_checked_out(git_dir: Path, ref: str, *, but: Path) -> CheckedOut | None
                 if under_way or (size == len(head) and _read(Path(entry.path, "HEAD")) == head):
                     place = Path(entry.path)
                     owner = os.fsdecode(_read(place / _MARK).partition(b"\n")[0])
-                    return CheckedOut(_shown_at(place), owner or None, under_way)
+                    if _read(place / "gitdir"):  # else it is half of one, which git passes over
+                        return CheckedOut(_shown_at(place), owner or None, under_way)
     return None
 
 

@@ -14,7 +14,7 @@ from avfs_git import faults
 from avfs_git.errors import HostError
 from avfs_git.gitstore.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import init_vault_repo
-from avfs_git.gitstore.worktree import Worktree, list_half_made
+from avfs_git.gitstore.worktree import Worktree, find_checked_out, list_half_made
 from avfs_git.paths import Oid
 from tests.support.failing import FailAt
 from tests.support.faults import die_in
@@ -84,6 +84,25 @@ def test_one_of_ours_that_a_power_cut_left_half_made_is_completed(git_dir: Path,
 
         assert _names(git_dir) == ["main"]
         assert list_half_made(git_dir) == []
+
+
+@pytest.mark.parametrize("files", [{"HEAD": f"ref: {REF}\n"}, {"HEAD": f"ref: {REF}\n", "gitdir": ""}, {"HEAD": ""}])
+def test_half_of_one_without_a_mark_is_in_nobodys_way(git_dir: Path, tmp_path: Path, files: dict[str, str]) -> None:
+    """Git writes where a tree is before HEAD: without that it passes over the directory, and so does avfs."""
+    for name in ("main", "other"):
+        place = git_dir / "worktrees" / name
+        place.mkdir(parents=True)
+        for file, text in files.items():
+            (place / file).write_text(text)
+
+    assert [path.name for path in list_half_made(git_dir)] == ["main", "other"]
+    tree = Worktree(git_dir, "main")
+    assert find_checked_out(git_dir, REF, but=tree.path) is None
+    assert RefStore(git_dir).find_damaged(lambda _: True) == ()
+    tree.prepare(REF, tmp_path)
+
+    assert [path.name for path in list_half_made(git_dir)] == ["other"]
+    assert _names(git_dir) == ["main", "other"]
 
 
 def test_one_of_another_program_is_left_alone(git_dir: Path, tmp_path: Path) -> None:
