@@ -88,13 +88,6 @@ class ObjectSink(ObjectSource, Protocol):
         """
         ...
 
-    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Take a tree that is another one in which some entries have other ids, and return its id.
-
-        Their names are there already, with the same modes.
-        """
-        ...
-
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take a file of that size, from its start, as a blob; there may be more behind that if it goes on."""
         ...

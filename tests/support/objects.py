@@ -122,10 +122,6 @@ class MemorySource:
         """Keep one tree by its entries."""
         return self.add(KIND_TREE, serialize_tree(tree))
 
-    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Keep a tree like another one, with other ids in it."""
-        return self.add(KIND_TREE, serialize_tree({**tree, **ids}))
-
     def add_commit(self, tree: Oid, *parents: Oid, when_s: int = 1_700_000_000, message: str = "a change\n") -> Oid:
         """Keep a commit."""
         signature = Signature("Ada Author", "ada@example.org", when_s)

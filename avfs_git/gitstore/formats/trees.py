@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from itertools import accumulate, compress
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import HostileTree, InternalError, InvalidPath, ObjectCorrupt
@@ -30,13 +30,8 @@ EMPTY_TREE = oid_of("4b825dc642cb6eb9a060e54bf8d69288fbee4904")
 
 _NULL_OID = b"\0" * 20
 
-_LARGE, _FEW = 24, 6
-"""From so many entries on, and up to so many differences, comparing the bytes of trees is cheaper than comparing entries."""
-
 _MODES = {b"100644": MODE_FILE, b"40000": MODE_TREE, b"100755": MODE_EXEC, b"120000": MODE_SYMLINK, b"160000": MODE_GITLINK}
 _SPELLED = {mode: text + b" " for text, mode in _MODES.items()}
-_LENGTHS = {mode: len(text) + 22 for text, mode in _MODES.items()}
-"""What an entry takes beside its name: the mode, a space, a NUL and the id."""
 # Git wrote group-writable files until 2005 and some hosts padded the mode of directories; git itself reads both so.
 _FILE_MODES = (MODE_FILE, MODE_EXEC)
 _OLD_MODES = {**_MODES, b"100664": MODE_FILE, b"040000": MODE_TREE}
@@ -120,25 +115,6 @@ def _starts_with_a_character(rest: bytes) -> bool:
     return character not in ("￾", "￿")
 
 
-class WrittenTree(dict[bytes, tuple[int, Oid]]):
-    """A tree that knows the bytes it is written as, so that comparing and editing a large one looks at few of its entries."""
-
-    __slots__ = ("_ends", "data")
-
-    def __init__(self, entries: Mapping[bytes, tuple[int, Oid]] | Iterable[tuple[bytes, tuple[int, Oid]]], data: bytes) -> None:
-        """Take entries in git's order, and the tree object that they were read from or written to."""
-        super().__init__(entries)
-        self.data = data
-        self._ends: list[int] | None = None
-
-    def ends(self) -> list[int]:
-        """Tell where each entry ends in the bytes; found once, because what is compared is so more often than once."""
-        if self._ends is None:
-            modes = map(_LENGTHS.__getitem__, map(operator.itemgetter(0), self.values()))
-            self._ends = list(accumulate(map(operator.add, map(len, self), modes)))
-        return self._ends
-
-
 def parse_tree(data: bytes, oid: Oid) -> Tree:
     """Read a tree object: its entries by name, in git's order, each checked.
 
@@ -153,7 +129,7 @@ def parse_tree(data: bytes, oid: Oid) -> Tree:
         return _parse_slowly(data, oid)
     modes, names, oids = zip(*found, strict=True)
     try:
-        tree = WrittenTree(zip(names, zip(map(_MODES.__getitem__, modes), oids, strict=True), strict=True), data)
+        tree = dict(zip(names, zip(map(_MODES.__getitem__, modes), oids, strict=True), strict=True))
     except KeyError:
         return _parse_slowly(data, oid)
     joined = b"\0" + b"\0".join(names) + b"\0"
@@ -285,10 +261,6 @@ def _check_name(name: bytes) -> None:
 
 def differing_names(before: Tree, after: Tree) -> list[bytes]:
     """List the names whose entries differ, in any order."""
-    if isinstance(before, WrittenTree) and isinstance(after, WrittenTree) and len(before) >= _LARGE:
-        found = _differing_ids(before, after)
-        if found is not None:
-            return found
     names = list(after)
     if len(before) == len(names) and names == list(before):
         # Mostly no name comes or goes; side by side costs a fifth of looking each up, which shows in large directories.
@@ -297,35 +269,6 @@ def differing_names(before: Tree, after: Tree) -> list[bytes]:
     if len(before) + sum(name not in before for name in names) != len(after):
         names += [name for name in before if name not in after]
     return names
-
-
-def _differing_ids(before: WrittenTree, after: WrittenTree) -> list[bytes] | None:
-    """List the names whose ids differ in two trees that are otherwise alike; None if they are not, or for too many."""
-    old, new = before.data, after.data
-    if len(old) != len(new):
-        return None
-    names: list[bytes] | None = None
-    ends = before.ends()
-    found: list[bytes] = []
-    first = start = 0
-    while old[start:] != new[start:]:
-        if len(found) == _FEW:
-            return None
-        low, high = first, len(ends)
-        while high - low > 1:
-            middle = (low + high) >> 1
-            end = ends[middle - 1]
-            if old[start:end] == new[start:end]:
-                low, start = middle, end
-            else:
-                high = middle
-        end = ends[low]
-        if old[start : end - 20] != new[start : end - 20]:
-            return None  # another name or mode: from here on the bytes say nothing
-        names = names or list(before)
-        found.append(names[low])
-        first, start = low + 1, end
-    return found
 
 
 def find_entry(source: ObjectSource, tree: Oid, path: TreePath) -> tuple[int, Oid] | None:
@@ -414,8 +357,6 @@ def edit_tree(
 
 def _write_edited(sink: ObjectSink, tree: Tree, edits: Mapping[bytes, tuple[int, Oid] | None]) -> Oid:
     """Write a tree with some entries changed."""
-    if all(entry is not None and name in tree and tree[name][0] == entry[0] for name, entry in edits.items()):
-        return sink.add_edited(tree, {name: entry for name, entry in edits.items() if entry is not None})
     edited = dict(tree)
     is_in_order = True
     for name, entry in edits.items():
@@ -426,19 +367,6 @@ def _write_edited(sink: ObjectSink, tree: Tree, edits: Mapping[bytes, tuple[int,
             is_in_order = is_in_order and name in edited and edited[name][0] == entry[0]
             edited[name] = entry
     return sink.add_sorted(edited if is_in_order else sort_tree(edited))
-
-
-def write_edited(tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> bytes:
-    """Write a tree object in which entries that are there, with the modes that they have, have other ids."""
-    data = tree.data if isinstance(tree, WrittenTree) and len(ids) <= _FEW else None
-    for name, (mode, oid) in ids.items():
-        if data is None:
-            break
-        start = _SPELLED[mode] + name + b"\0"
-        around = data.split(start + tree[name][1])
-        # An id may hold what looks like another entry; then where that entry is cannot be told so.
-        data = (start + oid).join(around) if len(around) == 2 else None
-    return serialize_sorted({**tree, **ids}) if data is None else data
 
 
 def _plan_edits(edits: Mapping[TreePath, tuple[int, Oid] | None]) -> dict[TreePath, dict[bytes, tuple[int, Oid] | None]]:

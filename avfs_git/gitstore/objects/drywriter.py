@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
-from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
+from avfs_git.gitstore.formats.trees import parse_tree, serialize_sorted, serialize_tree, sort_tree
 from avfs_git.gitstore.objects.blobfile import hash_file
 from avfs_git.gitstore.objects.store import ObjectStore, hash_object
 from avfs_git.gitstore.source import Tree
@@ -42,9 +42,8 @@ class DryWriter:
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Compute the id of a tree."""
         tree = sort_tree(entries)
-        data = serialize_tree(tree, in_order=True)
-        oid = self.add(KIND_TREE, data)
-        self._trees[oid] = WrittenTree(tree, data)
+        oid = self.add(KIND_TREE, serialize_tree(tree, in_order=True))
+        self._trees[oid] = tree
         return oid
 
     def add_commit(self, commit: Commit) -> Oid:
@@ -56,10 +55,6 @@ class DryWriter:
         oid = self.add(KIND_TREE, serialize_sorted(tree))
         self._trees[oid] = tree
         return oid
-
-    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Compute the id of a tree in which some entries have other ids; it is parsed when it is read."""
-        return self.add(KIND_TREE, write_edited(tree, ids))
 
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Compute the id that a file of that size has as a blob."""

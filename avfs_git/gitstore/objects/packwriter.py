@@ -28,7 +28,7 @@ from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse
 from avfs_git.gitstore.formats.deflate import STORED, deflate, start_stream
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.packindex import build_index
-from avfs_git.gitstore.formats.trees import WrittenTree, parse_tree, serialize_sorted, serialize_tree, sort_tree, write_edited
+from avfs_git.gitstore.formats.trees import parse_tree, serialize_sorted, serialize_tree, sort_tree
 from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
 from avfs_git.gitstore.objects.store import SMALL_BLOB, ObjectStore, hash_object, wrong_kind
@@ -151,7 +151,7 @@ class PackWriter:
         """Take a tree by its entries and return its id; reading it back costs a look-up."""
         tree = sort_tree(entries)
         data = serialize_tree(tree, in_order=True)
-        return self._remember(self.add(KIND_TREE, data), WrittenTree(tree, data))
+        return self._remember(self.add(KIND_TREE, data), tree)
 
     def add_commit(self, commit: Commit) -> Oid:
         """Take a commit and return its id."""
@@ -159,13 +159,7 @@ class PackWriter:
 
     def add_sorted(self, tree: Tree) -> Oid:
         """Take a tree whose entries are in git's order, with names that git allows, and return its id."""
-        data = serialize_sorted(tree)
-        return self._remember(self.add(KIND_TREE, data), WrittenTree(tree, data))
-
-    def add_edited(self, tree: Tree, ids: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Take a tree that is another one in which some entries have other ids, and return its id."""
-        data = write_edited(tree, ids)
-        return self._remember(self.add(KIND_TREE, data), WrittenTree({**tree, **ids}, data))
+        return self._remember(self.add(KIND_TREE, serialize_sorted(tree)), tree)
 
     def _remember(self, oid: Oid, tree: Tree) -> Oid:
         if len(self._trees) >= _TREES_KEPT:

@@ -26,7 +26,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from avfs_git.errors import InternalError, ObjectCorrupt
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
-from avfs_git.gitstore.formats.trees import MODE_TREE, differing_names
+from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.source import ObjectSink, Tree
 from avfs_git.paths import ROOT, Oid, TreePath, list_above, split
 from avfs_git.patterns import compiled
@@ -287,11 +287,9 @@ def edit_sidecar(sink: ObjectSink, sidecar: Oid | None, edits: Mapping[TreePath,
 
 
 def _add_tree(sink: ObjectSink, entries: Mapping[bytes, tuple[int, Oid]], before: Tree) -> Oid:
-    """Store an edited tree; one with the names that it had is written from what it was."""
-    if len(entries) == len(before) and list(entries) == list(before):
-        edits = {name: entries[name] for name in differing_names(before, entries)}
-        if all(before[name][0] == mode for name, (mode, _) in edits.items()):
-            return sink.add_edited(before, edits)
+    """Store an edited tree; one with the names and kinds that it had is in order."""
+    if list(entries) == list(before) and all(before[name][0] == mode for name, (mode, _) in entries.items()):
+        return sink.add_sorted(entries)
     return sink.add_tree(entries)
 
 

@@ -21,7 +21,6 @@ from avfs_git.gitstore.formats.trees import (
     is_forbidden_name,
     parse_tree,
     serialize_tree,
-    write_edited,
 )
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid, TreePath, components
@@ -155,33 +154,6 @@ def test_the_names_that_differ_in_large_trees_are_those_whose_entries_do(
     expected = {name for name in entries.keys() | changed.keys() if entries.get(name) != changed.get(name)}
     assert sorted(differing_names(before, after)) == sorted(expected)
     assert sorted(differing_names(after, before)) == sorted(expected)
-
-
-@given(large_trees, st.lists(st.tuples(st.integers(0, 99), oids), max_size=9))
-def test_a_tree_with_other_ids_is_written_as_if_anew(
-    entries: dict[bytes, tuple[int, Oid]], changes: list[tuple[int, Oid]]
-) -> None:
-    """Whatever it knows of its bytes."""
-    before = parse_tree(serialize_tree(entries), X)
-    ids = {sorted(entries)[place % len(entries)]: oid for place, oid in changes}
-    edits = {name: (entries[name][0], oid) for name, oid in ids.items()}
-    assert write_edited(before, edits) == serialize_tree({**entries, **edits})
-
-
-def test_an_id_that_looks_like_an_entry_misleads_nobody() -> None:
-    """Ids of submodules may be any bytes: here one holds the start of another entry, with its name."""
-    oid = Oid(b"o" * 9 + b"160000 aa\0" + b"z")
-    entries = MANY | {
-        b"a": (MODE_GITLINK, Oid(b"ab100644 b\0" + oid[:9])),
-        b"aa": (MODE_GITLINK, Oid(b"z" * 20)),
-        b"b": (MODE_FILE, oid),
-    }
-    assert serialize_tree(entries).count(b"100644 b\0" + oid) == 2
-    before = parse_tree(serialize_tree(entries), X)
-    for name in entries:
-        edits = {name: (entries[name][0], OF)}
-        assert write_edited(before, edits) == serialize_tree({**entries, **edits})
-        assert differing_names(before, parse_tree(serialize_tree({**entries, **edits}), X)) == [name]
 
 
 def test_the_empty_tree_has_the_id_that_git_gives_it() -> None:
