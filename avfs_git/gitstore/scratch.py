@@ -1,19 +1,16 @@
 """Git directories that live for one command of git: empty, with a configuration of ours, borrowing the objects of another.
 
-For questions about objects that are not part of a vault, or must not become part of it. A crash leaves a temporary directory.
-Each is locked while it is used, so that the next process that makes one finds and removes it.
+For questions about objects that are not part of a vault, or must not become part of it. A crash leaves a temporary directory,
+which goes as `host.lockedplace` says.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git.gitstore.formats.deflate import deflate
@@ -21,13 +18,9 @@ from avfs_git.gitstore.formats.packfile import KIND_NAMES, PACK_HEADER, entry_he
 from avfs_git.gitstore.formats.packindex import build_index
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.locks.flocks import take
+from avfs_git.host.lockedplace import locked_directory
 from avfs_git.paths import Oid
 
-_PREFIX = "avfs-locked-"
-"""Of directories that are locked while they are used, and of no others."""
-_PATIENCE_S = 10.0
 _CONFIG = b"""[core]
 \trepositoryformatversion = 0
 \tbare = %b
@@ -45,61 +38,13 @@ def scratch_repository(purpose: str, *, is_bare: bool = True, is_trusting: bool 
     An error says that `purpose` failed. With `is_trusting`, git believes the commit-graph of the repository whose objects are
     borrowed.
     """
-    with host_errors(purpose), _scratch_directory() as place:
-        git_dir = place / "git"
+    with host_errors(purpose), locked_directory() as git_dir:
         for name in ("objects", "refs", "info"):
-            (git_dir / name).mkdir(parents=True)
+            (git_dir / name).mkdir()
         words = [b"true" if each else b"false" for each in (is_bare, is_trusting)]
         (git_dir / "config").write_bytes(_CONFIG % tuple(words) + config)
         (git_dir / "HEAD").write_bytes(b"ref: refs/heads/none\n")
         yield git_dir
-
-
-@contextmanager
-def _scratch_directory() -> Iterator[Path]:
-    """Make a temporary directory for the time of a block; first remove those whose processes have died."""
-    _remove_left(tempfile.gettempdir())
-    while True:
-        place = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        try:
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:  # another process found it not locked yet
-            continue
-        try:
-            if _lock(fd) and place.exists():
-                yield place
-                return
-        finally:
-            with suppress(OSError):
-                remove_tree(place)
-            os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    """Lock a directory, from which another process may be about to remove it; tell whether that was possible."""
-    try:
-        return take(fd, wait_s=_PATIENCE_S)
-    except OSError:  # a file system without locks: no process finds it unlocked either
-        return True
-
-
-@cache
-def _remove_left(parent: str) -> None:
-    """Remove what processes of this user that died left in a directory; once a process."""
-    with suppress(OSError):
-        for name in os.listdir(parent):
-            if name.startswith(_PREFIX):
-                with suppress(OSError):
-                    _remove_unlocked(Path(parent, name))
-
-
-def _remove_unlocked(place: Path) -> None:
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if os.fstat(fd).st_uid == os.geteuid() and take(fd):
-            remove_tree(place)
-    finally:
-        os.close(fd)
 
 
 def put_loose(git_dir: Path, kind: int, data: bytes) -> Oid:

@@ -3,6 +3,7 @@
     files        durable writes, walks beneath a descriptor, extended attributes, ranges, modes, removal
     locks        lock files that name their holder, locks of names
     mounts       FUSE and overlayfs, the table of mounts
+    lockedplace  temporary directories that go with their process, or after it
     fanotify     which programs open one file; reads and writes in a mount
     processes    peers, users of a mount, inherited descriptors, the process above a command
 

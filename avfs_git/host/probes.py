@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from avfs_git.errors import AvfsError, FuseUnavailable
 from avfs_git.host.fanotify import Accesses, Openings
+from avfs_git.host.lockedplace import locked_directory
 from avfs_git.host.mounts.mounts import Mounted, find_helper, find_mount, mount_by_helper, mount_fuse, unmount
 from avfs_git.host.mounts.overlayfs import layer_options, mark_options, mount_overlay
 from avfs_git.host.processes.watches import Watches, read_room
@@ -70,8 +71,8 @@ def examine_host(directory: Path) -> HostReport:
         directory: Where vaults are, or will be; the nearest directory above it that exists and can be written stands in for it.
     """
     place = next((above for above in (directory, *directory.parents) if _is_writable(above)), None)
-    with tempfile.TemporaryDirectory(prefix=".avfs-probe-", dir=place) as name:
-        abilities = tuple(_examine(trial, Path(name).resolve()) for trial in _TRIALS)
+    with locked_directory(place) as scratch:
+        abilities = tuple(_examine(trial, scratch.resolve()) for trial in _TRIALS)
     return HostReport(os.geteuid(), Path(place if place is not None else tempfile.gettempdir()), abilities)
 
 
@@ -243,10 +244,11 @@ def _try_fuse_helper(place: Path) -> str:
         os.close(mount_by_helper(place, ["nosuid", "nodev"]))
         _unmount(place)
         return "mounted and unmounted"
-    with tempfile.TemporaryDirectory(prefix="avfs-probe-") as name:
-        os.chown(name, _NOBODY, _NOBODY)
-        os.close(mount_by_helper(Path(name), ["nosuid", "nodev"], user=_NOBODY))
-        _unmount(Path(name).resolve())
+    with locked_directory() as lent:
+        os.chown(lent, _NOBODY, _NOBODY)
+        lent.parent.chmod(0o711)
+        os.close(mount_by_helper(lent, ["nosuid", "nodev"], user=_NOBODY))
+        _unmount(lent.resolve())
     return f"mounted and unmounted as user {_NOBODY}"
 
 

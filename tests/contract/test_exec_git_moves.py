@@ -171,11 +171,15 @@ def test_what_a_person_commits_meanwhile_is_not_the_commands(
 
 
 @pytest.mark.needs("fuse")
-def test_git_that_a_script_runs_is_the_commands(work: Workspace, mount_dir: Path) -> None:
+def test_git_that_a_script_runs_is_the_commands(
+    work: Workspace, mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also where the command does not name git: git says that it ran, and no trace of that stays."""
     start = head_of(work)
     session = work.mount(mount_dir / "tree")
-    before = {path.name for path in Path(tempfile.gettempdir()).glob("avfs-git-trace-*")}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     try:
         work.write("script", f"echo 1 > one; git add one; {_COMMIT} -m first\n".encode())
         work.checkpoint("script")
@@ -187,7 +191,7 @@ def test_git_that_a_script_runs_is_the_commands(work: Workspace, mount_dir: Path
         assert not (session.path / "one").exists()
     finally:
         session.unmount()
-    assert {path.name for path in Path(tempfile.gettempdir()).glob("avfs-git-trace-*")} <= before
+    assert not list(temporary.iterdir())
 
 
 def test_no_commit_leaves_the_branch_to_git(work: Workspace) -> None:

@@ -495,11 +495,11 @@ def test_context_of_an_inverted_search(work: Workspace) -> None:
 
 def test_what_a_killed_search_left_is_removed(vault: Vault, tmp_path: Path) -> None:
     """By the next one; what another process uses stays."""
-    for name in ("avfs-locked-left", "avfs-locked-used", "else"):
+    for name in (".avfs-locked-left", ".avfs-locked-used", "else"):
         (tmp_path / "temporary" / name / "git").mkdir(parents=True)
     argv = [sys.executable, "-m", "avfs_git", "--vault", vault.name, "grep", "needle"]
-    with directory_held(tmp_path / "temporary" / "avfs-locked-used"):
+    with directory_held(tmp_path / "temporary" / ".avfs-locked-used"):
         environment = {**os.environ, "AVFS_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
         subprocess.run(argv, env=environment, stdout=subprocess.DEVNULL, check=True)
 
-    assert sorted(os.listdir(tmp_path / "temporary")) == ["avfs-locked-used", "else"]
+    assert sorted(os.listdir(tmp_path / "temporary")) == [".avfs-locked-used", "else"]

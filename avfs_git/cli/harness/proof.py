@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from avfs_git.cli.harness.edits import JsonElement, JsonMember, MarkedBlock, WholeFile
 from avfs_git.cli.harness.events import name_tool_events
 from avfs_git.errors import InvalidInput
+from avfs_git.host.lockedplace import locked_directory
 
 if TYPE_CHECKING:
     from avfs_git.cli.harness.edits import Edit
@@ -65,7 +65,8 @@ def _check_file(edit: Edit) -> SetupCheck:
 
 def _check_hook(program: str, harness: str, event: str) -> SetupCheck:
     part = f"`avfs hook {harness}` answers {event}"
-    with tempfile.TemporaryDirectory(prefix="avfs-check-") as directory:
+    with locked_directory() as place:
+        directory = str(place)
         shell = {"gemini": "run_shell_command", "opencode": "bash"}.get(harness, "Bash")
         recorded = {
             "session_id": "avfs-check",

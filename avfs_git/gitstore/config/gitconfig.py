@@ -5,7 +5,7 @@ which a line has one meaning; that is read here, because opening a vault must no
 config --list`, and is refused if git refuses it. Includes are never followed. Safe from any thread.
 
 `git config` makes a change in a copy, which replaces the file under git's lock, `config.lock` (`reflocks`). A crash leaves the
-old file or the new one.
+old file or the new one, and the copy, which may hold a password, in a private directory that the next process removes.
 """
 
 from __future__ import annotations
@@ -21,18 +21,17 @@ from avfs_git.errors import GitFailed, NotAVault, RefLocked
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
+from avfs_git.host.lockedplace import locked_directory
 from avfs_git.lazy import LazyModule
 from avfs_git.patterns import compiled
 
 if TYPE_CHECKING:
     import shutil
     import subprocess
-    import tempfile
 else:
     # Opening a vault, which every command does, needs none of them.
     shutil = LazyModule("shutil")
     subprocess = LazyModule("subprocess")
-    tempfile = LazyModule("tempfile")
 
 _PLAIN_LINE = compiled(
     rb'\[([A-Za-z][A-Za-z0-9-]*)(?: "([^"\\\x00-\x1f\x7f]*)")?\]'
@@ -143,8 +142,8 @@ def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -
 
     def change(data: bytes) -> bytes:
         values: dict[bytes, bytes] = {}
-        with tempfile.TemporaryDirectory(prefix="avfs-config-") as directory:
-            copy = Path(directory) / "config"
+        with locked_directory() as directory:
+            copy = directory / "config"
             copy.write_bytes(data)
             for option, key, *value in edits:
                 # Other users can read a command line, and an URL may hold a password: git gets a word that stands for the value.

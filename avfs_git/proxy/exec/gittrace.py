@@ -3,23 +3,21 @@
 Decided here: that git itself is asked. In a tree that other programs use, too, a command gets the variable `GIT_TRACE2`, by which
 each of its gits leaves a file: the name has the start, the last line the end (git's api-trace2). Git's log of a branch has
 seconds, so that two gits of one second cannot be told apart. `execute` makes one `GitTrace` for a command, in one thread. The
-files lie in a private temporary directory and go with `end`; a process that is killed leaves them there.
+files lie in a private temporary directory and go with `end`; those of a killed process go as `host.lockedplace` says.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.lockedplace import locked_directory
 from avfs_git.patterns import compiled
 
 _VARIABLE = "GIT_TRACE2"
-_PREFIX = "avfs-git-trace-"
 _MOST = 2000
 """So many gits of a command are traced; git traces no more then, and says so."""
 _DISCARDED = "git-trace2-discard"
@@ -39,10 +37,12 @@ class GitTrace:
         `named` are the variables that the command gets: its own trace of git stays.
         """
         self._directory: Path | None = None
+        self._held = ExitStack()
         self._known: Seconds | None = () if is_shared and not may_commit else None
         if is_shared and may_commit and _VARIABLE not in named:
             with suppress(OSError):
-                self._directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+                # Once it is gone, a git that goes on leaves nothing: it makes no directory above it.
+                self._directory = self._held.enter_context(locked_directory())
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,8 +62,7 @@ class GitTrace:
         except (OSError, ValueError):
             return None
         finally:
-            with suppress(OSError):
-                remove_tree(directory)
+            self._held.close()
 
 
 def _read(path: Path) -> tuple[int, int]:
