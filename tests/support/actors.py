@@ -135,6 +135,7 @@ class Actor:
         is_neutral: Whether it changes no files and moves no branch.
         takes_back: Whether it may take back what others did, or do again what they took back.
         brings_back: Whether it makes the branch anew where another one has just deleted it.
+        is_git: Whether it is a git that looks at refs and working trees of git, and takes no lock of avfs.
     """
 
     name: str
@@ -142,6 +143,7 @@ class Actor:
     is_neutral: bool = False
     takes_back: bool = False
     brings_back: bool = False
+    is_git: bool = False
 
 
 # --- the scene ------------------------------------------------------------------------------------------------------------
@@ -558,12 +560,22 @@ ACTORS = {
         Actor("doctor", lambda place: place.open().doctor(repair=True), is_neutral=True),
         Actor("live", _use_live),
         Actor("edit", _edit),
-        Actor("git-commit", _git_commit),
-        Actor("git-branch-delete", lambda place: _git(place.git_dir, "branch", "-q", "-D", place.fork), takes_back=True),
-        Actor("git-pack-refs", lambda place: _git(place.git_dir, "pack-refs", "--all"), is_neutral=True),
-        Actor("git-worktree-prune", lambda place: _git(place.git_dir, "worktree", "prune", "--expire=now"), is_neutral=True),
+        Actor("git-commit", _git_commit, is_git=True),
+        Actor(
+            "git-branch-delete",
+            lambda place: _git(place.git_dir, "branch", "-q", "-D", place.fork),
+            takes_back=True,
+            is_git=True,
+        ),
+        Actor("git-pack-refs", lambda place: _git(place.git_dir, "pack-refs", "--all"), is_neutral=True, is_git=True),
+        Actor(
+            "git-worktree-prune",
+            lambda place: _git(place.git_dir, "worktree", "prune", "--expire=now"),
+            is_neutral=True,
+            is_git=True,
+        ),
         Actor("git-gc", lambda place: _git(place.git_dir, "gc", "-q", "--prune=now"), is_neutral=True),
-        Actor("push", _push_in, brings_back=True),
+        Actor("push", _push_in, brings_back=True, is_git=True),
     )
 }
 

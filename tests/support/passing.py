@@ -27,22 +27,28 @@ class Passed(NamedTuple):
     """Its name and turn."""
     place: str
     disk: str
-    locks: str
-    """The process, and the locks that it held."""
+    shown: str
+    """What of the disk git looks at, without objects."""
+    process: str
+    locks: frozenset[str]
+    """Those that the process held."""
 
 
 def describe_passing(name: str, scene: Path) -> str:
-    """Describe the passing of a point by this process in one line: the name, the place, the disk and the locks."""
-    return " ".join((name, _short(_find_place()), _short(_look_at(scene)), _short(_list_locks())))
+    """Describe the passing of a point by this process in one line: the name, the place, the disk, the process and its locks."""
+    disk = _look_at(scene)
+    shown = [line for line in disk if ".git/" in line and "/avfs" not in line and "/objects/" not in line]
+    states = (_short("\n".join(lines)) for lines in (disk, shown))
+    return " ".join((name, _short(_find_place()), *states, str(os.getpid()), *_list_locks()))
 
 
 def read_passed(text: str) -> list[Passed]:
     """Read what `describe_passing` has written, with the turn of each point."""
     turns: dict[str, int] = {}
     found = []
-    for name, *rest in map(str.split, text.splitlines()):
+    for name, place, disk, shown, process, *locks in map(str.split, text.splitlines()):
         turns[name] = turns.get(name, 0) + 1
-        found.append(Passed(f"{name}#{turns[name]}", *rest))
+        found.append(Passed(f"{name}#{turns[name]}", place, disk, shown, process, frozenset(locks)))
     return found
 
 
@@ -64,7 +70,7 @@ def _find_place() -> str:
     return " ".join(found)
 
 
-def _look_at(scene: Path) -> str:
+def _look_at(scene: Path) -> list[str]:
     mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
     found = []
     todo = [os.fspath(scene)]
@@ -80,15 +86,14 @@ def _look_at(scene: Path) -> str:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            found.append(f"{entry.path} {status.st_ino} {status.st_mode} {status.st_nlink} {status.st_size} {status.st_ctime_ns}")
+            path = entry.path.removeprefix(os.fspath(scene))
+            found.append(f"{path} {status.st_ino} {status.st_mode} {status.st_nlink} {status.st_size} {status.st_ctime_ns}")
             if entry.is_dir(follow_symlinks=False):
                 todo.append(entry.path)
-    return "\n".join(found)
+    return found
 
 
-def _list_locks() -> str:
+def _list_locks() -> list[str]:
     mine = f" {os.getpid()} "
-    held = [
-        line.split(maxsplit=1)[1] for line in Path("/proc/locks").read_text().splitlines() if mine in line and "->" not in line
-    ]
-    return f"{os.getpid()} {sorted(held)}"
+    lines = Path("/proc/locks").read_text().splitlines()
+    return sorted("-".join(line.split()[1:]) for line in lines if mine in line and "->" not in line)

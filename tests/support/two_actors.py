@@ -1,6 +1,6 @@
 """The matrix of two actors: an operation, a fault point that it passes, what a second actor does there, and if the first dies.
 
-    python -m tests.support.two_actors [--seed N] [--count N] [--operations N] [--only TEXT] [--jobs N]
+    python -m tests.support.two_actors [--seed N] [--count N] [--operations N] [--only TEXT] [--jobs N] [--ordinary]
     python -m tests.support.two_actors --cell NAME [--times N]
 
 Decided here: how a cell is run, and what must be true after it. The name of a cell, `OPERATION/POINT#N/ACTOR/MODE`, is all of it:
@@ -8,13 +8,17 @@ Decided here: how a cell is run, and what must be true after it. The name of a c
 acts, and when that is done, or waits for the first one, the first one goes on; with `dies` it is killed there (SIGKILL). One in
 four actors does not wait for others.
 
-Cells that cannot differ are run once, as `tests.support.passing` tells places and states apart:
+Of cells that differ in nothing, or hardly, one is run; `tests.support.passing` tells places and states apart. Left out are:
 
-- of a place in the code that is passed again and again, the first and the last turn;
-- of points one after the other between which nothing on disk changed, the last one, which has looked at most before; with `waits`
-  only if the locks are the same, too;
+- of a place in the code that is passed again and again, all turns but the first and the last;
+- of points one after the other between which nothing on disk changed, all but the last one, which has looked at most before; with
+  `waits` only if the locks are the same, too, which git does not know: for it, what it looks at must have changed;
+- where an actor waited for the first one: what follows while the locks stay held, but for the last point: it would wait there,
+  too, for the same end (the whole matrix; a sample takes from all);
+- with `dies`, all actors but two at each point, by turns from one that the seed names: nobody acts meanwhile, and each begins by
+  putting right what was left;
 - with `waits`, a session through libfuse at a place where one through FUSE does the same operation;
-- those of a server's every request are another matter (`tests.support.killing`).
+- points of a server's every request, which are another matter (`tests.support.killing`).
 
 After each cell, told as what is wrong:
 
@@ -49,12 +53,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from avfs_git import Avfs, Session, Vault, faults
 from avfs_git.errors import AvfsError, MountBusy, RefConflict
-from tests.support import stopping, sweep
+from tests.support import ordinary, stopping, sweep
 from tests.support.actors import ACTORS, OPERATIONS, Actor, Operation, Place, Refused, contents_of, goes_with, make_scene
 from tests.support.capabilities import unmount
 from tests.support.faults import Files, check_objects, check_vault, read_files
@@ -206,9 +211,7 @@ def _work_of(pid: int) -> object:
 class Undisturbed:
     """What an operation does when nobody disturbs it."""
 
-    points: dict[str, tuple[str, ...]]
-    """Those of the cells of each mode."""
-    places: dict[str, str]
+    passed: tuple[Passed, ...]
     old: dict[str, Files]
     new: dict[str, Files]
     commits: tuple[str, ...]
@@ -225,6 +228,8 @@ class Bench:
         self._count = 0
         self.story: list[str] = []
         """What happened in the last cell."""
+        self.waited = False
+        """Whether the second actor waited for the first one in the last cell, or did not want to."""
 
     def close(self) -> None:
         """Take away what is left."""
@@ -273,8 +278,7 @@ class Bench:
             passed = stopped.passed()
         self._do(look_now)
         new = pickle.loads(look.read_bytes())[0]
-        points = {mode: _choose(passed, mode) for mode in MODES}
-        return Undisturbed(points, {one.point: one.place for one in passed}, old, new, commits, frozenset(contents))
+        return Undisturbed(tuple(passed), old, new, commits, frozenset(contents))
 
     def _do(self, work: Callable[[], object]) -> None:
         told = Child(work, self.root / "said-bench").told()
@@ -361,6 +365,7 @@ class Bench:
             self._do_check(operation, actor, cell, tolds, undisturbed, wrong)
         for who, told in zip(("first", "second"), tolds, strict=True):
             wrong += _wrong_end(who, told, cell, operation)
+        self.waited = waited or tolds[1].code in _BUSY
         self.story = [f"reached: {is_there}; the second waited: {waited}", *(str(told) for told in tolds)]
         return [f"{one}\n    first: {tolds[0]}\n    second: {tolds[1]}" for one in wrong]
 
@@ -421,13 +426,16 @@ def _unmount(session: Session) -> None:
     session.wait()
 
 
-def _choose(passed: Sequence[Passed], mode: str) -> tuple[str, ...]:
-    """Choose points, so that no two cells of the mode are alike; the module says how."""
+def _choose(passed: Sequence[Passed], mode: str, *, is_git: bool = False) -> list[Passed]:
+    """Choose points, so that no two cells of the mode are alike for such an actor; the module says how."""
     own = [one for one in passed if not one.point.startswith(("server.", "handover."))]
     first, last = {one.place: one for one in reversed(own)}, {one.place: one for one in own}
     turns = [one for one in own if one in (first[one.place], last[one.place])]
-    states = [(one.disk, "" if mode == "dies" else one.locks) for one in turns]
-    return tuple(one.point for one, state, after in zip(turns, states, [*states[1:], None], strict=True) if state != after)
+    if is_git:
+        states: list[object] = [one.shown for one in turns]
+    else:
+        states = [one.disk if mode == "dies" else (one.disk, one.process, one.locks) for one in turns]
+    return [one for one, state, after in zip(turns, states, [*states[1:], None], strict=True) if state != after]
 
 
 def _command_of(pid: int) -> str:
@@ -635,26 +643,30 @@ def unsync() -> None:
     os.fdatasync = check
 
 
-def _list(name: str) -> list[Cell]:
-    """List the cells of an operation, so that each point and each actor comes early."""
+def _list(name: str, seed: int) -> list[list[Cell]]:
+    """List the cells of an operation: of each actor, for which the first one waits, in their order; and those after a death."""
     assert _bench is not None
     operation = OPERATIONS[name]
     found = _bench.undisturbed(operation)
     same: set[str] = set()
     if operation.live == "portable":
-        same = set(_bench.undisturbed(OPERATIONS[name.replace("-portable", "-live")]).places.values())
-    spots = [
-        (point, mode)
-        for mode in reversed(MODES)
-        for point in found.points[mode]
-        if mode == "dies" or found.places[point] not in same
+        same = {one.place for one in _bench.undisturbed(OPERATIONS[name.replace("-portable", "-live")]).passed}
+    actors = [actor for actor in ACTORS.values() if goes_with(operation, actor)]
+    waiting = [
+        [
+            Cell(name, one.point, actor.name, "waits")
+            for one in _choose(found.passed, "waits", is_git=actor.is_git)
+            if one.place not in same
+        ]
+        for actor in actors
     ]
-    actors = [actor.name for actor in ACTORS.values() if goes_with(operation, actor)]
-    return [
-        Cell(name, point, actors[(number + turn) % len(actors)], mode)
-        for turn in range(len(actors))
-        for number, (point, mode) in enumerate(spots)
+    turn = random.Random(f"{seed} {name}").randrange(len(actors))
+    dying = [
+        Cell(name, one.point, actors[(turn + number + half) % len(actors)].name, "dies")
+        for number, one in enumerate(_choose(found.passed, "dies"))
+        for half in (0, len(actors) // 2)
     ]
+    return [cells for cells in (*waiting, dying) if cells]
 
 
 def _run(cells: Sequence[Cell]) -> list[tuple[Cell, list[str]]]:
@@ -665,6 +677,21 @@ def _run(cells: Sequence[Cell]) -> list[tuple[Cell, list[str]]]:
             done.append((cell, _bench.run(cell)))
         except Exception:  # noqa: BLE001 - the other cells are run all the same
             done.append((cell, [traceback.format_exc()]))
+    return done
+
+
+def _run_line(cells: Sequence[Cell]) -> list[tuple[Cell, list[str]]]:
+    """Run the cells of an operation and an actor in their order, without those in which it would wait as it did before."""
+    assert _bench is not None
+    locks = {one.point: one.locks for one in _bench.undisturbed(OPERATIONS[cells[0].operation]).passed}
+    held: frozenset[str] = frozenset()
+    """What the first actor held when the second one waited."""
+    done = []
+    for cell, after in zip(cells, [*cells[1:], None], strict=True):
+        if held and after is not None and held <= locks[cell.point] and held <= locks[after.point]:
+            continue
+        done += _run([cell])
+        held = locks[cell.point] if cell.mode == "waits" and _bench.waited else frozenset()
     return done
 
 
@@ -683,7 +710,7 @@ def run(
         seed: Of the sample.
         count: How many; None for all.
         only: Only cells in whose name this regular expression is found.
-        jobs: How many processes; one for each core if not given.
+        jobs: How many processes; two for each core if not given, because half of the time they wait for each other.
         operations: The sample is of so many operations; of all if not given.
         say: Told how far it is.
     """
@@ -691,39 +718,39 @@ def run(
     scratch = sweep.scratch_root()
     try:
         with ProcessPoolExecutor(
-            jobs or os.cpu_count(), mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(scratch,)
+            jobs or 2 * (os.cpu_count() or 1),
+            mp_context=multiprocessing.get_context("fork"),
+            initializer=_begin,
+            initargs=(scratch,),
         ) as pool:
             one = only.partition("/")[0]
             names = [name for name in OPERATIONS if one not in OPERATIONS or name == one]
             names = [name for name in names if OPERATIONS[name].is_possible]
             if operations is not None:
                 names = chance.sample(names, min(operations, len(names)))
-            listed = [[cell for cell in found if re.search(only, cell.name)] for found in pool.map(_list, names)]
-            cells = [cell for found in listed for cell in found]
-            if count is None:  # all operations side by side
-                chosen = [cell for _, _, cell in sorted(_shares(listed), key=lambda one: one[:2])]
+            listed = [line for found in pool.map(partial(_list, seed=seed), names) for line in found]
+            lines = [[cell for cell in line if re.search(only, cell.name)] for line in listed]
+            cells = [cell for line in lines for cell in line]
+            if count is None:
+                work, pieces = _run_line, chance.sample(list(filter(None, lines)), len(list(filter(None, lines))))
             else:
                 chosen = chance.sample(cells, min(count, len(cells)))
                 chosen.sort(key=lambda cell: names.index(cell.operation))
-            size = max(1, min(40, len(chosen) // 8))
-            pieces = [chosen[at : at + size] for at in range(0, len(chosen), size)]
-            wrong, ran = [], 0
-            for future in as_completed([pool.submit(_run, piece) for piece in pieces]):
+                size = max(1, min(40, len(chosen) // 8))
+                work, pieces = _run, [chosen[at : at + size] for at in range(0, len(chosen), size)]
+            wrong, ran, passed = [], 0, 0
+            waiting = {pool.submit(work, piece): len(piece) for piece in pieces}
+            for future in as_completed(waiting):
+                passed += waiting[future]
                 for cell, found in future.result():
                     ran += 1
                     if found:
                         wrong.append((cell, found))
                         say("\n".join((f"{cell.name}:", *(f"  {one}" for one in found))))
-                say(f"{ran} of {len(chosen)} cells")
+                say(f"{ran} cells ran, {passed} of {sum(waiting.values())} are settled")
             return len(cells), ran, wrong
     finally:
         sweep.remove(scratch)
-
-
-def _shares(listed: Sequence[Sequence[Cell]]) -> Iterator[tuple[int, int, Cell]]:
-    """Give each cell with the percentage of its operation's cells that are run before it, and the operation's number."""
-    for number, cells in enumerate(listed):
-        yield from ((100 * before // len(cells), number, cell) for before, cell in enumerate(cells))
 
 
 def run_cell(name: str, root: Path, say: Callable[[str], object] = lambda _: None) -> list[str]:
@@ -744,10 +771,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=None, help="how many cells (default: all)")
     parser.add_argument("--operations", type=int, default=None, help="of how many operations (default: of all)")
     parser.add_argument("--only", default="", help="only cells in whose name this regular expression is found")
-    parser.add_argument("--jobs", type=int, default=None, help="how many processes (default: one for each core)")
+    parser.add_argument("--jobs", type=int, default=None, help="how many processes (default: two for each core)")
     parser.add_argument("--cell", help="run this one")
     parser.add_argument("--times", type=int, default=1, help="run it so often")
+    parser.add_argument("--ordinary", action="store_true", help="as an ordinary user")
     arguments = parser.parse_args()
+    return int(ordinary.call(lambda: b"%d" % _do(arguments))) if arguments.ordinary else _do(arguments)
+
+
+def _do(arguments: argparse.Namespace) -> int:
     os.environ.update(_ENVIRONMENT)
     if arguments.cell:
         unsync()
