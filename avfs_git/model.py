@@ -754,6 +754,8 @@ class UndoResult:
     sidecar_changed: tuple[ChangedFile, ...] = ()
     joined: tuple[Operation, ...] = ()
     """Other operations of the same command, which were undone or redone with it."""
+    left: tuple[Operation, ...] = ()
+    """Operations of the same command that stay as they are, because one of them was refused. The exit status is 1 then."""
 
 
 class ConflictKind(StrEnum):

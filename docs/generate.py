@@ -166,7 +166,7 @@ WARNINGS = {
     "fork.submodule": "A nested repository could not be copied; its `.git` is left out.",
     "undo.command_runs": "A command runs in the fork: `undo` takes its changes back first, once it has ended.",
     "undo.ignored_stay": "`op undo` leaves the ignored files that the operation changed.",
-    "undo.stopped": "Undo or redo did not reach an earlier operation of the same command, which stays as it is.",
+    "undo.stopped": "Undo or redo was refused for a part of the same command, which stays as it is.",
     "undo.workspace_missing": "The workspace of a deleted fork is not in the trash; unsaved files may be missing.",
     "fork.clone_replaced": "An older vault has forks of another repository that was at this path.",
     "fork.unfinished": "The source is in the middle of a merge, rebase or the like; the fork has only the source's files.",

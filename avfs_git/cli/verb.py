@@ -81,6 +81,9 @@ def option_strategy(more: str = ".") -> Decorator:
 IN_CONFLICT = 1
 """The exit status of verbs that merge where a conflict is left to decide, as git's."""
 
+STOPPED = 1
+"""The exit status of `undo` and `redo` where a part of a command was refused."""
+
 
 def shared_options(*, hidden: bool) -> list[click.Parameter]:
     """Make the options that all verbs and the program itself accept."""

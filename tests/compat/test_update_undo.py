@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Vault
-from avfs_git.errors import CannotUndo, NothingToUndo, NoUpstream
+from avfs_git.errors import CannotUndo, NothingToUndo, NoUpstream, UnrelatedHistories
+from avfs_git.faults import arm
 from tests.support.faults import die_in
 from tests.support.servers import git, make_bare
 
@@ -148,6 +149,64 @@ def test_an_update_that_stops_at_a_conflict_is_undone_as_far_as_it_went(tmp_path
         work.undo()
         assert look(vault) == (["developed"], False)
         assert work.read("developed") == b"mine"
+
+
+@pytest.mark.parametrize("refused_at", [1, 2, 3])
+def test_a_part_of_an_update_that_cannot_be_undone_is_named(tmp_path: Path, bare: Path, refused_at: int) -> None:
+    """Of the follow and the three merges, those that stay are named, and the next undo or redo goes on with them."""
+    steps = 0
+
+    def refuse(point: str) -> None:
+        nonlocal steps
+        steps += point == "undo.joined"
+        if point == "undo.joined" and steps == refused_at:
+            raise CannotUndo("it", "the test refuses it")
+
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        work = avfs.open_vault("v").workspace("main")
+        work.write("own", b"own")
+        work.checkpoint("mine")
+        push(tmp_path, bare, "main", "served")
+        push(tmp_path, bare, "dev", "developed")
+        push(tmp_path, work.vault.path, "main", "pushed")
+        work.update(upstream="dev")
+        for turn in (work.undo, work.redo):
+            steps = 0
+            arm(refuse)
+            try:
+                first = turn()
+            finally:
+                arm(None)
+            assert len(first.joined) == refused_at - 1
+            assert len(first.left) == 4 - refused_at
+            assert {each.undone for each in first.left} == {turn == work.redo}
+            (told,) = first.warnings
+            assert told.code == "undo.stopped"
+            assert all(f"'{each.description}'" in told.message for each in first.left)
+            rest = turn()
+            assert [each.id for each in (rest.operation, *rest.joined)] == [each.id for each in first.left]
+            assert not rest.left
+
+
+def test_an_update_that_fails_names_what_it_merged_before(tmp_path: Path, bare: Path) -> None:
+    """The branch to follow has another history: what the server had is merged, and one undo takes it back."""
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        work = avfs.open_vault("v").workspace("main")
+        work.write("own", b"own")
+        work.checkpoint("mine")
+        push(tmp_path, bare, "main", "served")
+        person = tmp_path / "person"
+        git("checkout", "-q", "--orphan", "other", cwd=person)
+        git("commit", "-q", "--allow-empty", "-m", "another beginning", cwd=person)
+        git("push", "-q", "--force", str(bare), "HEAD:refs/heads/dev", cwd=person)
+        with pytest.raises(UnrelatedHistories, match="; merged before: 'origin/main'") as failed:
+            work.update(upstream="dev")
+        assert failed.value.details["merged"] == ["origin/main"]
+        assert look(work.vault) == (["own", "served"], False)
+        work.undo()
+        assert look(work.vault) == (["own"], False)
 
 
 def test_after_a_kill_the_log_tells_which_branch_is_followed(tmp_path: Path, bare: Path) -> None:

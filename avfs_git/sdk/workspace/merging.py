@@ -8,11 +8,12 @@ threads and processes.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from avfs_git.errors import CheckpointNotFound, InvalidInput, quote
+from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, quote
 from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, MergeStrategy, RewriteResult, UndoResult, Warning
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
@@ -129,20 +130,21 @@ class WorkspaceMerging:
             NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged; or if no
                 remote has the branch `upstream`.
             RemoteError: If the remote cannot be reached or read.
-            AvfsError: As `merge`.
+            AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
         """
         options = MergeOptions("", _choose(MergeStrategy, strategy), in_workspace=_in_workspace(on_conflict))
         found = self._at.run(operations.catch_up, options)
         merges = [] if found is None else [found]
         if found is not None and found.outcome == "conflicted":
             return merges
-        sources, followed = self._find_upstreams(upstream, progress, is_needed=found is None)
-        for source in sources:
-            merges.append(self._merge(replace(options, source=source, joins=self._find_last(merges))))
-            if merges[-1].outcome == "conflicted":
-                break
-        if upstream is not None and followed is not None:
-            self._at.run(operations.follow_branch, followed, self._find_last(merges))
+        with _naming_merged(merges):
+            sources, followed = self._find_upstreams(upstream, progress, is_needed=found is None)
+            for source in sources:
+                merges.append(self._merge(replace(options, source=source, joins=self._find_last(merges))))
+                if merges[-1].outcome == "conflicted":
+                    break
+            if upstream is not None and followed is not None:
+                self._at.run(operations.follow_branch, followed, self._find_last(merges))
         return merges
 
     def _find_last(self, merges: Sequence[MergeResult]) -> int | None:
@@ -175,7 +177,7 @@ class WorkspaceMerging:
             on_conflict: As for `merge`. With `workspace`, the first conflict ends it; forks without a result are not merged yet.
 
         Raises:
-            AvfsError: As `merge`; earlier merges stay.
+            AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
         """
         in_workspace = _in_workspace(on_conflict)
         if len(sources) == 1 and not dry_run:
@@ -203,7 +205,8 @@ class WorkspaceMerging:
             return [replace(result, warnings=(*resolved[number][1], *result.warnings)) for number, result in pairs]
         results = []
         for number in order:
-            done = self.merge(sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)
+            with _naming_merged(results):
+                done = self.merge(sources[number], strategy=strategy, mode=mode, message=message, on_conflict=on_conflict)
             told = (*told, *resolved[number][1], *done.warnings)
             results.append(replace(done, warnings=tuple(dict.fromkeys(told))))
             told = ()
@@ -387,6 +390,20 @@ def _choose(choices: type[_Choice], name: str) -> _Choice:
     except ValueError:
         what, known = choices.__name__.removeprefix("Merge").lower(), ", ".join(choices)
         raise InvalidInput(f"there is no merge {what} {quote(str(name))}", hint=f"Choose one of {known}.") from None
+
+
+@contextmanager
+def _naming_merged(merges: Sequence[MergeResult]) -> Iterator[None]:
+    """Have an error name the merges of the same call that were made before it, and stay."""
+    try:
+        yield
+    except AvfsError as error:
+        made = [merge.source for merge in merges if merge.outcome in ("fast_forward", "clean")]
+        if made:
+            error.message += f"; merged before: {', '.join(map(quote, made))}"
+            error.args = (error.message,)
+            error.details["merged"] = made
+        raise
 
 
 def _in_workspace(on_conflict: str) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 
 from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo, quote
 from avfs_git.faults import reach
@@ -267,12 +268,14 @@ def _turn_joined(
         later, earlier = (record, other) if direction == UNDO else (other, record)
         if later.more.get(JOINS) != earlier.id:
             break
-        reach("undo.joined")
         try:
+            reach("undo.joined")
             more = _turn_files(locked, other, direction)
         except AvfsError as error:
-            told = Warning("undo.stopped", f"'{other.description}', of the same command, stays as it is: {error.message}")
-            return replace(done, warnings=(*done.warnings, told))
+            left = tuple(each.to_operation(undone=direction == REDO) for each in _list_joined(locked.vault, other, direction))
+            names = ", ".join(quote(each.description) for each in left)
+            told = Warning("undo.stopped", f"of the same command, {names} {_stay(len(left))}: {error.message}")
+            return replace(done, warnings=(*done.warnings, told), left=left)
         record = other
         done = replace(
             done,
@@ -283,6 +286,23 @@ def _turn_joined(
             joined=(*done.joined, more.operation),
         )
     return done
+
+
+def _stay(count: int) -> str:
+    return "stays as it is" if count == 1 else "stay as they are"
+
+
+def _list_joined(vault: OpenVault, record: OpRecord, direction: str) -> list[OpRecord]:
+    """List an operation and those of the same command that undo would come to after it, or redo."""
+    newest_first = (
+        list(takewhile(lambda each: each.id > record.id, vault.oplog.read_fork(record.fork))) if direction == REDO else []
+    )
+    found = [record]
+    for other in reversed(newest_first) if direction == REDO else vault.oplog.read_fork(record.fork):
+        later, earlier = (found[-1], other) if direction == UNDO else (other, found[-1])
+        if later.more.get(JOINS) == earlier.id:
+            found.append(other)
+    return found
 
 
 def join_changes(first: tuple[ChangedFile, ...], then: tuple[ChangedFile, ...]) -> tuple[ChangedFile, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import STOPPED, verb
 
 if TYPE_CHECKING:
     from avfs_git.model import UndoResult
@@ -20,4 +20,6 @@ def command(state: State) -> UndoResult:
     with state.open_vault_and_fork(whole=True) as (vault, fork):
         result = vault.redo(fork=fork)
         state.output.amend(fork=result.operation.fork)
+        if result.left:
+            state.status = STOPPED
         return result

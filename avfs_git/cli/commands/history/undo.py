@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from avfs_git.cli.context import State
-from avfs_git.cli.verb import verb
+from avfs_git.cli.verb import STOPPED, verb
 
 if TYPE_CHECKING:
     from avfs_git.model import UndoResult
@@ -26,4 +26,6 @@ def command(state: State, dry_run: bool) -> UndoResult:
     with state.open_vault_and_fork(whole=True) as (vault, fork):
         result = vault.undo(fork=fork, dry_run=dry_run)
         state.output.amend(fork=result.operation.fork)
+        if result.left:
+            state.status = STOPPED
         return result
