@@ -396,7 +396,7 @@ class VaultHidden(VaultError, code="vault.hidden", exit_code=17):
     def __init__(self, git_dir: str) -> None:
         self._say(
             f"the state of the vault {quote(git_dir)} is hidden from commands that avfs runs in it",
-            "Run avfs outside of `avfs exec`; git works inside.",
+            "Run avfs outside of the command; git works inside.",
             git_dir=git_dir,
         )
 

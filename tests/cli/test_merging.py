@@ -176,3 +176,14 @@ def test_the_hint_at_a_merge_in_another_fork_names_it(cli: Cli, work: str) -> No
         hint = cli(*words, "--json").document["error"]["hint"]
         assert "`avfs --fork ours merge --continue`" in hint
         assert "`avfs --fork ours merge --abort`" in hint
+
+
+def test_a_dry_run_claims_no_more_than_it_looked_at(cli: Cli, work: str) -> None:
+    """The source's uncommitted changes, which a merge brings, are not in it."""
+    cli("fork", "create", "unsaved").ok()
+    cli("--fork", "unsaved", "write", "new.txt", stdin=b"new\n").ok()
+
+    told = cli("merge", "unsaved", "--dry-run").ok()
+
+    assert told.text.startswith("main has all that unsaved has committed already\n")
+    assert "'unsaved' has changes that are not committed" in told.stderr

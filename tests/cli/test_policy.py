@@ -142,6 +142,7 @@ def test_a_changed_log_is_found(cli: Cli, gate: Gate) -> None:
 
     assert cli("audit", "--verify", "--json").document["error"]["code"] == "audit.damaged"
     assert cli("audit").status == 0
+    assert "No event in the audit log is as asked for" in cli("audit", "no/such/path").ok().stderr
     assert "the audit log" in cli("doctor").text
 
 

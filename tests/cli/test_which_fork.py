@@ -397,6 +397,7 @@ def test_what_a_command_is_told_agrees_with_its_tree(cli: Cli, clone: Path, back
     for at in ([], ["--at", str(clone)]) if backend == "overlay" else ([],):
         ran = cli("exec", "--vault", "work", "--backend", backend, *at, "-c", script, env=env)
         assert "work.git' is hidden from commands" in ran.stderr, ran.stderr
+        assert "Run avfs outside of the command" in ran.stderr  # a name of a fork would be that of the command inside
 
 
 def test_hooks_are_told_their_vault_and_fork(cli: Cli, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ _HELPER_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/ru
 _DEVICE = "/dev/fuse"
 _OCTAL = compiled(rb"\\([0-7]{3})")
 _GONE = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
-_INSTALL = "Install FUSE 3, on Debian with `apt install fuse3`."
+_TELLS = "`avfs doctor --host` tells what this machine can do."
+_INSTALL = f"Install FUSE 3, on Debian with `apt install fuse3`; {_TELLS}"
 
 
 class Mounted(NamedTuple):
@@ -145,7 +146,7 @@ def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: boo
     except OSError as error:
         raise FuseUnavailable(
             f"cannot open {_DEVICE}: {error.strerror}",
-            hint="Load the kernel module with `modprobe fuse`; a container has to be given the device.",
+            hint=f"Load the kernel module with `modprobe fuse`; a container has to be given the device. {_TELLS}",
             details={"errno": error.errno},
         ) from error
     try:
@@ -210,7 +211,8 @@ def mount_by_helper(directory: Path, options: Sequence[str], *, user: int | None
                 hint = "Let `user_allow_other` stand in /etc/fuse.conf, or mount without `--allow-other`."
                 raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=hint)
             if _DEVICE in said or "fuse device" in said:
-                raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=f"Users need to read and write {_DEVICE}.")
+                hint = f"Users need to read and write {_DEVICE}; {_TELLS}"
+                raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=hint)
             raise MountError(f"cannot mount at '{directory}': {said}")
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     if not descriptors:

@@ -55,7 +55,10 @@ def _merge(text: TextOutput, result: MergeResult, fetched_from: str | None = Non
     planned = bool(text.request.get("dry_run"))
     paths = text.count(len(result.changed_files), "path")
     if result.outcome == "up_to_date":
-        text.line(target, " has all of ", source, " already", f", fetched just now from {fetched_from}" if fetched_from else "")
+        unseen = any(warning.code == "merge.uncommitted" for warning in result.warnings)
+        verb = " has committed" if unseen else ""
+        fetched = f", fetched just now from {fetched_from}" if fetched_from else ""
+        text.line(target, " has all ", "that " if unseen else "of ", source, verb, " already", fetched)
         return
     if result.outcome == "conflicted":
         verb = "would conflict" if planned else "stopped in the files" if result.in_workspace else "conflicts"

@@ -110,6 +110,8 @@ def audit(text: TextOutput, result: AuditLines) -> None:
         (str(entry.seq), text.since(entry.at_ns), *audit_cells(entry, is_short=text.on_terminal)) for entry in result["entries"]
     )
     text.table(("No", "Time", "Fork", "Event", "Outcome", "What"), rows)
+    if not result["entries"]:
+        text.note("No event in the audit log is as asked for")
     if result["verified"] is not None:
         text.note(f"{result['verified']} lines, none of them changed")
         if released is not None:
