@@ -81,6 +81,20 @@ def test_an_answer_that_is_not_whole_is_not_believed(answer: str, tmp_path: Path
     assert _collect_and_check(tmp_path / "home") is None
 
 
+@pytest.mark.parametrize("verbs", ['*" rev-list "*', '*" rev-list "*|*" pack-objects "*'])
+def test_a_list_without_where_it_began_is_not_believed(verbs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where git lists nothing, what it packs cannot be compared with that: the collection is refused."""
+    vault = make_vault_with_garbage(tmp_path)
+    before = _objects(vault.path)
+    vault.close()
+    with monkeypatch.context() as patch:
+        _wrap(tmp_path / "bin", patch, f'case " $* " in {verbs}) exit 0;; esac\nexec "$GIT" "$@"')
+        refused = _collect_and_check(tmp_path / "home")
+
+    assert refused is not None
+    assert _objects(vault.path) >= before
+
+
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("fault", ["write:error=EIO", "write:error=ENOSPC", "fsync:error=EIO", "openat:error=EIO"])
 @pytest.mark.parametrize("verb", ["rev-list", "pack-objects"])

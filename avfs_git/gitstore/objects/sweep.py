@@ -278,7 +278,10 @@ def _list_reachable(
     ]
     result = run(store.git_dir, "rev-list", options, given="".join(line + "\n" for line in lines).encode())
     check_status(result.status, result.messages, "rev-list")
-    return {oid_of(line) for line in result.output.split()}
+    listed = {oid_of(line) for line in result.output.split()}
+    if not without and not listed >= tips:  # what git packs later is compared with this list alone
+        raise GitFailed("rev-list", "it left objects out")
+    return listed
 
 
 def _list_partly(store: ObjectStore, tips: set[Oid], kept: list[Pack]) -> set[Oid]:
