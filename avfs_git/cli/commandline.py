@@ -64,7 +64,7 @@ def _usage_error(err: click.ClickException, arguments: list[str]) -> BadUsage:
         ):
             hint = "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch."
         elif err.option_name in _TERMINAL and ctx is not None and ctx.info_name == "exec":
-            hint = "`-t` gives the command a terminal, and what is typed there."
+            hint = "`-t` gives the command a terminal, with the keyboard as its input."
         elif ctx is not None and (owners := _list_owners(ctx, err.option_name)):
             hint = f"Did you mean {' or '.join(f'`{owner} {err.option_name}`' for owner in owners)}?"
         elif ctx is not None and (meant := _find_option(ctx, err.option_name, arguments)):

@@ -53,7 +53,7 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
         cwd="/" + show_path(command.cwd) if command.cwd else "/",
         env=command.env,
         options=tuple(options),
-        has_stdin=command.stdin is not None or command.terminal,  # what is typed there is not known
+        has_stdin=command.stdin is not None or command.terminal,  # avfs cannot know what a person will type
         stdin_sha256=hashlib.sha256(command.stdin).hexdigest() if isinstance(command.stdin, bytes) else None,
         mountpoint=os.fspath(root),
     )

@@ -122,7 +122,7 @@ def take(
 def capture(
     locked: LockedWorkspace, sink: PackWriter | DryWriter, request: CaptureRequest = CHANGED, *, onto: Commit | None = None
 ) -> Captured:
-    """Capture the workspace. What is tracked is what the head has, or the commit `onto`."""
+    """Capture the workspace: the head, or the commit `onto`, says which files are tracked."""
     captured = capture_workspace(locked, sink, request)
     if request.index is not None:
         captured.tree = adopt_submodules(sink, captured.tree, request.index)

@@ -189,6 +189,6 @@ def warn_of_excess(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> t
     except QuotaExceeded as refused:
         what = "overlayfs, which shows the fork since before it had the quota, stops no program: mount it anew"
         return (Warning("checkpoint.over_quota", f"{refused.message}; {what}"),)
-    except (HostError, OSError):  # what is not counted now is told by the next
+    except (HostError, OSError):  # the next checkpoint counts, and warns
         return ()
     return ()

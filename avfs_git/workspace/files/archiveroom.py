@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from avfs_git.errors import InvalidPath, PathEscapes
 from avfs_git.paths import TreePath, climb, parse_tree_path
 from avfs_git.vfs.tree.merged import MergedTree
+from avfs_git.workspace.files.incoming import join_below
 
 
 def ask_for_archive(merged: MergedTree, file: BinaryIO, path: TreePath, stack: ExitStack) -> BinaryIO:
@@ -42,14 +43,11 @@ def ask_for_archive(merged: MergedTree, file: BinaryIO, path: TreePath, stack: E
                 inside = parse_tree_path(os.fsencode(member.name))
             except (PathEscapes, InvalidPath):  # it is left out
                 continue
-            there = TreePath(b"/".join(part for part in (path, inside) if part))
+            there = join_below(path, inside)
             if there and (member.isfile() or member.isdir() or member.issym()):
                 sizes[there] = member.size if member.isfile() else 0
                 for above in climb(there):
                     sizes.setdefault(above, 0)
     file.seek(start)
-    quota.used()  # so that what is replaced is measured
-    gone = [quota.measure_path(there) for there in sizes]
-    grows = sum(sizes.values()) - sum(found.size_bytes for found in gone if found is not None)
-    quota.check(grows=grows, files=gone.count(None), size=max(sizes.values(), default=0))
+    quota.check_incoming(sizes.items())
     return file

@@ -27,19 +27,10 @@ def ask_about_all(
     if question is not None:
         for found, there in _list_incoming(layer, path, max_depth):
             question.ask(merged, there, follow=found.kind != SYMLINK)
-    quota = merged.upper.quota
-    if quota.limits is None:
-        return
-    quota.used()  # so that what is replaced is measured
-    grows = files = largest = 0
-    for found, there in _list_incoming(layer, path, max_depth):
-        gone = quota.measure_path(find_real(merged, there, follow=found.kind != SYMLINK)[0])
-        files += gone is None
-        if found.kind == FILE:
-            size = found.stat.st_size
-            grows += size - (gone.size_bytes if gone is not None else 0)
-            largest = max(largest, size)
-    quota.check(grows=grows, files=files, size=largest)
+    merged.upper.quota.check_incoming(
+        (find_real(merged, there, follow=found.kind != SYMLINK)[0], found.stat.st_size if found.kind == FILE else 0)
+        for found, there in _list_incoming(layer, path, max_depth)
+    )
 
 
 def _list_incoming(layer: PlainDirectory, path: TreePath, max_depth: int | None) -> Iterator[tuple[Found, TreePath]]:
