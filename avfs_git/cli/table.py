@@ -125,12 +125,13 @@ _MEANT = {
     **dict.fromkeys(("branch", "worktree"), "fork"),
     **dict.fromkeys(("switch", "use"), "--fork NAME COMMAND"),
     **dict.fromkeys(("restore", "reset", "rollback"), "checkpoint restore"),
+    "quota": "vault config",
     **dict.fromkeys(("init", "create", "new"), "vault create"),
     **dict.fromkeys(("list", "vaults"), "vault list"),
     "sh": "shell",
     **dict.fromkeys(("umount", "eject"), "unmount"),
     **dict.fromkeys(("delete", "remove"), "rm"),
-    **dict.fromkeys(("stash", "describe", "tag"), "checkpoint save LABEL"),
+    **dict.fromkeys(("stash", "describe", "tag", "label"), "checkpoint save LABEL"),
     "untag": "meta untag",
     "abandon": "fork delete",
     "bookmark": "fork",
@@ -210,16 +211,16 @@ class VerbGroup(click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
-            raise self._explain_unknown(ctx, name)
+            raise self._explain_unknown(ctx, name, args[1:])
         return name, command, args[1:]
 
-    def _explain_unknown(self, ctx: click.Context, name: str) -> BadUsage:
+    def _explain_unknown(self, ctx: click.Context, name: str, rest: list[str]) -> BadUsage:
         """Say what a word may have meant that is no command here: one of a similar name, one elsewhere, or a name."""
         place, is_program = ctx.command_path, ctx.parent is None
         close = _find_close(_OF_GROUPS.get(name, name), [*self.list_commands(ctx), *(ALIASES if is_program else ())])
         elsewhere = _MEANT.get(name) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
         if is_program and elsewhere is not None:
-            hint = f"Did you mean `{place} {elsewhere}`?"
+            hint = f"Did you mean `{place} {' '.join((elsewhere, *self._find_verb(ctx, elsewhere, rest)))}`?"
         elif close:
             hint = f"Did you mean {' or '.join(f'`{place} {verb}`' for verb in close)}?"
         elif elsewhere is not None:
@@ -230,6 +231,13 @@ class VerbGroup(click.Group):
             hint = f"See `{place} --help`."
         words = name if is_program else f"{place.partition(' ')[2]} {name}"
         return BadUsage(f"there is no command {quote(words)}", hint=hint)
+
+    def _find_verb(self, ctx: click.Context, group: str, rest: list[str]) -> list[str]:
+        """Find the verb that was typed behind another program's name for a group."""
+        meant = self.get_command(ctx, group)
+        if not rest or not isinstance(meant, VerbGroup):
+            return []
+        return [verb for verb in dict.fromkeys((rest[0], _OF_GROUPS.get(rest[0], ""))) if verb in meant.commands][:1]
 
 
 def _find_close(typed: str, known: list[str]) -> list[str]:

@@ -115,7 +115,7 @@ WAYS_OUT = [
     ("statsu", "`avfs status`"),
     ("stash", "`avfs checkpoint save LABEL`"),
     ("rename a b", "`avfs mv`"),
-    ("repo list", "`avfs vault`"),
+    ("repo list", "`avfs vault list`"),
     ("checkpoint create x", "`avfs checkpoint save`"),
     ("vault use wrok", "Did you mean 'work'?"),
     ("--vault wrk status", "Did you mean 'work'?"),
@@ -163,6 +163,13 @@ WAYS_OUT = [
     ("run nosuch-program", "write where it is"),
     ("run", "`avfs run --help`"),
     ("squash HEAD", "`avfs squash --help`"),
+    ("worktree create x", "`avfs fork create`"),
+    ("worktree add x", "`avfs fork create`"),
+    ("worktree rename a b", "`avfs fork rename`"),
+    ("branch -m a b", "`avfs fork rename`"),
+    ("branch newname", "`avfs fork`"),
+    ("quota set 1G", "`avfs vault config`"),
+    ("label v1", "`avfs checkpoint save LABEL`"),
 ]
 
 
