@@ -74,13 +74,15 @@ def test_a_command_is_answered_in_every_outcome(fs: AVFS) -> None:
 def test_the_guides_example_works(
     mount_dir: Path, project: Path, home: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The loop in docs/guides/agents.md forks, runs, checks, keeps or discards, and says what was refused."""
+    """The loop in docs/guides/agents.md forks, runs, checks, keeps or discards, and says what was refused or failed."""
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "agents.md").read_text("utf-8")
     code = re.search(r"```python\n(.*?)```", guide, re.DOTALL)
     assert code is not None
     monkeypatch.chdir(mount_dir)
     names: dict[str, object] = {"HOME": Path("h") if home == "relative" else mount_dir / "h", "PROJECT": project}
-    exec(code[1].replace("echo almost > app.txt", "curl https://example.org"), names)
-    assert "approve" in capsys.readouterr().out
+    exec(code[1].replace('yield "echo almost', 'yield "curl https://example.org"\n    yield "echo almost'), names)
+    printed = capsys.readouterr().out
+    assert "approve" in printed
+    assert "try-1 fails its check:" in printed
     with AVFS("shop", home=mount_dir / "h") as fs:
         assert fs.cat("app.txt") == "fixed\n"

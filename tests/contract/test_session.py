@@ -185,6 +185,31 @@ def test_default_directory_is_in_the_home(vault: Vault, work: Workspace, home: P
     assert not (home / "mounts").exists()
 
 
+def test_a_relative_home_is_that_of_the_directory_where_it_was_given(
+    mount_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands, mounts, forks and undo find it from every directory, and make nothing there."""
+    monkeypatch.chdir(mount_dir)
+    with Avfs(Path("home"), identity=ADA, lock_timeout_s=5) as avfs:
+        monkeypatch.chdir(tmp_path)
+        with avfs.create_vault("v") as vault:
+            work = vault.workspace()
+            work.write_text("a", "one\n")
+            for backend in ("fuse", "checkout"):
+                assert work.exec("sh", "-c", "cat a; echo more >> a", backend=backend).stdout.startswith(b"one\n")
+            with work.mount() as session:
+                assert session.path == mount_dir / "home" / "mounts" / "v" / "main"
+                monkeypatch.chdir("/")
+                (session.path / "b").write_bytes(b"two\n")
+                monkeypatch.chdir(tmp_path)
+            task = vault.fork("task")
+            task.exec("rm", "a")
+            task.undo()
+            assert (task.read_text("a"), task.read_text("b")) == ("one\nmore\nmore\n", "two\n")
+            end_all(vault)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_session_is_a_process_of_its_own(work: Workspace, tree: Path) -> None:
     """It has a session and a group of its own, no terminal, the root as its directory, and takes no permission bits away."""
     with work.mount(tree) as session:
