@@ -192,7 +192,8 @@ class Bench:
     def _restore(self, vault: Vault, site: Site) -> Iterator[Row]:
         ours = works.restore(vault, site.files, 10)
         theirs = native.reset(site.worktree, site.files, 5)
-        yield compared("restore", "restore of 300 changed files", "≤ 60 ms", ours, theirs, met=ours.median_s <= 60 * _MS)
+        met = ours.median_s <= min(60 * _MS, theirs.median_s)
+        yield compared("restore", "restore of 300 changed files", "≤ 60 ms and ≤ 1.0 × git", ours, theirs, met=met)
 
     def _files(self, vault: Vault, site: Site) -> Iterator[Row]:
         place, rounds = self.scratch, 3_000
