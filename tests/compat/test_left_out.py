@@ -178,3 +178,38 @@ def test_rules_that_were_added_to_the_vault_stay(home: Avfs, clone: Path) -> Non
     assert [rule for rule in held if not rule.startswith("#")] == ["now", "secrets.env"]
     exclude.write_text("")
     assert b"secrets.env" not in fork_directory(home, clone, "v", "three")
+
+
+@pytest.mark.parametrize("setting", ["core.fileMode", "core.symlinks"])
+@pytest.mark.parametrize("is_of_user", [False, True])
+def test_a_disk_that_git_does_not_believe(tmp_path: Path, home: Avfs, clone: Path, setting: str, *, is_of_user: bool) -> None:
+    """Modes and links are those of the index, also of files that changed; new files are plain ones."""
+    (clone / "run").write_text("run\n")
+    (clone / "run").chmod(0o755)
+    (clone / "link").symlink_to("f")
+    (clone / "kept").symlink_to("conf")
+    git("add", "-A", cwd=clone)
+    git("commit", "-qm", "kinds", cwd=clone)
+    for name, text in (("link", "f"), ("kept", "a/f")):
+        (clone / name).unlink()
+        (clone / name).write_text(text)
+    (clone / "run").chmod(0o644)
+    (clone / "f").chmod(0o755)
+    (clone / "conf").write_text("changed\n")
+    (clone / "conf").chmod(0o700)
+    (clone / "new").write_text("new\n")
+    (clone / "new").chmod(0o755)
+    environment = {"HOME": str(tmp_path), "GIT_CONFIG_GLOBAL": str(tmp_path / "config")}
+    git("config", "--unset", "core.fileMode", cwd=clone)
+    where = ["--file", environment["GIT_CONFIG_GLOBAL"]] if is_of_user else []
+    git("config", *where, setting, "false", cwd=clone)
+
+    fork_directory(home, clone, "v", "before")
+    with Avfs(tmp_path / "other", remote_environment=environment) as other, other.create_vault("i", source=clone) as vault:
+        imported = git("ls-tree", "-r", "main", cwd=vault.path)
+    held = [imported]
+    held += [fork_directory(home, clone, "v", name, environment) for name in ("one", "two")]
+    git("-c", f"{setting}=false", "add", "-A", cwd=clone)
+    tree = git("write-tree", cwd=clone).decode().strip()
+    held.append(fork_directory(home, clone, "v", "three", environment))
+    assert held == [git("ls-tree", "-r", tree, cwd=clone)] * len(held)

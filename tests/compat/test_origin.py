@@ -309,3 +309,37 @@ def test_an_apply_that_fails_puts_back_what_it_has_written(project: Path, vault:
 
     assert [(project / name).read_bytes() for name in ("a", "far/away", "tool")] == [b"changed\n", b"dir/c\n", b"changed\n"]
     assert list(project.rglob(".avfs-*")) == []
+
+
+def test_modes_and_links_that_a_clone_cannot_show_are_no_changes_of_the_users(tmp_path: Path, project: Path) -> None:
+    """The clone has every file executable, and plain files for links; a change of the content is a conflict all the same."""
+    git("config", "core.fileMode", "false", cwd=project)
+    git("config", "core.symlinks", "false", cwd=project)
+    (project / "link").write_text("a")
+    target = git("hash-object", "-w", "link", cwd=project)
+    git("update-index", "--add", "--cacheinfo", f"120000,{target},link", cwd=project)
+    git("-c", "core.hooksPath=/dev/null", "commit", "-q", "-m", "two", cwd=project)
+    for name in ("a", "link", "tool", "dir/c"):
+        (project / name).chmod(0o755)
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=project)
+        fork = vault.fork("topic")
+        fork.write("a", b"changed\n")
+        fork.remove("link")
+        fork.symlink("link", b"b")
+        fork.write("dir/c", b"changed\n")
+        fork.checkpoint("one")
+        (project / "dir/c").write_text("mine\n")
+
+        with pytest.raises(ApplyConflict) as refused:
+            vault.apply("topic", project)
+        vault.apply("topic", project, paths=["a", "link"])
+        (project / "a").chmod(0o755)
+        again = vault.apply("topic", project, paths=["link"])
+
+    assert refused.value.details["paths"] == ["dir/c"]
+    assert again.changed_files == ()
+    assert not (project / "link").is_symlink()
+    git("add", "a", "link", cwd=project)
+    assert git("diff", "--cached", "--raw", "--abbrev=4", "HEAD", "--", "a", "link", cwd=project).count("M\t") == 2
+    assert git("ls-files", "-s", "link", cwd=project).startswith("120000")

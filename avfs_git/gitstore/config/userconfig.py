@@ -71,6 +71,18 @@ def read_user_ignore(place: Path, environment: Mapping[str, str]) -> bytes:
         return b""
 
 
+def read_shown_kinds(place: Path, environment: Mapping[str, str]) -> tuple[bool, bool]:
+    """Tell whether git believes the disk of a repository's working tree on the right to execute a file, and on links.
+
+    These are `core.fileMode` and `core.symlinks`; where git cannot be asked, both are on.
+    """
+    given = {name: value for name, value in environment.items() if value and _FOR_GIT.fullmatch(name)}
+    asked = ["config", "--type=bool", "--get-regexp", r"^core\.(filemode|symlinks)$"]
+    said = _ask(asked, {**given, "LC_ALL": "C"}, place) or b""
+    found = dict(line.rpartition(b" ")[::2] for line in said.splitlines())  # the last one counts
+    return found.get(b"core.filemode") != b"false", found.get(b"core.symlinks") != b"false"
+
+
 def _ask(arguments: Sequence[str], environment: Mapping[str, str], place: Path | None = None) -> bytes | None:
     """Run git in a directory; give the line that it says, None where it is missing or fails."""
     program = shutil.which("git", path=environment.get("PATH"))

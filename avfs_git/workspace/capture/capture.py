@@ -136,6 +136,7 @@ class Capture:
         racy_ns: int = RACY_NS,
         postponed: DirtySet | None = None,
         skips_unreadable: bool = False,
+        mode_of: Callable[[TreePath, int], int] | None = None,
     ) -> None:
         """Prepare a capture.
 
@@ -155,6 +156,7 @@ class Capture:
             postponed: Gets the paths of files that a program is writing to; those are left as they were. None to wait for each.
             skips_unreadable: Leave a directory as it was at the previous state if its mode keeps its owner out, and warn of
                 it. For captures that only record: an operation that replaces or removes files has to know all of them.
+            mode_of: Tells as what git takes a file, from the mode that it shows; that mode if not given.
         """
         self._layer = layer
         self._sink = sink
@@ -168,6 +170,7 @@ class Capture:
         self._learn = learn
         self._postponed = postponed
         self._skips_unreadable = skips_unreadable
+        self._mode_of = mode_of
         self._racy_after_ns = time.time_ns() - racy_ns
         self._looks_left = _LOOKS_MAX
         self._result = Captured(None, None, StatCacheUpdate())
@@ -529,9 +532,12 @@ class Capture:
             self._result.blob_paths[oid] = path
         if final is not found.stat:
             frame.fresh_prints[name] = take_fingerprint(final, racy_after_ns=self._racy_after_ns)
-        mode = final.st_mode
+        mode = final.st_mode if to_sidecar or self._mode_of is None else self._mode_of(path, final.st_mode)
+        if stat.S_ISLNK(mode):
+            self._placing.place(frame, name, path, MODE_SYMLINK, oid, plain_record(final.st_mtime_ns))
+            return
         git_mode, usual = (MODE_EXEC, 0o755) if mode & 0o100 else (MODE_FILE, 0o644)
-        record = self._record_of(final, usual, xattrs) if xattrs or mode & 0o7777 != usual else plain_record(final.st_mtime_ns)
+        record = format_record(Meta(final.st_mtime_ns, mode & 0o7777 if mode & 0o7777 != usual else None, xattrs))
         self._placing.place(frame, name, path, git_mode, oid, record, sidecar=to_sidecar)
 
     def _leave_out(self, frame: Frame, name: bytes, path: TreePath, size: int) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from avfs_git.errors import HostError, ObjectCorrupt, ObjectMissing, quote
 from avfs_git.gitstore.config.userconfig import read_user_ignore
+from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -122,7 +123,10 @@ def _fill(
         if source_git == source:  # what is in it are git's own files, and no state of anything
             taken = _take_bare(vault, fork, source)
             return Created(fork, taken.commit, (*warnings, *taken.warnings))
-        commit, more = import_first_state(vault, place, fork, source)
+        modes = AS_SHOWN
+        if source_git is not None:
+            modes = read_file_modes(source, source_git, environment, vault.store.read_tree)
+        commit, more = import_first_state(vault, place, fork, source, modes)
         warnings += more
         return Created(fork, commit.hex() if commit else None, tuple(warnings))
     finally:
@@ -193,7 +197,9 @@ def carry_exclude(source: Path | None, git_dir: Path, environment: Mapping[str, 
         write_file_atomically(place, wanted)
 
 
-def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -> tuple[Oid | None, list[Warning]]:
+def import_first_state(
+    vault: OpenVault, place: Path, fork: str, source: Path, modes: FileModes
+) -> tuple[Oid | None, list[Warning]]:
     """Make what a directory holds the state of an unused fork.
 
     Where the fork's branch has that tree already, it gets no new commit: only the sidecar is recorded.
@@ -201,7 +207,7 @@ def import_first_state(vault: OpenVault, place: Path, fork: str, source: Path) -
     head = vault.read_head(fork)
     head_commit = vault.store.read_commit(head) if head is not None else None
     with PackWriter(vault.store) as pack:
-        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None, place=place)
+        captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None, modes, place=place)
         signature = vault.signature()
         commit = head
         if head_commit is None or head_commit.tree != captured.tree:
@@ -235,6 +241,7 @@ def capture_directory(
     pack: PackWriter,
     source: Path,
     index: Oid | None,
+    modes: FileModes,
     *,
     lookback: Lookback | None = None,
     place: Path | None = None,
@@ -242,8 +249,8 @@ def capture_directory(
     """Turn what a directory holds into a tree and a sidecar; of a clone, what its index knows is not read.
 
     Its submodules are given repositories of their own, see `workspace.creation.submodules`. `index` is the tree whose paths are
-    tracked, where no index says it. `lookback` is what is known of the directory from its last fork. `place` is where the vault
-    will be, if it is being made.
+    tracked, where no index says it. `modes` says as what git takes the files. `lookback` is what is known of the directory from
+    its last fork. `place` is where the vault will be, if it is being made.
 
     Raises:
         FileChanging: If a file cannot be read without it changing.
@@ -251,12 +258,12 @@ def capture_directory(
     git_dir = find_git_dir(source)
     if lookback is not None and lookback.cache is not None:
         with contextlib.suppress(ObjectMissing, ObjectCorrupt):  # of that state, which is only a shortcut
-            captured = _capture(vault, pack, source, git_dir, index, lookback, vault.git_dir)
+            captured = _capture(vault, pack, source, git_dir, index, modes, lookback, vault.git_dir)
             lookback.forget_unless_holds(captured)
             if lookback.cache is not None:
                 return captured
         lookback.cache = None
-    return _capture(vault, pack, source, git_dir, index, lookback, place or vault.git_dir)
+    return _capture(vault, pack, source, git_dir, index, modes, lookback, place or vault.git_dir)
 
 
 def _capture(
@@ -265,13 +272,14 @@ def _capture(
     source: Path,
     git_dir: Path | None,
     index: Oid | None,
+    modes: FileModes,
     lookback: Lookback | None,
     place: Path,
 ) -> Captured:
     known = None
     try:
         if (lookback is None or lookback.cache is None) and git_dir is not None and git_dir != source and index is not None:
-            known = read_known(source, git_dir, pack, vault.store)
+            known = read_known(source, git_dir, pack, vault.store, modes)
         layer = known or PlainDirectory(source)
     except OSError as error:
         raise HostError(f"read '{source}'", error) from error
@@ -282,12 +290,12 @@ def _capture(
 
     def capture(shown: Layer) -> Captured:
         learn = lookback is not None
+        cache = known.cache if known is not None else None
+        tracked = index if known is None else None
         if lookback is not None and lookback.cache is not None:
             # Of a directory without history nothing is tracked.
-            return Capture(shown, pack, rules, cache=lookback.cache, index=index or EMPTY_TREE, racy_ns=COARSE_NS).run()
-        if known is not None:
-            return Capture(shown, pack, rules, cache=known.cache, learn=learn, racy_ns=COARSE_NS).run()
-        return Capture(shown, pack, rules, index=index, learn=learn, racy_ns=COARSE_NS).run()
+            cache, tracked, learn = lookback.cache, index or EMPTY_TREE, True
+        return Capture(shown, pack, rules, cache=cache, index=tracked, learn=learn, racy_ns=COARSE_NS, mode_of=modes.of).run()
 
     if lookback is not None and known is not None:
         lookback.looks = known.looks

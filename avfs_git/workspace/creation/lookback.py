@@ -6,7 +6,8 @@ found; `workspace.creation.create` captures with it. The caller holds the object
 What a capture found is kept by a commit that the ref `refs/avfs/seen` names, with the state's tree and its sidecar in it, so that
 `gc`, git's included, leaves them there. Which entries had which times then stands in `avfs/cache/seen`, a stat
 cache of that commit. Both are believed if they name the same commit, and if the same decides on which paths are tracked and
-ignored: the index of the clone, the tree of its commit, the ignore rules outside of the tree, which that commit tells; and the
+ignored, and on which modes count: the index of the clone, the tree of its commit, the ignore rules outside of the tree, and
+the two settings of `gitstore.foreign.filemodes`, which that commit tells; and the
 ignore files and repositories in the directory, none of which may have come, gone or changed.
 
 The ref is moved first. A crash leaves the file of another commit, which counts for nothing; so does a file that is missing or
@@ -20,6 +21,7 @@ import hashlib
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, NotAVault
+from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -44,12 +46,12 @@ class Lookback:
         is_whole: Whether that and what the capture learns is all there is: a caller that finds otherwise clears it.
     """
 
-    def __init__(self, vault: OpenVault, git_dir: Path | None, tracked: Oid | None) -> None:
+    def __init__(self, vault: OpenVault, git_dir: Path | None, tracked: Oid | None, modes: FileModes = AS_SHOWN) -> None:
         self._vault = vault
         self._kept: Oid | None = None
         with contextlib.suppress(AvfsError):  # a damaged ref counts for nothing, and cannot be moved
             self._kept = vault.refs.read(SEEN)
-        self._rules = _digest_rules(git_dir, tracked, vault.read_exclude())
+        self._rules = _digest_rules(git_dir, tracked, vault.read_exclude(), modes)
         self._commit: Oid | None = None
         self.looks: dict[TreePath, DirCache] = {}
         self.is_whole = True
@@ -105,9 +107,10 @@ class Lookback:
             cache.commit_update(captured.update, tree=captured.tree, sidecar=captured.sidecar, commit=self._commit)
 
 
-def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: bytes) -> str:
-    """Condense what decides, outside of the files themselves, on what is tracked and what is ignored."""
+def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: bytes, modes: FileModes) -> str:
+    """Condense what decides, outside of the files themselves, on what is tracked, what is ignored and which modes count."""
     hasher = hashlib.sha256(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(exclude), exclude))
+    hasher.update(b"%d%d" % (modes.shows_exec, modes.shows_links))
     if git_dir is not None:
         with contextlib.suppress(OSError, NotAVault), open_plain_file(git_dir / "index") as file:
             hasher.update(file.read())

@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import NotAVault, ObjectCorrupt, ObjectMissing
+from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes
 from avfs_git.gitstore.formats.fullindex import INDEX_MAX, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, CachedTree, GitIndex, parse_cached_tree
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
@@ -121,7 +122,9 @@ class KnownClone(PlainDirectory):
         self._left[path] = left
 
 
-def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore) -> KnownClone | None:
+def read_known(
+    source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore, modes: FileModes = AS_SHOWN
+) -> KnownClone | None:
     """Find out what is known of a clone's files. Trees and attributes go to `sink`; `store` holds the clone's objects already.
 
     Returns:
@@ -145,7 +148,7 @@ def read_known(source: Path, git_dir: Path, sink: ObjectSink, store: ObjectStore
     if top is None:
         return None
     clone = KnownClone(source, StatCache(source))
-    reading = _Reading(clone, index, git_dir, written_ns, store)
+    reading = _Reading(clone, index, git_dir, written_ns, store, modes)
     try:
         reading.read(top)
     except ObjectMissing:  # the index speaks of what is not there: it is not believed at all
@@ -189,8 +192,11 @@ def _arrange(index: GitIndex) -> _Tracked | None:
 class _Reading:
     """The look at each directory in which something is tracked."""
 
-    def __init__(self, clone: KnownClone, index: GitIndex, git_dir: Path, written_ns: int, store: ObjectStore) -> None:
+    def __init__(
+        self, clone: KnownClone, index: GitIndex, git_dir: Path, written_ns: int, store: ObjectStore, modes: FileModes
+    ) -> None:
         self._clone = clone
+        self._modes = modes
         self._data = index.data
         self._written_ns = written_ns
         self.racy_after_ns = time.time_ns() - COARSE_NS
@@ -318,7 +324,8 @@ class _Reading:
                             if usual(status.st_mode) == mode:
                                 record = None if has_user_xattrs(here + name) else plain_record(touched_ns)
                             else:
-                                record = _unusual_record(status, mode, here + name)
+                                shown = self._modes.of(join(path, name), status.st_mode)
+                                record = _unusual_record(touched_ns, shown, mode, here + name)
                             # Of two files of one blob and two lengths, at least one is not what is stored.
                             if record is not None and expect(Oid(data[at + 40 : at + 60]), length) == length:
                                 records[name] = record
@@ -371,14 +378,13 @@ def _find_filters(index: GitIndex, git_dir: Path, store: ObjectStore) -> _Filter
     return _Filters(store, held, more) if any(word in text for word in _CHANGING for text in texts) else None
 
 
-def _unusual_record(status: os.stat_result, mode: int, place: bytes) -> Record | None:
+def _unusual_record(touched_ns: int, shown: int, mode: int, place: bytes) -> Record | None:
     """Tell the attributes of a file of which the index knows; None if it is not of the kind that the index says, or has more."""
-    shown = status.st_mode
     if stat.S_ISLNK(shown):
-        return plain_record(status.st_mtime_ns) if mode == MODE_SYMLINK else None
+        return plain_record(touched_ns) if mode == MODE_SYMLINK else None
     if not stat.S_ISREG(shown) or mode != (MODE_EXEC if shown & 0o100 else MODE_FILE) or has_user_xattrs(place):
         return None
-    return format_record(Meta(status.st_mtime_ns, shown & 0o7777))
+    return format_record(Meta(touched_ns, None if shown in _USUAL else shown & 0o7777))
 
 
 def _is_marked(data: bytes, at: int) -> bool:

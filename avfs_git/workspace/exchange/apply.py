@@ -65,6 +65,7 @@ from avfs_git.patterns import compiled
 from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
+from avfs_git.workspace.exchange.shown import Shown
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.source import check_source
@@ -117,11 +118,13 @@ def apply_fork(
     unsettled = _list_unsettled(vault, below, old.tree, uncommitted)
     told = [_warn_unsettled(fork, TreePath(change.path)) for change in wanted if change.path in unsettled]
     wanted, back = ([change for change in listed if change.path not in unsettled] for listed in (wanted, back))
+    shown = Shown(directory, vault.remote_environment or {})
+    wanted, back = shown.as_written(wanted), shown.as_written(back)
     left: dict[TreePath, tuple[Held, ...]] = dict(applied)
     with host_errors(f"write into '{directory}'"):
         root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            todo, warnings = _plan(vault, root, directory, [*wanted, *back], known, left)
+            todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left)
             if not dry_run:
                 if ask is not None:
                     ask([change for change, _ in todo])
@@ -145,6 +148,7 @@ def _plan(
     vault: OpenVault,
     root: int,
     directory: Path,
+    shown: Shown,
     wanted: Sequence[ChangedFile],
     known: Written,
     left: dict[TreePath, tuple[Held, ...]],
@@ -179,7 +183,8 @@ def _plan(
             if path in left:
                 left[path] = (after,)
             continue
-        if counts_as != _held(change.old_mode, change.old_oid) and held not in known.get(path, ()):
+        before = _held(change.old_mode, change.old_oid)
+        if not shown.is_any(counts_as, [before]) and not shown.is_any(held, known.get(path, ())):
             own.append(show_path(path))
         if change.new_mode == MODE_SYMLINK and change.new_oid is not None:
             read_target(vault.store, oid_of(change.new_oid))  # before anything is written

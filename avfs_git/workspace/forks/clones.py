@@ -23,6 +23,7 @@ from pathlib import Path
 from avfs_git.errors import ForkExists, NotAVault
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
+from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
@@ -139,11 +140,13 @@ def _take_present(
     if parent is None and git_dir is not None and (git_dir == source or is_bare(git_dir)):
         raise _has_no_files(source, git_dir)
     head = upstream = None
+    modes = AS_SHOWN
     if parent is not None:  # its commits are here already
         head = vault.read_head(parent)
     elif git_dir is not None:
         import_as_remote(git_dir, vault.git_dir, vault.refs, REMOTE)
         carry_exclude(source, vault.git_dir, vault.remote_environment or {})
+        modes = read_file_modes(source, git_dir, vault.remote_environment or {}, vault.store.read_tree)
         branch, head = read_head(git_dir)
         if branch is not None and branch.startswith(HEADS):
             upstream = f"{REMOTE}/{branch.removeprefix(HEADS)}"
@@ -151,8 +154,8 @@ def _take_present(
     with PackWriter(vault.store) as pack:
         tracked = head_commit.tree if head_commit is not None else None
         # What is known of the directory that the vault was made for says nothing of a fork, and is to stay.
-        lookback = Lookback(vault, git_dir, tracked) if parent is None else None
-        captured = capture_directory(vault, pack, source, tracked, lookback=lookback)
+        lookback = Lookback(vault, git_dir, tracked, modes) if parent is None else None
+        captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
         if lookback is not None:
             lookback.keep(pack, captured)
         signature = vault.signature()
