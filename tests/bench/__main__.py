@@ -88,7 +88,7 @@ def main() -> None:
             elif part == "growth":
                 rows += GrowthBench(place, say, quick=options.quick).run()
             else:
-                shown = LiveBench(place, say, quick=options.quick).run()
+                shown = LiveBench(place, say, quick=options.quick, ram=ram).run()
         machine += neighbours.describe()
     print("\n".join(machine), end="\n\n")
     print(text_table(rows), live_table(shown), sep="\n\n")

@@ -25,12 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from avfs_git import Avfs, Session, Vault
+from avfs_git import Avfs, Session, Vault, Workspace
 from tests.bench import live_ready, native
 from tests.bench import live_works as works
 from tests.bench.live_rows import LiveRow, live_table
 from tests.bench.measure import Sample, measure, show_ratio, show_time
 from tests.bench.pauses import time_pauses
+from tests.bench.ramdisk import journaled_in_ram
 from tests.bench.trees import SMALL, contents, make_tree, path_of
 from tests.support.capabilities import mount, unmount
 from tests.support.live_tree import ADA, FORK, LiveTree, mounted
@@ -72,8 +73,9 @@ class _Sides(NamedTuple):
 class LiveBench:
     """One run."""
 
-    def __init__(self, scratch: Path, say: Callable[[str], None], *, quick: bool = False) -> None:
+    def __init__(self, scratch: Path, say: Callable[[str], None], *, quick: bool = False, ram: Path | None = None) -> None:
         self.scratch = scratch
+        self.ram = ram
         self.say = say
         self.quick = quick
         self.rounds = 3 if quick else 5
@@ -106,6 +108,10 @@ class LiveBench:
                 self._try(f"first looks{way.suffix}", partial(self._first, vault, way))
                 self._try(f"one session{way.suffix}", partial(self._session, vault, way))
                 self._try(f"checkpoint{way.suffix}", partial(self._checkpoint, vault, way))
+                self._try(f"plain overlayfs{way.suffix}", partial(self._beside_overlayfs, vault, way))
+            self._try("restore and status", partial(self._beside_git, vault))
+            if self.ram is not None:
+                self._try("in memory", partial(self._in_ram, self.ram, policy))
             self._try("pauses", partial(time_pauses, avfs, self.scratch / "pauses", 128 if self.quick else 1024))
             self._attempts(avfs)
             if not self.quick:
@@ -205,14 +211,27 @@ class LiveBench:
         for big_file in plain.glob("big*"):
             big_file.unlink()  # of what a session wrote, too, nothing stays but small files
 
-    def _compared(self, sides: _Sides, name: str, limit: float, rounds: int, work: works.Work, *, warm_up: bool) -> LiveRow:
+    def _compared(
+        self,
+        sides: _Sides,
+        name: str,
+        limit: float,
+        rounds: int,
+        work: works.Work,
+        *,
+        warm_up: bool,
+        before: works.Work | None = None,
+    ) -> LiveRow:
         theirs, ours, used = [], [], []
         session, way = sides.session, sides.way
         for turn in range(rounds):
+            if before is not None:
+                before(sides.plain, turn)
+                before(session.path, turn)
             theirs.append(_timed(work, sides.plain, turn))
-            before = _processor_s(session)
+            used_before = _processor_s(session)
             ours.append(_timed(work, session.path, turn))
-            used.append(_processor_s(session) - before)
+            used.append(_processor_s(session) - used_before)
         first = 1 if warm_up else 0
         live, plain = Sample(tuple(ours[first:])), Sample(tuple(theirs[first:]))
         counts = self.counted.get(name, {}) if way.is_served else {}
@@ -241,6 +260,82 @@ class LiveBench:
         one, four = statistics.median(rates[1]), statistics.median(rates[4])
         text = f"{four:,.0f} files/s against {one:,.0f}/s"
         return LiveRow(f"4 writers against 1{sides.way.suffix}", "≥ 1 ×", text, ratio=f"{four / one:.2f}", met=four >= one)
+
+    def _beside_overlayfs(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
+        """Do what people notice in a clone under plain overlayfs, and let git commit in a plain clone as well."""
+        rounds, size = self.rounds, (128 if self.quick else 256) * _MIB
+        plain = self.scratch / f"committed-{way.backend}"
+        shutil.copytree(self.clone, plain, symlinks=True)
+        with ExitStack() as stack:
+            point = self._overlaid(stack, self.clone)
+            session = stack.enter_context(self._mounted(vault, way))
+            over = _Sides(session, point, way)
+            for name, work, warm in (
+                ("warm grep -r", works.grep, True),
+                ("1,000 new files of 1 KiB", works.make_new, False),
+                ("100 overwritten", works.change_some, True),
+            ):
+                yield self._compared(over, f"{name}, beside plain overlayfs", 1.25, rounds + warm, work, warm_up=warm)
+            for shown, sides in (("overlayfs", over), ("files", _Sides(session, plain, way))):
+                name = f"`git add -A && git commit` of 100 changes, beside plain {shown}"
+                change = works.change_some
+                yield self._compared(sides, name, 1.2, rounds + 1, works.commit, warm_up=True, before=change)
+            name = f"{size // _MIB} MiB: write by 1 MiB, beside plain overlayfs"
+            yield self._compared(over, name, 1.25, rounds, works.write_big(size, _MIB), warm_up=False)
+
+    def _beside_git(self, vault: Vault) -> Iterator[LiveRow]:
+        """Restore and look through the SDK, mounted or not, beside git in a plain clone."""
+        plain = self.scratch / "reset"
+        shutil.copytree(self.clone, plain, symlinks=True)
+        look = partial(native.git, plain, "status", "--porcelain")
+        theirs = measure(
+            partial(works.reset, plain), self.rounds, before=lambda: works.write_strays(plain, 20, 1_000), warm_up=True
+        )
+        looks = {}
+        for count in (10, 1_000):
+            works.write_strays(plain, count, 0)
+            looks[count] = measure(look, self.rounds, warm_up=True)
+        for way in (None, *_WAYS):
+            shown = "" if way is None else f", mounted{way.suffix}"
+            with ExitStack() as stack:
+                if way is None:
+                    fork = vault.fork(f"space{next(self._numbers)}").fork
+                else:
+                    fork = stack.enter_context(self._mounted(vault, way)).fork
+                space = stack.enter_context(vault.workspace(fork))
+                space.write("saved", b"now\n")
+                saved = space.checkpoint().checkpoint
+                assert saved is not None
+
+                def write(changed: int, added: int, space: Workspace = space) -> None:
+                    for name, data in works.strays(changed, added).items():
+                        space.write(name, data)
+
+                restored = measure(partial(space.restore, saved.id), self.rounds, before=partial(write, 20, 1_000), warm_up=True)
+                name = f"restore over 1,000 new files and 20 changed{shown}; native: `git reset --hard && git clean -fd`"
+                yield _of_sdk(name, 1.0, restored, theirs)
+                for count, beside in looks.items():
+                    write(count, 0)
+                    taken = measure(space.status, self.rounds, warm_up=True)
+                    yield _of_sdk(f"status of {count:,} changes{shown}; native: git", 1.2, taken, beside)
+
+    def _in_ram(self, ram: Path, policy: Path) -> Iterator[LiveRow]:
+        """Do on a disk that costs nothing what asks the server most."""
+        plain = ram / "live-plain"
+        plain.mkdir()
+        with (
+            Avfs(ram / "live-home", identity=ADA, policy=policy) as avfs,
+            avfs.create_vault("ram", source=self.source) as vault,
+            self._mounted(vault) as session,
+        ):
+            sides = _Sides(session, plain, _Way("auto", ", on ext4 in RAM"))
+            for name, limit, work in (
+                ("1,000 new files of 1 KiB", 5, works.make_new),
+                ("1,000 overwritten", 3.5, works.overwrite),
+                ("64 MiB: write by 4 KiB", 5, works.write_big(64 * _MIB, 4096)),
+                ("tar x", 6, works.unpack(self.archive)),
+            ):
+                yield self._compared(sides, name, limit, self.rounds, work, warm_up=False)
 
     def _checkpoint(self, vault: Vault, way: _Way) -> Iterator[LiveRow]:
         files = 5_000 if self.quick else 30_000
@@ -335,17 +430,21 @@ class LiveBench:
         with ExitStack() as stack:
 
             def run(turn: int) -> None:
-                place = self.scratch / f"overlay{next(self._numbers)}"
-                for part in ("upper", "work", "merged"):
-                    (place / part).mkdir(parents=True)
-                point = place / "merged"
-                options = f"lowerdir={source},upperdir={place}/upper,workdir={place}/work"
-                assert mount("overlay", point, "overlay", options)
-                stack.callback(unmount, point)
+                point = self._overlaid(stack, source)
                 work(point, turn)
-                native.run("find", place / "upper")
+                native.run("find", point.with_name("upper"))
 
             return _seconds(run)
+
+    def _overlaid(self, stack: ExitStack, source: Path) -> Path:
+        """Mount overlayfs over plain files, which only root may."""
+        place = self.scratch / f"overlay{next(self._numbers)}"
+        for part in ("upper", "work", "merged"):
+            (place / part).mkdir(parents=True)
+        point = place / "merged"
+        assert mount("overlay", point, "overlay", f"lowerdir={source},upperdir={place}/upper,workdir={place}/work")
+        stack.callback(unmount, point)
+        return point
 
     def _ready(self, vault: str, files: int) -> None:
         site = live_ready.Site(self.scratch / "home", vault, files, self.scratch / "ready")
@@ -380,6 +479,11 @@ class LiveBench:
                 f"{after:.0f} MiB, {idle:.0f} before; {seconds:.1f} s",
                 met=after <= MEMORY_MIB,
             )
+
+
+def _of_sdk(name: str, limit: float, ours: Sample, theirs: Sample) -> LiveRow:
+    ratio, met = show_ratio(ours.median_s, theirs.median_s), ours.median_s <= limit * theirs.median_s
+    return LiveRow(name, f"≤ {limit:g} ×", ours.text, theirs.text, ratio, met=met)
 
 
 def _run_program(files: int, point: Path, turn: int) -> None:
@@ -450,8 +554,11 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, help="where to work; default: the directory for temporary files")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts and trees go also when it is stopped
-    with tempfile.TemporaryDirectory(prefix="avfs-bench-", dir=options.directory, ignore_cleanup_errors=True) as name:
-        rows = LiveBench(Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick).run()
+    with (
+        tempfile.TemporaryDirectory(prefix="avfs-bench-", dir=options.directory, ignore_cleanup_errors=True) as name,
+        journaled_in_ram() as ram,
+    ):
+        rows = LiveBench(Path(name), lambda text: print(text, file=sys.stderr, flush=True), quick=options.quick, ram=ram).run()
     print(live_table(rows))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import native
-from tests.bench.trees import SMALL, path_of
+from tests.bench.trees import SMALL, path_of, spread
 
 NEW_FILES, KIB = 1_000, 1024
 _CHUNK = 1 << 20
@@ -79,6 +79,36 @@ def overwrite(directory: Path, turn: int) -> None:
         fd = os.open(f"{base}/{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.write(fd, data)
         os.close(fd)
+
+
+def strays(changed: int, added: int) -> dict[str, bytes]:
+    """Name files that are written anew, far apart in the tree, and new ones, with contents that no commit has."""
+    names = [*spread(changed, SMALL, 0), *(f"stray{number // 100}/{number}" for number in range(added))]
+    return {name: os.urandom(KIB // 2).hex().encode() for name in names}
+
+
+def write_strays(directory: Path, changed: int, added: int) -> None:
+    """Write them."""
+    for name, data in strays(changed, added).items():
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_bytes(data)
+
+
+def change_some(directory: Path, _turn: int) -> None:
+    """Write 100 files of the tree anew."""
+    write_strays(directory, 100, 0)
+
+
+def commit(directory: Path, _turn: int) -> None:
+    """Let git commit what is there."""
+    native.git(directory, "add", "-A")
+    native.git(directory, "commit", "-q", "-m", "work")
+
+
+def reset(directory: Path, _turn: int = 0) -> None:
+    """Let git drop what is not committed."""
+    native.git(directory, "reset", "-q", "--hard")
+    native.git(directory, "clean", "-fdq")
 
 
 def unlink(directory: Path, turn: int) -> None:
