@@ -150,6 +150,8 @@ _MEANT = {
     "forks": "fork list",
     "checkpoints": "checkpoint list",
     "history": "log",
+    **dict.fromkeys(("evolog", "obslog", "file-history"), "log PATH"),
+    **dict.fromkeys(("annotate", "praise"), "blame"),
 }
 """Names of other programs for these commands."""
 _OF_GROUPS = {

@@ -115,6 +115,8 @@ WAYS_OUT = [
     ("statsu", "`avfs status`"),
     ("stash", "`avfs checkpoint save LABEL`"),
     ("rename a b", "`avfs mv`"),
+    ("evolog src/app.py", "`avfs log PATH`"),
+    ("annotate src/app.py", "`avfs blame`"),
     ("repo list", "`avfs vault list`"),
     ("checkpoint create x", "`avfs checkpoint save`"),
     ("vault use wrok", "Did you mean 'work'?"),
