@@ -17,6 +17,7 @@ from avfs_git.errors import BackendUnavailable, InvalidInput, MountError, Plugin
 from avfs_git.model import PluginState
 from avfs_git.sdk import Avfs, Vault
 from tests.support.commands import ALLOW_ALL
+from tests.support.plugins import install_guard
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 
@@ -67,14 +68,10 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install a distribution with plug-ins in Python; the file gets a line for each event that `decide` saw."""
-    seen, site = tmp_path / "seen", tmp_path / "site"
-    info = site / "shop_guard-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-guard\nVersion: 1.0\n")
+    seen = tmp_path / "seen"
     names = ("decide", "hang", "crash", "fail", "bomb", "speak", "look", "nested")
-    (info / "entry_points.txt").write_text("[avfs.plugins]\n" + "".join(f"{name} = guard:{name}\n" for name in names))
-    (site / "guard.py").write_text(GUARD.format(seen=str(seen), home=str(tmp_path / "home"), tree=str(tmp_path / "tree")))
-    monkeypatch.syspath_prepend(str(site))
+    code = GUARD.format(seen=str(seen), home=str(tmp_path / "home"), tree=str(tmp_path / "tree"))
+    install_guard(tmp_path / "site", code, names, monkeypatch)
     return seen
 
 

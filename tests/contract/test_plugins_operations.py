@@ -13,6 +13,7 @@ import pytest
 from avfs_git.errors import PluginRefused
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.commands import ALLOW_ALL
+from tests.support.plugins import install_guard
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
 
@@ -29,13 +30,8 @@ def decide(event):
 @pytest.fixture
 def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Install a plug-in that protects `secret`; the file gets a line for each event."""
-    seen, site = tmp_path / "seen", tmp_path / "site"
-    info = site / "shop_guard-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop-guard\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[avfs.plugins]\ndecide = guard:decide\n")
-    (site / "guard.py").write_text(GUARD.format(seen=str(seen)))
-    monkeypatch.syspath_prepend(str(site))
+    seen = tmp_path / "seen"
+    install_guard(tmp_path / "site", GUARD.format(seen=str(seen)), ("decide",), monkeypatch)
     seen.touch()
     return seen
 

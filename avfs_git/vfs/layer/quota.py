@@ -215,7 +215,7 @@ class Quota:
                 self.settle()
 
     def settle(self) -> None:
-        """Give back what is reserved and not used, at the end of a change. What cannot be told is counted later."""
+        """Release the unused part of the reservation, at the end of a change. Where that fails, it stays reserved."""
         if self.vault is None or self.limits is None or not self.limits.vault_bytes:
             return
         self._reserved_to = 0

@@ -4,9 +4,9 @@ Decided here: a vault holds the sizes of the files of its object store, and of i
 upper layers. Trash, logs and caches do not count: removing a fork gives its room back at once.
 
 No write walks the vault. A file, the ledger, has the bytes that each fork's upper layer may grow to. A fork that needs more
-reserves it there, a little ahead: so the forks never exceed the limit together, and what is reserved and not used is bounded. The
-name of a fork in it is the inode number of its workspace, which stays through a rename. A fork that is missing there is counted
-by a walk of its upper layer.
+reserves it there, with at most 1 MiB to spare: so the forks never exceed the limit together. It releases what it does not
+use. The name of a fork in it is the inode number of its workspace, which stays through a rename. A fork that is missing
+there is counted by a walk of its upper layer.
 
 Called from any process, and within one from any thread; a lock of the file keeps the others out. It is memory, never forced to
 disk: what a crash has left of it that cannot be read is counted anew. A fork whose process is killed leaves what it reserved,
