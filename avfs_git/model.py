@@ -733,8 +733,8 @@ class FileEvent:
     """Its user; None where the kernel writes out memory that any program may have changed."""
     size: int | None = None
     """How many bytes were written or handed to the kernel; of a `truncate` the new size."""
-    verdict: str | None = None
-    """`allowed`, or `refused` where the program got an error."""
+    verdict: Literal["allowed", "refused"] | None = None
+    """`refused` where the program got an error."""
     error: str | None = None
     """The name of that error, such as `ENOSPC`."""
     dropped: int | None = None
@@ -1018,6 +1018,8 @@ class SessionInfo:
     """Why a better one was passed over, where one was."""
 
 
+RunOutcome = Literal["kept", "unchanged", "discarded", "gone"]
+"""What became of the fork that a program had to itself."""
 UnmountOutcome = Literal["unmounted", "detached", "cut_off", "not_mounted"]
 
 
@@ -1211,6 +1213,10 @@ class HostReport:
     abilities: tuple[HostAbility, ...]
 
 
+AuditOutcome = Literal["done", "failed", "refused", "asked", "admitted"]
+"""How an event of the audit log ended."""
+
+
 class HookState(StrEnum):
     """Whether a hook runs."""
 
@@ -1234,6 +1240,14 @@ class HookInfo:
     state: HookState
 
 
+class PluginKind(StrEnum):
+    """What a plug-in is written in."""
+
+    PYTHON = "python"
+    LUA = "lua"
+    WASM = "wasm"
+
+
 class PluginState(StrEnum):
     """Whether a plug-in is asked."""
 
@@ -1249,8 +1263,7 @@ class PluginInfo:
     """A program that is asked, or may be asked, before each change of a workspace."""
 
     name: str
-    kind: str
-    """`python`, `lua` or `wasm`."""
+    kind: PluginKind
     source: str
     """The function and its distribution; of a file its SHA-256."""
     state: PluginState

@@ -308,8 +308,10 @@ _ENUMERATIONS: dict[str, type[StrEnum]] = {
 
 
 _LITERALS = {
+    "AuditOutcome": model.AuditOutcome,
     "MergeOutcome": model.MergeOutcome,
     "PushOutcome": model.PushOutcome,
+    "RunOutcome": model.RunOutcome,
     "Scope": decision.Scope,
     "Severity": model.Severity,
     "UnmountOutcome": model.UnmountOutcome,

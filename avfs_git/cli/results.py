@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         PluginInfo,
         RemoteBranch,
         RemoteInfo,
+        RunOutcome,
         SearchResult,
         SessionInfo,
         Status,
@@ -189,8 +190,8 @@ class ProgramRun(TypedDict):
     exit_code: int
     """128 + N if signal N killed it; 126 or 127 if it cannot be executed."""
     duration_ms: int
-    outcome: str
-    """`kept`; `unchanged` or `discarded`, and then the fork is deleted; `gone` if another process deleted it during the run."""
+    outcome: RunOutcome
+    """`unchanged` or `discarded`: the fork is deleted then; `gone`: another process deleted it during the run."""
     mounted: bool
     """Whether the fork is still mounted: other programs use it, or it was mounted before."""
     diff: Diff

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 from avfs_git.fuse import protocol as p
 from avfs_git.fuse.channel import Request
@@ -130,7 +130,7 @@ class FileEvents:
         uid: int | None = None
         if operation != p.WRITE or not p.WRITE_HEAD.unpack_from(request.buffer, p.BODY)[2] & p.WRITE_CACHE:
             pid, uid = process_of(request.thread) if request.thread else None, request.uid
-        verdict = "allowed" if name is None else "refused"
+        verdict: Literal["allowed", "refused"] = "allowed" if name is None else "refused"
         for told in self._describing[operation](request, body):
             event = FileEvent(now, told.op, told.path, told.old_path, pid, uid, told.size, verdict, name)
             for listener in listeners:

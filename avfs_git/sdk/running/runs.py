@@ -14,7 +14,6 @@ import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
 
 from avfs_git.errors import (
     AvfsError,
@@ -26,14 +25,13 @@ from avfs_git.errors import (
     WorkspaceBusy,
     WorkspaceMounted,
 )
-from avfs_git.model import Checkpoint, Diff, SessionState, Warning
+from avfs_git.model import Checkpoint, Diff, RunOutcome, SessionState, Warning
 from avfs_git.paths import is_fork_name
 from avfs_git.sdk.home import Home
 from avfs_git.sdk.vault import Session, Vault
 from avfs_git.values import NamedTuple, replace
 from avfs_git.workspace.forks import clones
 
-RunOutcome = Literal["kept", "unchanged", "discarded", "gone"]
 _TRIES = 20
 _MOST_LISTED = 1000
 _LAST = "save at the end of a run"

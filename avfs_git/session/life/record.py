@@ -65,7 +65,7 @@ class SessionRecord:
     """The commit that is shown; None for the workspace."""
     made: tuple[str, ...]
     """Directories that were made for the mount, the outermost first; they go with it."""
-    state: str
+    state: SessionState
     pid: int
     process_started: int
     """When that process started, in ticks since the boot."""
@@ -115,7 +115,7 @@ class FoundSession:
         """Give its state; one that was detached, and that programs still use, is unmounting."""
         if self.record.upper is not None and is_dead(self.place):  # it was listed because its mount is there
             return SessionState.UNATTENDED if not self.is_visible or self.find_mount() else SessionState.UNMOUNTING
-        state = SessionState(self.record.state)
+        state = self.record.state
         if state == SessionState.MOUNTED and self.is_visible and self.find_mount() is None:
             return SessionState.UNMOUNTING
         return state
@@ -189,7 +189,7 @@ class HeldSession:
 
     def write(self, state: SessionState, *, made: tuple[str, ...] | None = None) -> None:
         """Write down its state."""
-        self.record = replace(self.record, state=state.value, made=self.record.made if made is None else made)
+        self.record = replace(self.record, state=state, made=self.record.made if made is None else made)
         _write(self.place, self.record)
 
     def move_here(self) -> None:
@@ -259,7 +259,7 @@ def begin(
                     readonly=readonly,
                     at=at,
                     made=(),
-                    state=SessionState.STARTING.value,
+                    state=SessionState.STARTING,
                     pid=pid,
                     process_started=start_time(pid) or 0,
                     boot=read_boot_id(),
@@ -443,8 +443,7 @@ def read_record(place: SessionPlace) -> SessionRecord | None:
             owner = os.fstat(file.fileno()).st_uid
             values = json.loads(file.read(_RECORD_MAX))
         lists = {name: tuple(map(str, values.get(name, ()))) for name in ("made", "backend_reasons")}
-        record = SessionRecord(**{**values, **lists})
-        SessionState(record.state)
+        record = SessionRecord(**{**values, **lists, "state": SessionState(values["state"])})
         SessionBackend(record.backend)
         texts = (record.fork, record.directory, record.boot, record.at or "", record.upper or "")
         numbers = (record.pid, record.process_started, record.namespace, record.started_at_ns)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import socket
     import subprocess
 
+    from avfs_git.model import PluginKind
+
 _LOG = LazyLogger(__name__)
 MESSAGE_MAX = 1 << 17
 """Longer than any event: two paths of 4,096 bytes, each byte spelled as six."""
@@ -52,8 +54,7 @@ class Spec(NamedTuple):
     """One enabled plug-in."""
 
     name: str
-    kind: str
-    """`python`, `lua` or `wasm`."""
+    kind: PluginKind
     what: str
     """The entry point (`entrypoint.describe`), or the SHA-256 of the file."""
     file: str

@@ -21,14 +21,18 @@ from avfs_git.errors import ExtraMissing, InvalidInput, PluginFailed, VaultError
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.seal import Seal
-from avfs_git.model import PluginInfo, PluginState
+from avfs_git.model import PluginInfo, PluginKind, PluginState
 from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.plugins.asking import Plugins, Running, Spec
 from avfs_git.workspace.vault.format import PLUGINS, SEAL_KEY
 from avfs_git.workspace.vault.vault import OpenVault
 
 _FILE_MAX = 16 << 20
-_KINDS = {".lua": ("lua", "lupa"), ".wasm": ("wasm", "wasmtime"), ".wat": ("wasm", "wasmtime")}
+_KINDS = {
+    ".lua": (PluginKind.LUA, "lupa"),
+    ".wasm": (PluginKind.WASM, "wasmtime"),
+    ".wat": (PluginKind.WASM, "wasmtime"),
+}
 """What a file is by its name, and the package that runs it."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -60,7 +64,7 @@ class EnabledPlugins:
         return tuple(self._spec(name, *named[name].split(" ", 2)) for name in sorted(named))
 
     def _spec(self, name: str, kind: str, file: str, what: str) -> Spec:
-        return Spec(name, kind, what, os.fspath(self._copies / file) if kind != "python" else "")
+        return Spec(name, PluginKind(kind), what, os.fspath(self._copies / file) if kind != PluginKind.PYTHON else "")
 
     def list_all(self) -> list[PluginInfo]:
         """Describe the enabled plug-ins, and the entry points that could be enabled."""
@@ -70,7 +74,7 @@ class EnabledPlugins:
         specs = self.find()
         found = [PluginInfo(spec.name, spec.kind, spec.what, _judge(spec, installed)) for spec in specs]
         found += [
-            PluginInfo(name, "python", ", ".join(installed[name]), PluginState.NOT_ENABLED)
+            PluginInfo(name, PluginKind.PYTHON, ", ".join(installed[name]), PluginState.NOT_ENABLED)
             for name in installed.keys() - {spec.name for spec in specs}
         ]
         return sorted(found, key=lambda info: info.name)
@@ -161,7 +165,7 @@ def _describe_installed(name: str) -> str:
 
 
 def _judge(spec: Spec, installed: Mapping[str, list[str]]) -> PluginState:
-    if spec.kind == "python":
+    if spec.kind == PluginKind.PYTHON:
         return PluginState.ENABLED if installed.get(spec.name) == [spec.what] else PluginState.BROKEN
     try:
         content = read_plain(spec.file)

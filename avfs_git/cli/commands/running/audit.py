@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 import click
 
@@ -14,14 +14,13 @@ from avfs_git.cli.context import State
 from avfs_git.cli.output.base import write_all
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
 from avfs_git.errors import BadUsage, Interrupted
+from avfs_git.model import AuditOutcome
 
 if TYPE_CHECKING:
     from avfs_git.cli.output.base import Output
     from avfs_git.cli.results import AuditLines
     from avfs_git.paths import TreePath
     from avfs_git.workspace.vault.log.audit import AuditEntry
-
-_OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 
 
 @verb(
@@ -36,7 +35,9 @@ _OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
 @click.option("--since", type=read_time, metavar="TIME", help="Only what happened then or later: 1h, 2d, 2026-01-31.")
 @click.option("--until", type=read_time, metavar="TIME", help="Only what happened then or earlier.")
 @click.option("--event", "events", multiple=True, metavar="NAME", help="Only events of this name; repeatable.")
-@click.option("--outcome", "outcomes", multiple=True, type=click.Choice(_OUTCOMES), help="Only what ended so; repeatable.")
+@click.option(
+    "--outcome", "outcomes", multiple=True, type=click.Choice(get_args(AuditOutcome)), help="Only what ended so; repeatable."
+)
 @click.option("-f", "--follow", is_flag=True, help="Oldest first, then wait for more; with --json, one line an event.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")
 @click.option("--release", type=read_days, metavar="DAYS", help="Remove lines older than DAYS days from the log.")

@@ -41,6 +41,7 @@ from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 
 if TYPE_CHECKING:
+    from avfs_git.model import AuditOutcome
     from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 MAX_FILE_BYTES = 8 << 20
@@ -70,9 +71,7 @@ _OWN_NS = 10_000_000_000
 
 POLL_S = 0.2
 """So often a reader that follows the log looks whether it has more."""
-OUTCOMES = ("done", "failed", "refused", "asked", "admitted")
-"""How an event ended: as it should, by a status other than 0, by the policy or a person, with a question, with leave to run."""
-_OF_EVENTS = {
+_OF_EVENTS: Mapping[str, AuditOutcome] = {
     "proxy_exec_requested": "admitted",
     "hook_admitted": "admitted",
     "approval_granted": "admitted",
@@ -96,8 +95,8 @@ class AuditEntry:
     event: str
     """Such as `proxy_exec_requested`; of an operation its kind, such as `checkpoint`."""
     fork: str | None
-    outcome: str
-    """One of `OUTCOMES`."""
+    outcome: AuditOutcome
+    """As it should, by a status other than 0, by the policy or a person, with a question, with leave to run."""
     details: Mapping[str, object]
 
 
@@ -469,8 +468,8 @@ def _parse(line: bytes) -> tuple[AuditEntry, str] | None:
     try:
         found = json.loads(line)
         event, details = str(found["event"]), dict(found["details"])
-        failed = "failed" if any(map(details.get, _OF_FAILURES)) else "done"
-        outcome = "refused" if REFUSED in details else _OF_EVENTS.get(event, failed)
+        failed: AuditOutcome = "failed" if any(map(details.get, _OF_FAILURES)) else "done"
+        outcome: AuditOutcome = "refused" if REFUSED in details else _OF_EVENTS.get(event, failed)
         entry = AuditEntry(int(found["seq"]), int(found["at_ns"]), event, found["fork"], outcome, details)
         return entry, str(found["prev"])
     except (ValueError, KeyError, TypeError, RecursionError):
