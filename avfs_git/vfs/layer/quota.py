@@ -23,16 +23,13 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import get_ident
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from avfs_git.errors import HostError, QuotaExceeded
+from avfs_git.host.files.beneath import Descriptor
 from avfs_git.paths import ROOT, TreePath, split
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.marks import is_whiteout
-
-if TYPE_CHECKING:
-    from avfs_git.vfs.layer.upper import UpperLayer
-
 
 RESERVED_AHEAD = 1 << 20
 """So many bytes a layer may have reserved of its vault that it does not use yet."""
@@ -52,6 +49,19 @@ class Used(NamedTuple):
 
     size_bytes: int
     files: int
+
+
+class Counted(Protocol):
+    """The upper layer that a quota counts."""
+
+    def open_dir(self, path: TreePath) -> Descriptor:
+        """Open a directory of it; raises `FileNotFoundError` or `NotADirectoryError` where it holds none."""
+
+    def list_nameless(self) -> Iterator[os.stat_result]:
+        """Stat each file without a name that is still in use."""
+
+    def list_below(self, top: TreePath) -> Iterator[os.stat_result]:
+        """Stat each entry below a directory but whiteouts."""
 
 
 class VaultShare(Protocol):
@@ -74,7 +84,7 @@ class Quota:
         vault: Where room of the vault is reserved; there where the limits have one for the vault.
     """
 
-    def __init__(self, upper: UpperLayer) -> None:
+    def __init__(self, upper: Counted) -> None:
         self.limits: Limits | None = None
         self.drop_unused: Callable[[], object] = lambda: None
         self.refuse: Callable[[QuotaExceeded], Exception] = lambda refused: refused
@@ -290,12 +300,12 @@ class Quota:
         self._is_exact = True
 
 
-def count_upper(upper: UpperLayer) -> Used:
+def count_upper(upper: Counted) -> Used:
     """Count what an upper layer holds: one walk of it."""
     return _count_all(itertools.chain(upper.list_nameless(), upper.list_below(ROOT)))
 
 
-def count_below(upper: UpperLayer, top: TreePath) -> Used:
+def count_below(upper: Counted, top: TreePath) -> Used:
     """Count what an upper layer holds below a directory."""
     return _count_all(upper.list_below(top))
 
