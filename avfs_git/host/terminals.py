@@ -2,7 +2,9 @@
 
 Decided here: what the terminal begins with, and what happens meanwhile to the terminal of a person who works at it. If what the
 command reads is such a terminal, the new one has its settings and its size, and the person's is in raw mode while the command
-runs, so that Ctrl-C is a byte for the command and nothing is shown twice. The end of a file is typed as the key for it.
+runs, so that Ctrl-C is a byte for the command and nothing is shown twice. In the background of a shell, this process leaves the
+person's terminal alone, and looks 5 times a second whether it has come to the foreground. The end of a file is typed as the key
+for it.
 
 The terminal stays open on both sides until `close`: the command may close its own side and open it again, and what it wrote
 last is read before that. One thread uses a `Terminal`; any other may call `resize`. Settings of a person's terminal are lost
@@ -16,11 +18,13 @@ import select
 import termios
 import tty
 from _thread import RLock
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 _ROWS, _COLUMNS = 24, 80
 _PIECE = 4096
+_CHECK_S = 0.2
 
 
 class Terminal:
@@ -58,7 +62,16 @@ class Terminal:
         with self._lock:
             self._has_begun = True
             self._be_raw()
-        return Typing(self._source, self._controller, poll)
+        return Typing(self._source, self._controller, poll, self.keep_raw)
+
+    def keep_raw(self) -> None:
+        """Take the person's terminal in raw mode if it is in another one, and this process has it.
+
+        A shell gives it to a job that runs in the background already, and sends no signal.
+        """
+        with self._lock, suppress(OSError, termios.error):  # the source is no terminal, or gone
+            if _is_ours(self._source) and termios.tcgetattr(self._source)[3] & (termios.ICANON | termios.ECHO):
+                self._be_raw()
 
     def resize(self, rows: int, columns: int) -> None:
         """Change the size; the kernel tells the programs there.
@@ -109,9 +122,14 @@ def _is_ours(terminal: int) -> bool:
 class Typing:
     """What stands on a descriptor, typed at a command's terminal as fast as that takes it."""
 
-    def __init__(self, source: int, controller: int, poll: select.poll) -> None:
-        """Begin; `poll` is asked for the descriptors that wait, `controller` is in it already."""
+    def __init__(self, source: int, controller: int, poll: select.poll, keep_raw: Callable[[], None]) -> None:
+        """Begin; `poll` is asked for the descriptors that wait, `controller` is in it already.
+
+        With a person's terminal, `check` is to be called every `check_s` seconds.
+        """
         self.source = source
+        self.check = keep_raw
+        self.check_s = _CHECK_S if os.isatty(source) else None
         self._controller = controller
         self._poll = poll
         self._waiting = bytearray()

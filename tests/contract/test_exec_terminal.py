@@ -223,6 +223,51 @@ def test_a_job_that_comes_to_the_foreground_gets_the_terminal(vault: Vault) -> N
     assert shell.wait() == 6
 
 
+BACKGROUND = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+heard = {signal.SIGUSR1, signal.SIGUSR2}
+signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+prepare = lambda: (signal.pthread_sigmask(signal.SIG_UNBLOCK, heard), signal.signal(signal.SIGTTOU, signal.SIG_DFL))
+job = subprocess.Popen([sys.executable, *sys.argv[1:]], process_group=0, preexec_fn=prepare)
+while signal.sigwait(heard) == signal.SIGUSR1:
+    os.tcsetpgrp(0, job.pid if os.tcgetpgrp(0) == os.getpgrp() else os.getpgrp())
+    print("moved", flush=True)
+status = job.wait()
+os.tcsetpgrp(0, os.getpgrp())
+sys.exit(status)
+"""
+"""What gives a job the terminal and takes it back as a shell does, and sends it no signal."""
+
+
+def test_a_job_that_was_never_stopped_gets_the_terminal(vault: Vault) -> None:
+    """It finds that the terminal is its own, each time, also with no key typed and nothing shown."""
+    terminal = Terminal("-c", BACKGROUND, "-m", "avfs_git", "exec", "-t", "-c", "echo go; cat")
+    before = termios.tcgetattr(terminal.fd)
+    terminal.read_until(b"go\r")
+    assert termios.tcgetattr(terminal.fd) == before
+
+    for _ in range(2):
+        os.kill(terminal.pid, signal.SIGUSR1)
+        terminal.read_until(b"moved")
+        wait_for(lambda: not termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO))
+        os.kill(terminal.pid, signal.SIGUSR1)
+        terminal.read_until(b"moved")
+        termios.tcsetattr(terminal.fd, termios.TCSANOW, before)  # as a shell does for its own line
+
+    os.kill(terminal.pid, signal.SIGUSR1)
+    terminal.read_until(b"moved")
+    wait_for(lambda: not termios.tcgetattr(terminal.fd)[3] & (termios.ICANON | termios.ECHO))
+    terminal.type(b"hello\r")
+    assert b"hello" not in terminal.read_until(b"hello\r\nhello\r\n")
+    terminal.type(b"\x04")
+    os.kill(terminal.pid, signal.SIGUSR2)
+
+    assert terminal.wait() == 0
+    assert b"hello" not in terminal.shown
+    assert termios.tcgetattr(terminal.fd) == before
+
+
 def test_output_that_cannot_be_written_is_an_error(vault: Vault) -> None:
     """The command is hung up and what it changed is saved first."""
     code = "import os; os.dup2(os.open('/dev/full', os.O_WRONLY), 1); from avfs_git.cli import app; app.main()"

@@ -331,6 +331,8 @@ class _Command:
                 else:
                     self._heed_runner()
             self._check_time()
+            if self._typing is not None and self._typing.check_s is not None:
+                self._typing.check()
         duration_ms = (time.monotonic() - self._watch.began) * 1000
         for fd in self._streams:
             yield from self._read(fd, to_the_end=True)
@@ -371,7 +373,9 @@ class _Command:
 
     def _patience_ms(self) -> float | None:
         deadline = self._deadline if not self._timed_out else None
-        times = [moment for moment in (deadline, self._kill_at, self._give_up_at) if moment is not None]
+        check_s = self._typing.check_s if self._typing is not None else None
+        check_at = time.monotonic() + check_s if check_s is not None else None
+        times = [moment for moment in (deadline, self._kill_at, self._give_up_at, check_at) if moment is not None]
         return max(min(times) - time.monotonic(), 0) * 1000 + 1 if times else None
 
     def _check_time(self) -> None:
