@@ -79,3 +79,23 @@ run avfs --vault demo doctor
 say "7. Out again: everything, what git ignores included"
 run avfs --vault demo@agent-c export -r / "$place/exported"
 run ls -A "$place/exported"
+
+say "8. A live tree: any program works in it; what reaches outside of it is asked about first"
+run avfs --vault demo@agent-b exec -c 'echo "made by a program" >tools/made.txt'
+run avfs --vault demo@agent-b cat tools/made.txt
+run avfs --vault demo@agent-b exec curl https://example.org || true # the policy wants a person's approval: nothing is fetched
+run avfs --vault demo@agent-b undo
+
+say "9. Two forks changed the same file: they are merged, and the conflict is resolved"
+printf 'print("agent A")\n' | run avfs --vault demo@agent-a write tools/b.py
+run avfs --vault demo@agent-a checkpoint save -d "tools: another script of that name"
+run avfs --vault demo@agent-a merge agent-b --on-conflict workspace || true
+run avfs --vault demo@agent-a resolve tools/b.py --theirs
+run avfs --vault demo@agent-a merge --continue
+run avfs --vault demo@agent-a cat tools/b.py
+
+say "10. The result is pushed, as a branch like any other"
+git init -q --bare -b main "$place/server.git"
+run avfs --vault demo remote add server "$place/server.git"
+run avfs --vault demo push agent-a --remote server
+run git -C "$place/server.git" --no-pager log --oneline -n 3 agent-a
