@@ -62,6 +62,7 @@ class VaultPolicy:
         fork: str = "",
         cwd: PathLike = "",
         env: Mapping[str, str] | None = None,
+        terminal: bool = False,
         mountpoint: Path | None = None,
         harness: str | None = None,
         asks_itself: bool = True,
@@ -74,6 +75,7 @@ class VaultPolicy:
             fork: The fork that the command would run in; without one, paths are judged as in the default fork.
             cwd: Its directory in the workspace.
             env: Variables added to its environment.
+            terminal: Whether it would get a terminal, at which anything may be typed.
             mountpoint: The host directory at which it sees the workspace; where `Workspace.exec` shows it if not given.
             harness: The coding agent's harness that heeds the decision: a refusal or a question is in the audit log.
             asks_itself: Whether that harness can ask a person; else what needs approval waits in `approvals`, and the same
@@ -95,6 +97,8 @@ class VaultPolicy:
             shell=shell,
             cwd="/" + show_path(parse_tree_path(cwd)).lstrip("/"),
             env=tuple(sorted((env or {}).items())),
+            options=(decision.AT_TERMINAL,) if terminal else (),
+            has_stdin=terminal,
             mountpoint=os.fspath(mountpoint) if mountpoint is not None else None,
         )
         return self.gate.look(asked) if harness is None else self.gate.consult(asked, harness=harness, asks_itself=asks_itself)

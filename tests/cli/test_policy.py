@@ -75,6 +75,16 @@ def test_a_check_judges_a_path_on_the_host_as_a_command_is_judged(hermetic: Path
         assert vault.policy.check(["cat", secret]).action == "deny"
 
 
+def test_a_check_at_a_terminal_says_what_exec_does_there(hermetic: Path, work: str) -> None:
+    """An interpreter without a program is asked about, by both."""
+    with Avfs(hermetic / "avfs") as avfs, avfs.open_vault(work) as vault:
+        workspace = vault.workspace()
+        for command, action in (("python3 -i", "require_approval"), ("vim README.md", "allow_with_checkpoint")):
+            words = command.split()
+            assert workspace.exec_plan(*words, stdin=0, terminal=True).decision.action == action
+            assert vault.policy.check(words, fork=workspace.fork, terminal=True).action == action
+
+
 def test_rules_are_shown_and_explained(avfs: Transcript, work: str, hermetic: Path, tmp_path: Path, snapshot: Snapshot) -> None:
     """What holds, and what it says to commands."""
     user = hermetic / ".config/avfs/policy.toml"
@@ -88,6 +98,8 @@ def test_rules_are_shown_and_explained(avfs: Transcript, work: str, hermetic: Pa
     avfs("policy check -- ls -l")
     avfs("policy check --shell 'ls; rm -rf build && curl https://example.org'")
     avfs("policy check -- npm ci")
+    avfs("policy check -- python3 -i")
+    avfs("policy check -t -- python3 -i")
     avfs("policy check --cwd secrets -- cat key")
     avfs("policy check -e 'PAGER=rm -rf a' -- git log")
     avfs("policy check -c '\"unterminated'")

@@ -39,6 +39,10 @@ class Action(StrEnum):
     DENY = "deny"
 
 
+AT_TERMINAL = ("terminal", "True")
+"""The option of a request whose command gets a terminal."""
+
+
 @value_class
 class Request:
     """A command with everything that decides what it does. Exactly one of `argv` and `shell` is given."""
@@ -62,6 +66,11 @@ class Request:
     """The hash of what it reads, where all of that is known before it runs."""
     mountpoint: str | None = None
     """The absolute path at which the command sees the workspace, where that is known before: paths below it are inside."""
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether it gets a terminal, at which a person types what no text tells."""
+        return AT_TERMINAL in self.options
 
     def command(self) -> str:
         """Give the command as one line a person can read, quoted as a shell would need it."""

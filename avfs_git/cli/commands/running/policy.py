@@ -55,8 +55,14 @@ def show(state: State) -> PolicyRules:
 @click.option("-c", "--shell", metavar="TEXT", help="Check a shell text instead of a program.")
 @click.option("--cwd", type=TREE_PATH, metavar="DIR", help="The command's directory in the workspace; default: the current one.")
 @click.option("-e", "--env", "environment", type=parse_variable, multiple=True, metavar="NAME=VALUE", help="Set a variable.")
+@click.option("-t", "--tty", "terminal", is_flag=True, help="Check it as `avfs exec -t` does, with a terminal.")
 def check(
-    state: State, words: tuple[str, ...], shell: str | None, cwd: TreePath | None, environment: tuple[tuple[str, str], ...]
+    state: State,
+    words: tuple[str, ...],
+    shell: str | None,
+    cwd: TreePath | None,
+    environment: tuple[tuple[str, str], ...],
+    terminal: bool,
 ) -> PolicyCheck:
     """Explain what the policy decides about a command, without running it"""
     if (shell is None) == (not words):
@@ -64,7 +70,8 @@ def check(
     if cwd is None:
         cwd = state.tree_directory()
     with state.open_vault_and_fork() as (vault, fork):
-        decision = vault.policy.check(words, shell=shell, fork=fork or "", cwd=cwd, env=dict(environment))
+        env = dict(environment)
+        decision = vault.policy.check(words, shell=shell, fork=fork or "", cwd=cwd, env=env, terminal=terminal)
     if shell is not None:
         return {"command": shell, "command_mode": "shell", "decision": decision}
     import shlex  # noqa: PLC0415 - only here

@@ -203,6 +203,8 @@ def _check_jq(c: Findings, call: Call) -> None:
 def _check_interpreter(c: Findings, call: Call) -> None:
     if len(call.words) == 1 and not call.place.is_fed:
         c.add("i", f"{call.name} waits for commands", call.place)
+    if call.place.is_typed and "i" not in call.program.does and _takes_typed(call):
+        c.unseen(f"{call.name} runs what is typed", call.place)
     for text in (*call.words[1:], call.place.stdin):
         if text is not None:
             foreign.look_at_text(c, text, call.place)
@@ -211,6 +213,32 @@ def _check_interpreter(c: Findings, call: Call) -> None:
             c.target(word, call.place, may_be_unknown=True)
     if any(re.match(r"(?:https?|jsr|npm):", word.value) for word in call.arguments.operands[:1]):
         c.add("n", f"{call.name} fetches what it runs", call.place)
+
+
+def _takes_typed(call: Call) -> bool:
+    """Whether an interpreter asks for its program: it is given none, or a prompt comes behind it."""
+    words = [word.value for word in call.words[1:]]
+    if call.program.name == "python":
+        return _python_prompts(words)
+    if not re.match(r"perl|ruby", call.name) and not {"-i", "--interactive"}.isdisjoint(words):
+        return True  # in these two, the option changes files in place
+    is_given = call.arguments.has("-e", "-E", "--eval", "--print")
+    return not is_given and all(word.value in _TYPED for word in call.arguments.operands)
+
+
+def _python_prompts(words: list[str]) -> bool:
+    rest = list(words)
+    while rest and (match := _PYTHON_OPTION.fullmatch(rest[0])) and rest[0] != "-":
+        option = rest.pop(0)
+        if "i" in option[: match.start(1) if match[1] else None]:
+            return True
+        if match[1] == "m":
+            return (match[2] or "".join(rest[:1])) in _PYTHON_PROMPTS
+        if match[1] == "c":
+            return False
+        if match[1] and not match[2]:
+            del rest[:1]
+    return not rest or rest[0] in _TYPED
 
 
 def _check_go_run(c: Findings, call: Call) -> None:
@@ -224,6 +252,10 @@ def _check_npm_config(c: Findings, call: Call) -> None:
 
 
 _PYTHON_OPTION = compiled(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
+_PYTHON_PROMPTS = frozenset({"asyncio", "code", "pdb", "sqlite3", "IPython", "ipdb"})
+"""Modules that ask for commands."""
+_TYPED = frozenset({"-", "/dev/stdin", "/dev/tty", "/dev/fd/0", "/proc/self/fd/0"})
+"""Names of what is typed."""
 _PYTHON_SERVERS = frozenset(
     "http.server ensurepip smtplib ftplib telnetlib urllib.request smtpd build SimpleHTTPServer".split()  # noqa: SIM905 - the same
 )

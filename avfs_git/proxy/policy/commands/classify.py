@@ -67,7 +67,7 @@ class Classifier(Findings):
         """Classify the request's environment and its command."""
         request = self._request
         cwd = frozenset({locations.start(request.cwd)})
-        place = Place("", None, None, cwd, None, is_fed=request.has_stdin)
+        place = Place("", None, None, cwd, None, is_fed=request.has_stdin, is_typed=request.has_terminal)
         for name, value in request.env:
             self.assignment(name, Word(value, exact=True, text=f"{name}={value}"), replace(place, text=f"{name}={value}"))
         if request.shell is not None:
@@ -127,6 +127,7 @@ class Classifier(Findings):
             directories=command.directories,
             stdin=command.stdin,
             is_fed=command.is_fed or (outer.is_fed and not command.is_fed),
+            is_typed=outer.is_typed and not command.is_fed,
             words=command.words,
         )
         is_read = bool(command.words) and command.words[0].value == "read"

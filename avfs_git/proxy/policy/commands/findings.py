@@ -51,6 +51,8 @@ class Place:
     directories: frozenset[str]
     stdin: Word | None
     is_fed: bool
+    is_typed: bool = False
+    """Whether it reads what a person types at a terminal."""
     words: tuple[Word, ...] = ()
     paths: tuple[str, ...] = ()
 

@@ -122,9 +122,18 @@ def check_own_shell(c: Findings, call: Call) -> None:
             c.unseen(f"{call.name} has a shell of its own, and is told '{word.text}'", call.place)
     if call.name in {"ed", "red", "ex"} and call.place.is_fed and call.place.stdin is None:
         c.unseen(f"what {call.name} is told is not known", call.place)
+    if call.place.is_typed and _takes_typed(call):
+        c.unseen(f"{call.name} runs what is typed", call.place)
     if call.program.name == "sqlite3":
         for word in call.arguments.operands[:1]:
             c.target(word, call.place, may_be_unknown=True)
+
+
+def _takes_typed(call: Call) -> bool:
+    """Whether a debugger or a database asks for commands; an editor and a pager are there to be typed into."""
+    if call.program.name == "sqlite3":
+        return len(call.arguments.operands) < 2
+    return call.program.name == "gdb" and not call.arguments.has("-batch", "--batch")
 
 
 def _told(call: Call) -> Iterable[Word]:

@@ -104,6 +104,47 @@ def test_a_shell_runs_what_it_reads() -> None:
     assert categories("bash") == {Category.MUTATING, Category.INTERACTIVE}
 
 
+@pytest.mark.parametrize(
+    ("command", "is_asked"),
+    [
+        ("bash -i", True),
+        ("python3", True),
+        ("python3 -i", True),
+        ("python3 -qi script.py", True),
+        ("python3 -", True),
+        ("python3 -W ignore", True),
+        ("python3 -m pdb script.py", True),
+        ("ls; python3", True),
+        ("node", True),
+        ("node -i", True),
+        ("perl", True),
+        ("irb", True),
+        ("sqlite3 app.db", True),
+        ("gdb ./program", True),
+        ("python3 script.py", False),
+        ("python3 -u -c 1", False),
+        ("python3 -cimport", False),
+        ("python3 -m json.tool a.json", False),
+        ("echo 1 | python3 -", False),
+        ("python3 <script.py", False),
+        ("node script.js", False),
+        ("perl -i -pe s/a/b/ file", False),
+        ("ruby -e 1", False),
+        ("sqlite3 app.db 'select 1'", False),
+        ("gdb -batch -ex run ./program", False),
+        ("vim file", False),
+        ("nano", False),
+        ("less file", False),
+    ],
+)
+def test_an_interpreter_at_a_terminal_runs_what_is_typed(command: str, is_asked: bool) -> None:
+    """Without a program of its own it is as unknown as a shell there; away from a terminal it is not."""
+    typed = categories(command, has_stdin=True, options=(("terminal", "True"),))
+    assert (typed >= _WORST) is is_asked
+    if not command.startswith("bash"):
+        assert not categories(command) >= _WORST
+
+
 def test_paths_are_seen_from_where_the_command_runs() -> None:
     """`..` may stay inside, and the mount's own path is inside."""
     assert categories("cat ../a", cwd="/src") == {Category.READ_ONLY}
