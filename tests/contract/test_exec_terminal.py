@@ -143,8 +143,8 @@ def test_a_shell_has_its_job_control(vault: Vault) -> None:
     """Ctrl-Z stops a job of a shell there, and not avfs."""
     terminal = AtTerminal("-e", "PS1=<shell> ", "bash", "--norc", "--noprofile", "-i")
     terminal.read_until(b"<shell> ")
-    terminal.type(b"cat\r")
-    terminal.read_until(b"cat")
+    terminal.type(b"echo be''gun; cat\r")
+    terminal.read_until(b"begun\r\n")  # the shell has given the terminal the state that it has for a job
     terminal.type(b"hello\r")
     terminal.read_until(b"hello\r\nhello\r\n")  # typed, and written by the job
     terminal.type(b"\x1a")
