@@ -47,6 +47,7 @@ def test_a_sample_of_the_matrix_as_an_ordinary_user() -> None:
         "delete-mounted/worktree.put_away#1/git-gc/waits",  # git removed the directory of worktrees that was about to be synced
         "fork-live/durable.begun#2/undo/waits",  # the next to be undone was another fork's when the mounted one's was looked for
         "fetch/remotes.pruned#1/git-gc/waits",  # git collected what was fetched before a ref named it, and the ref moved
+        "delete-mounted/refs.moved_one#7/push/dies",  # a push made the branch anew beside the workspace of a killed deletion
     ],
 )
 def test_what_once_went_wrong(name: str) -> None:

@@ -431,8 +431,9 @@ def _came_from(locked: LockedWorkspace) -> list[Oid]:
     """List the commits that the workspace came from, the surest first.
 
     That is where avfs last moved the branch to, also by an undo, which leaves the stat cache at the commit that was undone.
+    Where a deletion died before it put the workspace away, and others have made the branch anew, it is from before the deletion.
     """
-    at = locked.vault.oplog.find_last_position(HEADS + locked.fork)
+    at = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
     if at is not None:
         return [at]
     cache = locked.opened.cache

@@ -463,13 +463,19 @@ class OpLog:
             )
             return next(found, (None, 0))
 
-    def find_last_position(self, ref: str) -> Oid | None:
+    def find_last_position(self, ref: str, made_ns: int | None = None) -> Oid | None:
         """Find what a branch was last moved to together with its workspace.
 
-        None if no operation that the log still has moved it so, or the last one removed it.
+        None if no operation that the log still has moved it so, or the last one removed it. `made_ns` is when the workspace was
+        made: a later removal does not count, because a crash has cut it short and left the workspace.
         """
+
+        def counts(record: OpRecord) -> bool:
+            is_later = made_ns is not None and record.created_at_ns > made_ns
+            return any(name == ref and (new is not None or not is_later) for name, _, new in record.moves)
+
         with self._view() as view:
-            records = self._find(view, ref_key(ref), lambda record: any(name == ref for name, _, _ in record.moves))
+            records = self._find(view, ref_key(ref), counts)
             record = next(records, None)
         if record is None:
             return None
