@@ -323,15 +323,17 @@ class RefStore:
                 if missing is not None:
                     raise ObjectMissing(missing.hex())
             locks: dict[str, Lock] = {}
-            prepared: dict[Oid | None, Prepared] = {}
+            removal: Prepared | None = None
+            written: list[Prepared] = []
             for change in sorted(changes, key=lambda change: change.name):  # one order for all, against deadlocks
-                # One file for each value, which all refs with it are links of: a branch and what keeps its commit, and all
-                # removals. A file costs a sync, and a fork may have more labels than a process may open files.
-                if change.new not in prepared:
-                    value = change.new.hex().encode("ascii") + b"\n" if change.new is not None else b""
-                    prepared[change.new] = stack.enter_context(self._locks.prepare(value))
-                path = self._root + os.fsencode(change.name)
-                locks[change.name] = self._locks.take(stack, prepared[change.new], path, change.name)
+                if change.new is not None:
+                    prepared = stack.enter_context(self._locks.prepare(change.new.hex().encode("ascii") + b"\n"))
+                else:
+                    # All removals share one file: a fork may have more labels than a process may open files.
+                    removal = prepared = removal or stack.enter_context(self._locks.prepare(b""))
+                locks[change.name] = self._locks.take(stack, prepared, self._root + os.fsencode(change.name), change.name)
+                if change.new is not None:
+                    written.append(prepared)
             removes = any(change.new is None for change in changes)
             if removes:
                 self._lock_packed(stack)
@@ -341,7 +343,7 @@ class RefStore:
                 self._check(change, packed)
             # Before any of them gets a ref's name, else a power cut may leave the ref empty; and all at once,
             # because what is created between two of these waits for the journal.
-            sync_files(*(file.fd for new, file in prepared.items() if new is not None))
+            sync_files(*(prepared.fd for prepared in written))
             faults.reach("refs.checked")
             if announce is not None:
                 announce()
