@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -37,10 +37,24 @@ def directory_held(path: Path) -> AbstractContextManager[None]:
 
 def take(fd: int, *, wait_s: float = 0.0) -> bool:
     """Lock an open file until it is closed; tell whether that was possible in so many seconds."""
+    return _try_for(wait_s, lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+
+def take_number(fd: int, number: int, *, wait_s: float = 0.0) -> bool:
+    """Lock a number in a file that is open for writing, as `take` does; other numbers are other locks.
+
+    Raises:
+        OSError: If the file system has no such locks.
+    """
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, number, 1, 0)
+    return _try_for(wait_s, lambda: fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted))
+
+
+def _try_for(wait_s: float, lock: Callable[[], object]) -> bool:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock()
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False

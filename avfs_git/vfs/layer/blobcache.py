@@ -6,7 +6,7 @@ the object.
 
 A file gets its name when it is complete; its content was checked against its id while it was made. It is never synced: after a
 power cut it may hold garbage, so that files of another boot are removed. On a machine without a boot id, files get no name and
-are not shared.
+are not shared. Processes that need the same blob at once wait for its maker (`_turn`), but not for good: it may be stopped.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.removal import remove_entry
+from avfs_git.host.locks.flocks import take_number
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import Oid
 
@@ -30,6 +31,8 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _ELSEWHERE = "/var/tmp"  # noqa: S108 - the file gets no name there
 """Where files are made if the vault is read-only."""
+_WAIT_S = 60.0
+"""How long another process may take to make a blob before this one makes it as well: it may be stopped."""
 _O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 
 
@@ -44,6 +47,8 @@ class BlobCache:
         self._top = directory
         self._boot = read_boot_id() if boot is None else boot
         self._place = directory / self._boot
+        self._turns = directory.with_name(f"{directory.name}.turns")
+        """In this file blobs that are being made are locked, each by a number from its id."""
         self._limit = limit_bytes if callable(limit_bytes) else lambda: limit_bytes
         self._is_ready = False
 
@@ -56,21 +61,38 @@ class BlobCache:
         found = self._open_known(name, size)
         if found is not None:
             return found
+        limit = self._limit() if share and self._boot != "unknown" else 0
+        if not limit or size > limit // 2:
+            return self._make(pieces)
+        with self._turn(oid):
+            found = self._open_known(name, size)
+            return self._make(pieces, lambda fd: self._keep(fd, name, limit)) if found is None else found
+
+    def _make(self, pieces: Iterable[bytes], keep: Callable[[int], None] | None = None) -> int:
         writable = self._make_unnamed()
         try:
             for piece in pieces:
                 write_all(writable, piece)
             os.fchmod(writable, 0o400)
-            fd = os.open(b"/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
-        except BaseException:
-            os.close(writable)
-            raise
-        try:
-            if share and self._boot != "unknown":
-                self._keep(writable, name, size, self._limit())
+            if keep is not None:
+                keep(writable)
+            return os.open(b"/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
         finally:
             os.close(writable)
-        return fd
+
+    @contextlib.contextmanager
+    def _turn(self, oid: Oid) -> Iterator[None]:
+        """Wait until no other process makes a blob; where that cannot be told, or takes too long, go on."""
+        fd = -1
+        try:
+            with contextlib.suppress(OSError):
+                self._prepare()
+                fd = os.open(self._turns, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                take_number(fd, int.from_bytes(oid[:7], "big"), wait_s=_WAIT_S)
+            yield
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     @staticmethod
     def _open_known(name: Path, size: int) -> int | None:
@@ -130,12 +152,11 @@ class BlobCache:
         os.unlink(name)
         return fd
 
-    def _keep(self, fd: int, name: Path, size: int, limit: int) -> None:
-        """Give a file its name, unless it is too big for that, and remove others."""
+    def _keep(self, fd: int, name: Path, limit: int) -> None:
+        """Give a file its name and remove others."""
         try:
             try:
-                if size <= limit // 2:
-                    _link(fd, name)
+                _link(fd, name)
             except FileExistsError:
                 # Another process was faster, or what has the name is not what it should be.
                 if os.stat(name, follow_symlinks=False).st_size != os.fstat(fd).st_size:

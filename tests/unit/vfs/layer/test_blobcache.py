@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,30 @@ def test_a_blob_is_taken_once_and_shared(directory: Path) -> None:
     assert _read(BlobCache(directory).open(_oid(1), 6, _none())) == b"abcdef"
     assert _names(directory) == {_oid(1).hex()}
     assert directory.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_blob_that_is_being_made_is_waited_for(directory: Path) -> None:
+    """Of several that need a blob at once, one takes it apart; another blob does not wait for that."""
+    begun, other_done = threading.Event(), threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield b"abc"
+        begun.set()
+        other_done.wait(0.2)  # a second one that does not wait is done by then, with content of its own
+        yield b"def"
+
+    def late() -> bytes:
+        try:
+            return _read(BlobCache(directory).open(_oid(1), 6, _none()))
+        finally:
+            other_done.set()
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(lambda: _read(BlobCache(directory).open(_oid(1), 6, slowly())))
+        begun.wait()
+        second = threads.submit(late)
+        assert _read(BlobCache(directory).open(_oid(2), 2, [b"ok"])) == b"ok"
+        assert (first.result(), second.result()) == (b"abcdef", b"abcdef")
 
 
 def test_what_fails_or_is_not_shared_leaves_no_name(directory: Path) -> None:
