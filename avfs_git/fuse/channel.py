@@ -11,7 +11,8 @@ is one system call.
 - **The kernel's write-back cache is off** (docs/decisions/writeback-cache.md).
 - **Direct writes are not asynchronous** (no `ASYNC_DIO`): the kernel would drop cached pages of the range only before the write,
   and a reader beside it would cache old content for good.
-- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely (docs/decisions/awake-server.md).
+- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely and nobody else wants the processor
+  (docs/decisions/awake-server.md).
 
 Nothing survives a crash but the mount itself.
 """
@@ -25,6 +26,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from avfs_git.errors import MountError
@@ -62,6 +64,13 @@ _WANTED = (
 )
 _NEEDED = p.NO_OPEN_SUPPORT | p.NO_OPENDIR_SUPPORT | p.MAX_PAGES
 _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ECONNRESET})
+
+
+def _open_load() -> int:
+    """Open what says how many threads run, or could; -1 if the system does not say it."""
+    with suppress(OSError):
+        return os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    return -1
 
 
 class Request:
@@ -151,6 +160,8 @@ class Channel:
         """Work that a receiving thread does piece by piece before it waits; False when none is left."""
         self._is_left = False
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._load = _open_load()
+        self._processors = os.cpu_count() or 1
 
     def close(self) -> None:
         """End the conversation: what still uses the tree gets errors. A second call does nothing."""
@@ -158,6 +169,8 @@ class Channel:
         if fd >= 0:
             os.close(fd)
             os.close(self._bell)
+            if self._load >= 0:
+                os.close(self._load)
 
     def follow(self, handover: Noting) -> None:
         """Note in a hand-over which threads tell the kernel something."""
@@ -231,7 +244,7 @@ class Channel:
         """Wait until a request may be there, and take it; None if another thread had it first."""
         take, clock = self._take, time.monotonic_ns
         began = clock()
-        if self._is_lively:
+        if self._is_lively and self._has_room():
             while clock() - began < _AWAKE_NS:
                 size = take(buffer)
                 if size is not None:
@@ -243,6 +256,10 @@ class Channel:
             return 0
         self._is_lively = clock() - began < _SOON_NS
         return take(buffer)
+
+    def _has_room(self) -> bool:
+        """Whether the machine has a processor for each thread that wants one, this one included."""
+        return self._load < 0 or int(os.pread(self._load, 64, 0).split()[3].partition(b"/")[0]) <= self._processors
 
     def reply(self, request: Request, body: bytes | memoryview) -> None:
         """Answer a request."""
