@@ -1,8 +1,7 @@
 """The conversation with the kernel about one live tree.
 
 Decided here: what is negotiated, how requests are received and answers sent, and how the kernel is told to forget what it
-caches. `fuse.server` uses it, and several threads at once: each receives into a `Request` of its own, and a reply or notification
-is one system call.
+caches. `fuse.server` uses it: one thread of a process receives, any thread sends. A reply or notification is one system call.
 
 - **Warm trees ask nothing.** Opening, closing and listing need no request; names and attributes are good until they are
   invalidated; contents, symbolic links and listings stay in the page cache. So a thread that changes the tree by another way
@@ -11,8 +10,8 @@ is one system call.
 - **The kernel's write-back cache is off** (docs/decisions/writeback-cache.md).
 - **Direct writes are not asynchronous** (no `ASYNC_DIO`): the kernel would drop cached pages of the range only before the write,
   and a reader beside it would cache old content for good.
-- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely and nobody else wants the processor
-  (docs/decisions/awake-server.md).
+- **A receiving thread stays awake for `_AWAKE_NS`** while requests follow each other closely and no other thread wants the
+  processor (docs/decisions/awake-server.md).
 
 Nothing survives a crash but the mount itself.
 """
@@ -159,7 +158,13 @@ class Channel:
         self.spare: Callable[[], bool] | None = None
         """Work that a receiving thread does piece by piece before it waits; False when none is left."""
         self._is_left = False
+        self._is_queue = False
+        """Whether the last request was there already when it was looked for."""
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        waiting = select.poll()
+        waiting.register(fd, select.POLLIN)
+        waiting.register(self._bell, select.POLLIN)
+        self._poll = waiting.poll
         self._load = _open_load()
         self._processors = os.cpu_count() or 1
 
@@ -223,39 +228,45 @@ class Channel:
         """Wait for a request; False when the tree is unmounted, or to be left (`leave`)."""
         buffer = request.buffer
         while not self._is_left:
+            if not self._is_queue and not self._wait():
+                break
             try:
                 size = self._take(buffer)
-                while size is None:
-                    size = self._take(buffer) if self.spare is not None and self.spare() else self._wait(buffer)
             except OSError as error:
                 if error.errno in _GONE:
-                    return False
+                    break
                 if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):  # taken back before we had it
                     continue
                 raise
+            if size is None:
+                self._is_queue = False
+                continue
             if not size:
-                return False
+                break
             # As `read_header` does, which is not called for it: this is done for every request.
             request.end, request.operation, request.unique, request.ino, request.uid, request.gid = _unpack_head(buffer)
             return True
         return False
 
-    def _wait(self, buffer: memoryview) -> int | None:
-        """Wait until a request may be there, and take it; None if another thread had it first."""
-        take, clock = self._take, time.monotonic_ns
-        began = clock()
-        if self._is_lively and self._has_room():
-            while clock() - began < _AWAKE_NS:
-                size = take(buffer)
-                if size is not None:
-                    return size
-        waiting = select.poll()
-        waiting.register(self.fd, select.POLLIN)
-        waiting.register(self._bell, select.POLLIN)
-        if any(fd == self._bell for fd, _ in waiting.poll()):
-            return 0
-        self._is_lively = clock() - began < _SOON_NS
-        return take(buffer)
+    def _wait(self) -> bool:
+        """Wait until a request is there; False after `leave`.
+
+        Looking first costs less than a read that finds nothing; while requests queue up, nothing has to be looked for.
+        """
+        poll, clock, spare = self._poll, time.monotonic_ns, self.spare
+        found = poll(0)
+        self._is_queue = bool(found)
+        while not found and spare is not None and spare():
+            found = poll(0)
+        if not found:
+            began = clock()
+            if self._is_lively and self._has_room():
+                while not found and clock() - began < _AWAKE_NS:
+                    found = poll(0)
+            if not found:
+                found = poll()
+                self._is_lively = clock() - began < _SOON_NS
+        return all(fd != self._bell for fd, _ in found)
 
     def _has_room(self) -> bool:
         """Whether the machine has a processor for each thread that wants one, this one included."""
