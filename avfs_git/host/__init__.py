@@ -4,7 +4,7 @@
     locks        lock files that name their holder, locks of names
     mounts       FUSE and overlayfs, the table of mounts
     lockedplace  temporary directories that go with their process, or after it
-    fanotify     which programs open one file; reads and writes in a mount
+    fanotify     which programs open one file; reads and writes in a mount; changes of a file system
     processes    peers, users of a mount, inherited descriptors, the process above a command
 
 Every package above calls these; they call nothing of avfs but `errors` and `faults`. What the system refuses is an `OSError`,

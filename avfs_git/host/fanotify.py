@@ -1,9 +1,10 @@
-"""What programs do to files, as fanotify(7) tells it: who opens one file, and reads and writes in one mount.
+"""What programs do to files, as fanotify(7) tells it: openings of a file, reads and writes in a mount, changes of a file system.
 
-Decided here: that one file is watched for openings, so that nothing else on the machine waits, and that a mark of the mount tells
-reads and writes with their processes. The marks that would name what is made, renamed and removed need file handles that
-overlayfs does not have (EOPNOTSUPP). The kernel joins equal events that wait, and tells no sizes. Needs root. One thread waits;
-any may stop it. Nothing survives the process: the kernel then lets waiting programs go on.
+Decided here: that one file is watched for openings, so that nothing else on the machine waits; that a mark of a mount tells reads
+and writes with their processes; and that a mark of a whole file system tells what is made, renamed and removed there, in
+directories that it names by file handles. overlayfs has no such handles (EOPNOTSUPP): its upper layer's file system does. The
+kernel joins equal events that wait, and tells no sizes. Needs root. One thread reads a group. Nothing survives the process: the
+kernel then lets waiting programs go on.
 """
 
 from __future__ import annotations
@@ -12,18 +13,29 @@ import ctypes
 import os
 import select
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from avfs_git.values import NamedTuple
 
 _CLASS_NOTIF, _CLASS_CONTENT, _CLOEXEC, _NONBLOCK = 0, 4, 1, 2  # linux/fanotify.h
-_MARK_ADD, _MARK_MOUNT = 1, 0x10
+_WITH_NAMES: Final = 0x200 | 0x400 | 0x800 | 0x1000
+"""FAN_REPORT_FID, DIR_FID, NAME and TARGET_FID: handles of the directory and the file, and the name, instead of a descriptor."""
+_MARK_ADD, _MARK_MOUNT, _MARK_FILESYSTEM = 1, 0x10, 0x100
 _ACCESS, _MODIFY, _OVERFLOW, _OPEN_PERM = 1, 2, 0x4000, 0x10000
+_ATTRIB, _CREATE, _DELETE, _RENAME, _ONDIR = 4, 0x100, 0x200, 0x10000000, 0x40000000
+_OF_FILE, _OF_NAME, _OF_OLD_NAME, _OF_NEW_NAME = 1, 2, 10, 12
+"""What a record behind an event tells of."""
 _ALLOW: Final = 1
 _AT_FDCWD: Final = -100
 _EVENT: Final = struct.Struct("=IBBHQii")
 """The length of an event, the layout's version, a reserved byte, the length of this, what happened, a descriptor, the process."""
+_RECORD: Final = struct.Struct("=BBHQIi")
+"""What it tells of, a reserved byte, its length, the file system, the length of the handle that follows, and its type."""
+_HANDLE_AT: Final = _RECORD.size - 8
+"""Length and type are a part of the handle as the system calls take it."""
+_HANDLE_MAX: Final = 128
 _RESPONSE: Final = struct.Struct("=iI")
 _READ: Final = 4096
 _DELETED: Final = b" (deleted)"
@@ -41,11 +53,31 @@ class Access(NamedTuple):
     """Whether none was lost before it."""
 
 
+class Change(NamedTuple):
+    """One or more calls of a process that changed the same name or file. Directories and files are told by their handles."""
+
+    pid: int
+    is_made: bool
+    is_written: bool
+    is_set: bool
+    """Whether attributes were set."""
+    is_removed: bool
+    is_renamed: bool
+    is_directory: bool
+    parent: bytes | None
+    """The directory of the name; of a renamed one, of the new name. None for a file without a name."""
+    name: bytes
+    target: bytes
+    old_parent: bytes | None = None
+    old_name: bytes = b""
+    is_complete: bool = True
+    """Whether none was lost before it."""
+
+
 class _Group:
     def __init__(self, kind: int, path: Path, mark: int, mask: int) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         try:
             self._fd = self._libc.fanotify_init(kind | _CLOEXEC | _NONBLOCK, os.O_RDONLY | os.O_CLOEXEC)
             self._mark(path, mark, mask)
@@ -59,35 +91,27 @@ class _Group:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
 
-    def _wait(self) -> list[tuple[int, int, int]]:
-        """Wait for events: mask, descriptor and process of each. None of them: `stop` was called."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
-        while True:
-            if self._fd not in [fd for fd, _ in poll.poll()]:  # what came before `stop` is told
-                return []
-            try:
-                data = os.read(self._fd, _READ)
-            except BlockingIOError:  # the program that waited was killed
-                continue
-            found, at = [], 0
-            while at + _EVENT.size <= len(data):
-                size, _, _, _, mask, fd, pid = _EVENT.unpack_from(data, at)
-                found.append((mask, fd, pid))
-                at += size
-            return found
+    def fileno(self) -> int:
+        """Give the descriptor that becomes readable with an event."""
+        return self._fd
 
-    def stop(self) -> None:
-        """Let `wait` return. From any thread."""
-        os.eventfd_write(self._wake, 1)
+    def _read(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Take waiting events, if there are any: mask, descriptor, process and records of each."""
+        try:
+            data = os.read(self._fd, _READ)
+        except BlockingIOError:  # the program that waited was killed
+            return
+        at = 0
+        while at + _EVENT.size <= len(data):
+            size, _, _, head, mask, fd, pid = _EVENT.unpack_from(data, at)
+            yield mask, fd, pid, data[at + head : at + size]
+            at += size
 
     def close(self) -> None:
         """Watch no more: each program that waits goes on. A second call does nothing."""
-        for fd in (self._fd, self._wake):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._wake = -1
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
 
 class Openings(_Group):
@@ -95,6 +119,7 @@ class Openings(_Group):
 
     def __init__(self, path: Path) -> None:
         """Watch a file from now on. Raises OSError where this process may not, or the kernel cannot."""
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         super().__init__(_CLASS_CONTENT, path, 0, _OPEN_PERM)
 
     def watch(self, path: Path) -> None:
@@ -103,9 +128,12 @@ class Openings(_Group):
 
     def wait(self) -> list[int]:
         """Wait until another process opens the file; gives what is to be passed to `answer`. An empty list: `stop` was called."""
-        while events := self._wait():
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while self._fd in [fd for fd, _ in poll.poll()]:  # what came before `stop` is told
             found = []
-            for _, opening, process in events:
+            for _, opening, process, _ in self._read():
                 if process == os.getpid():  # it would wait for itself
                     self.answer(opening)
                 else:
@@ -113,6 +141,17 @@ class Openings(_Group):
             if found:
                 return found
         return []
+
+    def stop(self) -> None:
+        """Let `wait` return. From any thread."""
+        os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Watch no more: each program that waits goes on. A second call does nothing."""
+        super().close()
+        if self._wake >= 0:
+            os.close(self._wake)
+        self._wake = -1
 
     def answer(self, opening: int) -> None:
         """Let the program that opened the file go on."""
@@ -130,9 +169,75 @@ class Accesses(_Group):
         """Begin. Raises OSError where this process may not, or the kernel cannot."""
         super().__init__(_CLASS_NOTIF, directory, _MARK_MOUNT, _ACCESS | _MODIFY)
 
-    def wait(self) -> list[Access]:
-        """Wait for the next ones. An empty list: `stop` was called."""
-        return [_read_access(*event) for event in self._wait()]
+    def read(self) -> list[Access]:
+        """Take waiting ones, if there are any."""
+        return [_read_access(mask, fd, pid) for mask, fd, pid, _ in self._read()]
+
+
+class Changes(_Group):
+    """Tells changes of files and names of one whole file system."""
+
+    def __init__(self, directory: Path) -> None:
+        """Begin with the file system of a directory. Raises OSError where this process may not, or the kernel cannot."""
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        mask = _CREATE | _DELETE | _RENAME | _ATTRIB | _MODIFY | _ONDIR
+        super().__init__(_CLASS_NOTIF | _WITH_NAMES, directory, _MARK_FILESYSTEM, mask)
+
+    def read(self) -> list[Change]:
+        """Take waiting ones, if there are any."""
+        return [_read_change(mask, pid, records) for mask, _, pid, records in self._read()]
+
+    def find_handle(self, path: Path | bytes) -> bytes:
+        """Give the handle by which changes name a file. Raises OSError."""
+        handle = ctypes.create_string_buffer(struct.pack("=Ii", _HANDLE_MAX, 0), 8 + _HANDLE_MAX)
+        if self._libc.name_to_handle_at(_AT_FDCWD, os.fsencode(path), handle, ctypes.byref(ctypes.c_int()), 0):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return handle.raw[: 8 + struct.unpack_from("=I", handle)[0]]
+
+    def look_at(self, handle: bytes) -> os.stat_result | None:
+        """Give the attributes of the file of a handle; None if it is gone."""
+        fd = self._libc.open_by_handle_at(self._directory, handle, os.O_PATH | os.O_CLOEXEC)
+        if fd < 0:
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Watch no more. A second call does nothing."""
+        super().close()
+        if self._directory >= 0:
+            os.close(self._directory)
+        self._directory = -1
+
+
+def _read_change(mask: int, pid: int, records: bytes) -> Change:
+    found = {}
+    at = 0
+    while at < len(records):
+        kind, _, size, _, length, _ = _RECORD.unpack_from(records, at)
+        handle_end = at + _RECORD.size + length
+        found[kind] = records[at + _HANDLE_AT : handle_end], records[handle_end : at + size].partition(b"\0")[0]
+        at += size
+    parent, name = found.get(_OF_NEW_NAME) or found.get(_OF_NAME) or (None, b"")
+    old_parent, old_name = found.get(_OF_OLD_NAME) or (None, b"")
+    return Change(
+        pid,
+        is_made=bool(mask & _CREATE),
+        is_written=bool(mask & _MODIFY),
+        is_set=bool(mask & _ATTRIB),
+        is_removed=bool(mask & _DELETE),
+        is_renamed=bool(mask & _RENAME),
+        is_directory=bool(mask & _ONDIR),
+        parent=parent,
+        name=name,
+        target=found.get(_OF_FILE, (b"", b""))[0],
+        old_parent=old_parent,
+        old_name=old_name,
+        is_complete=not mask & _OVERFLOW,
+    )
 
 
 def _read_access(mask: int, fd: int, pid: int) -> Access:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from avfs_git.errors import AvfsError, FuseUnavailable
-from avfs_git.host.fanotify import Accesses, Openings
+from avfs_git.host.fanotify import Accesses, Changes, Openings
 from avfs_git.host.lockedplace import locked_directory
 from avfs_git.host.mounts.mounts import Mounted, find_helper, find_mount, mount_by_helper, mount_fuse, unmount
 from avfs_git.host.mounts.overlayfs import layer_options, mark_options, mount_overlay
@@ -350,7 +350,8 @@ def _try_fanotify(place: Path) -> str:
     file.write_bytes(b"")
     Openings(file).close()
     Accesses(place).close()
-    return "who opens a file can be held back; reads and writes in a mount are told"
+    Changes(place).close()
+    return "who opens a file can be held back; reads and writes in a mount and changes of names are told"
 
 
 _TRIALS: Sequence[_Trial] = (
@@ -412,7 +413,7 @@ _TRIALS: Sequence[_Trial] = (
     _Trial(
         "fanotify",
         _try_fanotify,
-        "file events of reads and writes on overlayfs; git's index made when git comes, and not before",
+        "file events on overlayfs; git's index made when git comes, and not before",
         "Run avfs as root of the machine: a container's root may not use it.",
     ),
 )

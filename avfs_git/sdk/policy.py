@@ -22,7 +22,7 @@ from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
 from avfs_git.sdk.parts import audited
 from avfs_git.values import replace
-from avfs_git.workspace.vault.log.audit import POLL_S, AuditEntry
+from avfs_git.workspace.vault.log.audit import POLL_S, AuditEntry, AuditLog
 
 if TYPE_CHECKING:
     from avfs_git.workspace.history.audited import AuditQuery
@@ -153,6 +153,7 @@ class VaultPolicy:
         events: Sequence[str] = (),
         outcomes: Sequence[str] = (),
         paths: Sequence[PathLike] = (),
+        files: bool = False,
     ) -> list[AuditEntry]:
         """List entries of the audit log, newest first: operations, commands, and what the policy and people said to these.
 
@@ -164,14 +165,12 @@ class VaultPolicy:
             events: List only events of these kinds, such as `checkpoint` or `proxy_exec_denied`.
             outcomes: List only events that ended so: `done`, `failed`, `refused`, `asked`, `admitted`.
             paths: List only what changed one of these paths, or something below it.
+            files: List file events of live trees instead, where the setting `audit.files` asks for them.
         """
         self._note_missing()
         query = self._query(since_ns, until_ns, fork, events, outcomes, paths)
-        return list(
-            islice(
-                audited.choose(self._core, self._core.audit.walk(), query), limit if limit is None else min(limit, sys.maxsize)
-            )
-        )
+        chosen = audited.choose(self._core, self._log(files).walk(), query)
+        return list(islice(chosen, limit if limit is None else min(limit, sys.maxsize)))
 
     def follow_audit(
         self,
@@ -181,10 +180,11 @@ class VaultPolicy:
         events: Sequence[str] = (),
         outcomes: Sequence[str] = (),
         paths: Sequence[PathLike] = (),
+        files: bool = False,
     ) -> Iterator[AuditEntry]:
         """Iterate over the `last` entries, the oldest first, then wait for each new one. The conditions are those of `audit`."""
         self._note_missing()
-        query, log = self._query(None, None, fork, events, outcomes, paths), self._core.audit
+        query, log = self._query(None, None, fork, events, outcomes, paths), self._log(files)
         stamp, seen = log.stamp(), next((entry.seq for entry in log.walk()), 0)
         old = (entry for entry in log.walk() if entry.seq <= seen)
         yield from reversed(list(islice(audited.choose(self._core, old, query), min(last, sys.maxsize))))
@@ -199,21 +199,22 @@ class VaultPolicy:
                 time.sleep(POLL_S)
             stamp = log.stamp()
 
-    def verify_audit(self) -> int:
-        """Check that no line of the audit log was changed or removed. Returns the number of lines.
+    def verify_audit(self, *, files: bool = False) -> int:
+        """Check that no line of the audit log, or of that of file events, was changed or removed. Returns the number of lines.
 
         Raises:
             AuditDamaged: If a line was changed or removed.
         """
         self._note_missing()
-        return self._core.audit.verify()
+        return self._log(files).verify()
 
-    def release_audit(self, *, keep_days: int, dry_run: bool = False) -> AuditEntry | None:
+    def release_audit(self, *, keep_days: int, dry_run: bool = False, files: bool = False) -> AuditEntry | None:
         """Remove the lines of the audit log that are older than so many days; it keeps a line that says which these were.
 
         Args:
             keep_days: Days of which lines stay; a line stays with a newer one before it.
             dry_run: Only tell which lines would go.
+            files: Remove lines of file events instead.
 
         Returns:
             The event `audit_released`: the first and last number, and the hash of the last line. None if no line is older.
@@ -224,11 +225,14 @@ class VaultPolicy:
         """
         if not dry_run:
             self._core.prepare()
-        return self._core.audit.release(time.time_ns() - keep_days * _DAY_NS, dry_run=dry_run)
+        return self._log(files).release(time.time_ns() - keep_days * _DAY_NS, dry_run=dry_run)
 
-    def last_release(self) -> AuditEntry | None:
-        """Find the event of the last release of old lines; None if there was none."""
-        return self._core.audit.find_release()
+    def last_release(self, *, files: bool = False) -> AuditEntry | None:
+        """Find the event of the last release of old lines, or of lines of file events; None if there was none."""
+        return self._log(files).find_release()
+
+    def _log(self, files: bool) -> AuditLog:
+        return self._core.file_audit if files else self._core.audit
 
     def _query(
         self,

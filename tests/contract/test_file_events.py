@@ -23,7 +23,8 @@ from tests.support.live_tree import PROJECT
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
 
-Told = tuple[str, bytes | None, bytes | None, int | None]
+Told = tuple[str, bytes | None, bytes | None]
+Sized = tuple[str, bytes | None, bytes | None, int | None]
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def told(events: Iterator[FileEvent], last: str = "last") -> list[FileEvent]:
     raise AssertionError(f"the events ended with {found}")
 
 
-def short(events: list[FileEvent]) -> list[Told]:
+def short(events: list[FileEvent]) -> list[Sized]:
     """Leave out what differs from run to run."""
     return [(event.op, event.path, event.old_path, event.size) for event in events]
 
@@ -232,23 +233,59 @@ def test_a_backend_without_events_says_so(work: Workspace, mount_dir: Path) -> N
     assert "--backend" in str(refused.value.hint)
 
 
+# What a program does, and the events: in the upper layer, over files of the base, and where whiteouts are.
+OVERLAID: list[tuple[str, list[Told]]] = [
+    ("open('a (deleted)', 'wb').write(b'x')", [("create", b"a (deleted)", None), ("write", b"a (deleted)", None)]),
+    ("open('base').read()", [("read", b"base", None)]),
+    ("open('base', 'a').write('more')", [("write", b"base", None)]),
+    ("os.chmod('base', 0o600)", [("setattr", b"base", None)]),
+    ("os.chmod('sub/one', 0o600)", [("setattr", b"sub/one", None)]),
+    ("os.truncate('base', 3)", [("write", b"base", None)]),
+    ("os.rename('base', 'sub/base')", [("rename", b"sub/base", b"base")]),
+    ("os.mkdir('dir'); os.mkdir('dir/in')", [("create", b"dir", None), ("create", b"dir/in", None)]),
+    ("os.rename('dir', 'moved')", [("rename", b"moved", b"dir")]),
+    ("os.symlink('x', 'moved/in/l')", [("create", b"moved/in/l", None)]),
+    ("os.link('sub/one', 'two')", [("create", b"two", None)]),
+    ("os.unlink('two')", [("unlink", b"two", None)]),
+    ("os.unlink('sub/one')", [("unlink", b"sub/one", None)]),
+    ("os.mkdir('sub/one')", [("create", b"sub/one", None)]),
+    ("os.rename('before', 'after')", [("rename", b"after", b"before")]),
+    ("os.mkdir('after/new')", [("create", b"after/new", None)]),
+    (
+        "import shutil; shutil.rmtree('moved')",
+        [("unlink", b"moved/in/l", None), ("unlink", b"moved/in", None), ("unlink", b"moved", None)],
+    ),
+    (
+        "os.rmdir('sub/one'); os.unlink('sub/base'); os.rmdir('sub')",
+        [("unlink", n, None) for n in (b"sub/one", b"sub/base", b"sub")],
+    ),
+    ("os.symlink('x', 'sub')", [("create", b"sub", None)]),
+]
+
+
 @pytest.mark.needs("overlayfs")
-def test_overlayfs_tells_reads_and_writes(work: Workspace, mount_dir: Path) -> None:
-    """With their process; the mount ends although there is a listener, and the listener is told."""
+def test_overlayfs_tells_what_programs_do(work: Workspace, mount_dir: Path) -> None:
+    """With their process, and nothing of what overlayfs does for itself, avfs, or programs elsewhere on the file system."""
+    work.make_dir("sub")
+    work.write("sub/one", b"1\n")
+    work.checkpoint("sub")
+    work.fold()
+    work.make_dir("before")
     with work.mount(mount_dir / "tree", backend="overlay") as session, work.file_events() as events:
-        (session.path / "dir").mkdir()
-        program = "open('dir/a (deleted)', 'wb').write(b'x'); open('base').read()"
-        child = subprocess.Popen([sys.executable, "-c", program], cwd=session.path)
-        assert child.wait() == 0
+        pids = []
+        for program, _ in OVERLAID:
+            (mount_dir / "elsewhere").touch()
+            child = subprocess.Popen([sys.executable, "-c", f"import os; {program}"], cwd=session.path)
+            assert child.wait() == 0
+            pids.append(child.pid)
         work.write("own", b"no event\n")
         work.checkpoint("nor this")
         session.unmount()
-        found = {(event.op, event.path, event.pid, event.verdict) for event in events}
+        found = [event for event in events if event.op != "dropped"]
 
-    assert found == {
-        ("write", b"dir/a (deleted)", child.pid, "allowed"),
-        ("read", b"base", child.pid, "allowed"),
-    }
+    for pid, (program, expected) in zip(pids, OVERLAID, strict=True):
+        assert [(event.op, event.path, event.old_path) for event in found if event.pid == pid] == expected, program
+    assert {event.pid for event in found} == set(pids)
 
 
 @contextmanager
@@ -277,6 +314,18 @@ def _can_listen(work: Workspace, hold: Callable[[FileEvents], object]) -> bool:
     return True
 
 
+@pytest.mark.needs("overlayfs")
+def test_the_audit_log_has_those_of_overlayfs(work: Workspace, mount_dir: Path) -> None:
+    """As those of a tree through FUSE."""
+    work.vault.set_config("audit.files", "changes")
+    with work.mount(mount_dir / "tree", backend="overlay") as session:
+        (session.path / "dir").mkdir()
+        (session.path / "base").unlink()
+
+    found = [(entry.event, entry.details["path"]) for entry in reversed(work.vault.policy.audit(files=True))]
+    assert [event for event in found if event[0] != "file_dropped"] == [("file_create", "dir"), ("file_unlink", "base")]
+
+
 @pytest.mark.usefixtures("person")
 def test_the_audit_log_has_them_where_the_owner_asks(work: Workspace, mount_dir: Path) -> None:
     """In the chain, found by path and outcome, with all bytes; without reads unless those are asked for."""
@@ -297,13 +346,17 @@ def test_the_audit_log_has_them_where_the_owner_asks(work: Workspace, mount_dir:
             (session.path / "dir").rmdir()
 
     def find(*paths: str | bytes) -> list[str]:
-        return [entry.event for entry in reversed(policy.audit(paths=paths)) if entry.event.startswith("file_")]
+        return [entry.event for entry in reversed(policy.audit(paths=paths, files=True))]
 
     assert find(b"none\xff") == []
     assert set(find(b"changes\xff")) == {"file_create", "file_write"}
     assert "file_read" in find("base")
-    assert {entry.details["error"] for entry in policy.audit(outcomes=("failed",), paths=("dir",))} == {"ENOTEMPTY"}
-    written = [entry.details for entry in policy.audit(events=("file_write",), paths=(b"all\xff",))]
+    assert {entry.details["error"] for entry in policy.audit(outcomes=("failed",), paths=("dir",), files=True)} == {"ENOTEMPTY"}
+    written = [entry.details for entry in policy.audit(events=("file_write",), paths=(b"all\xff",), files=True)]
     assert sum(details["size"] for details in written) == 15  # type: ignore[misc]  # a number, as JSON has it
     assert {details["pid"] for details in written} == {os.getpid()}
-    assert policy.verify_audit() > 10
+    assert policy.verify_audit(files=True) > 10
+    assert not [entry for entry in policy.audit() if entry.event.startswith("file_")]
+    assert policy.release_audit(keep_days=0, files=True) is not None
+    assert [entry.event for entry in policy.audit(files=True)] == ["audit_released"]
+    assert len(policy.audit()) == policy.verify_audit() > 1

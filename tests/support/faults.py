@@ -146,7 +146,7 @@ def check_objects(git_dir: Path) -> None:
         time.sleep(1)
 
 
-_NO_LEFTOVERS = ("prune.lock", "notes.lock", "bases.lock", "audit.lock", "maintenance.lock", "consolidate.lock")
+_NO_LEFTOVERS = tuple(f"{of}.lock" for of in ("prune", "notes", "bases", "audit", "audit-files", "maintenance", "consolidate"))
 
 
 def _list_leftovers(git_dir: Path) -> list[Path]:

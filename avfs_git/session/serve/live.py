@@ -59,14 +59,13 @@ def mount(session: Session, tree: MergedTree | None) -> LiveTree:
         max_read=MAX_IO,
     )
     reach("session.mounted")
-    settings = vault.config.read()
     channel = Channel(fd)
     channel.negotiate()
     session.mounted = find_mount(session.directory)
     if session.mounted is not None:
         set_read_ahead(session.mounted.device, _READ_AHEAD_KIB)
-    has_xattrs = not request.is_workspace or settings["mount.xattrs"] != "0"
-    return LiveTree(session, tree, channel, handover, doors=doors, has_xattrs=has_xattrs, audited=settings["audit.files"])
+    has_xattrs = not request.is_workspace or vault.config.read()["mount.xattrs"] != "0"
+    return LiveTree(session, tree, channel, handover, doors=doors, has_xattrs=has_xattrs)
 
 
 class LiveTree:
@@ -86,7 +85,6 @@ class LiveTree:
         *,
         doors: int,
         has_xattrs: bool,
-        audited: str,
     ) -> None:
         self.session = session
         self.handover = handover
@@ -95,8 +93,6 @@ class LiveTree:
         self._doors = doors
         """The leash of forks that a program walks into through a mount of the whole vault; -1 if there is none."""
         self._has_xattrs = has_xattrs
-        self._audited = audited
-        """Which file events the audit log gets."""
 
     def stays(self) -> bool:
         """Tell that the mount is dead without a server."""
@@ -123,15 +119,11 @@ class LiveTree:
             session.workspace.opened.take_over()
         session.be_ready(ending, is_first=not handover.generation)
         from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - programs in the tree do not wait for it
+        from avfs_git.session.serve.trail import begin_trail  # noqa: PLC0415 - the same
 
         events = server.events if isinstance(server, TreeServer) else None
         control = Control(session, self._channel, ending, is_first=not handover.generation, events=events)
-        trail = None
-        if self._audited != "none" and events is not None and session.workspace is not None:
-            from avfs_git.session.serve.trail import Trail  # noqa: PLC0415 - where the owner asks for it
-
-            is_first, reads = not handover.generation, self._audited == "all"
-            trail = Trail(events, session.vault.audit, session.request.fork, reads=reads, is_first=is_first)
+        trail = begin_trail(session, events, is_first=not handover.generation) if events is not None else None
         ending.start()  # not before, so that the record goes through its states in their order
         control.start()  # clients that connected before wait
         if session.request.is_shared:

@@ -185,8 +185,9 @@ class OverlayTree:
 
     def serve(self, handover: Handover) -> None:
         """Be there until the tree is gone, in a fork of the process that started the session."""
-        from avfs_git.session.serve.accessevents import AccessEvents  # noqa: PLC0415 - programs in the tree do not wait for it
+        from avfs_git.session.serve.overlayevents import OverlayEvents  # noqa: PLC0415 - programs in the tree do not wait for it
         from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - the same
+        from avfs_git.session.serve.trail import begin_trail  # noqa: PLC0415 - the same
 
         session, opened, mounted = self.session, self._opened, self.session.mounted
         ending = session.begin_server(
@@ -200,8 +201,10 @@ class OverlayTree:
         git = GitWatch(opened, _place_of_git(mounted))
         if handover.generation:
             opened.take_over()
-        events = AccessEvents(opened.fork, mounted.directory) if mounted is not None else None
+        layout = opened.layout
+        events = OverlayEvents(opened.fork, mounted.directory, layout.upper, layout.work) if mounted is not None else None
         control = Control(session, None, ending, is_first=not handover.generation, changed=git.renew, events=events)
+        trail = begin_trail(session, events, is_first=not handover.generation) if events is not None else None
         session.be_ready(ending, is_first=not handover.generation)
         handover.is_serving = True
         ending.start()  # not before, so that the record goes through its states in their order
@@ -213,6 +216,8 @@ class OverlayTree:
         ending.close()
         control.close()
         git.close()
+        if trail is not None:
+            trail.close()
         opened.show_at(None)
         session.finish_serving()
 

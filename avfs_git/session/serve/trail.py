@@ -4,9 +4,9 @@ Decided here: which events become lines, and that no program waits for the log. 
 queue has no room for, and what cannot be written, is a line `file_dropped` with the number. The same call again and again, such
 as the writes of one long file, is one line with their count and the sum of their bytes, for `_GATHER_S`.
 
-`session.serve.live` makes one `Trail` in each server of a workspace, if the setting says so when the server begins, and calls
-`close` when the tree is unmounted. What is still in the queue when a server is killed is lost; the next one writes `file_dropped`
-without a number.
+`begin_trail` makes one `Trail` in each server of a workspace, if the setting says so when the server begins; `session.serve.live`
+and `overlay` call `close` when the tree is unmounted. What is still in the queue when a server is killed is lost; the next one
+writes `file_dropped` without a number.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from avfs_git.errors import HostError, quote
+from avfs_git.errors import HostError, NoFileEvents, quote
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import FileEvent
 from avfs_git.records import to_record
@@ -25,12 +26,26 @@ from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import FILE
 
 if TYPE_CHECKING:
+    from avfs_git.session.serve.session import Session
     from avfs_git.workspace.vault.log.audit import AuditLog
 
 _LOG = LazyLogger(__name__)
 _GATHER_S: Final = 0.1
 """How long events are gathered into one write."""
 _SAME: Final = ("op", "path", "old_path", "pid", "uid", "verdict", "error")
+
+
+def begin_trail(session: Session, source: EventSource, *, is_first: bool) -> Trail | None:
+    """Begin where the setting asks for it. Where the kernel tells no events, a line `file_dropped` says why."""
+    wanted, audit, fork = session.vault.config.read()["audit.files"], session.vault.file_audit, session.request.fork
+    if wanted == "none" or session.workspace is None:
+        return None
+    try:
+        return Trail(source, audit, fork, reads=wanted == "all", is_first=is_first)
+    except NoFileEvents as error:
+        with suppress(HostError):
+            audit.append(f"{FILE}dropped", fork=fork, details={"dropped": None, "text": error.message})
+        return None
 
 
 class Trail:

@@ -205,6 +205,7 @@ def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
 def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
     try:
         vault.audit.verify()
+        vault.file_audit.verify()
     except AuditDamaged as error:
         yield _found(
             error.code,

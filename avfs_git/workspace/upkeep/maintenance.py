@@ -11,7 +11,7 @@ other step.
 | `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's commit-graph |
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
 | `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
-| `audit` | asked once a week, if `audit.keep_days` is set: a line of the audit log is a week older | `AuditLog.release` |
+| `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
 | `gc` | asked once a week: an old operation, or a workspace in the trash, is a week older than `gc.keep_days` | `garbage` |
 
 A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
@@ -39,6 +39,7 @@ from avfs_git.paths import Oid
 from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_last
 from avfs_git.workspace.upkeep.garbage import collect_garbage, find_oldest_ns, read_limits
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
+from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -140,18 +141,23 @@ def _days_too_old(vault: OpenVault) -> int:
 
 
 def _days_of_audit(vault: OpenVault) -> int:
-    """Tell for how many days the audit log has had a line that may go; 0 up to six."""
-    keep_days = int(vault.config.read()["audit.keep_days"])
-    oldest_ns = vault.audit.find_oldest_ns() if keep_days else None
-    days = (time.time_ns() - oldest_ns) // _DAY_NS - keep_days if oldest_ns is not None else 0
+    """Tell for how many days an audit log has had a line that may go; 0 up to six."""
+    oldest = ((log.find_oldest_ns(), keep_days) for log, keep_days in _list_audited(vault))
+    days = max(((time.time_ns() - at_ns) // _DAY_NS - keep_days for at_ns, keep_days in oldest if at_ns is not None), default=0)
     return days if days >= _WEEK_NS // _DAY_NS else 0
 
 
 def _release_audit(vault: OpenVault) -> int:
-    """Release lines of the audit log; tells how many."""
-    keep_days = int(vault.config.read()["audit.keep_days"])
-    released = vault.audit.release(time.time_ns() - keep_days * _DAY_NS)
-    return int(str(released.details["lines"])) if released is not None else 0
+    """Release lines of the audit logs; tells how many."""
+    released = [log.release(time.time_ns() - keep_days * _DAY_NS) for log, keep_days in _list_audited(vault)]
+    return sum(int(str(entry.details["lines"])) for entry in released if entry is not None)
+
+
+def _list_audited(vault: OpenVault) -> list[tuple[AuditLog, int]]:
+    """List the audit logs whose lines may go, and after how many days."""
+    settings = vault.config.read()
+    logs = (vault.audit, settings["audit.keep_days"]), (vault.file_audit, settings["audit.files_keep_days"])
+    return [(log, int(days)) for log, days in logs if int(days)]
 
 
 def _pack_refs(vault: OpenVault, older_than_s: float) -> int:

@@ -58,6 +58,7 @@ SETTINGS = {
         Setting("maintenance.auto", "1", choices=("0", "1")),
         Setting("audit.files", "none", choices=("none", "changes", "all")),
         Setting("audit.keep_days", "0", is_number=True),
+        Setting("audit.files_keep_days", "0", is_number=True),
         Setting("mount.xattrs", "1", is_number=True),
     )
 }

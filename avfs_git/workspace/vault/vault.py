@@ -104,6 +104,7 @@ class OpenVault:
         self.layout.read_format()
         self.refs = RefStore(git_dir, find_missing=self._find_missing)
         self.audit = AuditLog(self.layout.oplog.parent)
+        self.file_audit = AuditLog(self.layout.oplog.parent, "audit-files")
         self.oplog = OpLog(self.layout.oplog, self.refs.read, audit=self.audit)
         self.config = Config(self.layout.config)
         self.clock_ns = clock_ns

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--outcome", "outcomes", multiple=True, type=click.Choice(get_args(AuditOutcome)), help="Only what ended so; repeatable."
 )
+@click.option("--files", is_flag=True, help="File events of live trees, where the setting audit.files asks for them.")
 @click.option("-f", "--follow", is_flag=True, help="Oldest first, then wait for more; with --json, one line an event.")
 @click.option("--verify", is_flag=True, help="Also check that no line was changed or taken out.")
 @click.option("--release", type=read_days, metavar="DAYS", help="Remove lines older than DAYS days from the log.")
@@ -50,6 +51,7 @@ def command(
     until: int | None,
     events: tuple[str, ...],
     outcomes: tuple[str, ...],
+    files: bool,
     follow: bool,
     verify: bool,
     release: int | None,
@@ -62,7 +64,7 @@ def command(
     `proxy_exec_denied` are names of events.
 
     avfs keeps all lines. `--release DAYS` removes the oldest ones, which cannot be undone; a new line says which these were, and
-    `--verify` checks it. The setting `audit.keep_days` lets maintenance do that.
+    `--verify` checks it. The settings `audit.keep_days` and `audit.files_keep_days` let maintenance do that.
     """
     if release is not None and (follow or verify or paths or since is not None or until is not None or events or outcomes):
         raise BadUsage("--release goes with no choice of events", hint="See the events in a call of its own.")
@@ -71,17 +73,18 @@ def command(
     fork = state.named().fork
     with state.open_vault() as vault:
         if release is not None:
-            return {"entries": [], "verified": None, "released": vault.policy.release_audit(keep_days=release, dry_run=dry_run)}
-        verified = vault.policy.verify_audit() if verify else None
+            released = vault.policy.release_audit(keep_days=release, dry_run=dry_run, files=files)
+            return {"entries": [], "verified": None, "released": released}
+        verified = vault.policy.verify_audit(files=files) if verify else None
         if follow:
             if since is not None or until is not None:
                 raise BadUsage("--follow goes with neither --since nor --until", hint="Say how many older events with -n.")
-            told = vault.policy.follow_audit(last=limit, fork=fork, events=events, outcomes=outcomes, paths=paths)
+            told = vault.policy.follow_audit(last=limit, fork=fork, events=events, outcomes=outcomes, paths=paths, files=files)
             _follow(state.output, told)
         entries = vault.policy.audit(
-            limit=limit, since_ns=since, until_ns=until, fork=fork, events=events, outcomes=outcomes, paths=paths
+            limit=limit, since_ns=since, until_ns=until, fork=fork, events=events, outcomes=outcomes, paths=paths, files=files
         )
-        return {"entries": entries, "verified": verified, "released": vault.policy.last_release() if verify else None}
+        return {"entries": entries, "verified": verified, "released": vault.policy.last_release(files=files) if verify else None}
 
 
 def _follow(output: Output, entries: Iterator[AuditEntry]) -> NoReturn:

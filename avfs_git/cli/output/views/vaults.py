@@ -369,7 +369,7 @@ _UNITS = {
     "packs": "packs",
     "oplog": "bytes of the log without an index",
     "logs": "logs of remote branches that begin 90 days ago",
-    "audit": "days of the audit log beyond `audit.keep_days`",
+    "audit": "days of an audit log beyond `audit.keep_days` or `audit.files_keep_days`",
     "gc": "days too old",
 }
 

@@ -1,6 +1,9 @@
-"""The audit log of a vault: one line of JSON an event, each tied to the one before it.
+"""The audit logs of a vault: one line of JSON an event, each tied to the one before it.
 
-Decided here: the format of `avfs/audit.ndjson`, when a file of it is full, and what a reader can tell from it. Every line names
+A vault has two: operations and commands are in `audit.ndjson`, and what programs do to files, which may be thousands of lines a
+build, in `audit-files.ndjson`, so that these can be released earlier.
+
+Decided here: the format of such a log, when a file of it is full, and what a reader can tell from it. Every line names
 the SHA-256 of the line before (`prev`) and a number (`seq`), so that a line that was changed or taken out from between others
 shows. A change of the last line and lines taken off the end do not, and a process that may write the file can also write a whole
 chain.
@@ -49,7 +52,7 @@ MAX_FILE_BYTES = 8 << 20
 MAX_TEXT = 4096
 """Longer texts are cut, in characters: a command may be megabytes long."""
 
-_ASIDE = compiled(r"audit\.[0-9]+\.ndjson")
+_ASIDE = compiled(r"[a-z-]+\.[0-9]+\.ndjson")
 _FIRST = "0" * 64
 _LINES = 4096
 """So much at the end of a file holds its last line, as good as always."""
@@ -101,10 +104,10 @@ class AuditEntry:
 
 
 class AuditLog:
-    """The audit log of one vault."""
+    """One audit log of a vault."""
 
-    def __init__(self, root: Path, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
-        self._path = root / "audit.ndjson"
+    def __init__(self, root: Path, name: str = "audit", *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
+        self._path = root / f"{name}.ndjson"
         self._max_file_bytes = max_file_bytes
 
     @property
@@ -355,12 +358,12 @@ class AuditLog:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _find_aside(self) -> list[Path]:
-        return [path for path in self._path.parent.glob("audit.*.ndjson") if _ASIDE.fullmatch(path.name)]
+        return [path for path in self._path.parent.glob(f"{self._path.stem}.*.ndjson") if _ASIDE.fullmatch(path.name)]
 
     def _locked(self) -> AbstractContextManager[None]:
         """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
         make_private_dirs(self._path.parent)
-        return held(open_file(self._path.parent / "audit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
+        return held(open_file(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
 
     def _locked_to_read(self) -> AbstractContextManager[None]:
         """Keep others from writing, as far as that is possible where the vault is read-only: its log is read without a lock."""
@@ -395,7 +398,7 @@ class AuditLog:
     def _rotate(self) -> None:
         """Put the file aside, under a number that no other has."""
         used = [int(path.name.split(".")[1]) for path in self._find_aside()]
-        self._path.rename(self._path.with_name(f"audit.{max(used, default=0) + 1}.ndjson"))
+        self._path.rename(self._path.with_suffix(f".{max(used, default=0) + 1}.ndjson"))
 
 
 def _check_released(seq: int, prev: str, path: Path, released: AuditEntry | None) -> None:

@@ -418,3 +418,16 @@ def test_maintenance_releases_only_what_the_setting_says(tmp_path: Path, monkeyp
         done = {step.name: step.handled for step in vault.maintain(every_step=True).steps if step.is_due}
         assert done["audit"] == lines - 5
         assert vault.policy.verify_audit() == 6
+
+
+def test_lines_of_file_events_go_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are a log of their own, with a setting of its own."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        fill(AuditLog(vault.path / "avfs", "audit-files"), 5)
+        vault.set_config("audit.files_keep_days", "20")
+        now_ns = time.time_ns() + 40 * 86_400 * 10**9
+        monkeypatch.setattr("avfs_git.workspace.vault.log.audit.time.time_ns", lambda: now_ns)
+        lines = vault.policy.verify_audit()
+        assert {step.name: step.handled for step in vault.maintain(every_step=True).steps}["audit"] == 5
+        assert (vault.policy.verify_audit(), vault.policy.verify_audit(files=True)) == (lines, 1)
