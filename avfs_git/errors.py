@@ -486,10 +486,14 @@ class ForkIsAlias(WorkspaceError, code="fork.alias", exit_code=22):
 class WorkspaceBusy(WorkspaceError, code="workspace.busy", exit_code=23):
     """Another process holds the workspace."""
 
-    def __init__(self, name: str, holder: str | None, *, pid: int | None = None, stopped: Sequence[int] = ()) -> None:
+    def __init__(
+        self, name: str, holder: str | None, *, pid: int | None = None, stopped: Sequence[int] = (), is_callers: bool = False
+    ) -> None:
         by = f" by {holder}" if holder else ""
         hint = "Wait for it, then try again."
-        if stopped:
+        if is_callers:
+            hint = "That command runs this one, and would wait for it. Run avfs outside of the command; git works inside."
+        elif stopped:
             hint = f"Its processes are stopped. Continue them with `kill -CONT {' '.join(map(str, stopped))}`, then try again."
         self._say(f"workspace {quote(name)} is in use{by}", hint, fork=name, holder=holder, pid=pid)
 

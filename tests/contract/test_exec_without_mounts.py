@@ -96,6 +96,24 @@ def test_commands_at_once_wait_for_their_turn(work: Workspace, mount_dir: Path) 
     assert work.read("made") == b"x\n" * len(running)
 
 
+def test_a_command_is_told_at_once_that_its_own_fork_is_in_use(work: Workspace, mount_dir: Path) -> None:
+    """It would wait for its own end: the error names it and since when. Other forks, and what only looks, are not refused."""
+    work.vault.fork("other", source=work.fork)
+    verbs = ["write made", "checkpoint save", "fork create inner", "exec -- true"]
+    avfs = f"{sys.executable} -m avfs_git --json"
+    text = "; ".join(f"echo x | {avfs} {verb}" for verb in [*verbs, "status", "--fork other write made"])
+    text += f"; echo x | {sys.executable} -m avfs_git write made"  # as text: it would say that it waits
+    status, document = run("no right", mount_dir, "-c", text)
+
+    said = [json.loads(line) for line in document["result"]["stdout"].splitlines()]
+    refused, allowed = said[: len(verbs)], said[len(verbs) :]
+    assert [one["error"]["code"] for one in refused] == ["workspace.busy"] * len(verbs)
+    assert all(one["error"]["details"]["holder"].startswith("'echo x") for one in refused)
+    assert all("would wait for it" in one["error"]["hint"] for one in refused)
+    assert [one["success"] for one in allowed] == [True, True]
+    assert (status, document["result"]["stderr"].partition(" is in use")[0]) == (23, f"error: workspace '{work.fork}'")
+
+
 @HOW
 def test_what_only_reads_is_saved_and_compared_where_no_view_can_be_mounted(work: Workspace, mount_dir: Path, how: str) -> None:
     """A wrong decision loses nothing: what was unsaved is in a checkpoint, and what the command changed is told."""

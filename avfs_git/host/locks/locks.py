@@ -66,6 +66,17 @@ class Holder(NamedTuple):
         )
 
 
+def _is_started_by(pid: int) -> bool:
+    """Whether a process has started this one, or one above it."""
+    above = os.getppid()
+    while above not in (pid, 0):
+        try:
+            above = int(Path(f"/proc/{above}/stat").read_bytes().rpartition(b")")[2].split()[1])
+        except OSError:  # it is gone, or is not shown
+            return False
+    return above == pid
+
+
 class LockFile:
     """An exclusive lock between processes, with change counters.
 
@@ -150,7 +161,7 @@ class LockFile:
                     return False  # it keeps the lock, and can be asked
             now = time.monotonic()
             if deadline is None:
-                deadline = now + timeout_s
+                deadline = now if self.is_callers else now + timeout_s
             if now >= deadline:
                 return False
             # flock has no timeout of its own, and a blocking one cannot be interrupted from another thread.
@@ -211,9 +222,9 @@ class LockFile:
         """Whether who only looks waits for the operation that is under way."""
         return self._map[_OPERATING] == 2
 
-    def sign(self, owner: str | None = None) -> None:
-        """Write down who holds the lock, by its own name if no other is given, and since when. Costs a memory copy."""
-        self._sign(Holder(os.getpid(), time.time_ns(), self._owner if owner is None else owner))
+    def sign(self, *, command: str | None = None) -> None:
+        """Write down who holds the lock, or the command for which it does, and since when. Costs a memory copy."""
+        self._sign(Holder(os.getpid(), time.time_ns(), self._owner if command is None else f"'{command}'"))
 
     def _sign(self, holder: Holder) -> None:
         record = f"{holder.pid} {holder.since_ns} {holder.name}".encode("utf-8", "replace")
@@ -235,6 +246,12 @@ class LockFile:
         if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[:2]):
             return None
         return Holder(int(words[0]), int(words[1]), words[2])
+
+    @property
+    def is_callers(self) -> bool:
+        """Whether the lock is held for a command that this process is part of, and would wait for. As meaningful as `holder`."""
+        holder = self.holder()
+        return holder is not None and holder.name.startswith("'") and _is_started_by(holder.pid)
 
     @property
     def epoch(self) -> int:
@@ -351,7 +368,7 @@ class ReadingLock(LockFile):
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._thread_lock.release()
 
-    def sign(self, owner: str | None = None) -> None:
+    def sign(self, *, command: str | None = None) -> None:
         """Do nothing: who waits for a reader is not told its name."""
 
     @property

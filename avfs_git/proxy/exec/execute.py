@@ -242,12 +242,12 @@ class Executor:
             try:
                 locked = opened.acquire()
             except WorkspaceBusy:
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or opened.lock.is_callers:
                     raise
                 time.sleep(_PAUSE_S)
                 left = self._list_candidates(run, passed)  # a session has it, which may be about to fail
                 continue
-            opened.lock.sign(f"'{run.redactor.headline(run.request)}'")  # for processes that wait, or look on
+            opened.lock.sign(command=run.redactor.headline(run.request))  # for processes that wait, or look on
             try:
                 self._commits.note_before(run, held=True)
                 backend = self._reuse(run) or open_held(

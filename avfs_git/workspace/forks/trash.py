@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from avfs_git.errors import ForkExists, LeftInForce, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import ForkExists, LeftInForce, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
@@ -28,7 +28,7 @@ from avfs_git.workspace.vault.format import HEADS, SIDECARS, WorkspaceLayout, la
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, put_git_dir_away
 from avfs_git.workspace.vault.log.oprecord import BY, FORK_DELETE, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.origin import find_way_out
-from avfs_git.workspace.vault.vault import OpenVault
+from avfs_git.workspace.vault.vault import OpenVault, busy
 
 _NAME_MAX = 255
 """Bytes in a name, on all file systems of Linux that count (limits.h)."""
@@ -128,8 +128,7 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
         lock = LockFile(layout.lock, owner="avfs")
     with lock:
         if not lock.acquire(LOCK_TIMEOUT_S):
-            held = lock.holder()
-            raise WorkspaceBusy(layout.fork, held.describe() if held else None, pid=held.pid if held else None)
+            raise busy(layout.fork, lock)
         try:
             if layout.upper.is_dir() and is_upper_used(layout.upper):
                 mounted = find_overlay(layout.upper)

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import AvfsError, ForkNotFound, HostError, NotWritable, WorkspaceMounted
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.host.files.durable import find_refusal, host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
@@ -45,7 +45,7 @@ from avfs_git.workspace.opened.standstill import Standstill
 from avfs_git.workspace.vault.format import WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.origin import load_state
-from avfs_git.workspace.vault.vault import OpenVault
+from avfs_git.workspace.vault.vault import OpenVault, busy
 
 if TYPE_CHECKING:
     from avfs_git.vfs.tree.mounted import MountedTree
@@ -272,8 +272,7 @@ class OpenWorkspace:
         if self.refused is not None and not to_read:
             raise NotWritable(f"change workspace '{self.fork}'", self.refused) from self.refused
         if not self._wait_for_lock(self.lock_timeout_s if is_patient else min(_LOOK_S, self.lock_timeout_s)):
-            held = lock.holder()
-            raise WorkspaceBusy(self.fork, held.describe() if held else None, pid=held.pid if held else None)
+            raise busy(self.fork, lock)
         if lock.is_retired and (self.refused is not None or not self._is_in_use()):
             # The fork was deleted: what is written here now would go to the trash unseen.
             lock.release()
@@ -327,7 +326,7 @@ class OpenWorkspace:
             return lock.acquire(timeout_s)
         if lock.acquire(TOLD_AFTER_S):
             return True
-        if lock.session is not None:  # it is asked, not waited for
+        if lock.session is not None or lock.is_callers:  # it is asked, or can only be refused
             return False
         self._on_wait(self.fork, lock.holder())
         return lock.acquire(timeout_s - TOLD_AFTER_S)

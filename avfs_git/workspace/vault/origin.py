@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from avfs_git.errors import ForkNotFound, HostError, RefDamaged, WorkspaceBusy, WorkspaceDamaged
+from avfs_git.errors import ForkNotFound, HostError, RefDamaged, WorkspaceDamaged
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
 from avfs_git.gitstore.refs import RefChange
@@ -30,7 +30,7 @@ from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout, WorkspaceSta
 from avfs_git.workspace.vault.gitmoves import bring_git_dir_back, open_worktree, put_git_dir_away
 from avfs_git.workspace.vault.log import lives
 from avfs_git.workspace.vault.log.oprecord import RENAMED_FROM, TRASH, OpRecord
-from avfs_git.workspace.vault.vault import OpenVault
+from avfs_git.workspace.vault.vault import OpenVault, busy
 
 _IN_TRASH = compiled(r"[0-9]+-[^/]+")
 
@@ -246,8 +246,7 @@ def _put_on_its_way(vault: OpenVault, record: OpRecord, held: Path) -> bool:
         lock = LockFile(layout.lock, owner="avfs")
     with lock:
         if not lock.acquire(LOCK_TIMEOUT_S):
-            holder = lock.holder()
-            raise WorkspaceBusy(old, holder.describe() if holder else None, pid=holder.pid if holder else None)
+            raise busy(old, lock)
         try:
             gone = [RefChange(ref, oid_of(was), None) for ref, was, new in record.moves if new is None and was is not None]
             head = vault.read_head(old)

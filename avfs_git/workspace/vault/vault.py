@@ -39,7 +39,7 @@ from avfs_git.gitstore.repository import check_repository, is_partial, read_shal
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.gitstore.worktree import Worktree, ensure_config, find_checked_out
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING
+from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
 from avfs_git.host.locks.namelocks import NameLocks
 from avfs_git.model import Checkpoint, Identity
 from avfs_git.paths import Oid, fork_dir_name, label_of_ref_name
@@ -57,6 +57,13 @@ if TYPE_CHECKING:
 NOBODY = Identity("avfs", "avfs@localhost")
 Caller = Identity | Callable[[Path], Identity]
 """The author of commits, or a function that finds it for a vault."""
+
+
+def busy(fork: str, lock: LockFile) -> WorkspaceBusy:
+    """Make the error that another process keeps a workspace's lock."""
+    held = lock.holder()
+    described, pid = (held.describe(), held.pid) if held is not None else (None, None)
+    return WorkspaceBusy(fork, described, pid=pid, is_callers=lock.is_callers)
 
 
 def name_switch(fork: str) -> str:
