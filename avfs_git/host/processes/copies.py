@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 
 from avfs_git.host.mounts.mounts import Mounted, list_mounts
+from avfs_git.host.processes.hold import uses
 from avfs_git.host.processes.processes import describe
 from avfs_git.values import NamedTuple
 
-_MOUNT_ID = b"mnt_id:"
 _CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000  # linux/sched.h
 _UMOUNT_NOFOLLOW = 8
 
@@ -55,6 +55,11 @@ def find_copy_users(mounted: Mounted) -> list[str] | None:
     if users and not seen.numbers <= (still := _look(mounted, processes).numbers):  # meanwhile others have got some of them
         users = _find_users(processes, seen.numbers & still, mounted)
     return users
+
+
+def find_numbers(mounted: Mounted) -> set[int]:
+    """List the numbers that a mount and its copies have, in all mount namespaces that this user may look at."""
+    return _look(mounted, _list_processes()).numbers
 
 
 def find_users(mounted: Mounted) -> list[str]:
@@ -91,7 +96,7 @@ def _look(mounted: Mounted, processes: list[str]) -> _Seen:
 
 def _find_users(processes: list[str], numbers: set[int], mounted: Mounted) -> list[str]:
     mapped = b" %02x:%02x " % mounted.device
-    return [describe(process) for process in processes if _uses(os.fsencode(f"/proc/{process}"), numbers, mapped)]
+    return [describe(process) for process in processes if uses(os.fsencode(f"/proc/{process}"), numbers, mapped)]
 
 
 def _other_namespaces(processes: list[str]) -> Iterator[tuple[str, list[Mounted]]]:
@@ -151,35 +156,3 @@ def _remove(copies: list[tuple[str, Mounted]]) -> None:
             continue
         finally:
             os.close(namespace)
-
-
-def _uses(process: bytes, numbers: set[int], mapped: bytes) -> bool:
-    for link in (b"/cwd", b"/root"):
-        try:
-            fd = os.open(process + link, os.O_PATH | os.O_CLOEXEC)  # held, not looked into: its server is not asked
-        except OSError:
-            continue
-        try:
-            if _mount_of(b"/proc/self/fdinfo/%d" % fd) in numbers:
-                return True
-        finally:
-            os.close(fd)
-    try:
-        for name in os.listdir(process + b"/fdinfo"):
-            if _mount_of(process + b"/fdinfo/" + name) in numbers:
-                return True
-        with open(process + b"/maps", "rb") as maps:
-            return any(mapped in line for line in maps)
-    except OSError:  # it ended, or is another user's
-        return False
-
-
-def _mount_of(fdinfo: bytes) -> int | None:
-    try:
-        with open(fdinfo, "rb") as file:
-            for line in file:
-                if line.startswith(_MOUNT_ID):
-                    return int(line[len(_MOUNT_ID) :])
-    except OSError:  # it was closed
-        pass
-    return None

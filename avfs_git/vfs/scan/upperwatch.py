@@ -133,7 +133,7 @@ class UpperWatch:
         self._overflows = 0
         return self._list_unknown()
 
-    def extend(self, found: Fingerprints) -> DirtySet | None:
+    def extend(self, found: Fingerprints | None) -> DirtySet | None:
         """Begin a further round of a capture; give the only entries that can differ from the cache by now, or None if any can.
 
         Args:

@@ -15,11 +15,13 @@ placed it that were true for a moment only; then all is captured under the guard
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from avfs_git.faults import reach
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
@@ -29,6 +31,10 @@ from avfs_git.workspace.capture.placing import GIT
 
 ROUNDS_MAX: Final = 4
 """How many rounds are made without the guard at most."""
+_TRIES: Final = 3
+"""How many rounds `capture_beside` makes before it has programs held."""
+_HELD_MAX: Final = 3
+"""How many rounds are made while programs are held at most: one reads, the next finds that nothing changed."""
 _SHORT_S: Final = 0.005
 """After a round that takes no longer, what changed during it is captured under the guard."""
 
@@ -101,12 +107,17 @@ def capture_live(
 
 
 def capture_beside(
-    cache: StatCache | None, make: MakeCapture, dirty: DirtySet | None, look_again: Callable[[Fingerprints], DirtySet | None]
+    cache: StatCache | None,
+    make: MakeCapture,
+    dirty: DirtySet | None,
+    look_again: Callable[[Fingerprints | None], DirtySet | None],
+    hold: Callable[[], AbstractContextManager[object]],
 ) -> Captured:
-    """Capture a tree that programs change meanwhile, of one moment if they let it.
+    """Capture a tree that programs change meanwhile, of one moment if that is possible.
 
-    What one round finds and the next one finds again was there when the first round ended. After `ROUNDS_MAX` rounds that found
-    other files each, every file is as it was at one moment, but not all at the same one: a warning says so.
+    What one round finds and the next one finds again was there when the first round ended. After `_TRIES` rounds that found
+    other files each, programs are held, for `_HELD_MAX` rounds at most. After these, every file is as it was at one moment,
+    but not all at the same one: a warning says so. Only in the last rounds is a file waited for that a program writes to.
 
     Args:
         cache: What the last capture found; None to read everything.
@@ -114,19 +125,28 @@ def capture_beside(
         dirty: The only paths that can differ from the cache; None if that is not known.
         look_again: Called before each further round with what was found so far; gives the only paths that can differ from the
             cache now.
+        hold: Holds programs, as far as possible. What it left out is found by the rounds.
     """
-    found = make(cache, None).run(dirty)
-    for _ in range(ROUNDS_MAX):
-        ahead = StatCacheAhead(cache, found.update, tree=found.tree, sidecar=found.sidecar)
-        dirty = look_again(ahead)
-        again = make(ahead, None).run(dirty)
-        is_same = (again.tree, again.sidecar) == (found.tree, found.sidecar)
-        if not is_same and again.update.names_any((IGNORE, GIT)):
-            found = make(cache, None).run(dirty)  # what was found before may be placed by rules that were true for a moment only
-        else:
-            found = _follow(found, again, dirty)
-        if is_same:
-            return found
+    found: Captured | None = None
+    left = DirtySet()
+    with contextlib.ExitStack() as holding:
+        for turn in range(_TRIES + _HELD_MAX):
+            if turn == _TRIES:
+                holding.enter_context(hold())
+                reach("capture.held")
+            ahead = _ahead(cache, found)
+            if turn:
+                dirty = _unite(look_again(ahead), left)
+            postponed = DirtySet() if turn < _TRIES else None
+            now = make(ahead, postponed).run(dirty)
+            if found is not None and (now.tree, now.sidecar) == (found.tree, found.sidecar) and not left and not postponed:
+                return _follow(found, now, dirty)
+            left = postponed or DirtySet()
+            # What was found before may be placed by rules that were true for a moment only.
+            is_void = found is not None and now.update.names_any((IGNORE, GIT))
+            found = None if is_void else _follow(found, now, dirty)
+    if found is None:
+        found = make(cache, None).run(dirty)
     found.warnings.append(Warning("capture.per_file", _PER_FILE))
     return found
 

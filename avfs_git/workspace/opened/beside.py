@@ -17,7 +17,7 @@ disk, and writes nothing.
 - Once it has begun to change files, a look waits for its end, as programs do: half of a restore is no state.
 
 In each case the look is repeated where the branch moved meanwhile, or such an operation came in between: files and branch belong
-together. On overlayfs nothing keeps programs waiting, and each file is shown as it was at one moment, as in a checkpoint.
+together. On overlayfs nothing keeps programs waiting for a look: each file is shown as it was at one moment.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,7 +101,7 @@ class Shown:
         return UpperReader(self._layers.upper, watch=self.watch)
 
     def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
-        """Capture one moment of the tree, if programs let it: nothing keeps them waiting."""
+        """Capture one moment of the tree, if programs let it or can be held."""
         from avfs_git.workspace.capture.livecapture import capture_beside  # noqa: PLC0415 - as `read_upper`
 
         del flush
@@ -114,13 +115,24 @@ class Shown:
                 cache = dirty = None
             if not lasts:
                 return make(cache, None).run(dirty)
-            self._last = capture_beside(cache, make, dirty, self._look_again)
+            self._last = capture_beside(cache, make, dirty, self._look_again, self._hold)
             return self._last
 
-    def _look_again(self, found: Fingerprints) -> DirtySet | None:
+    def _look_again(self, found: Fingerprints | None) -> DirtySet | None:
         """Begin a further round of a capture; give the only entries that can differ from the record by now, None if any can."""
         self.view.forget_all()
         return self._watch.extend(found) if self._watch is not None else None
+
+    def _hold(self) -> AbstractContextManager[object]:
+        """Hold the programs that use the mount, as far as possible."""
+        from avfs_git.host.mounts.mounts import find_mount  # noqa: PLC0415 - only where programs change files without a pause
+        from avfs_git.host.processes.copies import find_numbers  # noqa: PLC0415 - the same
+        from avfs_git.host.processes.hold import held  # noqa: PLC0415 - the same
+
+        mounted = find_mount(self._directory)
+        if os.geteuid() or mounted is None or os.makedev(*mounted.device) != self._device:
+            return contextlib.nullcontext()
+        return held(find_numbers(mounted), mounted.device)
 
     def end_capture(self, captured: Captured) -> None:
         """Let the watch count as recorded what the last capture read."""
