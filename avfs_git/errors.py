@@ -510,6 +510,7 @@ class PathNotFound(WorkspaceError, code="path.not_found", exit_code=25):
 
     def __init__(self, path: bytes | str) -> None:
         self._say(f"there is nothing at {quote(path)}")
+        self.path = path
 
 
 class PathUnsuitable(WorkspaceError, code="path.unsuitable", exit_code=26):

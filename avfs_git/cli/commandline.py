@@ -22,8 +22,36 @@ _EXTRA = re.compile(r"^Got unexpected extra argument \((.*)\)$")
 _EXTRAS = re.compile(r"^Got unexpected extra arguments \((.*)\)$")
 _CLOSE = 0.8
 """From this similarity on, an option is suggested for another: `--messag`, and not `--json` for `--since`."""
-_TERMINAL = frozenset({"-i", "--interactive", "--terminal", "--pty"})
-"""How other programs spell that a command gets a terminal."""
+_MEANT = {
+    **dict.fromkeys(
+        (("exec", "-i"), ("exec", "--interactive"), ("exec", "--terminal"), ("exec", "--pty")),
+        "`avfs exec -t` gives the command a terminal, with the keyboard as its input.",
+    ),
+    **dict.fromkeys(
+        (("push", "-f"), ("push", "--force")),
+        "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch.",
+    ),
+    ("push", "-u"): "The first push makes the branch: `avfs push FORK`, with `--remote NAME` if there are several remotes.",
+    ("checkout", "-b"): "`avfs fork create NAME` makes a fork, and `avfs --fork NAME COMMAND` works in it.",
+    **dict.fromkeys(
+        (("add", "-A"), ("add", "--all"), ("add", "-u"), ("add", "-p")),
+        "There is no index: `avfs checkpoint save` takes all changes.",
+    ),
+    **dict.fromkeys(
+        (("diff", "--cached"), ("diff", "--staged")), "There is no index: `avfs diff` shows what the next checkpoint would save."
+    ),
+    ("diff", "--name-only"): "Did you mean `--name-status`?",
+    **dict.fromkeys((("status", "-s"), ("status", "--short")), "`avfs status` is short."),
+    ("rm", "--cached"): "There is no index: in a live tree, `git rm --cached PATH` does it.",
+    ("fetch", "--all"): "`avfs fetch NAME` for each remote of `avfs remote list`.",
+    ("remote", "-v"): "Did you mean `avfs remote list`?",
+    ("rebase", "-i"): "`avfs squash FROM..TO` joins commits, and `avfs cherry-pick` applies single ones.",
+}
+"""What is meant by options that other programs have."""
+_OF_GIT = frozenset({"log"})
+"""Verbs for which git itself has more options, and shows the same."""
+_EXTRA_MEANT = {"undo": "`avfs op undo NUMBER` takes back one operation, and `avfs revert PATH` the last change of a path."}
+"""What is meant by an argument of a verb without arguments."""
 
 
 def perform(state: State, arguments: list[str]) -> int:
@@ -57,20 +85,18 @@ def _usage_error(err: click.ClickException, arguments: list[str]) -> BadUsage:
     hint = f"See `{ctx.command_path} --help`." if ctx is not None else None
     if isinstance(err, click.NoSuchOption):
         message = f"there is no option {quote(err.option_name)}"
-        if (
-            err.option_name in {"--force", "-f"}
-            and ctx is not None
-            and any("--force-with-lease" in p.opts for p in ctx.command.params)
-        ):
-            hint = "`--force-with-lease` allows a push that drops commits, unless the branch has moved since the last fetch."
-        elif err.option_name in _TERMINAL and ctx is not None and ctx.info_name == "exec":
-            hint = "`-t` gives the command a terminal, with the keyboard as its input."
+        if ctx is not None and (ctx.info_name, err.option_name) in _MEANT:
+            hint = _MEANT[ctx.info_name, err.option_name]
         elif ctx is not None and (owners := _list_owners(ctx, err.option_name)):
             hint = f"Did you mean {' or '.join(f'`{owner} {err.option_name}`' for owner in owners)}?"
         elif ctx is not None and (meant := _find_option(ctx, err.option_name, arguments)):
             hint = f"Did you mean `{meant}`?"
+        elif ctx is not None and ctx.info_name in _OF_GIT:
+            hint = f"{hint} In a live tree and in the repository (`avfs vault info`), `git {ctx.info_name}` has more options."
     elif isinstance(err, click.MissingParameter):
         message = f"missing {'option' if isinstance(err.param, click.Option) else 'argument'} {_name_missing(err)}"
+    elif ctx is not None and _EXTRA.match(message):
+        hint = _EXTRA_MEANT.get(str(ctx.info_name), hint)
     message = _EXTRA.sub(r"there is one argument too many: '\1'", _EXTRAS.sub(r"there are arguments too many: '\1'", message))
     message = message.replace("a valid integer range", "a whole number").replace("a valid integer", "a whole number")
     return BadUsage(message[:1].lower() + message[1:], hint=hint)

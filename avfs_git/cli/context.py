@@ -329,7 +329,9 @@ class State:
             except PathNotFound as err:
                 if err.hint is None and self._read_relative:
                     err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
-                err.hint = err.hint or "See what is there with `avfs ls /` or `avfs tree /`."
+                from avfs_git.cli.names import hint_at_path  # noqa: PLC0415 - only after a mistake
+
+                err.hint = err.hint or hint_at_path(os.fsdecode(err.path))
                 raise
 
     def _hint_at_directory(self, named: str | Path | None) -> str | None:

@@ -5,6 +5,7 @@ Decided here: which of them a mistyped name may have meant. `cli.completion` and
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,9 @@ def suggest(state: State, error: AvfsError) -> None:
         typed, names = str(error.details["fork"]), list_forks(state)
     elif isinstance(error, CheckpointNotFound):
         typed, names = str(error.details["checkpoint"]), list_states(state)
+        if ":" in typed.strip(":"):
+            error.hint = hint_at_path(typed)
+            return
     if names is None:
         return
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
@@ -37,6 +41,17 @@ def suggest(state: State, error: AvfsError) -> None:
         of_forks = [name for name in others if name.endswith(f"@{typed}")]
         if near := of_forks or get_close_matches(typed, others, n=1, cutoff=_CLOSE):
             error.hint = f"Did you mean {quote(near[0])}? {error.hint}"
+
+
+def hint_at_path(typed: str) -> str:
+    """Say what a path may have meant that is not there: a pattern, a path in a state as git spells it, or a slip."""
+    name = typed.strip("/")
+    at, colon, path = name.partition(":")
+    if at and colon and path:
+        return f"Did you mean `avfs cat --at {shlex.quote(at)} {shlex.quote(path)}`?"
+    if any(letter in name for letter in "*?["):
+        return f"`avfs find --name {shlex.quote(name)}` finds names by a pattern."
+    return "See what is there with `avfs ls /` or `avfs tree /`."
 
 
 def list_forks(state: State) -> Iterator[str]:

@@ -121,10 +121,20 @@ ALIASES = {"snapshot": "checkpoint", "ps": "sessions"}
 
 
 _MEANT = {
-    **dict.fromkeys(("commit", "save"), "checkpoint save"),
-    **dict.fromkeys(("branch", "worktree"), "fork"),
-    **dict.fromkeys(("switch", "use"), "--fork NAME COMMAND"),
-    **dict.fromkeys(("restore", "reset", "rollback"), "checkpoint restore"),
+    **dict.fromkeys(("commit", "save", "ci", "amend"), "checkpoint save"),
+    **dict.fromkeys(("branch", "worktree", "workspace", "br"), "fork"),
+    **dict.fromkeys(("branch -d", "branch -D"), "fork delete"),
+    **dict.fromkeys(("branch -a", "branch -l", "branch --list", "pr list"), "fork list"),
+    **dict.fromkeys(("switch", "use", "edit"), "--fork NAME COMMAND"),
+    **dict.fromkeys(("switch -c", "switch --create"), "fork create"),
+    **dict.fromkeys(("reset", "rollback", "stash pop", "stash apply"), "checkpoint restore LABEL"),
+    "reset --hard": "checkpoint restore HEAD",
+    "restore": "checkpoint restore HEAD PATH",
+    "co": "checkout",
+    "st": "status",
+    "info": "vault info",
+    **dict.fromkeys(("compact", "cache"), "gc"),
+    **dict.fromkeys(("cd", "pwd"), "where"),
     "quota": "vault config",
     **dict.fromkeys(("init", "create", "new"), "vault create"),
     **dict.fromkeys(("list", "vaults"), "vault list"),
@@ -136,6 +146,7 @@ _MEANT = {
     "abandon": "fork delete",
     "bookmark": "fork",
     "repo": "vault",
+    "repo clone": "clone",
     "config": "vault config",
     "version": "--version",
     "sync": "update",
@@ -150,22 +161,23 @@ _MEANT = {
     "forks": "fork list",
     "checkpoints": "checkpoint list",
     "history": "log",
-    **dict.fromkeys(("evolog", "obslog", "file-history"), "log PATH"),
+    **dict.fromkeys(("evolog", "obslog", "file-history", "versions"), "log PATH"),
     **dict.fromkeys(("annotate", "praise"), "blame"),
 }
 """Names of other programs for these commands."""
 _OF_GROUPS = {
-    "new": "create",
-    "make": "create",
-    "rm": "delete",
-    "remove": "delete",
-    "ls": "list",
-    "show": "info",
-    "create": "save",
-    "add": "create",
-    "mv": "rename",
-    "move": "rename",
-    "-m": "rename",
+    "new": ("create",),
+    "make": ("create",),
+    "rm": ("delete",),
+    "remove": ("delete",),
+    "ls": ("list",),
+    "show": ("info", "list", "compare"),
+    "create": ("save",),
+    "add": ("create",),
+    "mv": ("rename",),
+    "move": ("rename",),
+    "-m": ("rename",),
+    "revert": ("undo",),
 }
 """The same, behind the name of a group."""
 _OUTSIDE_GROUPS = dict.fromkeys(("checkout", "switch", "use"), "--fork NAME COMMAND")
@@ -219,8 +231,8 @@ class VerbGroup(click.Group):
     def _explain_unknown(self, ctx: click.Context, name: str, rest: list[str]) -> BadUsage:
         """Say what a word may have meant that is no command here: one of a similar name, one elsewhere, or a name."""
         place, is_program = ctx.command_path, ctx.parent is None
-        close = _find_close(_OF_GROUPS.get(name, name), [*self.list_commands(ctx), *(ALIASES if is_program else ())])
-        elsewhere = _MEANT.get(name) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
+        close = self._find_other(name) or _find_close(name, [*self.list_commands(ctx), *(ALIASES if is_program else ())])
+        elsewhere = _find_meant(name, rest) if is_program else _OUTSIDE_GROUPS.get(name, name if name in VERBS else None)
         if is_program and elsewhere is not None:
             hint = f"Did you mean `{place} {' '.join((elsewhere, *self._find_verb(ctx, elsewhere, rest)))}`?"
         elif close:
@@ -229,6 +241,8 @@ class VerbGroup(click.Group):
             hint = f"Did you mean `{ctx.find_root().command_path} {elsewhere}`?"
         elif (maker := _MAKERS.get(str(ctx.info_name))) is not None and not name.startswith("-"):
             hint = f"`{place} {maker} {shlex.quote(name)}` makes one of that name. See `{place} --help`."
+        elif is_program and _is_program(name):
+            hint = f"`{place} exec {shlex.join([name, *rest])}` runs that program in the fork."
         else:
             hint = f"See `{place} --help`."
         words = name if is_program else f"{place.partition(' ')[2]} {name}"
@@ -239,7 +253,16 @@ class VerbGroup(click.Group):
         meant = self.get_command(ctx, group)
         if not rest or not isinstance(meant, VerbGroup):
             return []
-        return [verb for verb in dict.fromkeys((rest[0], _OF_GROUPS.get(rest[0], ""))) if verb in meant.commands][:1]
+        return [rest[0]] if rest[0] in meant.commands else meant._find_other(rest[0])  # noqa: SLF001 - of this class
+
+    def _find_other(self, name: str) -> list[str]:
+        """Find the verb of this group that has another name in other programs."""
+        return [verb for verb in _OF_GROUPS.get(name, ()) if verb in self.commands][:1]
+
+
+def _find_meant(name: str, rest: list[str]) -> str | None:
+    """Find what a word, or that with the next one, means in other programs."""
+    return _MEANT.get(" ".join([name, *rest[:1]])) or _MEANT.get(name)
 
 
 def _find_close(typed: str, known: list[str]) -> list[str]:
@@ -247,6 +270,12 @@ def _find_close(typed: str, known: list[str]) -> list[str]:
     from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
 
     return get_close_matches(typed, known, n=2, cutoff=0.8) or get_close_matches(typed, known, n=1, cutoff=0.7)
+
+
+def _is_program(name: str) -> bool:
+    from shutil import which  # noqa: PLC0415 - only after a mistake
+
+    return which(name) is not None
 
 
 class MissingVerb(BadUsage):

@@ -164,8 +164,12 @@ class Verb(click.Command):
             at = args.index("--")
             ctx.meta[AFTER_DASHES] = args[at + 1 :]
             args = args[:at]
-        self._refuse_contradictions(ctx, args)
-        return super().parse_args(ctx, args)
+        try:
+            self._refuse_contradictions(ctx, args)
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:  # click does not say of all of them where they belong to
+            error.ctx = error.ctx or ctx
+            raise
 
     def _refuse_contradictions(self, ctx: click.Context, args: list[str]) -> None:
         """Refuse two options of which each sets the same choice: click takes the last without a word."""

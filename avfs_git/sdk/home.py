@@ -7,6 +7,7 @@ deletion completes one that a crash interrupted.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 import time
@@ -512,7 +513,10 @@ class Home:
             FuseUnavailable, SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
         if not Path(source).is_dir():  # else the clone around it would be forked
-            raise HostError(f"read '{source}'", NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2)))
+            reason = NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2))
+            error = HostError(f"read '{source}'", reason)
+            error.hint = "Name the directory of a clone or a folder. A fork of a vault is made by `avfs fork create NAME`."
+            raise error
         top = clones.find_top(Path(source))
         place = point.resolve(self.home / "mounts" if directory is None else directory)
         shown = self._find_shown(top)
@@ -524,7 +528,8 @@ class Home:
             name = check_fork_name(branch if branch is not None else place.name if directory is not None else "")
         except InvalidName as error:
             if branch is None:
-                error.hint = "It is that of the directory. Name the fork with `--branch NAME`."
+                usable = "-".join(re.findall(r"[A-Za-z0-9]+", place.name)) or "NAME"
+                error.hint = f"It is that of the directory. Name the fork with `--branch {usable}`."
             raise
         if directory is not None:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log

@@ -106,7 +106,44 @@ WAYS_OUT = [
     ("commit -m x", "`avfs checkpoint save`"),
     ("branch", "`avfs fork`"),
     ("switch task", "`avfs --fork NAME COMMAND`"),
-    ("restore x", "`avfs checkpoint restore`"),
+    ("restore x", "`avfs checkpoint restore HEAD PATH`"),
+    ("reset --hard", "`avfs checkpoint restore HEAD`"),
+    ("reset first", "`avfs checkpoint restore LABEL`"),
+    ("stash pop", "`avfs checkpoint restore LABEL`"),
+    ("switch -c x", "`avfs fork create`"),
+    ("branch -d task", "`avfs fork delete`"),
+    ("branch -a", "`avfs fork list`"),
+    ("checkout -b x", "`avfs fork create NAME`"),
+    ("checkout task", "`avfs checkpoint restore LABEL`"),
+    ("amend", "`avfs checkpoint save`"),
+    ("co task", "`avfs checkout`"),
+    ("st", "`avfs status`"),
+    ("info", "`avfs vault info`"),
+    ("compact", "`avfs gc`"),
+    ("versions README", "`avfs log PATH`"),
+    ("repo clone x", "`avfs clone`"),
+    ("git push", "`avfs exec git push`"),
+    ("chmod +x 'a b'", "`avfs exec chmod +x 'a b'`"),
+    ("op revert 3", "`avfs op undo`"),
+    ("remote show origin", "`avfs remote list`"),
+    ("remote -v", "`avfs remote list`"),
+    ("attempts show", "`avfs attempts compare`"),
+    ("add -A", "`avfs checkpoint save`"),
+    ("diff --cached", "`avfs diff`"),
+    ("log --author Ada", "`git log` has more"),
+    ("log HEAD", "`avfs show HEAD`"),
+    ("log main..task", "`avfs diff main..task`"),
+    ("show HEAD:README", "`avfs cat --at HEAD README`"),
+    ("cat HEAD:README", "`avfs cat --at HEAD README`"),
+    ("ls '*.py'", "`avfs find --name '*.py'`"),
+    ("search hello world", "`avfs search 'hello world'`"),
+    ("undo README", "`avfs revert PATH`"),
+    ("log -n", "`avfs log --help`"),
+    ("exec -c", "`avfs exec --help`"),
+    ("run 'ls -l'", "`avfs run sh -c 'ls -l'`"),
+    ("end nosuch", "`avfs fork delete NAME`"),
+    ("fork nosuch ../x", "`avfs fork create NAME`"),
+    ("op restore 1", "`avfs checkpoint restore ID`"),
     ("push --force", "`--force-with-lease`"),
     ("init", "`avfs vault create`"),
     ("help status", "`avfs --help`"),
@@ -147,7 +184,7 @@ WAYS_OUT = [
     ("push origin", "`--remote origin`"),
     ("checkout task", "`--fork NAME`"),
     ("fork delete main", "or another fork"),
-    ("undo 3", "`avfs undo --help`"),
+    ("undo 3", "`avfs op undo NUMBER`"),
     ("cat src", "`avfs ls /src`"),
     ("mkdir nosuch/b", "`-p` makes"),
     ("fork merge task", "Did you mean `avfs merge`?"),
@@ -159,8 +196,7 @@ WAYS_OUT = [
     ("vault delete wrok", "Did you mean 'work'?"),
     ("log -5", "`-n 5`"),
     ("find -name x", "`--name`"),
-    ("status --short", "`avfs status --help`"),
-    ("log --since x", "`avfs log --help`"),
+    ("log --since x", "`git log` has more"),
     ("checkpoint save --messag x", "`--message`"),
     ("run nosuch-program", "write where it is"),
     ("run", "`avfs run --help`"),
@@ -180,10 +216,12 @@ def test_what_people_type_who_know_other_programs_has_a_way_out(cli: Cli, work: 
     cli("fork", "create", "task").ok()
     cli("remote", "add", "origin", str(project)).ok()
     before = cli("op", "log", "--json").result, cli("tree", "--json").result
+    puzzling = []
     for line, way in WAYS_OUT:
         refused = cli(*shlex.split(line))
-        assert refused.status != 0, line
-        assert way in refused.stderr.partition("hint: ")[2], (line, refused.stderr)
+        if refused.status == 0 or way not in refused.stderr.partition("hint: ")[2]:
+            puzzling.append((line, refused.stderr))
+    assert puzzling == []
     assert (cli("op", "log", "--json").result, cli("tree", "--json").result) == before
 
 

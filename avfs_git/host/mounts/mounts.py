@@ -211,7 +211,7 @@ def mount_by_helper(directory: Path, options: Sequence[str], *, user: int | None
                 hint = "Let `user_allow_other` stand in /etc/fuse.conf, or mount without `--allow-other`."
                 raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=hint)
             if _DEVICE in said or "fuse device" in said:
-                hint = f"Users need to read and write {_DEVICE}; {_TELLS}"
+                hint = f"Let users read and write it: `chmod 666 {_DEVICE}`."
                 raise FuseUnavailable(f"cannot mount at '{directory}': {said}", hint=hint)
             raise MountError(f"cannot mount at '{directory}': {said}")
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)

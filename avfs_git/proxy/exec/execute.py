@@ -78,6 +78,8 @@ else:
     terminals = LazyModule("avfs_git.host.terminals")
 
 
+_OF_SHELLS = frozenset({"cd", "export", "source", ".", "alias", "set", "unset", "ulimit", "umask", "eval", "pushd", "popd"})
+"""Commands that only a shell has."""
 _PAUSE_S = 0.02
 
 
@@ -536,8 +538,9 @@ def _explained(finished: Finished, reason: tuple[int, str] | None) -> Finished:
 
 
 def _suggest_shell(command: Command, finished: Finished) -> str:
-    """Say how a command line in one argument is run, where no program has that name."""
-    name = os.fsdecode(command.argv[0]) if command.argv is not None and len(command.argv) == 1 else ""
-    if finished.exit_code != NOT_FOUND or len(name.split()) < 2:
+    """Say how a command line in one argument, or a shell's own command, is run, where no program has that name."""
+    words = [os.fsdecode(word) for word in command.argv or ()]
+    is_line = len(words) == 1 and len(words[0].split()) > 1
+    if finished.exit_code != NOT_FOUND or not (is_line or (words and words[0] in _OF_SHELLS)):
         return ""
-    return f"; run a command line with `avfs exec --shell {shlex.quote(name)}`"
+    return f"; run a command line with `avfs exec --shell {shlex.quote(words[0] if is_line else shlex.join(words))}`"

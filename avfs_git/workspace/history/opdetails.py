@@ -69,7 +69,8 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
     record = find_operation(vault, number)
     after = _state_after(record)
     if after is None:
-        raise InvalidInput(f"operation {number} led to no state of a fork: it was to {record.description}")
+        reason = f"operation {number} led to no state of a fork: it was to {record.description}"
+        raise InvalidInput(reason, hint="`avfs log` lists the commits: bring one back with `avfs checkpoint restore ID`.")
     if record.kind == FORK_CREATE and BASE in record.more:
         after = maybe_oid(record.more[BASE]) or after  # with what the source had not committed
     is_bare = vault.store.exists(after) and vault.store.read_commit(after).sidecar is None

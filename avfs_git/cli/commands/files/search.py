@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -9,7 +11,7 @@ import click
 from avfs_git.cli.commands.files.grep import FOUND_NOTHING
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
-from avfs_git.errors import BadUsage
+from avfs_git.errors import BadUsage, PathNotFound
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import FilesWithWords
@@ -47,7 +49,12 @@ def command(
             found = {"results": vault.search(words, paths, limit=limit), "history": None}
     else:
         with state.open_workspace() as workspace:
-            found = {"results": [workspace.search(words, paths, at=at, limit=limit)], "history": None}
+            try:
+                found = {"results": [workspace.search(words, paths, at=at, limit=limit)], "history": None}
+            except PathNotFound as error:
+                several = shlex.join([" ".join([words, *map(os.fsdecode, paths)])])
+                error.hint = f"Several words are one argument: `avfs search {several}`."
+                raise
     if not any(result.hits for result in found["results"]):
         state.status = FOUND_NOTHING
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from typing import TYPE_CHECKING, Literal
 
 import click
@@ -10,7 +11,7 @@ import click
 from avfs_git.cli.commands.history.diff import paths_of
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
-from avfs_git.errors import BadUsage, PathNotFound
+from avfs_git.errors import AvfsError, BadUsage, PathNotFound
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import DrawnHistory, History, PathHistory
@@ -90,4 +91,16 @@ def _list_versions(workspace: Workspace, path: TreePath, limit: int) -> list[Pat
         name = os.fsdecode(path)
         if workspace.vault.has_fork(name):
             err.hint = f"The history of that fork is shown by `avfs log --fork {name}`."
+        elif ".." in name:
+            err.hint = f"What differs between two states is shown by `avfs diff {shlex.quote(name)}`."
+        elif _is_state(workspace, name):
+            err.hint = f"That checkpoint is shown by `avfs show {shlex.quote(name)}`."
         raise
+
+
+def _is_state(workspace: Workspace, name: str) -> bool:
+    try:
+        workspace.checkpoint_details(name)
+    except AvfsError:
+        return False
+    return True

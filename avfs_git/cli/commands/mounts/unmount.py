@@ -135,7 +135,8 @@ def _find(state: State, stack: ExitStack) -> Session | None:
 
 def _choose(vault: Vault, mounted: list[str]) -> str:
     """Choose the fork by the rule for all commands; where that one is not mounted, no other fork's mount is taken for it."""
-    hint = f"Say which mount: {' or '.join(f'`{shlex.quote(name)}`' for name in mounted[:3])}."
+    verb = click.get_current_context().command_path
+    hint = f"Say which mount: {' or '.join(f'`{verb} {shlex.quote(name)}`' for name in mounted[:3])}."
     try:
         fork = vault.choose_fork()
     except (NoForkChosen, NoForks) as error:

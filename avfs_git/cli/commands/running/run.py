@@ -96,7 +96,9 @@ def _check_program(state: State, name: str) -> None:
         state.failure_status = _NOT_FOUND
         raise InvalidInput(
             f"there is no program {quote(name)} in the directories of PATH",
-            hint="Install it, or write where it is: `avfs run ./NAME`.",
+            hint=f"A command line is run by `avfs run sh -c {shlex.quote(name)}`."
+            if len(name.split()) > 1
+            else "Install it, or write where it is: `avfs run ./NAME`.",
         )
 
 

@@ -30,7 +30,9 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
     """
     session = state.avfs.session_at(directory) if directory.is_dir() else None
     if session is None or session.path != directory.resolve():
-        raise SessionNotFound(os.fspath(directory))
+        error = SessionNotFound(os.fspath(directory))
+        error.hint = f"{error.hint} A fork that is not mounted is deleted by `avfs fork delete NAME`."
+        raise error
     if not session.is_of_directory():
         raise SessionNotFound(os.fspath(directory), is_other=True)
     state.output.amend(vault=session.vault.name, fork=session.fork)
