@@ -1,7 +1,7 @@
 """What a capture of a workspace starts from: its limits and rules, which paths are tracked, and what is beside history.
 
 Called by each operation that captures, with the workspace locked. How the changed paths are found and how many rounds are made is
-for the workspace's mode (`opened.mode`).
+for the workspace's mode (`opened.plain`).
 """
 
 from __future__ import annotations

@@ -35,8 +35,7 @@ from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
 from avfs_git.workspace.capture.capture import Capture, Captured
 from avfs_git.workspace.capture.livecapture import MakeCapture, capture_live
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.mode import Flush
-from avfs_git.workspace.opened.plain import Plain
+from avfs_git.workspace.opened.plain import Flush, Plain
 from avfs_git.workspace.opened.served import Served
 from avfs_git.workspace.opened.standstill import Standstill
 from avfs_git.workspace.opened.workspace import OpenWorkspace

@@ -1,10 +1,16 @@
-"""A workspace whose files only this process changes, under the workspace lock.
+"""A workspace whose files only this process changes, under the workspace lock; and what each mode of a workspace answers.
+
+A mode says how files may change meanwhile: the tree to read and to change, which paths changed, how they are captured. `Plain`,
+and `Served`, `Beside` and `ReadOnly`, which are made of it, and `shown.Shown` answer the same. `OpenWorkspace` holds one and
+calls it in one thread, with the workspace lock held unless a method says otherwise. A mode is memory only: after a crash the next
+process scans.
 
 The merged view reports each changed path, which is noted. Nothing noted is believed once another process had the lock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +19,6 @@ from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.mode import Flush
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
@@ -21,11 +26,20 @@ if TYPE_CHECKING:
     from avfs_git.workspace.capture.capture import Captured
     from avfs_git.workspace.capture.livecapture import MakeCapture
 
+Flush = Callable[[], object]
+"""Writes out the pages that programs have mapped and changed; called without the guard of the tree."""
+
 
 class Plain:
-    """Only this process changes files; see `Mode`."""
+    """Only this process changes files.
+
+    Attributes:
+        view: The merged view of the layers, for reading.
+        dirty: The only paths that can have changed since the last capture; None if that is not known.
+    """
 
     is_served = False
+    """Whether this process keeps the lock for a session, while programs change files."""
 
     def __init__(self, layers: Layers, view: MergedTree | None = None, dirty: DirtySet | None = None) -> None:
         self.layers = layers
@@ -39,7 +53,7 @@ class Plain:
 
     @property
     def shown_at(self) -> Path | None:
-        """Tell that the kernel shows it nowhere."""
+        """Where the kernel's overlayfs shows the workspace; None where it does not."""
         return None
 
     def note(self, path: TreePath, deep: bool) -> None:
@@ -52,53 +66,57 @@ class Plain:
             self.dirty.add(path, deep=deep)
 
     def restart(self, dirty: DirtySet | None) -> None:
-        """Note changes from here on."""
+        """Note changes from here on, in a given set; None where only a scan tells what has changed."""
         self.dirty = dirty
         self.view.changes.report_anew()  # else a file that goes on being written would stand in the old set only
 
     def renew(self) -> None:
-        """Make a view of the layers that were opened anew."""
+        """Show the layers that were opened anew."""
         self.view = self._make_view()
         self.view.changes.report_to(self.note)
 
     def take_turn(self) -> None:
-        """Do nothing: the view saw each change."""
+        """Begin an operation of a session, which has the lock already: the view saw each change."""
 
     def distrust(self) -> None:
-        """Let the next capture scan, and forget each node."""
+        """Believe nothing of the files: something changed them, or failed to."""
         self.restart(None)
         self.view.forget_all()
 
     def read_view(self) -> MergedTree:
-        """Give the view."""
+        """Give the tree for one read; called without the lock."""
         return self.view
 
     def mounted(self) -> MountedTree | None:
-        """Tell that files change through the view."""
+        """Open the mounted directory, through which files change; None where they change through `view`.
+
+        Raises:
+            MountError: If it is not the mount that was named.
+        """
         return None
 
     def leave_mounted(self, *, staging_stays: bool) -> None:
-        """Do nothing."""
+        """Close what `mounted` opened; `staging_stays` leaves the staging directory to the caller."""
 
     def read_upper(self) -> Layer:
-        """Read the upper layer from the disk."""
+        """Make what a capture reads the upper layer by."""
         from avfs_git.vfs.layer.readers import UpperReader  # noqa: PLC0415 - a session is ready before it captures anything
 
         return UpperReader(self.layers.upper)
 
     def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
-        """Capture the noted paths in one round."""
+        """Capture what changed. `afresh` reads all of the upper layer; `flush` is called before the last round."""
         del lasts, flush
         return make(None if afresh else cache, None).run(None if afresh else self.dirty)
 
     def end_capture(self, captured: Captured) -> None:
-        """Note changes in a new set."""
+        """Count as recorded what was captured."""
         del captured
         self.restart(DirtySet())
 
     def give_up_capture(self) -> None:
-        """Do nothing: the captured paths are noted still."""
+        """Count as changed what was captured and not recorded: here it is noted still."""
 
     def close(self) -> None:
-        """Close the view."""
+        """Close what is open."""
         self.view.close()

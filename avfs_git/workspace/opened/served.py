@@ -15,12 +15,12 @@ from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.changes import OnChange
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.mode import Flush, Mode
-from avfs_git.workspace.opened.plain import Plain
+from avfs_git.workspace.opened.plain import Flush, Plain
 
 if TYPE_CHECKING:
     from avfs_git.workspace.capture.capture import Captured
     from avfs_git.workspace.capture.livecapture import MakeCapture
+    from avfs_git.workspace.opened.shown import Shown
 
 
 class Served(Plain):
@@ -102,7 +102,7 @@ class Served(Plain):
                 self.dirty.update(taken)
 
 
-def serve(mode: Mode) -> Mode:
+def serve(mode: Plain | Shown) -> Plain | Shown:
     """Give the mode that follows when a session begins to serve the workspace; the nodes stay."""
     if isinstance(mode, Plain):
         return Served(mode.layers, mode.view, mode.dirty)
@@ -110,7 +110,7 @@ def serve(mode: Mode) -> Mode:
     return mode
 
 
-def stop_serving(mode: Mode) -> Mode:
+def stop_serving(mode: Plain | Shown) -> Plain | Shown:
     """Give the mode that follows when nothing shows the workspace any more."""
     if isinstance(mode, Served):
         mode.give_up_capture()

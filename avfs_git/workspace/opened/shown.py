@@ -18,7 +18,7 @@ from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.mode import Flush
+from avfs_git.workspace.opened.plain import Flush
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """The kernel's overlayfs shows it; see `Mode`."""
+    """The kernel's overlayfs shows it; see `Plain`."""
 
     def __init__(self, layers: Layers, directory: Path, *, is_served: bool, looks_on: bool) -> None:
         """Look at layers that are mounted; a workspace that only looks on watches nothing.

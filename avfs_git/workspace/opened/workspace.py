@@ -3,7 +3,7 @@
 Decided here: how a process notices that another one changed the workspace, and what happens to a workspace in which a crash
 left an operation unfinished. A function that changes a workspace takes a `LockedWorkspace`, which only `OpenWorkspace.locked`
 and `acquire` give, so that forgetting the lock does not type-check. How files may change meanwhile is the workspace's mode
-(`opened.mode`): only by this process, by programs that this process serves, by the kernel's overlayfs, or not at all.
+(`opened.plain`): only by this process, by programs that this process serves, by the kernel's overlayfs, or not at all.
 
 The upper layer on disk is the truth. The merged view and the set of changed paths are in memory; both are dropped when the
 lock's epoch shows that another process wrote. A killed process loses nothing: the next capture compares everything with the
@@ -37,8 +37,7 @@ from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers
-from avfs_git.workspace.opened.mode import Flush, Mode
-from avfs_git.workspace.opened.plain import Plain
+from avfs_git.workspace.opened.plain import Flush, Plain
 from avfs_git.workspace.opened.readonly import ReadOnly
 from avfs_git.workspace.opened.served import Served, serve, stop_serving
 from avfs_git.workspace.opened.standstill import Standstill
@@ -49,6 +48,7 @@ from avfs_git.workspace.vault.vault import OpenVault, busy
 
 if TYPE_CHECKING:
     from avfs_git.vfs.tree.mounted import MountedTree
+    from avfs_git.workspace.opened.shown import Shown
 
 _LOOK_S = 0.05
 """How long an operation that only looks waits for another one, which is mostly over by then."""
@@ -119,7 +119,7 @@ class OpenWorkspace:
             with host_errors(f"open workspace '{fork}'"):
                 is_writable = self.refused is None
                 self.layers = Layers(vault, self.layout, self.state, is_writable=is_writable)
-                self.mode: Mode = Plain(self.layers) if is_writable else ReadOnly(self.layers)
+                self.mode: Plain | Shown = Plain(self.layers) if is_writable else ReadOnly(self.layers)
                 if is_writable and not self.lock.epoch and self.is_unused():
                     self.layers.adopt_root()
         except BaseException as error:
@@ -165,7 +165,7 @@ class OpenWorkspace:
     def dirty(self, dirty: DirtySet | None) -> None:
         self.mode.restart(dirty)
 
-    def enter(self, mode: Mode) -> None:
+    def enter(self, mode: Plain | Shown) -> None:
         """Go over to another mode, of which this workspace closes what is open."""
         self.mode.close()
         self.mode = mode
