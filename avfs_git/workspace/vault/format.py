@@ -183,6 +183,8 @@ class WorkspaceState:
 
 
 _STATE_FIELDS = tuple(WorkspaceState.__annotations__)
+_OPTIONAL = frozenset({"before", "shown", "rewriting", "following"})
+"""Fields that are written where they say something: an older avfs reads every other state."""
 
 
 def find_own(source: Path, place: Path) -> frozenset[TreePath]:
@@ -346,34 +348,17 @@ def _check_ids(state: WorkspaceState) -> None:
 
 def serialize_state(state: WorkspaceState) -> bytes:
     """Write a state as JSON."""
-    values = {name: getattr(state, name) for name in _STATE_FIELDS}
-    if state.pending is not None:
-        values["pending"] = {name: getattr(state.pending, name) for name in Pending.__annotations__}
-        values["pending"]["before"] = _merging_values(state.pending.before)
-        if state.pending.before is None:
-            del values["pending"]["before"]
-        if not state.pending.shown:
-            del values["pending"]["shown"]
-    values["merging"] = _merging_values(state.merging)
-    if state.following is None:
-        del values["following"]
-    else:
-        values["following"] = {name: getattr(state.following, name) for name in Following.__annotations__}
-    return json.dumps(values).encode() + b"\n"
+    return json.dumps(_spell(state)).encode() + b"\n"
 
 
-def _merging_values(merging: Merging | None) -> dict[str, Any] | None:
-    if merging is None:
-        return None
-    values = {name: getattr(merging, name) for name in Merging.__annotations__}
-    values["conflicts"] = [
-        {name: getattr(conflict, name) for name in OpenConflict.__annotations__} for conflict in merging.conflicts
-    ]
-    if merging.rewriting is None:
-        del values["rewriting"]
-    else:
-        values["rewriting"] = {name: getattr(merging.rewriting, name) for name in Rewriting.__annotations__}
-    return values
+def _spell(value: object) -> object:
+    """Make what JSON takes of a part of a state."""
+    if isinstance(value, list):
+        return [_spell(item) for item in value]
+    if not isinstance(value, WorkspaceState | Pending | Following | Merging | OpenConflict | Rewriting):
+        return value
+    fields = {name: getattr(value, name) for name in type(value).__annotations__}
+    return {name: _spell(held) for name, held in fields.items() if held or name not in _OPTIONAL}
 
 
 def _parse_merging(values: dict[str, Any] | None) -> Merging | None:

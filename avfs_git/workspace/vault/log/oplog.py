@@ -255,15 +255,16 @@ class OpLog:
                 os.close(fd)
 
     def _shorten(self, choose: Callable[[list[OpRecord]], Chosen], mode: int) -> int:
-        lines = read_plain(self._path).split(b"\n")
-        found = [(at, line) for at in reversed(range(len(lines))) for line in parse_lines([(at, lines[at])])]  # one or none
-        place_of = {id(record): at for at, (record, _) in found}
-        records = list(self._resolve(line for _, line in found))
+        before = read_plain(self._path)
+        with self._view() as view:
+            outcomes = self._outcomes(view)
+            found = [(at, record) for at, record, mark in parse_places(view.lines()) if outcomes.happened(at, record, mark)]
+        records = [record for _, record in found]
         chosen = choose(records)
         if chosen.newest >= len(records):
             return 0
         # The end stays byte for byte: a line in it may be that of an operation under way.
-        end = lines[place_of[id(records[chosen.newest])] + 1 :]
+        end = before[found[chosen.newest][0] :].partition(b"\n")[2]
         undone = find_undone(records)  # the lines that say so may go
         kept: list[bytes] = []
         gone = 0
@@ -277,8 +278,8 @@ class OpLog:
                 kept.append(format_line(record.expired(undone=record.id in undone), HAPPENED))
             elif at in chosen.facts:
                 kept.append(format_line(record.without_moves(undone=record.id in undone), HAPPENED))
-        content = b"".join(kept) + b"\n".join(end)
-        if content != b"\n".join(lines):
+        content = b"".join(kept) + end
+        if content != before:
             reach("oplog.expiring")
             write_file_atomically(self._path, content, mode=mode)
         return gone
@@ -286,7 +287,10 @@ class OpLog:
     def read(self) -> Iterator[OpRecord]:
         """Yield all operations that happened, newest first; reads no more of the log than the caller asks for."""
         with self._view() as view:
-            yield from self._resolve(parse_lines(view.lines()))
+            yield from self._outcomes(view).choose(view.lines())
+
+    def _outcomes(self, view: LogView) -> Outcomes:
+        return Outcomes(view, self._read_ref)
 
     @contextmanager
     def _view(self) -> Iterator[LogView]:
@@ -312,38 +316,6 @@ class OpLog:
         with self._view() as view:
             return sum(line.endswith(b"}") and open_line(line) is None for _, line in view.lines())
 
-    def _resolve(self, found: Iterable[tuple[OpRecord, bytes]]) -> Iterator[OpRecord]:
-        """Yield the operations that happened, newest first, of the last lines of the log with their marks."""
-        later: dict[str, str | None] = {}
-        """What refs held before the operations that were passed already."""
-        newer: OpRecord | None = None
-        for record, mark in found:
-            if mark == ANNOUNCED:
-                is_part = newer is not None and record.is_part_of(newer)
-                if not is_part and not self._has_happened(record, lambda ref: (ref in later, later.get(ref))):
-                    continue
-            later.update({ref: old for ref, old, _ in record.moves})
-            newer = record
-            yield record
-
-    def _has_happened(self, record: OpRecord, held_after: Callable[[str], tuple[bool, str | None]]) -> bool:
-        """Ask the refs whether an operation that was announced has moved them, or the branch if that is one of them.
-
-        A branch moves before what depends on it, and after what it depends on. `held_after` tells whether a later operation has
-        moved a ref, and what it held before that.
-        """
-        branches = [move for move in record.moves if move[0].startswith(HEADS)]
-        if branches and all(old == new for _, old, new in branches):
-            return True  # announced when all files were in place: nothing else was left to do
-        for ref, old, _ in branches or record.moves:
-            is_later, held = held_after(ref)
-            if not is_later:
-                oid = self._read_ref(ref)
-                held = oid.hex() if oid is not None else None
-            if held != old:
-                return True
-        return False
-
     def has_happened(self, fork: str, intent: str) -> bool:
         """Tell whether the operation on a fork that was announced by an intent has happened."""
         return any(record.more.get(INTENT) == intent for record in self.read_fork(fork))
@@ -352,7 +324,7 @@ class OpLog:
         """List the operations of a fork that announced moves of refs, which no later record confirms or replaces."""
         found: list[OpRecord] = []
         with self._view() as view:
-            outcomes = Outcomes(view, self._has_happened)
+            outcomes = self._outcomes(view)
             for at, record, mark in parse_places(view.announced()):
                 refs = [ref for ref, _, _ in record.moves] if record.fork == fork else []
                 if refs and outcomes.happened(at, record, mark) and not any(outcomes.is_moved_after(ref, at) for ref in refs):
@@ -370,13 +342,11 @@ class OpLog:
     def read_naming(self, oids: Collection[Oid], newest: int) -> Iterator[OpRecord]:
         """Yield the operations whose line names an object, among so many of the newest lines, newest first."""
         with self._view() as view:
-            outcomes = Outcomes(view, self._has_happened)
-            lines = view.naming([f'"{oid.hex()}"'.encode() for oid in oids], newest)
-            yield from (record for at, record, mark in parse_places(lines) if outcomes.happened(at, record, mark))
+            yield from self._outcomes(view).choose(view.naming([f'"{oid.hex()}"'.encode() for oid in oids], newest))
 
     def _find(self, view: LogView, key: Key, concerns: Callable[[OpRecord], bool]) -> Iterator[OpRecord]:
         """Yield the operations that happened and concern a key, newest first."""
-        outcomes = Outcomes(view, self._has_happened)
+        outcomes = self._outcomes(view)
         for at, record, mark in parse_places(view.find(key)):
             if concerns(record) and outcomes.happened(at, record, mark):
                 yield record
@@ -580,7 +550,7 @@ class OpLog:
         from heapq import merge  # noqa: PLC0415 - only undo needs it
 
         with self._view() as view:
-            outcomes = Outcomes(view, self._has_happened)
+            outcomes = self._outcomes(view)
             lines = merge(view.find(fork_key(fork)), view.find(by_key(fork)), key=_negative_offset)
             last = -1
             for at, record, mark in parse_places(lines):

@@ -1,27 +1,31 @@
 """Which of the lines that were only announced speak of operations that happened, asked in a view of the log.
 
-Decided here: nothing but the order of the questions; `OpLog` judges a line by the refs and by what later lines say of them. One
-view, one thread.
+Decided here: how the refs, and what later lines say of them, tell that. One view, one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 
-from avfs_git.workspace.vault.log.loglines import HAPPENED, LogView
+from avfs_git.paths import Oid, maybe_hex
+from avfs_git.workspace.vault.format import HEADS
+from avfs_git.workspace.vault.log.loglines import HAPPENED, Line, LogView
 from avfs_git.workspace.vault.log.oprecord import OpRecord, parse_places, ref_key
 
 
 class Outcomes:
     """Tells of the lines in a view whether their operations happened; each line that names a ref is parsed once."""
 
-    def __init__(self, view: LogView, judge: Callable[[OpRecord, Callable[[str], tuple[bool, str | None]]], bool]) -> None:
+    def __init__(self, view: LogView, read_ref: Callable[[str], Oid | None]) -> None:
         self._view = view
-        self._judge = judge
+        self._read_ref = read_ref
         self._known: dict[int, bool] = {}
         self._readers: dict[str, Iterator[tuple[int, OpRecord, bytes]]] = {}
         self._moves: dict[str, list[tuple[int, OpRecord, bytes]]] = {}
+
+    def choose(self, lines: Iterable[Line]) -> Iterator[OpRecord]:
+        """Yield the operations of some lines that happened."""
+        return (record for at, record, mark in parse_places(lines) if self.happened(at, record, mark))
 
     def happened(self, at: int, record: OpRecord, mark: bytes) -> bool:
         """Tell it of the line at an offset."""
@@ -30,8 +34,22 @@ class Outcomes:
         if at not in self._known:
             newer = None if record.moves else next(parse_places(self._view.after(at)), None)
             is_part = newer is not None and record.is_part_of(newer[1]) and self.happened(*newer)
-            self._known[at] = is_part or self._judge(record, partial(self._held_after, at))
+            self._known[at] = is_part or self._have_moved(at, record)
         return self._known[at]
+
+    def _have_moved(self, at: int, record: OpRecord) -> bool:
+        """Ask the refs whether an operation that was announced has moved them, or the branch if that is one of them.
+
+        A branch moves before what depends on it, and after what it depends on.
+        """
+        branches = [move for move in record.moves if move[0].startswith(HEADS)]
+        if branches and all(old == new for _, old, new in branches):
+            return True  # announced when all files were in place: nothing else was left to do
+        for ref, old, _ in branches or record.moves:
+            is_later, held = self._held_after(at, ref)
+            if (held if is_later else maybe_hex(self._read_ref(ref))) != old:
+                return True
+        return False
 
     def is_moved_after(self, ref: str, at: int) -> bool:
         """Tell whether an operation whose line comes after an offset moved a ref."""
