@@ -8,7 +8,6 @@ Decided here: what is recorded before an operation is taken back, and whether it
 from __future__ import annotations
 
 import contextlib
-from functools import partial
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import NoForks, WorkspaceBusy, WorkspaceMounted, quote
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def turn(at: Dispatch, fork: str | None, *, back: bool, inside: bool = False, alone: bool = False) -> UndoResult:
-    """Undo or redo the last operation on a fork; see `Vault.undo`. `inside` and `alone` as in `undo.undo`."""
+    """Undo or redo the last operation on a fork; see `Vault.undo`. `inside` and `alone` as in `undo.turn`."""
     fork = _choose_turned(at, fork, back=back)
     if fork is not None:
         at.check_left(fork, "undo")
@@ -81,9 +80,8 @@ def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int |
             except WorkspaceMounted as err:
                 err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
                 raise
-        take = partial(undo.undo, recorded_at=recorded_at, inside=inside) if back else undo.redo
         try:
-            return take(at.core, fork, at.open_workspace, alone=alone)
+            return undo.turn(at.core, fork, direction, at.open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
         except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
             record = undo.find_next(at.core, fork, direction, alone=alone)
             if record is None or record.kind in oprecord.OF_FORKS or not at.is_mounted(record.fork):

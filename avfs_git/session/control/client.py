@@ -37,12 +37,12 @@ from avfs_git.errors import (
     WorkspaceBusy,
     quote,
 )
-from avfs_git.host.files.durable import host_errors, write_all
+from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.processes import list_stopped
 from avfs_git.model import CheckpointResult, SessionState, Warning
 from avfs_git.paths import Oid
 from avfs_git.session.control.connection import SILENCE_S, Connection, Lost, Silent, Unread, flusher_of
-from avfs_git.session.control.content import CONTENT_INLINE, Content
+from avfs_git.session.control.content import Content, put_aside, put_piece
 from avfs_git.session.control.operations import renew_git_dir, save_checkpoint
 from avfs_git.session.control.table import TABLE, Operation
 from avfs_git.session.control.wire import Handle
@@ -448,46 +448,22 @@ class _Before:
 @contextlib.contextmanager
 def spooled(opened: OpenWorkspace, data: bytes | Iterable[bytes]) -> Iterator[Content]:
     """Make a content of bytes or pieces, in bounded memory, for as long as the block runs."""
-    if isinstance(data, bytes) and len(data) <= CONTENT_INLINE:
-        yield Content(data=data)
-        return
-    pieces = iter((data,) if isinstance(data, bytes) else data)
-    first: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        first.append(piece)
-        size += len(piece)
-        if size > CONTENT_INLINE:
-            break
-    else:
-        yield Content(data=b"".join(first))
-        return
-    with host_errors("put aside what is to be written"):
-        fd = opened.upper.make_hidden_file()
+    content = put_aside((data,) if isinstance(data, bytes) else data, opened.upper.make_hidden_file)
     try:
-        for piece in first:
-            _put(fd, piece)
-        first.clear()
-        for piece in pieces:
-            _put(fd, piece)
-        yield Content(handle=Handle(fd))
+        yield content
     finally:
-        os.close(fd)
-
-
-def _put(fd: int, piece: bytes) -> None:
-    with host_errors("put aside what is to be written"):
-        write_all(fd, piece)
+        if content.handle is not None:
+            os.close(content.handle.fd)
 
 
 @contextlib.contextmanager
 def spooled_file(opened: OpenWorkspace, file: BinaryIO) -> Iterator[Handle]:
     """Copy what is read from a file to one without a name, for as long as the block runs."""
-    with host_errors("put aside what is to be unpacked"):
+    with host_errors("put contents aside"):
         fd = opened.upper.make_hidden_file()
     try:
         while piece := file.read(_PIECE):
-            _put(fd, piece)
+            put_piece(fd, piece)
         yield Handle(fd)
     finally:
         os.close(fd)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from avfs_git.errors import InvalidInput
-from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.session.control.wire import Handle
 from avfs_git.values import value_class
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -49,6 +50,13 @@ class Content:
             os.close(self.handle.fd)
 
 
+def _make_temporary() -> int:
+    import tempfile  # noqa: PLC0415 - for this alone
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 def read_pieces(fd: int) -> Iterator[bytes]:
     """Read an open file from its start, wherever it stands, in pieces of at most 1 MiB."""
     offset = 0
@@ -70,19 +78,28 @@ def check_given(opened: OpenWorkspace, handle: Handle) -> int:
     return handle.fd
 
 
-def gather(pieces: Iterator[bytes]) -> Content:
-    """Keep pieces in memory or, if they are large, in a temporary file."""
-    import tempfile  # noqa: PLC0415 - for this alone
-
-    data = bytearray()
-    for piece in pieces:
-        data += piece
-        if len(data) > CONTENT_INLINE:
+def put_aside(pieces: Iterable[bytes], make_file: Callable[[], int] = _make_temporary) -> Content:
+    """Keep pieces in memory or, if they are large, in a file without a name, which the caller closes."""
+    rest, first, size = iter(pieces), list[bytes](), 0
+    for piece in rest:
+        first.append(piece)
+        size += len(piece)
+        if size > CONTENT_INLINE:
             break
     else:
-        return Content(data=bytes(data))
-    with host_errors("keep what is not committed"), tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.writelines(pieces)
-        file.flush()
-        return Content(handle=Handle(os.dup(file.fileno())))
+        return Content(data=b"".join(first))
+    with host_errors("put contents aside"):
+        fd = make_file()
+    try:
+        for piece in chain(first, rest):
+            put_piece(fd, piece)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Content(handle=Handle(fd))
+
+
+def put_piece(fd: int, piece: bytes) -> None:
+    """Write a piece to a file that takes contents."""
+    with host_errors("put contents aside"):
+        write_all(fd, piece)

@@ -39,7 +39,7 @@ from avfs_git.model import (
     Warning,
 )
 from avfs_git.paths import Oid, TreePath, maybe_oid
-from avfs_git.session.control.content import CONTENT_INLINE, Content, check_given, gather, read_pieces
+from avfs_git.session.control.content import CONTENT_INLINE, Content, check_given, put_aside, read_pieces
 from avfs_git.session.control.table import operation
 from avfs_git.session.control.wire import Handle
 from avfs_git.values import replace
@@ -303,7 +303,7 @@ def lend_workspace(opened: OpenWorkspace, contents: bool, ignored: bool) -> tupl
 
     def take(locked: LockedWorkspace) -> tuple[Lent, Content]:
         found, pieces = lent.lend(locked, contents=contents, ignored=ignored)
-        return found, gather(pieces)
+        return found, put_aside(pieces)
 
     return _compare(opened, take)
 
@@ -320,7 +320,7 @@ def undo_operation(opened: OpenWorkspace, number: int, dry_run: bool) -> UndoRes
 def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) -> UndoResult:
     """Take an operation on this fork back, or do it again.
 
-    `record` is the number of the operation, so that it is the one that the caller means. `alone` as in `undo.undo`.
+    `record` is the number of the operation, so that it is the one that the caller means. `alone` as in `undo.turn`.
 
     Raises:
         CannotUndo: If another one is the next by now, or it made or ended the fork.
@@ -331,8 +331,9 @@ def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) ->
             raise ForkNotFound(fork)
         return opened
 
+    direction = UNDO if back else REDO
     with opened.locked() as locked:
-        found = undo.find_next(opened.vault, opened.fork, UNDO if back else REDO, alone=alone)
+        found = undo.find_next(opened.vault, opened.fork, direction, alone=alone)
         if found is None or found.id != record or found.kind in OF_FORKS:
             raise CannotUndo(found.description if found else "it", "something else was done meanwhile")
         if not back:  # while programs go on; before an undo it is recorded already
@@ -340,7 +341,7 @@ def turn(opened: OpenWorkspace, record: int, back: bool, alone: bool = False) ->
             if undo.find_next(opened.vault, opened.fork, REDO, alone=alone) is None:
                 raise NothingToUndo(REDO)
         with _barrier(opened):
-            return (undo.undo if back else undo.redo)(opened.vault, opened.fork, only_this, alone=alone)
+            return undo.turn(opened.vault, opened.fork, direction, only_this, alone=alone)
 
 
 @_repeatable

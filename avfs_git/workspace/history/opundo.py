@@ -30,7 +30,7 @@ from avfs_git.workspace.history.opdetails import diff_beside, find_operation, is
 from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_target
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.advance import advance
+from avfs_git.workspace.restore.advance import AdvanceRequest, advance
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import EXPIRED, OF_FORKS, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
@@ -118,17 +118,8 @@ def _undo(locked: LockedWorkspace, record: OpRecord, sides: _Sides, told: tuple[
             return sink.add_commit(Commit(tree, (start.head,), signature, signature, message, sidecar=sidecar))
 
         description = f"{text} ({record.description})"
-        done = advance(
-            locked,
-            pack,
-            tree,
-            make_head,
-            head=start.head,
-            now=start.now,
-            kind=OP_UNDO,
-            description=description,
-            asks=False,
-        )
+        request = AdvanceRequest(tree, make_head, start.head, start.now, OP_UNDO, description, asks=False)
+        done = advance(locked, pack, request)
     warnings = join_warnings(told, start.warnings, done.warnings, merge_small_packs(locked.vault))
     return UndoResult(record.to_operation(undone=True), changed, start.saved, warnings, done.sidecar_changed)
 

@@ -75,48 +75,8 @@ from avfs_git.workspace.vault.origin import facts_of, read_own_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 
-def undo(
-    vault: OpenVault,
-    fork: str | None,
-    open_workspace: Opener,
-    *,
-    recorded_at: int | None = None,
-    inside: bool = False,
-    alone: bool = False,
-) -> UndoResult:
-    """Take back the last operation of a fork, or of the vault, that is still in force.
-
-    The caller has recorded what git has done in live trees (`operations.adopt_git_moves`).
-
-    Args:
-        vault: Where.
-        fork: Which fork; all if not given.
-        open_workspace: Opens a workspace.
-        recorded_at: The epoch of the fork's files at which the log had all that was done to them. The making of the fork itself
-            is not taken back where they have changed since.
-        inside: Whether the caller works in the fork: its making is never taken back then.
-        alone: Whether to pass over what was done to other forks with this one at hand.
-
-    Raises:
-        NothingToUndo: If there is no operation.
-        CannotUndo: If its refs have moved since, another process undoes it, it made the fork and files have changed since, or it
-            deleted a fork whose name a branch has that avfs did not make.
-    """
-    return _turn_next(vault, fork, UNDO, open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
-
-
-def redo(vault: OpenVault, fork: str | None, open_workspace: Opener, *, alone: bool = False) -> UndoResult:
-    """Do the operation again that was taken back last; `alone` as in `undo`.
-
-    Raises:
-        NothingToUndo: If no operation was undone, or something else was done since.
-        CannotUndo: If its refs have moved since, or another process does it again.
-    """
-    return _turn_next(vault, fork, REDO, open_workspace, alone=alone)
-
-
 def find_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool = False) -> OpRecord | None:
-    """Find the operation that undo takes back, or redo does again, next, or None; `alone` as in `undo`."""
+    """Find the operation that undo takes back, or redo does again, next, or None; `alone` as in `turn`."""
     if direction == UNDO:
         return vault.oplog.find_undoable(fork, partial(_is_as_made, vault), alone=alone)
     return vault.oplog.find_redoable(fork, partial(_is_as_left, vault), alone=alone)
@@ -221,7 +181,7 @@ def note_deletions(vault: OpenVault, forks: Iterable[str]) -> None:
                 note_deletion(vault, name)
 
 
-def _turn_next(
+def turn(
     vault: OpenVault,
     fork: str | None,
     direction: str,
@@ -231,6 +191,25 @@ def _turn_next(
     inside: bool = False,
     alone: bool = False,
 ) -> UndoResult:
+    """Take back the last operation of a fork, or of the vault, that is still in force, or do again what was taken back last.
+
+    The caller has recorded what git has done in live trees (`operations.adopt_git_moves`).
+
+    Args:
+        vault: Where.
+        fork: Which fork; all if not given.
+        direction: `UNDO` or `REDO`.
+        open_workspace: Opens a workspace.
+        recorded_at: The epoch of the fork's files at which the log had all that was done to them. The making of the fork itself
+            is not taken back where they have changed since.
+        inside: Whether the caller works in the fork: its making is never taken back then.
+        alone: Whether to pass over what was done to other forks with this one at hand.
+
+    Raises:
+        NothingToUndo: If there is no operation; of a redo, also if something else was done since the undo.
+        CannotUndo: If its refs have moved since, another process does the same, it made the fork and files have changed since, or
+            it deleted a fork whose name a branch has that avfs did not make.
+    """
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         note_deletions(vault, vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,))
         record = find_next(vault, fork, direction, alone=alone)
@@ -239,7 +218,7 @@ def _turn_next(
             if taken is not None:
                 raise _name_taken(vault, taken, taken.fork)
             raise NothingToUndo(direction)
-        if inside:
+        if inside and direction == UNDO:
             check_outside(record, fork)
         reach("undo.found")
         with _locked(vault, record, open_workspace) as locked:

@@ -35,7 +35,7 @@ from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.advance import Advanced, OtherSide, advance
+from avfs_git.workspace.restore.advance import Advanced, AdvanceRequest, OtherSide, advance
 from avfs_git.workspace.restore.aside import saved_trees
 from avfs_git.workspace.vault.config import Config
 from avfs_git.workspace.vault.format import Merging, VaultLayout
@@ -322,19 +322,18 @@ def _advance(
         signature = locked.signature()
         return sink.add_commit(Commit(merged.tree, parents, signature, signature, text, sidecar=sidecar))
 
-    return advance(
-        locked,
-        pack,
+    request = AdvanceRequest(
         merged.tree,
         make_head,
-        head=start.branch or start.head,
+        start.branch or start.head,
+        start.now,
+        "merge",
+        f"merge {options.source}",
         came_from=start.head,
-        now=start.now,
-        kind="merge",
-        description=f"merge {options.source}",
         other=OtherSide(theirs, merged.base),
         more={MERGED: theirs.hex()} if options.joins is None else {MERGED: theirs.hex(), JOINS: options.joins},
     )
+    return advance(locked, pack, request)
 
 
 def message_of(options: MergeOptions, target: str) -> str:

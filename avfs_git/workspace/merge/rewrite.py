@@ -41,7 +41,7 @@ from avfs_git.workspace.merge.merge import MERGED, Start, join_warnings, open_en
 from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge, begin_merge, check_resolved
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
-from avfs_git.workspace.restore.advance import OtherSide, advance
+from avfs_git.workspace.restore.advance import AdvanceRequest, OtherSide, advance
 from avfs_git.workspace.restore.aside import save_aside, saved_trees
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
 from avfs_git.workspace.vault.gitmoves import check_head
@@ -308,20 +308,19 @@ def _put_on(
             # What was put on last names the sidecar of the present.
             return sink.add_commit(replace(newest, sidecar=sidecar))
 
-        done = advance(
-            locked,
-            pack,
+        request = AdvanceRequest(
             stand.tree,
             make_head,
-            head=start.head,
-            now=start.now,
-            kind=plan.kind,
-            description=plan.description,
+            start.head,
+            start.now,
+            plan.kind,
+            plan.description,
             other=other,
+            more={MERGED: last.hex()} if newest is None else {},
             keeps_head=True,
             ends_merge=plan.ends_merge,
-            more={MERGED: last.hex()} if newest is None else None,
         )
+        done = advance(locked, pack, request)
     commits = tuple(oid.hex() for oid in [*stand.made[:-1], *([done.head] if stand.made else ())])
     return RewriteResult(
         "rewritten",

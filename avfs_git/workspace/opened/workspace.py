@@ -28,7 +28,7 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.host.files.durable import find_refusal, host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, LockFile, LookingLock, ReadingLock
 from avfs_git.host.processes.boot import read_boot_id
-from avfs_git.model import Identity
+from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid
 from avfs_git.vfs.judged import Change
 from avfs_git.vfs.layer.lower import LowerTree
@@ -576,6 +576,11 @@ class LockedWorkspace:
         """End what `begin` began."""
         self.opened.upper.quota.settle()
         self.opened.epoch = self.opened.lock.end_change()
+
+    def tell_later(self, *told: Warning | str) -> None:
+        """Have the next capture tell of a recovery, each once: it is in the state when that is written."""
+        texts = (each if isinstance(each, str) else each.message for each in told)
+        self.opened.state.recovered = list(dict.fromkeys((*self.opened.state.recovered, *texts)))
 
     def write_state(self) -> None:
         """Write the state of the workspace to disk."""

@@ -64,6 +64,31 @@ class OtherSide:
 
 
 @dataclass(frozen=True, slots=True)
+class AdvanceRequest:
+    """Where a fork moves on to."""
+
+    tree: Oid
+    """What git will track. The pack has its objects."""
+    make_head: MakeHead
+    """Makes the commit that the branch moves to."""
+    head: Oid
+    now: Trees
+    kind: str
+    description: str
+    came_from: Oid | None = None
+    """The commit that holds the trees `now`, where others have moved the branch away from it."""
+    other: OtherSide | None = None
+    """Whose changes of attributes, and new untracked files, come along."""
+    more: dict[str, object] = field(default_factory=dict)
+    """Facts for the log."""
+    keeps_head: bool = False
+    """Whether the present head is kept reachable, because the new one does not lead to it."""
+    ends_merge: bool = False
+    asks: bool = True
+    """Whether what would exceed a quota is refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Advanced:
     """What moving on did."""
 
@@ -107,21 +132,6 @@ class AdvancePlan:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ending:
-    """What moving on is to leave in the log and in the state."""
-
-    kind: str
-    description: str
-    more: dict[str, object]
-    came_from: Oid
-    before: Oid
-    """The commit with the state to which undo leads."""
-    keeps_head: bool
-    ends_merge: bool
-    asks: bool
-
-
 class NotIgnoredHere(Exception):
     """Files that nothing ignores here came along: they would be part of the commit.
 
@@ -134,69 +144,39 @@ class NotIgnoredHere(Exception):
         self.tree = tree
 
 
-def advance(
-    locked: LockedWorkspace,
-    pack: PackWriter,
-    tree: Oid,
-    make_head: MakeHead,
-    *,
-    head: Oid,
-    now: Trees,
-    kind: str,
-    description: str,
-    came_from: Oid | None = None,
-    other: OtherSide | None = None,
-    more: dict[str, object] | None = None,
-    keeps_head: bool = False,
-    ends_merge: bool = False,
-    asks: bool = True,
-) -> Advanced:
-    """Move a fork and its files on.
-
-    The pack holds the objects of `tree`, which git will track; it is finished here. `make_head` makes the commit that the branch
-    moves to. `came_from` holds the trees `now`, where others have moved the branch away from it. The attributes that
-    `other` changed come along, and its new untracked files. `keeps_head` keeps the present head reachable, because the new one
-    does not lead to it. `asks` refuses what would exceed a quota.
+def advance(locked: LockedWorkspace, pack: PackWriter, request: AdvanceRequest) -> Advanced:
+    """Move a fork and its files on. The pack is finished here.
 
     Raises:
         RefConflict: If the branch has moved meanwhile.
         LeftInForce: If the disk refuses so late that the new state stays.
     """
-    plan = plan_advance(pack, now, tree, other)
+    plan = plan_advance(pack, request.now, request.tree, request.other)
     locked.vault.store.expect(oid for oid in list_contents(plan.steps) if not pack.exists(oid))
-    came_from = came_from or head
-    facts = dict(more or {})
-    if ends_merge:  # the files hold the resolution: what they held before the merge is where undo leads
+    came_from = request.came_from or request.head
+    facts = request.more if came_from == request.head else {**request.more, OURS: came_from.hex()}
+    if request.ends_merge:  # the files hold the resolution: what they held before the merge is where undo leads
         before = came_from
-        facts |= tell_sidecar(locked.vault, locked.fork, came_from)
+        facts = {**facts, **tell_sidecar(locked.vault, locked.fork, came_from)}
     else:
-        before = keep_state(locked, came_from, now)
-        facts[EXACT] = True
-    if came_from != head:
-        facts[OURS] = came_from.hex()
-    ending = _Ending(kind, description, facts, came_from, before, keeps_head, ends_merge, asks)
+        before = keep_state(locked, came_from, request.now)
+        facts = {**facts, EXACT: True}
     while True:  # ends, because each turn leaves something out
         try:
-            return _carry_out(locked, pack, plan, tree, make_head, head, now, other, ending)
+            return _carry_out(locked, pack, plan, request, before, facts)
         except NotIgnoredHere as found:
             put_back(locked)  # if that failed, once more: nothing may begin on what is half there
             plan.leave_out(pack, found.tree)
 
 
 def _carry_out(
-    locked: LockedWorkspace,
-    pack: PackWriter,
-    plan: AdvancePlan,
-    tree: Oid,
-    make_head: MakeHead,
-    head: Oid,
-    now: Trees,
-    other: OtherSide | None,
-    ending: _Ending,
+    locked: LockedWorkspace, pack: PackWriter, plan: AdvancePlan, request: AdvanceRequest, undone_to: Oid, more: dict[str, object]
 ) -> Advanced:
+    """Move on as planned. `undone_to` is the commit with the state to which undo leads, `more` what the log says."""
+    head, tree, now = request.head, request.tree, request.now
     vault = locked.vault
-    with announced(locked, ending.kind, now, plan.changes, ends_merge=ending.ends_merge) as intent:
-        change = Application(locked, plan.now, plan.wanted, asks=ending.asks)
+    with announced(locked, request.kind, now, plan.changes, ends_merge=request.ends_merge) as intent:
+        change = Application(locked, plan.now, plan.wanted, asks=request.asks)
         change.apply(plan.steps)
         reach("advance.applied")
         before = locked.opened.synced_trees()
@@ -216,8 +196,8 @@ def _carry_out(
                 raise InternalError("the workspace does not hold what was wanted")
             is_other = True  # a program wrote meanwhile: the next capture finds that, and nothing of it is in the commit
             captured.tree, captured.sidecar = tree, now[1]
-        sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, other)
-        new = make_head(pack, sidecar)
+        sidecar, moves_sidecar = _add_sidecar(locked, pack, captured, request.other)
+        new = request.make_head(pack, sidecar)
         commit = pack.read_commit(new)
         is_kept = before[1] == now[1] and not captured.sidecar_touched
         changed = () if is_kept else tuple(diff_sidecars(pack, now[1], captured.sidecar))
@@ -226,21 +206,21 @@ def _carry_out(
         changes = [RefChange(HEADS + locked.fork, head, new)]
         if moves_sidecar:
             changes.insert(0, RefChange(SIDECARS + locked.fork, vault.refs.read(SIDECARS + locked.fork), sidecar, lasting=True))
-        if ending.keeps_head:
-            changes = [*vault.hold(head), *changes]
-        if ending.came_from != head:
-            changes = [*vault.hold(ending.came_from), *changes]
-        facts = {**ending.more, **intent.facts, CAPTURED: captured.began_ns}
+        left = [head] if request.keeps_head else []
+        if request.came_from not in (None, head):
+            left.append(request.came_from)
+        changes = [*vault.hold(*left), *changes]
+        facts = {**more, **intent.facts, CAPTURED: captured.began_ns}
         if sidecar is not None and commit.sidecar != sidecar:
             facts[SIDECAR] = sidecar.hex()
         record = OpRecord(
             0,
             locked.fork,
-            ending.kind,
-            ending.description,
+            request.kind,
+            request.description,
             vault.clock_ns(),
             moves=[(HEADS + locked.fork, head.hex(), new.hex())],
-            before=ending.before.hex(),
+            before=undone_to.hex(),
             after=new.hex(),
             more=facts,
         )

@@ -6,8 +6,6 @@ lock of the workspace. After a crash the commit is complete, or the workspace st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, oid_of
@@ -26,10 +24,6 @@ class Aside(NamedTuple):
     """The commit that holds what was uncommitted, if anything was."""
     warnings: tuple[Warning, ...]
     """What the commit lacks, and what the disk refused."""
-
-    def add_to(self, recovered: Sequence[str]) -> list[str]:
-        """Add the warnings to what the next result tells of a recovery, each once: saving may have cleared that list."""
-        return list(dict.fromkeys((*recovered, *(told.message for told in self.warnings))))
 
 
 def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None, marks: bool = True) -> Aside:

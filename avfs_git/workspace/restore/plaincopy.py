@@ -101,8 +101,7 @@ def take_in_left(locked: LockedWorkspace) -> None:
         whose = _say_whose(layout)
     if not noted[1:].startswith(whose):
         shown = noted[1:].split(b" ", 2)[-1].decode("utf-8", "replace")
-        state = locked.opened.state
-        state.recovered = [*state.recovered, f"what a command may have changed in a copy was left where it is: {quote(shown)}"]
+        locked.tell_later(f"what a command may have changed in a copy was left where it is: {quote(shown)}")
         locked.write_state()
         with host_errors(f"remove '{layout.copy_note}'"):
             layout.copy_note.unlink(missing_ok=True)
@@ -112,7 +111,6 @@ def take_in_left(locked: LockedWorkspace) -> None:
         warnings, is_changed = take_in(locked, place)
         if is_changed:
             text = "what a command had changed in a copy when avfs died, or failed, was brought into the workspace"
-            state = locked.opened.state
-            state.recovered = [*state.recovered, text, *(warning.message for warning in warnings)]
+            locked.tell_later(text, *warnings)
             locked.write_state()
     remove_copy(layout, place)

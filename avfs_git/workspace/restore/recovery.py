@@ -94,7 +94,7 @@ def recover(locked: LockedWorkspace) -> None:
     if pending is None:
         left = recover_taken(locked, None)
         if left.warnings:
-            opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
+            locked.tell_later(*left.warnings)
             locked.write_state()
         remove_left(locked, left)
     if opened.state.boot != opened.boot and (pending is None or is_complete(locked, pending)):
@@ -145,7 +145,7 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     try:
         if chosen.overwrites:
             aside = save_aside(locked, "save before recovery")
-            opened.state.recovered = aside.add_to(opened.state.recovered)
+            locked.tell_later(*aside.warnings)
             if aside.commit is not None:
                 warnings.append(f"what stood in place of the files that were put back is kept in {aside.commit}")
         if steps:
@@ -164,7 +164,7 @@ def _put_back_lost(locked: LockedWorkspace, record: _Record) -> None:
     ]
     if len(files) > _NAMED:
         warnings.append(f"{len(files) - _NAMED} more files were lost when the machine stopped and were put back")
-    opened.state.recovered = [*opened.state.recovered, *warnings]
+    locked.tell_later(*warnings)
     locked.write_state()
 
 

@@ -424,7 +424,7 @@ def put_back(locked: LockedWorkspace) -> None:
     before = LowerTree(store, maybe_oid(pending.tree), maybe_oid(pending.sidecar), default_mtime_ns=0)
     opened.mode.leave_mounted(staging_stays=True)
     left = recover_taken(locked, before)
-    opened.state.recovered = [*opened.state.recovered, *(told.message for told in left.warnings)]
+    locked.tell_later(*left.warnings)
     if pending.merge == ("ends" if is_done else "begins"):
         opened.state.merging = pending.before
     if not is_done:
@@ -442,7 +442,7 @@ def put_back(locked: LockedWorkspace) -> None:
             # Programs went on to work: what is about to be replaced is saved first, and only that is replaced without a word.
             opened.mode.give_up_capture()
             aside = save_aside(locked, "save before putting back")
-            opened.state.recovered = aside.add_to(opened.state.recovered)
+            locked.tell_later(*aside.warnings)
             now = LowerTree(store, *saved_trees(locked, aside.commit), default_mtime_ns=0)
             steps = _plan_putting_back(now, store, pending, planned)
         change = Application(locked, now, before)
@@ -452,7 +452,7 @@ def put_back(locked: LockedWorkspace) -> None:
                 change.apply(steps)
         finally:
             locked.end()
-        opened.state.recovered = [*opened.state.recovered, *(told.message for told in change.warnings)]
+        locked.tell_later(*change.warnings)
     remove_left(locked, left)  # not before: it says what must be put back
     opened.dirty = None
     opened.state.pending = None

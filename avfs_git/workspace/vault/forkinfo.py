@@ -17,7 +17,7 @@ from avfs_git.gitstore.repository import read_shallow
 from avfs_git.model import ForkInfo, ForkStanding, ForkStat, Identity, Warning
 from avfs_git.paths import Oid, check_fork_name, fork_dir_name, maybe_oid
 from avfs_git.workspace.vault.format import HEADS, KNOWN, REMOTES, WorkspaceState
-from avfs_git.workspace.vault.origin import find_new_name, peek_state, read_own_state, recall_states
+from avfs_git.workspace.vault.origin import peek_state, read_own_state, recall_states
 from avfs_git.workspace.vault.vault import OpenVault
 
 
@@ -35,7 +35,7 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
         raise
     if head is None and not vault.has_fork(fork):
         is_deleted = find_deleted(vault, fork) is not None
-        raise ForkNotFound(fork, vault=vault.name, is_deleted_by_git=is_deleted, renamed_to=find_new_name(vault, fork))
+        raise ForkNotFound(fork, vault=vault.name, is_deleted_by_git=is_deleted, renamed_to=vault.find_new_name(fork))
     return _describe(vault, fork, head, peek_state(vault, fork))
 
 
@@ -60,7 +60,7 @@ def _describe(
         name=fork,
         head=at,
         base=state.base,
-        parent=state.parent and (find_new_name(vault, state.parent) or state.parent),
+        parent=state.parent and (vault.find_new_name(state.parent) or state.parent),
         forked_at=state.forked_at,
         ephemeral=state.ephemeral,
         author=Identity(*state.author) if state.author is not None else None,

@@ -13,10 +13,9 @@ from __future__ import annotations
 import os
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
-from avfs_git.errors import ForkNotFound, HostError, RefDamaged, WorkspaceDamaged
+from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
 from avfs_git.gitstore.refs import RefChange
@@ -51,7 +50,7 @@ def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = Fa
     if state is not None:
         return state
     if not vault.has_fork(layout.fork):
-        raise ForkNotFound(layout.fork, vault=vault.name, renamed_to=find_new_name(vault, layout.fork))
+        raise ForkNotFound(layout.fork, vault=vault.name, renamed_to=vault.find_new_name(layout.fork))
     if has_lock:
         return _make_again(vault, layout)
     try:
@@ -197,18 +196,6 @@ def find_rename(vault: OpenVault, fork: str) -> OpRecord | None:
 
 def _find_last_move(vault: OpenVault, fork: str) -> OpRecord | None:
     return lives.find_last_move(vault.oplog.read_fork, fork)
-
-
-def _is_taken(vault: OpenVault, fork: str) -> bool:
-    try:
-        return vault.has_fork(fork)
-    except RefDamaged:
-        return True
-
-
-def find_new_name(vault: OpenVault, fork: str) -> str | None:
-    """Find what a fork is called now that had a name; None if it was not renamed, or is gone."""
-    return lives.find_new_name(vault.oplog.read_fork, fork, partial(_is_taken, vault))
 
 
 def _former_names(vault: OpenVault, fork: str) -> tuple[str, ...]:

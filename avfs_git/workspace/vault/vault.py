@@ -298,7 +298,11 @@ class OpenVault:
         if head is None or not head.startswith(HEADS):
             return None
         name = head.removeprefix(HEADS)
-        return find_new_name(self.oplog.read_fork, name, self._has_branch) or name
+        return self.find_new_name(name) or name
+
+    def find_new_name(self, fork: str) -> str | None:
+        """Find what a fork is called now that had a name; None if it was not renamed, or is gone."""
+        return find_new_name(self.oplog.read_fork, fork, self._has_branch)
 
     def _has_branch(self, fork: str) -> bool:
         try:

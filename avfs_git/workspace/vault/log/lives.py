@@ -25,6 +25,11 @@ def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tup
     Another fork may have a name that this one had before, or gets later. With `is_gone`, the fork is the last to have had the
     name; it may have another name now.
     """
+    return ((record, names) for record, names in _walk(read, fork, is_gone=is_gone) if names)
+
+
+def _walk(read: Reader, fork: str, *, is_gone: bool) -> Iterator[tuple[OpRecord, frozenset[str]]]:
+    """Yield what `read_life` does; without names, at the end, the rename by which another fork gave up the name."""
     name: str | None = fork
     below, may_be_away = None, is_gone
     while name is not None:
@@ -34,7 +39,8 @@ def read_life(read: Reader, fork: str, *, is_gone: bool = False) -> Iterator[tup
                 continue
             is_away = RENAMED_FROM in record.more and record.more[RENAMED_FROM] == at and record.fork != at
             if is_away and not may_be_away:
-                return  # what comes before was another fork of that name
+                yield record, frozenset()
+                return
             may_be_away = False
             if RENAMED_FROM in record.more and record.fork == at:
                 name, below = str(record.more[RENAMED_FROM]), record.id
@@ -65,30 +71,19 @@ class Span:
 def read_spans(read: Reader, fork: str, *, is_gone: bool) -> tuple[Span, ...]:
     """List the parts of a fork's life, the newest first. `is_gone` as in `read_life`."""
     spans: list[Span] = []
-    name: str | None = fork
-    ended: OpRecord | None = None
-    may_be_away = is_gone
-    while name is not None:
-        at, name, begun, first = name, None, None, 0
-        for record in read(at):
-            if ended is not None and record.id >= ended.id:
-                continue
-            is_rename = RENAMED_FROM in record.more
-            if is_rename and record.fork != at and may_be_away:
-                ended, may_be_away = record, False
-                continue
-            may_be_away = False
-            if is_rename:
-                begun = record
-                if record.fork == at:
-                    first, name = record.id, str(record.more[RENAMED_FROM])
-                else:
-                    first = record.id + 1  # what comes before was another fork of that name
-                break
-        last, until_ns = (ended.id, ended.created_at_ns) if ended is not None else (None, None)
-        spans.append(Span(at, first, last, begun.created_at_ns if begun is not None else 0, until_ns))
-        ended = begun
-    return tuple(spans)
+    name, first, since_ns = fork, 0, 0
+    last, until_ns = None, None
+    for record, names in _walk(read, fork, is_gone=is_gone):
+        if RENAMED_FROM not in record.more:
+            continue
+        if not names:
+            first, since_ns = record.id + 1, record.created_at_ns
+            continue
+        if record.fork == name:
+            spans.append(Span(name, record.id, last, record.created_at_ns, until_ns))
+            name = str(record.more[RENAMED_FROM])
+        last, until_ns = record.id, record.created_at_ns
+    return (*spans, Span(name, first, last, since_ns, until_ns))
 
 
 def under_name(record: OpRecord, names: frozenset[str], fork: str | None) -> OpRecord:
