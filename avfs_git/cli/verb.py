@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, Unpack
 
 import click
 
@@ -123,44 +123,46 @@ def help_option() -> click.Option:
     )
 
 
+class VerbFacts(TypedDict, total=False):
+    """What is said of a verb where it is made."""
+
+    view: Required[str]
+    """The module of `output.views` that shows the result; with a dot, the function in it where that shows others, too."""
+    looks: Looks
+    """Whether it changes nothing in a vault, or with which arguments: such a verb only warns where the directory and the
+    environment contradict each other."""
+    unrecorded: Unrecorded
+    """Parameters that the request does not repeat."""
+    splits_at_dashes: bool
+    """Keep what stands behind `--` apart from the other arguments."""
+    takes_program: bool
+    """The first operand is a program: all that follows, options and `--` included, are its arguments."""
+    failure_status: int
+    """The exit status where avfs itself fails, also at the command line; default: that of the error."""
+    example: str
+    """A command line for the help."""
+    pages: bool
+    """A result that is longer than the screen goes through the user's pager."""
+
+
 class Verb(click.Command):
     """A command of avfs: parses, runs, and gives its result to the output."""
 
     context_class = HelpContext
 
-    def __init__(
-        self,
-        *,
-        kind: str,
-        view: str,
-        looks: Looks = False,
-        unrecorded: Unrecorded = (),
-        splits_at_dashes: bool = False,
-        takes_program: bool = False,
-        failure_status: int | None = None,
-        example: str | None = None,
-        pages: bool = False,
-        **settings: Any,
-    ) -> None:
-        if takes_program:
+    def __init__(self, *, kind: str, facts: VerbFacts, **settings: Any) -> None:
+        if facts.get("takes_program"):
             settings["context_settings"] = {"allow_interspersed_args": False}
         super().__init__(add_help_option=False, **settings)
         self.kind = kind
-        self.view = view
-        self.looks = looks
-        self.unrecorded = unrecorded
-        self.splits_at_dashes = splits_at_dashes
-        self.takes_program = takes_program
-        self.failure_status = failure_status
-        self.example = example
-        self.pages = pages
+        self.facts = facts
         self.params.extend([*shared_options(hidden=True), help_option()])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; the kind is known before anything can fail."""
-        ctx.obj.output.begin(self.kind, self.view, {})
-        ctx.obj.failure_status = self.failure_status
-        if self.splits_at_dashes and "--" in args:
+        ctx.obj.output.begin(self.kind, self.facts["view"], {})
+        ctx.obj.failure_status = self.facts.get("failure_status")
+        if self.facts.get("splits_at_dashes") and "--" in args:
             at = args.index("--")
             ctx.meta[AFTER_DASHES] = args[at + 1 :]
             args = args[:at]
@@ -185,75 +187,40 @@ class Verb(click.Command):
         state: State = ctx.obj
         if state.output.structured and not state.json:  # `--json` was the value of some option
             state.use_text()
-        left_out = ctx.params if self.unrecorded == "all" else self.unrecorded
+        unrecorded, looks = self.facts.get("unrecorded", ()), self.facts.get("looks", False)
+        left_out = ctx.params if unrecorded == "all" else unrecorded
         names = [param.name for param in self.params if param.name in ctx.params and param.name not in left_out]
         request = {str(name): ctx.params[name] for name in names}
-        state.looks = self.looks if isinstance(self.looks, bool) else self.looks(ctx.params)
+        state.looks = looks if isinstance(looks, bool) else looks(ctx.params)
         named = state.named()
         # An operation on forks does not run in the fork that is named.
         state.output.named = named._replace(fork=None) if self.kind.startswith("fork_") else named
-        state.output.begin(self.kind, self.view, {"vault": state.vault_flag, "fork": state.fork_flag, **request})
+        state.output.begin(self.kind, self.facts["view"], {"vault": state.vault_flag, "fork": state.fork_flag, **request})
         try:
             result = super().invoke(ctx)
         except BadUsage as error:
             error.hint = error.hint or f"See `{ctx.command_path} --help`."
             raise
-        if self.pages and not state.no_pager:
+        if self.facts.get("pages") and not state.no_pager:
             state.output.page()
         state.output.result(result)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """End every help with where the shared options are explained."""
         super().format_epilog(ctx, formatter)
-        if self.example is not None:
+        if example := self.facts.get("example"):
             with formatter.section("Example"):
-                formatter.write(f"{' ' * formatter.current_indent}{self.example}\n")
+                formatter.write(f"{' ' * formatter.current_indent}{example}\n")
         formatter.write_paragraph()
         formatter.write_text("--vault, --fork, --json and others work here too: see `avfs --help`.")
 
 
-def verb(
-    words: str,
-    *,
-    view: str,
-    looks: Looks = False,
-    unrecorded: Unrecorded = (),
-    splits_at_dashes: bool = False,
-    takes_program: bool = False,
-    failure_status: int | None = None,
-    example: str | None = None,
-    pages: bool = False,
-) -> Callable[[Callable[..., object]], Verb]:
-    """Make a function a verb: `words` is what people type, and gives the result's kind.
-
-    Args:
-        words: As in `checkpoint save`.
-        view: The module of `output.views` that shows the result; with a dot, the function in it where that shows others, too.
-        looks: Whether it changes nothing in a vault, or with which arguments: such a verb only warns where the directory and
-            the environment contradict each other.
-        unrecorded: Parameters that the request does not repeat.
-        splits_at_dashes: Keep what stands behind `--` apart from the other arguments.
-        takes_program: The first operand is a program: all that follows, options and `--` included, are its arguments.
-        failure_status: The exit status where avfs itself fails, also at the command line; default: that of the error.
-        example: A command line for the help.
-        pages: A result that is longer than the screen goes through the user's pager.
-    """
+def verb(words: str, **facts: Unpack[VerbFacts]) -> Callable[[Callable[..., object]], Verb]:
+    """Make a function a verb: `words` is what people type, as `checkpoint save`, and gives the result's kind."""
 
     def decorate(function: Callable[..., object]) -> Verb:
-        command = click.command(
-            words.rpartition(" ")[2],
-            cls=Verb,
-            kind=f"{words.replace(' ', '_').replace('-', '_')}_result",
-            view=view,
-            looks=looks,
-            unrecorded=unrecorded,
-            splits_at_dashes=splits_at_dashes,
-            takes_program=takes_program,
-            failure_status=failure_status,
-            example=example,
-            pages=pages,
-        )
-        return command(click.pass_obj(function))
+        kind = f"{words.replace(' ', '_').replace('-', '_')}_result"
+        return click.command(words.rpartition(" ")[2], cls=Verb, kind=kind, facts=facts)(click.pass_obj(function))
 
     return decorate
 

@@ -49,8 +49,7 @@ def read_example(path: str) -> list[str]:
     """Read the words of a verb's example, without `avfs` and without what is for the shell."""
     command = VERBS[path].command
     assert isinstance(command, Verb)
-    assert command.example is not None, path
-    program, *words = shlex.split(command.example.partition(" < ")[0])
+    program, *words = shlex.split(command.facts["example"].partition(" < ")[0])
     assert program == "avfs"
     return words
 

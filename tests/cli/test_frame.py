@@ -404,7 +404,7 @@ def test_every_verb_has_a_view_of_the_type_it_returns() -> None:
             continue
         function = command.callback.__wrapped__  # type: ignore[union-attr]
         name = command.kind.removesuffix("_result")
-        place, _, other = command.view.partition(".")
+        place, _, other = command.facts["view"].partition(".")
         module = import_module(f"avfs_git.cli.output.views.{place}")
         returned = function.__annotations__["return"].removesuffix(" | None")
         if name in ("cat", "grep", "watch"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -49,20 +49,12 @@ def command(
     state: State,
     paths: tuple[TreePath, ...],
     names: tuple[str, ...],
-    ignore_case: bool,
     kind: str | None,
-    min_size: int | None,
-    max_size: int | None,
     newer: int | None,
     older: int | None,
-    min_depth: int | None,
-    max_depth: int | None,
-    changed_since: str | None,
-    tags: tuple[str, ...],
-    meta: tuple[str, ...],
-    ignored: bool,
     at: str | None,
     all_forks: bool,
+    **given: Unpack[FindOptions],
 ) -> FoundEntries:
     """Find files by name, kind, size, time, tag or change
 
@@ -72,18 +64,11 @@ def command(
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")
     options: FindOptions = {
+        **given,
         "kinds": [_KINDS[kind]] if kind is not None else [],
-        "ignore_case": ignore_case,
-        "min_size": min_size,
-        "max_size": max_size,
         "newer_ns": newer,
         "older_ns": older,
-        "min_depth": min_depth,
-        "max_depth": max_depth,
-        "changed_since": changed_since,
-        "tags": tags,
-        "meta": {key: value if is_set else None for key, is_set, value in (each.partition("=") for each in meta)},
-        "ignored": ignored,
+        "meta": {key: value if is_set else None for key, is_set, value in (each.partition("=") for each in given["meta"])},
     }
     found: FoundEntries
     if all_forks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -53,27 +53,20 @@ def command(
     state: State,
     pattern: str,
     paths: tuple[TreePath, ...],
-    ignore_case: bool,
     line_number: bool,  # noqa: ARG001 - for the view
     files_with_matches: bool,
     files_without_match: bool,
     count: bool,
     invert_match: bool,
     word_regexp: bool,
-    only_matching: bool,
-    after: int | None,
-    before: int | None,
     context: int | None,
-    max_count: int | None,
     fixed_strings: bool,
     extended_regexp: bool,
     perl_regexp: bool,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    ignored: bool,
     at: str | None,
     all_forks: bool,
     stream: bool,
+    **given: Unpack[GrepOptions],
 ) -> Found | None:
     """Find lines that match a pattern
 
@@ -87,20 +80,16 @@ def command(
     if at is not None and all_forks:
         raise BadUsage("--at and --all-forks exclude each other")
     chosen = {"files": files_with_matches, "files_without": files_without_match, "count": count}
+    before, after = given.get("before"), given.get("after")
     options: GrepOptions = {
+        **given,
         "fixed": fixed_strings,
         "perl": perl_regexp,
-        "ignore_case": ignore_case,
         "words": word_regexp,
         "invert": invert_match,
-        "only_matching": only_matching,
         "outcome": next((name for name, is_chosen in chosen.items() if is_chosen), "lines"),
         "before": before if before is not None else context or 0,
         "after": after if after is not None else context or 0,
-        "max_count": max_count,
-        "include": include,
-        "exclude": exclude,
-        "ignored": ignored,
         "spans": state.output.structured or state.output.shows_color,
     }
     is_whole = state.output.structured and not stream

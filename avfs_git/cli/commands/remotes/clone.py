@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from avfs_git.cli.commands.remotes.fetch import fetching_options
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import verb
 from avfs_git.errors import BadUsage, hide_user, quote
 
 if TYPE_CHECKING:
     from avfs_git.model import CloneResult
+    from avfs_git.sdk.options import FetchOptions
 
 
 def name_of_url(url: str) -> str:
@@ -26,23 +28,11 @@ def name_of_url(url: str) -> str:
 @click.argument("url")
 @click.argument("name", required=False)
 @click.option("-b", "--branch", metavar="NAME", help="The branch that becomes the first fork; default: the remote's own.")
-@click.option("--with-checkpoints", is_flag=True, help="Fetch the pushed labels of checkpoints, too.")
-@click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all its users.")
-@click.option(
-    "--with-git-dirs", is_flag=True, help="With --with-sidecar: fetch directories with a .git, too; their hooks run programs."
-)
+@fetching_options
 @click.option("--lazy", is_flag=True, help="Make a partial clone: fetch contents of files when they are needed.")
 @click.option("--use", is_flag=True, help="Make the vault the current one even if there is one.")
 def command(
-    state: State,
-    url: str,
-    name: str | None,
-    branch: str | None,
-    with_checkpoints: bool,
-    with_sidecar: bool,
-    with_git_dirs: bool,
-    lazy: bool,
-    use: bool,
+    state: State, url: str, name: str | None, branch: str | None, lazy: bool, use: bool, **options: Unpack[FetchOptions]
 ) -> CloneResult:
     """Clone a repository into a new vault, with the remote `origin`
 
@@ -54,17 +44,8 @@ def command(
     program reads them, a directory at a time. `avfs prefetch` fetches contents in advance.
     """
     name = name or name_of_url(url)
-    with state.output.progress(f"cloning into vault {quote(name)}") as progress:
-        result = state.avfs.clone_vault(
-            url,
-            name,
-            branch=branch,
-            with_checkpoints=with_checkpoints,
-            with_sidecar=with_sidecar,
-            with_git_dirs=with_git_dirs,
-            lazy=lazy,
-            progress=progress,
-        )
+    with state.output.progress(f"cloning into vault {quote(name)}") as options["progress"]:
+        result = state.avfs.clone_vault(url, name, branch=branch, lazy=lazy, **options)
     if use:
         state.avfs.use_vault(name)
     return result

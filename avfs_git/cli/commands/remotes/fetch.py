@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import click
 
@@ -11,24 +12,30 @@ from avfs_git.cli.verb import verb
 
 if TYPE_CHECKING:
     from avfs_git.model import FetchResult
+    from avfs_git.sdk.options import FetchOptions
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def fetching_options(function: _F) -> _F:
+    """Add the options of every verb that fetches: what comes beside branches, as `FetchOptions` has it."""
+    for option in (
+        click.option("--with-git-dirs", is_flag=True, help="Of those, also directories with a .git, whose hooks run programs."),
+        click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all its users."),
+        click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there."),
+    ):
+        function = option(function)
+    return function
 
 
 @verb("fetch", view="remotes", example="avfs fetch origin")
 @click.argument("remote", required=False)
-@click.option("--with-checkpoints", is_flag=True, help="Also the labels of checkpoints that were pushed there.")
-@click.option("--with-sidecar", is_flag=True, help="Fetch the pushed ignored files, too; trusts all its users.")
-@click.option("--with-git-dirs", is_flag=True, help="Of those, also directories with a .git, whose hooks run programs.")
-def command(state: State, remote: str | None, with_checkpoints: bool, with_sidecar: bool, with_git_dirs: bool) -> FetchResult:
+@fetching_options
+def command(state: State, remote: str | None, **options: Unpack[FetchOptions]) -> FetchResult:
     """Fetch from a remote; no fork changes
 
     Its branches are then called REMOTE/BRANCH: look at them with `avfs fork list --remote`, make a fork of one with `avfs fork
     create NAME --at REMOTE/BRANCH`, merge one with `avfs pull`. REMOTE is the only one, or `origin`, if not given.
     """
-    with state.open_vault() as vault, state.output.progress("fetching") as progress:
-        return vault.fetch(
-            remote,
-            with_checkpoints=with_checkpoints,
-            with_sidecar=with_sidecar,
-            with_git_dirs=with_git_dirs,
-            progress=progress,
-        )
+    with state.open_vault() as vault, state.output.progress("fetching") as options["progress"]:
+        return vault.fetch(remote, **options)

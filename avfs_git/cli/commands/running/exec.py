@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import FrameType
 
-    from avfs_git.paths import TreePath
     from avfs_git.proxy.exec.envelope import ExecPlan, ExecResult
     from avfs_git.sdk.options import ExecOptions
     from avfs_git.sdk.workspace.commands import Running
@@ -89,7 +88,7 @@ def _read_timeout(ctx: click.Context, param: click.Parameter, text: str | None) 
 )
 @click.option("--readonly", is_flag=True, help="Refuse every change to files.")
 @click.option("--writable", is_flag=True, help="Allow changes, even of a command that reads.")
-@click.option("--stdin", type=HOST_PATH, metavar="FILE|-", help="Standard input; empty by default.")
+@click.option("--stdin", "input_file", type=HOST_PATH, metavar="FILE|-", help="Standard input; empty by default.")
 @click.option("--stream", is_flag=True, help="With --json: its output on standard error.")
 @click.option("--no-checkpoint", is_flag=True, help="Do not save uncommitted changes before it.")
 @click.option("--no-commit", is_flag=True, help="Leave the command's changes uncommitted.")
@@ -126,26 +125,14 @@ def _read_timeout(ctx: click.Context, param: click.Parameter, text: str | None) 
 def command(
     state: State,
     words: tuple[str, ...],
-    shell: str | None,
-    timeout_ms: int | None,
-    terminal: bool,
-    cwd: TreePath | None,
     environment: tuple[str, ...],
-    readonly: bool,
-    writable: bool,
-    stdin: Path | None,
+    input_file: Path | None,
     stream: bool,
     no_checkpoint: bool,
     no_commit: bool,
-    message: str | None,
-    max_output: int,
-    max_output_file: int,
-    backend: str,
     at: Path | None,
-    approve: str | None,
-    isolate: bool,
-    network: bool,
     dry_run: bool,
+    **given: Unpack[ExecOptions],
 ) -> ExecResult | ExecPlan | None:
     """Run a command in the workspace, and commit what it changed
 
@@ -153,51 +140,42 @@ def command(
     `avfs policy`. When the command ends, avfs kills the processes that it left. The exit status is that of the command; 124 if
     it timed out, 126 or 127 if it cannot be executed, 128+N if signal N killed it, 125 if avfs failed.
     """
-    if (shell is None) == (not words):
+    if (given["shell"] is None) == (not words):
         raise BadUsage("a command is needed, either `PROGRAM [ARGUMENT]...` or `--shell TEXT`")
-    if readonly and writable:
+    if given["readonly"] and given["writable"]:
         raise BadUsage("--readonly and --writable exclude each other")
+    terminal, timeout_ms = given["terminal"], given["timeout_ms"]
     if terminal:
-        _check_terminal(stdin, dry_run=dry_run)
+        _check_terminal(input_file, dry_run=dry_run)
     if timeout_ms is None:
         timeout_ms = 0 if terminal else _TIMEOUT_MS
     with (
         nullcontext() if dry_run else _starting_early(),
         state.open_workspace() as workspace,
-        _opened(stdin) as reading,
+        _opened(input_file) as reading,
     ):
         options: ExecOptions = {
-            "shell": shell,
-            "cwd": state.tree_directory() if cwd is None else cwd,
+            **given,
+            "cwd": given["cwd"] if given.get("cwd") is not None else state.tree_directory(),
             "env": dict(parse_variable(text) for text in environment if "=" in text),
             "let_in": tuple(text for text in environment if "=" not in text),
             "stdin": 0 if terminal else reading,
-            "terminal": terminal,
             "timeout_ms": timeout_ms or None,
-            "readonly": readonly,
-            "writable": writable,
             "checkpoint": not no_checkpoint,
             "commit": not no_commit,
-            "message": message,
-            "max_output": max_output,
-            "max_output_file": max_output_file,
-            "backend": backend,
             "root": at.absolute() if at is not None else None,
-            "approve": approve,
-            "isolate": isolate,
-            "network": network,
         }
         plan = workspace.exec_plan(*words, **options)
         state.output.amend(
             cwd=plan.cwd,
-            readonly=readonly,
+            readonly=given["readonly"],
             keep_mount=False,
             mountpoint=plan.mountpoint,
             checkpoint_mode="never" if no_checkpoint else "auto",
             command=plan.command,
             command_mode=plan.command_mode,
             timeout={"millis": timeout_ms} if timeout_ms else "none",
-            isolate=isolate,
+            isolate=given["isolate"],
             dry_run=dry_run,
         )
         if not terminal:
