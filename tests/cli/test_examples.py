@@ -70,7 +70,7 @@ def test_help_fits_each_width(columns: int, monkeypatch: pytest.MonkeyPatch) -> 
     for path, wide in ALL.items():
         shown = wide.command.context_class(wide.command, info_name=path).get_help()
         text, _, last = shown.partition("\nExample:\n")
-        example = getattr(wide.command, "example", None)
+        example = getattr(wide.command, "facts", {}).get("example")
         lines = [*text.split("\n"), *last.split("\n")[1 if example else 0 :]]
 
         choices = re.compile(r" *(-\w, )?--[\w-]+ \[\S+\]")
