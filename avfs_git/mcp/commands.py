@@ -17,6 +17,7 @@ from avfs_git.mcp.tool import READS, RUNS, ForkName, Toolbox, VaultName
 from avfs_git.proxy.exec.envelope import ExecResult
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
+from avfs_git.sdk import Workspace
 
 _MAX_OUTPUT = 12_000
 """Bytes of each stream in the answer; the whole of it is in a file of the vault."""
@@ -92,15 +93,12 @@ def exec(  # noqa: A001 - the verb's name
 
 @tools.tool("Ask the policy about a command", READS)
 def policy_check(
-    call: Call,
+    workspace: Workspace,
     command: _Shell = None,
     argv: _Argv = [],  # noqa: B006 - as above
     cwd: Annotated[str, Field(description="The command's directory in the workspace.")] = "/",
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> Decided:
     """Say what the policy would decide about a command, and why. Nothing runs."""
-    workspace = call.workspace(vault, fork)
     return {"decision": workspace.vault.policy.check(argv, shell=command, fork=workspace.fork, cwd=cwd)}
 
 

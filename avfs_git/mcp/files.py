@@ -16,8 +16,7 @@ from pydantic import BaseModel, Field
 
 from avfs_git.errors import AvfsError, InvalidInput
 from avfs_git.mcp.answers import BUDGET, Record
-from avfs_git.mcp.scope import Call
-from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Offset, Toolbox, TreePath, VaultName
+from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Offset, Toolbox, TreePath
 from avfs_git.model import EditResult, FileInfo, Kind
 from avfs_git.paths import join, parse_tree_path
 from avfs_git.records import is_utf8
@@ -127,13 +126,11 @@ def _contents(record: Record) -> str:
 
 @tools.tool("Read a text file", READS, render=_content)
 def read_text_file(
-    call: Call,
+    workspace: Workspace,
     path: TreePath,
     head: Annotated[int | None, Field(ge=1, description="Only the first lines.")] = None,
     tail: Annotated[int | None, Field(ge=1, description="Only the last lines.")] = None,
     offset: Annotated[int, Field(ge=0, description="Begin at this byte; `next_offset` of the answer before.")] = 0,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> TextFile:
     """Read a file of a fork as it is now.
 
@@ -141,22 +138,15 @@ def read_text_file(
     """
     if sum((head is not None, tail is not None, offset > 0)) > 1:
         raise InvalidInput("`head`, `tail` and `offset` exclude each other")
-    workspace = call.workspace(vault, fork)
     return _read(workspace, path, head=head, tail=tail, offset=offset, room=PIECE)
 
 
 @tools.tool("Read several text files", READS, render=_contents)
-def read_multiple_files(
-    call: Call,
-    paths: Annotated[list[str], Field(min_length=1, max_length=50)],
-    vault: VaultName = None,
-    fork: ForkName = None,
-) -> TextFiles:
+def read_multiple_files(workspace: Workspace, paths: Annotated[list[str], Field(min_length=1, max_length=50)]) -> TextFiles:
     """Read several files of a fork at once; each gets an equal share of the answer.
 
     A file that cannot be read is listed in `failed`, and the others are read.
     """
-    workspace = call.workspace(vault, fork)
     files: list[TextFile] = []
     failed: list[Unread] = []
     for path in paths:
@@ -242,17 +232,15 @@ def _whole(part: bytes, is_cut: bool, *, at_end: bool) -> bytes:
 
 @tools.tool("Write a file", CHANGES_ONCE)
 def write_file(
-    call: Call,
+    workspace: Workspace,
     path: TreePath,
     content: Annotated[str, Field(description="The whole new content.")],
     expect: Annotated[
         str | None, Field(description="Write only if the file still has this `oid`; an empty text if no file may be there.")
     ] = None,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> FileInfo:
     """Write a file, with missing directories. It replaces what was there; `undo` brings it back."""
-    return call.workspace(vault, fork).write_text(path, content, expect=expect)
+    return workspace.write_text(path, content, expect=expect)
 
 
 def _edited(record: Record) -> str:
@@ -261,22 +249,19 @@ def _edited(record: Record) -> str:
 
 @tools.tool("Edit a file", CHANGES, render=_edited)
 def edit_file(
-    call: Call,
+    workspace: Workspace,
     path: TreePath,
     edits: Annotated[list[Edit], Field(min_length=1, max_length=100)],
     dryRun: Annotated[bool, Field(description="Only show what would change.")] = False,  # noqa: N803 - the name models know
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> EditResult:
     """Replace texts in a file: all of them, in the given order, or none. Each `oldText` occurs exactly once."""
     pairs = [(edit.old_text, edit.new_text) for edit in edits]
-    return call.workspace(vault, fork).edit(path, *pairs, dry_run=dryRun)
+    return workspace.edit(path, *pairs, dry_run=dryRun)
 
 
 @tools.tool("Make a directory", ADDS_ONCE)
-def create_directory(call: Call, path: TreePath, vault: VaultName = None, fork: ForkName = None) -> FileInfo:
+def create_directory(workspace: Workspace, path: TreePath) -> FileInfo:
     """Make a directory, with missing parents; an existing directory stays as it is."""
-    workspace = call.workspace(vault, fork)
     workspace.make_dir(path, parents=True)
     return workspace.stat(path)
 
@@ -290,11 +275,9 @@ def _names(record: Record) -> str:
 
 
 @tools.tool("List a directory", READS, render=_names)
-def list_directory(
-    call: Call, path: TreePath = "/", offset: Offset = 0, vault: VaultName = None, fork: ForkName = None
-) -> Directory:
+def list_directory(workspace: Workspace, path: TreePath = "/", offset: Offset = 0) -> Directory:
     """List the entries of a directory, sorted by name; ignored files too."""
-    found = call.workspace(vault, fork).list_dir(path)
+    found = workspace.list_dir(path)
     shown = found[offset : offset + _ENTRIES]
     end = offset + len(shown)
     return {
@@ -317,15 +300,12 @@ def _drawn(record: Record) -> str:
 
 @tools.tool("Show a directory tree", READS, render=_drawn)
 def directory_tree(
-    call: Call,
+    workspace: Workspace,
     path: TreePath = "/",
     depth: Annotated[int, Field(ge=1, le=64, description="How many levels.")] = 8,
     excludePatterns: _Excluded = [],  # noqa: B006, N803 - pydantic copies it; the name models know
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> DirectoryTree:
     """Show a directory and what is below it, at most 1,000 entries, those near the top first."""
-    workspace = call.workspace(vault, fork)
     top = parse_tree_path(path)
     root: Node = {"name": top or b"/", "kind": Kind.DIRECTORY, "children": []}
     pending, count, complete = deque([(top, root, 1)]), 0, True
@@ -349,21 +329,18 @@ def directory_tree(
 
 
 @tools.tool("Move or rename a file or directory", CHANGES)
-def move_file(call: Call, source: TreePath, destination: TreePath, vault: VaultName = None, fork: ForkName = None) -> FileInfo:
+def move_file(workspace: Workspace, source: TreePath, destination: TreePath) -> FileInfo:
     """Move a file or directory; into the destination if that is a directory. Nothing is overwritten."""
-    return call.workspace(vault, fork).move(source, destination)
+    return workspace.move(source, destination)
 
 
 @tools.tool("Delete a file or directory", CHANGES)
 def delete_file(
-    call: Call,
+    workspace: Workspace,
     path: TreePath,
     recursive: Annotated[bool, Field(description="Also a directory with everything in it.")] = False,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> FileInfo:
     """Delete a file, a link or an empty directory; `undo` brings it back. The answer describes what was there."""
-    workspace = call.workspace(vault, fork)
     gone = workspace.stat(path)
     workspace.remove(path, recursive=recursive)
     return gone
@@ -376,17 +353,15 @@ def _paths(record: Record) -> str:
 
 @tools.tool("Find files by name", READS, render=_paths)
 def search_files(
-    call: Call,
+    workspace: Workspace,
     pattern: Annotated[str, Field(description="A path with `*`, `?`, `[…]`, and `**` for any directories, as in `**/*.py`.")],
     path: TreePath = "/",
     excludePatterns: _Excluded = [],  # noqa: B006, N803 - as above
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> Found:
     """Find the entries below a directory whose path from there matches a pattern; at most 1,000."""
     top = parse_tree_path(path)
     found: list[bytes] = []
-    for info in call.workspace(vault, fork).glob(pattern, top):
+    for info in workspace.glob(pattern, top):
         if _is_excluded(info.path[len(top) :].lstrip(b"/"), excludePatterns):
             continue
         if len(found) == _FOUND:
@@ -419,19 +394,15 @@ def _lines(record: Record) -> str:
 
 @tools.tool("Find lines in files", READS, render=_lines)
 def grep(
-    call: Call,
+    workspace: Workspace,
     pattern: Annotated[str, Field(description="A Perl-compatible regular expression.")],
     path: TreePath = "/",
     include: Annotated[list[str], Field(description="Only files of these names, as in `*.py`.", max_length=100)] = [],  # noqa: B006
     ignore_case: bool = False,
     fixed: Annotated[bool, Field(description="The pattern is plain text.")] = False,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> Matches:
     """Find the lines that match a pattern in the text files below a directory; at most 1,000, each cut at 300 bytes."""
-    found = call.workspace(vault, fork).grep(
-        pattern, [path], perl=not fixed, fixed=fixed, include=include, ignore_case=ignore_case
-    )
+    found = workspace.grep(pattern, [path], perl=not fixed, fixed=fixed, include=include, ignore_case=ignore_case)
     lines = [(file.path, line) for file in found.files for line in file.lines]
     matches: list[Match] = [{"path": at, "line": line.number, "text": line.text[:_TEXT]} for at, line in lines[:_FOUND]]
     return {"matches": matches, "complete": len(lines) <= _FOUND}
@@ -465,18 +436,16 @@ def _ranked(record: Record) -> str:
 
 @tools.tool("Find files by words", READS, render=_ranked)
 def search(
-    call: Call,
+    workspace: Workspace,
     words: Annotated[str, Field(description="Words that a file must all have; `word*` for a beginning.")],
     path: TreePath = "/",
     limit: Annotated[int, Field(ge=1, le=200, description="At most so many files.")] = 20,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> SearchedFiles:
     """Find the files below a directory that have all words, the best first, with a line of each.
 
     Case does not count; `tree` also finds `parseTree` and `parse_tree`. Faster than `grep` in a large tree.
     """
-    found = call.workspace(vault, fork).search(words, [path], limit=limit)
+    found = workspace.search(words, [path], limit=limit)
     files: list[SearchedFile] = [
         {
             "path": hit.path,
@@ -490,9 +459,8 @@ def search(
 
 
 @tools.tool("Describe a file or directory", READS)
-def get_file_info(call: Call, path: TreePath, vault: VaultName = None, fork: ForkName = None) -> FileInfo:
+def get_file_info(workspace: Workspace, path: TreePath) -> FileInfo:
     """Describe an entry: kind, mode, size, time, and the `oid` of a file's content, which `write_file` takes as `expect`."""
-    workspace = call.workspace(vault, fork)
     info = workspace.stat(path)
     return workspace.stat(path, with_oid=True) if info.kind is Kind.FILE else info
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from avfs_git.mcp.scope import Call, Reach
 from avfs_git.mcp.tool import ADDS, CHANGES, PUBLISHES, READS, ForkName, State, Toolbox, TreePath, VaultName
 from avfs_git.model import ForkInfo, MergeProgress, MergeResult, Overlap, PushResult, UndoResult, VaultInfo
+from avfs_git.sdk import Workspace
 
 tools = Toolbox()
 
@@ -107,33 +108,28 @@ def merge(
 
 @tools.tool("Resolve a conflict", CHANGES, reach=Reach.VAULT)
 def resolve(
-    call: Call,
+    workspace: Workspace,
     path: TreePath,
     side: Annotated[
         Literal["ours", "theirs", "union"] | None, Field(description="Take this side; the file as it is now if not given.")
     ] = None,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> MergeProgress:
     """Resolve a path of a merge in progress; the answer has the conflicts that are left."""
-    return call.workspace(vault, fork).resolve(path, side)
+    return workspace.resolve(path, side)
 
 
 @tools.tool("Complete a merge", CHANGES, reach=Reach.VAULT)
 def merge_continue(
-    call: Call,
-    message: Annotated[str | None, Field(description="Of the commit.")] = None,
-    vault: VaultName = None,
-    fork: ForkName = None,
+    workspace: Workspace, message: Annotated[str | None, Field(description="Of the commit.")] = None
 ) -> MergeResult:
     """Commit the merge in progress, when all its conflicts are resolved."""
-    return call.workspace(vault, fork).continue_merge(message=message)
+    return workspace.continue_merge(message=message)
 
 
 @tools.tool("Give up a merge", CHANGES, reach=Reach.VAULT)
-def merge_abort(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResult:
+def merge_abort(workspace: Workspace) -> UndoResult:
     """Bring the files back from before the merge in progress; changes since then are saved as a commit."""
-    return call.workspace(vault, fork).abort_merge()
+    return workspace.abort_merge()
 
 
 @tools.tool("Compare forks", READS, reach=Reach.VAULT)

@@ -11,9 +11,10 @@ from typing import Annotated, TypedDict
 from pydantic import Field
 
 from avfs_git.mcp.answers import Record
-from avfs_git.mcp.scope import Call, Reach
-from avfs_git.mcp.tool import READS, ForkName, Paths, State, Toolbox, TreePath, VaultName
+from avfs_git.mcp.scope import Reach
+from avfs_git.mcp.tool import READS, Paths, State, Toolbox, TreePath
 from avfs_git.model import ChangeKind, CheckpointDetails, Diff, LogEntry, PathVersion, Status
+from avfs_git.sdk import Workspace
 
 _Context = Annotated[int, Field(ge=0, le=100, description="Unchanged lines around each change.")]
 
@@ -92,36 +93,32 @@ def _show_status(record: Record) -> str:
 
 
 @tools.tool("Show uncommitted changes", READS, render=_show_status)
-def git_status(call: Call, vault: VaultName = None, fork: ForkName = None) -> Status:
+def git_status(workspace: Workspace) -> Status:
     """List what a checkpoint would save now: files that were added, changed or deleted since the last one."""
-    return call.workspace(vault, fork).status()
+    return workspace.status()
 
 
 @tools.tool("Show uncommitted changes as a patch", READS, render=show_changes)
 def git_diff(
-    call: Call,
+    workspace: Workspace,
     target: Annotated[str | None, Field(description="Compare with this state; with the last checkpoint if not given.")] = None,
     paths: Paths = [],  # noqa: B006 - pydantic copies it
     context: _Context = 3,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> Changes:
     """Show how the files of a fork differ now from its last checkpoint, or from another state."""
-    return to_changes(call.workspace(vault, fork).diff(target, paths=list[str | bytes](paths), context=context))
+    return to_changes(workspace.diff(target, paths=list[str | bytes](paths), context=context))
 
 
 @tools.tool("Compare two states", READS, reach=Reach.VAULT, render=show_changes)
 def diff(
-    call: Call,
+    workspace: Workspace,
     old: State,
     new: State,
     paths: Paths = [],  # noqa: B006 - as above
     context: _Context = 3,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> Changes:
     """Compare two states that are saved: checkpoints, forks or commits of the vault."""
-    found = call.workspace(vault, fork).diff(old, new, paths=list[str | bytes](paths), context=context)
+    found = workspace.diff(old, new, paths=list[str | bytes](paths), context=context)
     return to_changes(found)
 
 
@@ -136,26 +133,15 @@ def _show_log(record: Record) -> str:
 
 
 @tools.tool("Show history", READS, render=_show_log)
-def git_log(
-    call: Call,
-    max_count: Annotated[int, Field(ge=1, le=1000)] = 20,
-    vault: VaultName = None,
-    fork: ForkName = None,
-) -> History:
+def git_log(workspace: Workspace, max_count: Annotated[int, Field(ge=1, le=1000)] = 20) -> History:
     """List the commits of a fork, the newest first."""
-    return {"entries": call.workspace(vault, fork).log(limit=max_count)}
+    return {"entries": workspace.log(limit=max_count)}
 
 
 @tools.tool("Show the versions of a path", READS)
-def path_history(
-    call: Call,
-    path: TreePath,
-    max_count: Annotated[int, Field(ge=1, le=1000)] = 20,
-    vault: VaultName = None,
-    fork: ForkName = None,
-) -> PathHistory:
+def path_history(workspace: Workspace, path: TreePath, max_count: Annotated[int, Field(ge=1, le=1000)] = 20) -> PathHistory:
     """List the versions of one file or directory in a fork's history, the newest first."""
-    found = call.workspace(vault, fork).path_versions(path, limit=max_count)
+    found = workspace.path_versions(path, limit=max_count)
     return {"path": path.encode("utf-8", "surrogateescape"), "versions": found}
 
 
@@ -167,9 +153,8 @@ def _show_commit(record: Record) -> str:
 
 
 @tools.tool("Show one commit", READS, render=_show_commit)
-def git_show(call: Call, revision: State, vault: VaultName = None, fork: ForkName = None) -> Shown:
+def git_show(workspace: Workspace, revision: State) -> Shown:
     """Show a checkpoint or commit: its message, its author, how many files it has, and its changes as a patch."""
-    workspace = call.workspace(vault, fork)
     details = workspace.checkpoint_details(revision)
     parents = details.checkpoint.parents
     found = workspace.vault.diff(parents[0] if parents else None, details.checkpoint.id, fork=workspace.fork)

@@ -10,6 +10,7 @@ from pydantic import Field
 from avfs_git.mcp.scope import Call, Reach
 from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, ForkName, Paths, State, Toolbox, VaultName
 from avfs_git.model import Checkpoint, CheckpointResult, Operation, RestoreResult, UndoResult
+from avfs_git.sdk import Workspace
 
 tools = Toolbox()
 
@@ -28,35 +29,29 @@ class Operations(TypedDict):
 
 @tools.tool("Save a checkpoint", ADDS_ONCE)
 def checkpoint(
-    call: Call,
+    workspace: Workspace,
     label: Annotated[str | None, Field(description="A name for it, which no other checkpoint of the fork has.")] = None,
     message: Annotated[str | None, Field(description="The commit's message.")] = None,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> CheckpointResult:
     """Save all files of a fork as a commit. Costs what changed; `outcome` is `unchanged` if nothing did."""
-    return call.workspace(vault, fork).checkpoint(label, description=message)
+    return workspace.checkpoint(label, description=message)
 
 
 @tools.tool("List checkpoints", READS)
-def checkpoint_list(
-    call: Call, limit: Annotated[int, Field(ge=1, le=1000)] = 20, vault: VaultName = None, fork: ForkName = None
-) -> Checkpoints:
+def checkpoint_list(workspace: Workspace, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Checkpoints:
     """List the checkpoints of a fork, the newest first."""
-    return {"checkpoints": call.workspace(vault, fork).list_checkpoints(limit=limit)}
+    return {"checkpoints": workspace.list_checkpoints(limit=limit)}
 
 
 @tools.tool("Restore files", CHANGES_ONCE)
 def restore(
-    call: Call,
+    workspace: Workspace,
     target: State,
     paths: Paths = [],  # noqa: B006 - pydantic copies it
     dry_run: Annotated[bool, Field(description="Only list what would change.")] = False,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> RestoreResult:
     """Make a fork's files those of an earlier state. What is uncommitted is saved first; `undo` takes it back."""
-    return call.workspace(vault, fork).restore(target, paths=list[str | bytes](paths), dry_run=dry_run)
+    return workspace.restore(target, paths=list[str | bytes](paths), dry_run=dry_run)
 
 
 @tools.tool("Undo the last operation", CHANGES)
@@ -70,14 +65,12 @@ def undo(call: Call, vault: VaultName = None, fork: ForkName = None) -> UndoResu
 
 @tools.tool("Undo one operation", CHANGES)
 def undo_operation(
-    call: Call,
+    workspace: Workspace,
     operation: Annotated[int, Field(ge=1, description="Its number in `operations`.")],
     dry_run: Annotated[bool, Field(description="Only list what would change.")] = False,
-    vault: VaultName = None,
-    fork: ForkName = None,
 ) -> UndoResult:
     """Undo what one operation did, and keep what was done after it. Refused if that changed the same lines."""
-    return call.workspace(vault, fork).undo_operation(operation, dry_run=dry_run)
+    return workspace.undo_operation(operation, dry_run=dry_run)
 
 
 @tools.tool("Redo what was undone", CHANGES)

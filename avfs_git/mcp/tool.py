@@ -8,6 +8,8 @@ command that needs approval is asked about where the client can ask: `approval` 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import logging
 import re
@@ -79,13 +81,37 @@ class Toolbox(list[Spec]):
             hints: What the tool does to files, truly.
             reach: How far it reaches; a server that reaches less far does not have it.
             render: Makes the text for the model of the record; JSON by default.
+
+        A function whose first argument is `workspace` gets that of the fork that is meant, and the tool the arguments `vault` and
+        `fork`; any other function gets the `Call`.
         """
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
-            self.append(Spec(function, title, hints, reach, render))
+            self.append(Spec(_in_workspace(function), title, hints, reach, render))
             return function
 
         return add
+
+
+def _in_workspace(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of a `Call` of one of a workspace."""
+    own = inspect.signature(function)
+    first, *others = own.parameters.values()
+    if first.name != "workspace":
+        return function
+
+    @functools.wraps(function)
+    def work(call: Call, vault: str | None = None, fork: str | None = None, **given: object) -> object:
+        return function(call.workspace(vault, fork), **given)
+
+    hints = {**get_type_hints(function, include_extras=True), "call": Call, "vault": VaultName, "fork": ForkName}
+    del hints["workspace"]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    place = [inspect.Parameter(name, kind, default=None) for name in ("vault", "fork")]
+    parameters = [each.replace(annotation=hints[each.name]) for each in (first.replace(name="call"), *others, *place)]
+    work.__annotations__ = hints
+    work.__signature__ = own.replace(parameters=parameters, return_annotation=hints["return"])  # type: ignore[attr-defined]
+    return work
 
 
 class AvfsTool(Tool):
