@@ -7,6 +7,7 @@ its result, and `Verb.invoke` hands that to the output.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -220,9 +221,23 @@ def verb(words: str, **facts: Unpack[VerbFacts]) -> Callable[[Callable[..., obje
 
     def decorate(function: Callable[..., object]) -> Verb:
         kind = f"{words.replace(' ', '_').replace('-', '_')}_result"
-        return click.command(words.rpartition(" ")[2], cls=Verb, kind=kind, facts=facts)(click.pass_obj(function))
+        return click.command(words.rpartition(" ")[2], cls=Verb, kind=kind, facts=facts)(_open_for(function))
 
     return decorate
+
+
+def _open_for(function: Callable[..., object]) -> Callable[..., object]:
+    """Give a verb what its first argument names: the `state`, or the `workspace` or `vault` that is meant, open."""
+    first = getattr(function, "__code__").co_varnames[0]  # noqa: B009 - untyped
+    if first == "state":
+        return click.pass_obj(function)
+
+    @functools.wraps(function)
+    def run(state: State, **arguments: object) -> object:
+        with state.open_workspace() if first == "workspace" else state.open_vault() as opened:
+            return function(opened, **arguments)
+
+    return click.pass_obj(run)
 
 
 def read_host_path(text: str) -> Path:

@@ -15,6 +15,7 @@ from avfs_git.errors import PathUnsuitable, quote
 if TYPE_CHECKING:
     from avfs_git.model import PathMeta, TagList
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
 
 
 @verb("meta get", looks=True, view="metadata", example="avfs meta get src/main.py")
@@ -38,50 +39,45 @@ def get(state: State, path: TreePath, key: str | None) -> PathMeta:
 @click.argument("path", type=TREE_PATH)
 @click.argument("key")
 @click.argument("value")
-def set_(state: State, path: TreePath, key: str, value: str) -> PathMeta:
+def set_(workspace: Workspace, path: TreePath, key: str, value: str) -> PathMeta:
     """Set a key of the metadata of a path
 
     It is the extended attribute `user.KEY` of the file or directory.
     """
-    with state.open_workspace() as workspace:
-        return workspace.set_meta(path, key, os.fsencode(value))
+    return workspace.set_meta(path, key, os.fsencode(value))
 
 
 @verb("meta delete", view="metadata", example="avfs meta delete src/main.py owner")
 @click.argument("path", type=TREE_PATH)
 @click.argument("key")
-def delete(state: State, path: TreePath, key: str) -> PathMeta:
+def delete(workspace: Workspace, path: TreePath, key: str) -> PathMeta:
     """Delete a key of the metadata of a path"""
-    with state.open_workspace() as workspace:
-        return workspace.delete_meta(path, key)
+    return workspace.delete_meta(path, key)
 
 
 @verb("meta tag", view="metadata", example="avfs meta tag src/main.py reviewed urgent")
 @click.argument("path", type=TREE_PATH)
 @click.argument("tags", nargs=-1, required=True, metavar="TAG...")
-def tag(state: State, path: TreePath, tags: tuple[str, ...]) -> PathMeta:
+def tag(workspace: Workspace, path: TreePath, tags: tuple[str, ...]) -> PathMeta:
     """Add tags to a path
 
     They are in its extended attribute `user.xdg.tags`, separated by commas. `avfs find --tag TAG` finds the paths with a tag.
     """
-    with state.open_workspace() as workspace:
-        return workspace.tag(path, *tags)
+    return workspace.tag(path, *tags)
 
 
 @verb("meta untag", view="metadata", example="avfs meta untag src/main.py urgent")
 @click.argument("path", type=TREE_PATH)
 @click.argument("tags", nargs=-1, required=True, metavar="TAG...")
-def untag(state: State, path: TreePath, tags: tuple[str, ...]) -> PathMeta:
+def untag(workspace: Workspace, path: TreePath, tags: tuple[str, ...]) -> PathMeta:
     """Remove tags from a path"""
-    with state.open_workspace() as workspace:
-        return workspace.untag(path, *tags)
+    return workspace.untag(path, *tags)
 
 
 @verb("meta tags", looks=True, view="metadata", pages=True, example="avfs meta tags")
-def tags_(state: State) -> TagList:
+def tags_(workspace: Workspace) -> TagList:
     """List all tags of the workspace, with how many paths have each"""
-    with state.open_workspace() as workspace:
-        return workspace.list_tags()
+    return workspace.list_tags()
 
 
 command = VerbGroup("meta", commands=[get, set_, delete, tag, untag, tags_])

@@ -53,7 +53,7 @@ def _is_to_remove(workspace: Workspace, path: TreePath, *, recursive: bool, forc
 @click.argument("paths", nargs=-1, required=True, type=_read_path, metavar="PATH...")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with everything below them, too.")
 @click.option("-f", "--force", is_flag=True, help="Ignore missing paths.")
-def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
+def command(workspace: Workspace, paths: tuple[TreePath, ...], recursive: bool, force: bool) -> Removed:
     """Remove files and directories
 
     If one of several paths is missing, or needs -r, none is removed.
@@ -62,8 +62,7 @@ def command(state: State, paths: tuple[TreePath, ...], recursive: bool, force: b
     the path is relative to a directory in a mount, or --vault or --fork is given. To end the fork of a directory, use `avfs
     end DIR`.
     """
-    with state.open_workspace() as workspace:
-        present = [path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)]
-        for path in present:
-            workspace.remove(path, recursive=recursive, missing_ok=True)  # it may have gone with an earlier one
-        return {"removed": [{"path": path} for path in present]}
+    present = [path for path in dict.fromkeys(paths) if _is_to_remove(workspace, path, recursive=recursive, force=force)]
+    for path in present:
+        workspace.remove(path, recursive=recursive, missing_ok=True)  # it may have gone with an earlier one
+    return {"removed": [{"path": path} for path in present]}

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Entries
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
 
 
 @verb("touch", view="files", example="avfs touch src/__init__.py")
 @click.argument("paths", nargs=-1, required=True, type=TREE_PATH, metavar="PATH...")
-def command(state: State, paths: tuple[TreePath, ...]) -> Entries:
+def command(workspace: Workspace, paths: tuple[TreePath, ...]) -> Entries:
     """Make an empty file, or set the time of a path to now"""
-    with state.open_workspace() as workspace:
-        return {"entries": [workspace.touch(path) for path in paths]}
+    return {"entries": [workspace.touch(path) for path in paths]}

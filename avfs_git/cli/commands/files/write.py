@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import BadUsage, HostError
 
 if TYPE_CHECKING:
     from avfs_git.cli.results import Written
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
 
 _CHUNK = 1 << 20
 
@@ -29,18 +29,17 @@ _CHUNK = 1 << 20
     metavar="OID",
     help="Write only if the file's content has this id, as `avfs stat --oid` shows it; '' if there must be no file yet.",
 )
-def command(state: State, path: TreePath, content: str | None, append: bool, expect: str | None) -> Written:
+def command(workspace: Workspace, path: TreePath, content: str | None, append: bool, expect: str | None) -> Written:
     """Write a file
 
     From CONTENT, or from standard input, byte for byte: avfs adds no line feed. It makes missing directories above PATH. With
     `--expect`, the command fails and writes nothing if another process has changed the file.
     """
-    with state.open_workspace() as workspace:
-        if content is None or content == "-":
-            file = workspace.write_from(path, _standard_input(), append=append, expect=expect)
-        else:
-            file = workspace.write(path, os.fsencode(content), append=append, expect=expect)
-        return {"file": file, "appended": append}
+    if content is None or content == "-":
+        file = workspace.write_from(path, _standard_input(), append=append, expect=expect)
+    else:
+        file = workspace.write(path, os.fsencode(content), append=append, expect=expect)
+    return {"file": file, "appended": append}
 
 
 def _standard_input() -> Iterator[bytes]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from avfs_git.cli.results import CheckpointList, DeletedCheckpoint
     from avfs_git.model import CheckpointDetails, CheckpointResult, Diff, RestoreResult
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
 
 
 @verb("checkpoint save", view="history", example="avfs checkpoint save v3 -m 'Parse dates'")
@@ -34,18 +35,16 @@ def save(state: State, label: str | None, description: str | None) -> Checkpoint
 
 @verb("checkpoint list", looks=True, view="history", pages=True, example="avfs checkpoint list -n 10")
 @click.option("-n", "--limit", type=LIMIT, default=100, show_default=True, help="Show at most N.")
-def list_(state: State, limit: int) -> CheckpointList:
+def list_(workspace: Workspace, limit: int) -> CheckpointList:
     """List the checkpoints of a fork, the newest first"""
-    with state.open_workspace() as workspace:
-        return {"checkpoints": workspace.list_checkpoints(limit=limit)}
+    return {"checkpoints": workspace.list_checkpoints(limit=limit)}
 
 
 @verb("checkpoint info", looks=True, view="history", pages=True, example="avfs checkpoint info v1")
 @click.argument("name")
-def info(state: State, name: str) -> CheckpointDetails:
+def info(workspace: Workspace, name: str) -> CheckpointDetails:
     """Show what a checkpoint holds and what it changed"""
-    with state.open_workspace() as workspace:
-        return workspace.checkpoint_details(name)
+    return workspace.checkpoint_details(name)
 
 
 @verb(
@@ -85,10 +84,9 @@ def restore(state: State, name: str, paths: tuple[TreePath, ...], dry_run: bool,
 
 @verb("checkpoint delete", view="history", example="avfs checkpoint delete v1")
 @click.argument("label")
-def delete(state: State, label: str) -> DeletedCheckpoint:
+def delete(workspace: Workspace, label: str) -> DeletedCheckpoint:
     """Take a label away; its commit stays where history holds it"""
-    with state.open_workspace() as workspace:
-        return {"label": label, "checkpoint": workspace.delete_checkpoint(label)}
+    return {"label": label, "checkpoint": workspace.delete_checkpoint(label)}
 
 
 command = VerbGroup("checkpoint", commands=[save, list_, info, diff, restore, delete])

@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 
 if TYPE_CHECKING:
     from avfs_git.model import RestoreResult
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Workspace
 
 
 @verb("revert", view="history.checkpoint_restore", example="avfs revert src/main.py")
 @click.argument("path", type=TREE_PATH)
-def command(state: State, path: TreePath) -> RestoreResult:
+def command(workspace: Workspace, path: TreePath) -> RestoreResult:
     """Restore the previous version of a path
 
     avfs saves unsaved changes first; `avfs undo` undoes the restore.
     """
-    with state.open_workspace() as workspace:
-        return workspace.revert_path(path)
+    return workspace.revert_path(path)

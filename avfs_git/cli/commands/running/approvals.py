@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     from avfs_git.cli.results import ApprovalList
     from avfs_git.proxy.policy.approvals import Approval
+    from avfs_git.sdk import Vault
 
 
 @verb("approvals list", looks=True, view="policy", pages=True, example="avfs approvals list --all")
 @click.option("-a", "--all", "every", is_flag=True, help="Also requests that are over.")
-def list_(state: State, every: bool) -> ApprovalList:
+def list_(vault: Vault, every: bool) -> ApprovalList:
     """List the commands that wait for a person, or were granted and have not run yet"""
-    with state.open_vault() as vault:
-        return {"approvals": vault.policy.approvals(every=every)}
+    return {"approvals": vault.policy.approvals(every=every)}
 
 
 @verb("approvals grant", view="policy", example="avfs approvals grant 7f3a")
@@ -67,10 +67,9 @@ def describe(waiting: Approval) -> Iterator[str]:
 
 @verb("approvals deny", view="policy", example="avfs approvals deny 7f3a")
 @click.argument("approval", metavar="ID")
-def deny(state: State, approval: str) -> Approval:
+def deny(vault: Vault, approval: str) -> Approval:
     """Refuse a command that waits, or take back a yes that was not used"""
-    with state.open_vault() as vault:
-        return vault.policy.deny(approval)
+    return vault.policy.deny(approval)
 
 
 command = VerbGroup("approvals", commands=[list_, grant, deny])

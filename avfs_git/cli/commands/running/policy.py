@@ -16,6 +16,7 @@ from avfs_git.errors import BadUsage
 if TYPE_CHECKING:
     from avfs_git.cli.results import PolicyCheck, PolicyFileMade, PolicyPaths, PolicyRules
     from avfs_git.paths import TreePath
+    from avfs_git.sdk import Vault
 
 
 @verb("policy show", looks=True, view="policy", pages=True, example="avfs policy show")
@@ -93,10 +94,9 @@ def init(state: State, in_vault: bool) -> PolicyFileMade:
 
 
 @verb("policy path", looks=True, view="policy", example="avfs policy path")
-def path(state: State) -> PolicyPaths:
+def path(vault: Vault) -> PolicyPaths:
     """Show the paths of the policy files, which need not exist"""
-    with state.open_vault() as vault:
-        return {"user": find_user_policy(), "vault": vault.policy.vault_file}
+    return {"user": find_user_policy(), "vault": vault.policy.vault_file}
 
 
 command = VerbGroup("policy", commands=[show, check, init, path])
