@@ -108,6 +108,11 @@ def _fixable(
     return _Finding(Problem(code, severity, description, remedy, fixable=True), repair, is_mended)
 
 
+def _removable(code: str, path: Path, description: str, remedy: str) -> _Finding:
+    """Make the finding of a file that has only to go."""
+    return _fixable(code, description, remedy, lambda: path.unlink(missing_ok=True), lambda: not path.exists())
+
+
 def _check_settings(vault: OpenVault) -> Iterator[_Finding]:
     lacking = list_lacking_settings(vault.git_dir)
     if lacking:
@@ -235,13 +240,7 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         if is_young and (owner is None or not owner.is_gone):
             yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
         else:
-            yield _fixable(
-                "lock.left",
-                description,
-                "Remove the lock file.",
-                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
-                lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
-            )
+            yield _removable("lock.left", path, description, "Remove the lock file.")
 
 
 class _Owner(NamedTuple):
@@ -327,13 +326,7 @@ def _check_leftovers(vault: OpenVault) -> Iterator[_Finding]:
             )
     for path in found:
         if (_age_of(path) or 0) > STALE_AFTER_S:
-            yield _fixable(
-                "objects.leftover",
-                f"'{path.name}' was left behind by a process that died",
-                "Remove it.",
-                lambda path=path: path.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
-                lambda path=path: not path.exists(),  # type: ignore[misc]  # as above
-            )
+            yield _removable("objects.leftover", path, f"'{path.name}' was left behind by a process that died", "Remove it.")
 
 
 def _check_orphans(vault: OpenVault) -> Iterator[_Finding]:
@@ -463,13 +456,8 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             )
             continue
         if layout.statcache.exists() and StatCache.load(layout.statcache) is None:
-            yield _fixable(
-                "statcache.unreadable",
-                f"the stat cache of '{fork}' cannot be read",
-                "Remove it; the next checkpoint reads all changed files again.",
-                lambda layout=layout: layout.statcache.unlink(missing_ok=True),  # type: ignore[misc]  # a default binds the loop's value
-                lambda layout=layout: not layout.statcache.exists(),  # type: ignore[misc]  # as above
-            )
+            remedy = "Remove it; the next checkpoint reads all changed files again."
+            yield _removable("statcache.unreadable", layout.statcache, f"the stat cache of '{fork}' cannot be read", remedy)
         try:
             with open_workspace(fork).locked(to_read=True, is_patient=is_patient) as locked:
                 taken = take(locked, DryWriter(vault.store), CaptureRequest(skips_unreadable=True))

@@ -163,11 +163,11 @@ def collect_garbage(
         return GarbageResult(dry_run=True)
     if not dry_run:
         vault.prepare()
-    with _alone(vault, dry_run=dry_run) as is_alone:
+    with contextlib.nullcontext(True) if dry_run else packs_to_oneself(vault.git_dir) as is_alone:
         if not is_alone:
             warning = Warning("gc.busy", "another process is merging packs or collecting garbage: nothing was done")
             return GarbageResult(dry_run=dry_run, warnings=(warning,))
-        told = listener() or _tell_no_one
+        told = listener() or (lambda *_: None)
         told("checking that nothing is missing", 0, 0)
         _check_workspaces(vault)
         check_connected(vault.store, _roots(vault, in_use), lazy=is_partial(vault.git_dir))
@@ -209,19 +209,6 @@ def collect_garbage(
     )
 
 
-def _tell_no_one(stage: str, done: int, total: int) -> None:
-    """Stand in where there is no listener."""
-
-
-@contextlib.contextmanager
-def _alone(vault: OpenVault, *, dry_run: bool) -> Iterator[bool]:
-    if dry_run:
-        yield True
-    else:
-        with packs_to_oneself(vault.git_dir) as is_alone:
-            yield is_alone
-
-
 def _sweep(
     vault: OpenVault,
     limits: Limits,
@@ -233,24 +220,22 @@ def _sweep(
     deltas: bool,
 ) -> Swept:
     lazy = is_partial(vault.git_dir)
-
     if dry_run:
         refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
         places = [place for place in _workspaces(vault) if place not in plan.trash]
         wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
         swept = survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
-        warnings += [Warning("gc.not_swept", reason) for reason in swept.reasons]
-        return swept
-    roots = functools.partial(_roots, vault, in_use)
-    swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
-    if vault.layout.search_index.exists():
-        from avfs_git.workspace.search import index  # noqa: PLC0415 - few vaults are searched
+    else:
+        roots = functools.partial(_roots, vault, in_use)
+        swept = sweep(vault.store, roots, before_s=limits.grace_before_s, deltas=deltas, lazy=lazy)
+        if vault.layout.search_index.exists():
+            from avfs_git.workspace.search import index  # noqa: PLC0415 - few vaults are searched
 
-        index.prune(vault.layout.search_index, vault.store)
-    try:
-        write_commit_graph(vault.store, vault.refs.list().values())
-    except AvfsError as error:
-        swept.reasons.append(f"there is no new commit-graph: {error.message}")
+            index.prune(vault.layout.search_index, vault.store)
+        try:
+            write_commit_graph(vault.store, vault.refs.list().values())
+        except AvfsError as error:
+            swept.reasons.append(f"there is no new commit-graph: {error.message}")
     warnings += [Warning("gc.not_swept", reason) for reason in swept.reasons]
     return swept
 
