@@ -18,22 +18,22 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from functools import partial
 from pathlib import Path
 
 from avfs_git.errors import ForkExists, NotAVault
-from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import read_config
 from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, read_file_modes
 from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
-from avfs_git.paths import Oid, TreePath, check_fork_name, maybe_oid, show_path
+from avfs_git.paths import TreePath, check_fork_name, maybe_hex, maybe_oid, show_path
 from avfs_git.patterns import compiled
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
@@ -41,14 +41,13 @@ from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.create import capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
-from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar
-from avfs_git.workspace.forks.trash import clear_orphan, note_deletion
+from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault import gitmoves
-from avfs_git.workspace.vault.format import HEADS, SIDECARS, VaultLayout, WorkspaceState
+from avfs_git.workspace.vault.format import HEADS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.identity import find_making
-from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, OF_FORKS, OpRecord, RefMoveRecord
-from avfs_git.workspace.vault.origin import facts_of, peek_state
+from avfs_git.workspace.vault.log.oprecord import OF_FORKS
+from avfs_git.workspace.vault.origin import peek_state
 from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -167,7 +166,23 @@ def _take_present(
             sidecar = add_sidecar(pack, name, signature, captured.sidecar) if captured.sidecar is not None else None
         pack.finish(hold=True)
         assert base is not None  # noqa: S101 - the head, or made just now
-        _make_fork(vault, name, source, head if head is not None else base, base, sidecar, parent, upstream, author, made_for)
+        state = WorkspaceState(
+            fork=name,
+            base=base.hex(),
+            sidecar=maybe_hex(sidecar),
+            parent=parent,
+            upstream=upstream,
+            forked_at=(head or base).hex(),
+            author=[author.name, author.email] if author is not None else None,
+            boot=read_boot_id(),
+        )
+        more = {_OF_DIRECTORY: True} | ({_MADE_FOR: made_for} if made_for is not None else {})
+        record_fork(
+            vault, state, f"fork {name} from {source.name}", more, check=partial(_check_free, vault, name), sidecar=sidecar
+        )
+        first = vault.head_fork()
+        if first is not None and vault.read_head(first) is None:
+            vault.refs.set_head(HEADS + name)
         if lookback is not None:
             lookback.note(captured)
     warnings = [*captured.warnings, *warn_of_conversions(vault.store, tracked, captured.tree, git_dir or vault.git_dir)]
@@ -188,51 +203,6 @@ def _has_no_files(source: Path, git_dir: Path) -> NotAVault:
 def _find_unfinished(git_dir: Path) -> str | None:
     """Tell what git is in the middle of in a clone."""
     return next((verb for name, verb in _UNFINISHED.items() if (git_dir / name).exists()), None)
-
-
-def _make_fork(
-    vault: OpenVault,
-    name: str,
-    source: Path,
-    head: Oid,
-    base: Oid,
-    sidecar: Oid | None,
-    parent: str | None,
-    upstream: str | None,
-    author: Identity | None,
-    made_for: str | None,
-) -> None:
-    state = WorkspaceState(
-        fork=name,
-        base=base.hex(),
-        sidecar=sidecar.hex() if sidecar is not None else None,
-        parent=parent,
-        upstream=upstream,
-        forked_at=head.hex(),
-        author=[author.name, author.email] if author is not None else None,
-        created_at_ns=vault.clock_ns(),
-        boot=read_boot_id(),
-    )
-    reach("fork.settled")
-    with vault.fork_locked(name):
-        _check_free(vault, name)
-        note_deletion(vault, name)  # else only the trash would know of the older fork
-        clear_orphan(vault, name)
-        changes: list[RefChange] = []
-        if sidecar is not None:
-            left_over = vault.refs.read(SIDECARS + name)
-            changes += [*vault.hold(left_over), RefChange(SIDECARS + name, left_over, sidecar)]
-        if base != head:
-            changes += vault.hold(base)
-        changes.append(RefChange(HEADS + name, None, head))
-        moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
-        text = f"fork {name} from {source.name}"
-        more = facts_of(state) | {_OF_DIRECTORY: True} | ({_MADE_FOR: made_for} if made_for is not None else {})
-        record = OpRecord(0, name, FORK_CREATE, text, vault.clock_ns(), moves=moves, more=more)
-        vault.move_refs(changes, record)
-    first = vault.head_fork()
-    if first is not None and vault.read_head(first) is None:
-        vault.refs.set_head(HEADS + name)
 
 
 def _check_free(vault: OpenVault, name: str) -> None:

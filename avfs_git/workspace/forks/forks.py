@@ -14,7 +14,8 @@ whether the fork is there:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from avfs_git.errors import (
     CheckpointNotFound,
@@ -33,7 +34,7 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ForkInfo, Identity
-from avfs_git.paths import Oid, check_fork_name, oid_of
+from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import find_sidecar
@@ -102,20 +103,70 @@ def create_fork(
     source = source or (vault.choose_fork() if at is None else vault.default_fork())
     with objects_held(vault.git_dir):  # what it starts from may be what nothing else keeps, or soon nothing
         try:
-            _make_fork(
-                vault,
-                name,
-                source,
-                at,
-                open_workspace,
-                save,
+            if at is not None:
+                commit, sidecar = _find_state(vault, source, at)
+            elif source is not None:
+                commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
+            else:
+                raise CheckpointNotFound("HEAD", vault=vault.name)
+            state = WorkspaceState(
+                fork=name,
+                base=commit.hex(),
+                sidecar=maybe_hex(sidecar),
+                parent=source,
+                forked_at=commit.hex(),
                 ephemeral=ephemeral,
-                with_changes=with_changes,
-                author=author,
+                author=[author.name, author.email] if author is not None else None,
+                boot=read_boot_id(),
             )
+            more = {BY: source} if source is not None else {}
+            record_fork(vault, state, f"fork {name} from {source or at}", more, check=partial(check_free, vault, name))
         except RefConflict:
             check_free(vault, name)  # another process was faster
             raise
+
+
+def record_fork(
+    vault: OpenVault,
+    state: WorkspaceState,
+    text: str,
+    more: Mapping[str, object],
+    *,
+    check: Callable[[], object],
+    sidecar: Oid | None = None,
+) -> None:
+    """Make the branch of a fork whose workspace begins in a state, with its line in the log, which says `text` and `more`.
+
+    `check` refuses a name that is taken. `sidecar` is a new commit that nothing else keeps.
+    """
+    name, head = state.fork, oid_of(str(state.forked_at))
+    reach("fork.settled")
+    with vault.fork_locked(name):
+        check()
+        note_deletion(vault, name)  # else only the trash would know of the older fork
+        clear_orphan(vault, name)
+        state.created_at_ns = vault.clock_ns()
+        # What an older fork of that name has left, whose branch was deleted by hand, or by a process that died then.
+        left_over = {label_ref(name, label): oid for label, oid in vault.list_labels(name).items()}
+        changes = [*vault.hold(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
+        sidecar_left = vault.refs.read(SIDECARS + name)
+        if sidecar_left != sidecar:
+            changes += [*vault.hold(sidecar_left), RefChange(SIDECARS + name, sidecar_left, sidecar)]
+        if state.base != state.forked_at:
+            changes += vault.hold(maybe_oid(state.base))
+        changes.append(RefChange(HEADS + name, None, head))  # last: by it the fork is found
+        moves: list[RefMoveRecord] = [(HEADS + name, None, head.hex())]
+        record = OpRecord(0, name, FORK_CREATE, text, state.created_at_ns, moves=moves, more={**facts_of(state), **more})
+        vault.move_refs(changes, record)
+
+
+def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid | None]:
+    """Find a state by its name, and its sidecar commit; where the source is at it, what that has beside it."""
+    commit = resolve_revision(vault, at, fork=source)
+    sidecar = vault.store.read_commit(commit).sidecar if source is None else find_sidecar(vault, source, commit)
+    if source is not None and vault.read_head(source) == commit and sidecar is None:
+        sidecar = _recorded_sidecar(vault, source, commit)
+    return commit, sidecar
 
 
 def check_free(vault: OpenVault, name: str) -> None:
@@ -143,75 +194,6 @@ def find_in_the_way(vault: OpenVault, name: str) -> str | None:
     above = ("/".join(parts[:count]) for count in range(1, len(parts)))
     below = (ref.removeprefix(HEADS) for ref in vault.refs.list(f"{HEADS}{name}/"))
     return next((other for other in above if vault.has_fork(other)), None) or next(below, None)
-
-
-def _make_fork(
-    vault: OpenVault,
-    name: str,
-    source: str | None,
-    at: str | None,
-    open_workspace: Opener,
-    save: Saver,
-    *,
-    ephemeral: bool,
-    with_changes: bool,
-    author: Identity | None,
-) -> None:
-    if at is not None:
-        commit = resolve_revision(vault, at, fork=source)
-        sidecar = vault.store.read_commit(commit).sidecar if source is None else find_sidecar(vault, source, commit)
-        if source is not None and vault.read_head(source) == commit and sidecar is None:
-            sidecar = _recorded_sidecar(vault, source, commit)
-        parent = source
-    elif source is None:
-        raise CheckpointNotFound("HEAD", vault=vault.name)
-    else:
-        commit, sidecar = _settle_source(vault, source, open_workspace, save, with_changes=with_changes)
-        parent = source
-    reach("fork.settled")
-    with vault.fork_locked(name):
-        check_free(vault, name)
-        note_deletion(vault, name)  # else only the trash would know of the older fork
-        clear_orphan(vault, name)
-        text = f"fork {name} from {parent or at}"
-        _record_fork(vault, name, commit, sidecar, parent, text, ephemeral=ephemeral, author=author)
-
-
-def _record_fork(
-    vault: OpenVault,
-    name: str,
-    commit: Oid,
-    sidecar: Oid | None,
-    parent: str | None,
-    text: str,
-    *,
-    ephemeral: bool,
-    author: Identity | None,
-) -> None:
-    created_at_ns = vault.clock_ns()
-    state = WorkspaceState(
-        fork=name,
-        base=commit.hex(),
-        sidecar=sidecar.hex() if sidecar else None,
-        parent=parent,
-        forked_at=commit.hex(),
-        ephemeral=ephemeral,
-        author=[author.name, author.email] if author is not None else None,
-        created_at_ns=created_at_ns,
-        boot=read_boot_id(),
-    )
-    changes: list[RefChange] = []
-    # What an older fork of that name has left, whose branch was deleted by hand, or by a process that died then.
-    left_over = {label_ref(name, label): oid for label, oid in vault.list_labels(name).items()}
-    sidecar_left = vault.refs.read(SIDECARS + name)
-    if sidecar_left is not None:
-        left_over[SIDECARS + name] = sidecar_left
-    if left_over:
-        changes += [*vault.hold(*left_over.values()), *(RefChange(ref, oid, None) for ref, oid in left_over.items())]
-    changes.append(RefChange(HEADS + name, None, commit))  # last: by it the fork is found
-    moves: list[RefMoveRecord] = [(HEADS + name, None, commit.hex())]
-    more = facts_of(state) | ({BY: parent} if parent is not None else {})
-    vault.move_refs(changes, OpRecord(0, name, FORK_CREATE, text, created_at_ns, moves=moves, more=more))
 
 
 def _settle_source(
