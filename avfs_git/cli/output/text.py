@@ -48,9 +48,16 @@ _SGR = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "blue": "34", "
 
 
 class TextOutput:
-    """Writes results for people as they come."""
+    """Writes results for people as they come.
+
+    Attributes:
+        named: What the command line names, which hints repeat.
+        filter: What is made of a document, where the user wants less than all of it.
+        shows_color: Whether a person sees colours.
+    """
 
     structured = False
+    """Whether the result becomes a document; else bytes may go out as they are."""
 
     def __init__(self, *, color: bool = True, find_pager: Callable[[], Pager | None] | None = None) -> None:
         self.named = Named()
@@ -88,7 +95,7 @@ class TextOutput:
         self._meant.update((name, facts[name]) for name in ("vault", "fork") if name in facts)
 
     def result(self, value: object) -> None:
-        """Show the result as its view says, then its warnings."""
+        """Show the result as its view says, then its warnings; None where it went out as bytes."""
         if value is None:
             if not self._has_streamed:
                 self._name_place(passes_on=True)
@@ -100,7 +107,7 @@ class TextOutput:
         self.warn(find_warnings(value))
 
     def stream(self, values: Iterable[object]) -> None:
-        """Show values as they come, as their view says."""
+        """Show the parts of a result as they come, instead of a result, as their view says."""
         self._has_streamed = True
         self._show(values)
         self._name_place(passes_on=False)
@@ -148,7 +155,7 @@ class TextOutput:
             self._remark("warning", complete(warning.message, self.named), "yellow")
 
     def data(self, chunks: Iterable[bytes]) -> None:
-        """Pass bytes on as they are."""
+        """Pass on a result that is bytes, as they are. Not for structured output."""
         for chunk in chunks:
             write_all(sys.stdout, chunk)
 
@@ -169,7 +176,7 @@ class TextOutput:
 
     @contextmanager
     def progress(self, message: str) -> Iterator[Progress | None]:
-        """Show on a terminal how far something is."""
+        """Show how far the block's operations are, if they take long; gives what to tell of others. None without a terminal."""
         if not _is_terminal(sys.stderr):
             yield None
             return
@@ -204,7 +211,12 @@ class TextOutput:
             self._remark("hint", hint, "cyan")
 
     def close(self) -> None:
-        """Bring everything out."""
+        """Bring everything out.
+
+        Raises:
+            OutputClosed: If the reader has closed the stream.
+            OutputLost: If it cannot be written.
+        """
         self.flush()
 
     def _remark(self, label: str, message: str, style: str) -> None:

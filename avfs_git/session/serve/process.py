@@ -34,7 +34,7 @@ from avfs_git.session.life.record import HeldSession, await_ending, begin
 from avfs_git.session.life.request import Request
 from avfs_git.session.life.users import make_users_file
 from avfs_git.session.serve import live
-from avfs_git.session.serve.session import Session, Shown, mounted_elsewhere, refuse_second, tell
+from avfs_git.session.serve.session import Session, mounted_elsewhere, refuse_second, tell
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.gitdir import GitDir
 from avfs_git.workspace.vault.commits import open_commit
@@ -42,6 +42,8 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 if TYPE_CHECKING:
     from avfs_git.session.serve import overlay, portable
+
+    Shown = live.LiveTree | overlay.OverlayTree
 else:  # only for sessions of that kind
     overlay = LazyModule("avfs_git.session.serve.overlay")
     portable = LazyModule("avfs_git.session.serve.portable")

@@ -15,7 +15,7 @@ import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import HostError, MountError, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.faults import reach
@@ -48,25 +48,6 @@ class Workspace(NamedTuple):
     opened: OpenWorkspace
     listener: _socket.socket
     """The control socket. It listens before the workspace's lock names the session: clients that read that connect."""
-
-
-class Shown(Protocol):
-    """A tree that programs can use, with servers under a supervisor: `live.LiveTree` or `overlay.OverlayTree`."""
-
-    session: Session
-    handover: Handover
-
-    def serve(self, handover: Handover) -> None:
-        """Serve until the tree is gone, in a fork of this process."""
-        ...
-
-    def stays(self) -> bool:
-        """Whether the mount goes on without a server, so that another process can attend to it."""
-        ...
-
-    def go(self, *, keep_log: bool) -> None:
-        """Leave nothing behind."""
-        ...
 
 
 class Session:
