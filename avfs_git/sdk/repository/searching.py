@@ -7,13 +7,13 @@ Callers may use several threads and processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 from avfs_git.errors import ForkNotFound, PathNotFound
 from avfs_git.model import FindResult, ForkInfo, GrepHit, GrepQuery, GrepResult, SearchResult
 from avfs_git.paths import PathLike
 from avfs_git.sdk.parts import grep, lent
-from avfs_git.sdk.workspace.files import make_grep_query
+from avfs_git.sdk.workspace.files import WorkspaceFiles, make_grep_query
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
     from avfs_git.workspace.vault.vault import OpenVault
 
 _T = TypeVar("_T")
-
-
-class Searched(Protocol):
-    """The workspace of a fork, as a search of several forks needs it."""
-
-    def search(self, words: str, paths: Sequence[PathLike] = (), *, limit: int = 20) -> SearchResult:
-        """Find the files that have all of some words."""
-
-    def find(self, *names: str, paths: Sequence[PathLike] = (), **options: Unpack[FindOptions]) -> FindResult:
-        """Find entries by name and other facts."""
-
-    def _look(self, objects: lent.LentObjects, query: GrepQuery) -> lent.State: ...
 
 
 class VaultSearch:
@@ -43,7 +31,7 @@ class VaultSearch:
 
     if TYPE_CHECKING:  # these are the vault's own
 
-        def workspace(self, fork: str | None = None) -> Searched: ...  # noqa: D102 - as above
+        def workspace(self, fork: str | None = None) -> WorkspaceFiles: ...  # noqa: D102 - as above
         def list_forks(self) -> list[ForkInfo]: ...  # noqa: D102 - as above
 
     def grep(
@@ -98,7 +86,7 @@ class VaultSearch:
         """
         return self._each(forks, lambda workspace: workspace.find(*names, paths=paths, **options))
 
-    def _each(self, forks: Sequence[str], look: Callable[[Searched], _T]) -> list[_T]:
+    def _each(self, forks: Sequence[str], look: Callable[[WorkspaceFiles], _T]) -> list[_T]:
         """Look at each of some forks, or of all; one that lacks a path is passed over if another has it."""
         found: list[_T] = []
         missing: PathNotFound | None = None
