@@ -457,7 +457,7 @@ def render_json() -> str:
     lines += ["", "## Codes of warnings", "", "| Code | Means |", "|---|---|"]
     lines += render_codes(WARNINGS, find_codes("Warning", "_warn"))
     lines += ["", "## Codes of the doctor's problems", "", DOCTOR_INTRO, "", "| Code | Means |", "|---|---|"]
-    lines += render_codes(PROBLEMS, find_codes("_found", "_fixable"))
+    lines += render_codes(PROBLEMS, find_codes("_found", "_fixable", "_removable"))
     return "\n".join(lines) + "\n"
 
 
