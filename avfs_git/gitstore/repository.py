@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
-from avfs_git.gitstore.config.gitconfig import Config, is_true, parse_plain, quote_value, read_config
+from avfs_git.gitstore.config.gitconfig import Config, edit_config, is_true, parse_plain, quote_value, read_config
 from avfs_git.gitstore.formats.quoting import unquote
-from avfs_git.gitstore.refs import RefStore, check_ref_name
+from avfs_git.gitstore.refs import OWN_REFS, RefStore, check_ref_name
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir
@@ -45,7 +45,7 @@ _VAULT_CONFIG = b"""\
 \trepositoryformatversion = 0
 \tfilemode = true
 \tbare = true
-\tfsync = all
+\tfsync = all,-index
 \tcheckStat = minimal
 [gc]
 \tauto = 0
@@ -99,7 +99,7 @@ def init_vault_repo(
         directories = [git_dir / name for name in _DIRECTORIES]
         for directory in directories:
             make_dir(directory)
-    config = _VAULT_CONFIG
+    config = _VAULT_CONFIG.replace(b"[gc]", b"\tfsyncMethod = %b\n[gc]" % choose_fsync_method(git_dir).encode(), 1)
     if shared:
         config = config.replace(b"[gc]", b"\tsharedRepository = group\n[gc]", 1)
     if remote is not None:
@@ -120,6 +120,20 @@ def init_vault_repo(
     fsync_dir(git_dir.parent)
 
 
+def choose_fsync_method(git_dir: Path) -> str:
+    """Choose how git forces many new objects to disk: all of them together where that is as safe as one by one.
+
+    With `batch` git writes out the content of each object, and then syncs one file more. On ext4 and XFS that sync puts the whole
+    journal on disk, and with it the objects; on btrfs and others only that file. ext4 without a journal keeps new objects with
+    neither method, because git syncs no directory.
+    """
+    from avfs_git.host.mounts.mounts import list_mounts  # noqa: PLC0415 - only making a vault and mounting ask
+
+    device = os.stat(git_dir).st_dev
+    kinds = {found.kind for found in list_mounts() if os.makedev(*found.device) == device}
+    return "batch" if kinds and kinds <= {"ext4", "xfs"} else "fsync"
+
+
 def list_lacking_settings(git_dir: Path) -> list[tuple[str, str]]:
     """List what the configuration of a vault lacks of how git is to judge and take what is pushed into it.
 
@@ -129,7 +143,7 @@ def list_lacking_settings(git_dir: Path) -> list[tuple[str, str]]:
         NotAVault, HostError: If the configuration cannot be read.
     """
     expected, values = parse_plain(_VAULT_CONFIG) or {}, read_config(git_dir)
-    if any(values.get(key) != expected[key] for key in ("core.fsync", "maintenance.auto")):
+    if not values.get("core.fsync", [""])[0].startswith("all") or values.get("maintenance.auto") != expected["maintenance.auto"]:
         return []
     return [
         (key, value)
@@ -137,6 +151,34 @@ def list_lacking_settings(git_dir: Path) -> list[tuple[str, str]]:
         for value in wanted
         if key.startswith(_ABOUT_PUSHES) and (value not in values.get(key, []) if key.endswith("hiderefs") else key not in values)
     ]
+
+
+def ensure_config(git_dir: Path) -> None:
+    """Make a repository's configuration fit for live trees; does nothing where it is.
+
+    - `core.checkStat = minimal`: the numbers of files are others at each mount, and mean nothing.
+    - `transfer.hideRefs`: others neither see nor move avfs's own refs; a vault that an older avfs made does not say so.
+    - `core.fsyncMethod`: the vault may lie on another file system than when it was made.
+    - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.
+
+    Raises:
+        RefLocked: If another program keeps the file locked.
+        NotAVault: If git cannot read the file.
+        GitFailed: If it has to be changed, and there is no git.
+    """
+    values = read_config(git_dir)
+    edits = []
+    if not all(map(is_true, values.get("core.bare", []))):
+        edits.append(("--replace-all", "core.bare", "true"))
+    if values.get("core.checkstat", [""])[-1].lower() != "minimal":
+        edits.append(("--replace-all", "core.checkStat", "minimal"))
+    method, wanted = values.get("core.fsyncmethod", [""])[-1], choose_fsync_method(git_dir)
+    if method in ("", "batch") and method != wanted:
+        edits.append(("--replace-all", "core.fsyncMethod", wanted))
+    if OWN_REFS not in values.get("transfer.hiderefs", []):
+        edits.append(("--add", "transfer.hideRefs", OWN_REFS))
+    if edits:
+        edit_config(git_dir, *edits)
 
 
 # --- checking ----------------------------------------------------------------------------------------------

@@ -26,11 +26,11 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import HostError, NotAVault
-from avfs_git.gitstore.config.gitconfig import edit_config, is_true, read_config
+from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
-from avfs_git.gitstore.refs import OWN_REFS, RefStore
+from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
@@ -574,27 +574,3 @@ def _is_same(path: Path, known: os.stat_result | None) -> bool:
     return known is not None and all(
         getattr(found, name) == getattr(known, name) for name in ("st_ino", "st_mtime_ns", "st_size")
     )
-
-
-def ensure_config(git_dir: Path) -> None:
-    """Make a repository's configuration fit for live trees; does nothing where it is.
-
-    - `core.checkStat = minimal`: the numbers of files are others at each mount, and mean nothing.
-    - `transfer.hideRefs`: others neither see nor move avfs's own refs; a vault that an older avfs made does not say so.
-    - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.
-
-    Raises:
-        RefLocked: If another program keeps the file locked.
-        NotAVault: If git cannot read the file.
-        GitFailed: If it has to be changed, and there is no git.
-    """
-    values = read_config(git_dir)
-    edits = []
-    if not all(map(is_true, values.get("core.bare", []))):
-        edits.append(("--replace-all", "core.bare", "true"))
-    if values.get("core.checkstat", [""])[-1].lower() != "minimal":
-        edits.append(("--replace-all", "core.checkStat", "minimal"))
-    if OWN_REFS not in values.get("transfer.hiderefs", []):
-        edits.append(("--add", "transfer.hideRefs", OWN_REFS))
-    if edits:
-        edit_config(git_dir, *edits)

@@ -18,7 +18,7 @@ _TWO_LAYERS = (
     "the ratios differ from run to run."
 )
 _OF_GIT = {
-    "`git add": "Each new object is forced to disk, 210 times for one commit; git does none of that in a plain clone.",
+    "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a plain clone.",
     "restore over": "A restore reads and saves what it replaces, which git drops: more than half of its processor time.",
     "status of 1,000": "A directory takes 90 µs, each changed file in it 30.",
 }

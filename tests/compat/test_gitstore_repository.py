@@ -56,7 +56,7 @@ def test_git_takes_a_new_vault_for_a_repository(vault: GitRepo, tmp_path: Path) 
     """Git finds nothing wrong with it, can clone it, and writes durably in it."""
     assert vault.fsck() == []
     assert vault.text("rev-parse", "--is-bare-repository") == "true"
-    assert vault.text("config", "core.fsync") == "all"
+    assert vault.text("config", "core.fsync") == "all,-index"
     assert vault.text("config", "gc.auto") == "0"
     git(tmp_path, "clone", "-q", str(vault.git_dir), "clone")
     (tmp_path / "clone" / "a").write_text("a")

@@ -484,7 +484,7 @@ def test_remotes_are_kept_as_git_keeps_them(tmp_path: Path) -> None:
         assert listed == {"one": str(odd), "two": "https://example.org/x.git", "three": "/somewhere"}
         assert (seen, changed) == (str(odd), "host.example:path")
         assert git("remote", cwd=vault.path) == "two"
-        assert git("config", "core.fsync", cwd=vault.path) == "all"
+        assert git("config", "core.fsync", cwd=vault.path) == "all,-index"
 
 
 def test_nothing_that_a_configuration_names_is_run(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from avfs_git import Avfs, Vault
-from tests.support.faults import check_vault, make_source, make_vault
-from tests.support.powercut import cut_at_sync, image, pretend_reboot, run_round
+from tests.support.faults import check_vault, git, make_source, make_vault
+from tests.support.powercut import Disk, cut_at_sync, image, pretend_reboot, run_round
 from tests.support.seeds import take_points
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "git", "loop"), pytest.mark.synced]
@@ -100,3 +101,34 @@ def test_nothing_is_acknowledged_that_a_cut_before_a_sync_takes(kind: str, name:
                 break
 
     assert number > 2
+
+
+@pytest.mark.parametrize("kind", ["ext4", pytest.param("xfs", marks=pytest.mark.needs("xfs"))])
+def test_what_git_committed_is_whole_after_a_power_cut(kind: str, mount_dir: Path) -> None:
+    """A commit that git made in a tree of a vault is there with all its objects once avfs has acknowledged anything after it.
+
+    Without the vault's settings, git leaves a branch that names what the disk has not.
+    """
+    with image(kind, mount_dir) as disk:
+        found = [_commit_and_cut(disk, name, *settings) for name, settings in (("ours", ()), ("none", ("-c", "core.fsync=none")))]
+
+    assert found == [True, False]
+
+
+def _commit_and_cut(disk: Disk, name: str, *settings: str) -> bool:
+    home, tree = disk.point / name, disk.point / f"tree-{name}"
+    vault = make_vault(home, make_source(disk.point / f"source-{name}"))
+    git(vault.path, "worktree", "add", "-q", "-b", "beside", str(tree), "work")
+    for number in range(30):
+        (tree / f"{number}").write_bytes(b"%d\n" % number)
+    of_tree = vault.path / "worktrees" / tree.name
+    git(of_tree, f"--work-tree={tree}", *settings, "add", "-A")
+    git(of_tree, *settings, "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-m", "by git")
+    commit = git(of_tree, "rev-parse", "HEAD")
+    vault.workspace("work").checkpoint("three")
+    vault.close()
+    disk.cut_power()
+    disk.unmount()
+    disk.mount()
+    fsck = subprocess.run(["git", "-C", str(vault.path), "fsck", "--strict"], check=False, capture_output=True)
+    return fsck.returncode == 0 and git(vault.path, "rev-parse", "refs/heads/beside") == commit

@@ -16,7 +16,8 @@ from pathlib import Path
 from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.merge.bases import is_ancestor
-from avfs_git.gitstore.worktree import Worktree, ensure_config, read_heads_beside
+from avfs_git.gitstore.repository import ensure_config
+from avfs_git.gitstore.worktree import Worktree, read_heads_beside
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.host.locks.flocks import directory_shared, find_shared

@@ -35,9 +35,9 @@ from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
-from avfs_git.gitstore.repository import check_repository, is_partial, read_shallow
+from avfs_git.gitstore.repository import check_repository, ensure_config, is_partial, read_shallow
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
-from avfs_git.gitstore.worktree import Worktree, ensure_config, find_checked_out
+from avfs_git.gitstore.worktree import Worktree, find_checked_out
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile
 from avfs_git.host.locks.namelocks import NameLocks

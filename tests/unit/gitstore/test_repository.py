@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -28,7 +29,15 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.refs import RefChange, RefStore
-from avfs_git.gitstore.repository import check_repository, common_dir, find_git_dir, init_vault_repo, read_head, read_shallow
+from avfs_git.gitstore.repository import (
+    check_repository,
+    common_dir,
+    ensure_config,
+    find_git_dir,
+    init_vault_repo,
+    read_head,
+    read_shallow,
+)
 from avfs_git.paths import Oid
 from tests.support.faults import die_in
 from tests.support.objects import MemorySource
@@ -43,8 +52,25 @@ def test_a_new_repository_passes_its_own_check(tmp_path: Path) -> None:
     check_repository(git_dir)
 
     assert read_head(git_dir) == ("refs/heads/trunk", None)
-    assert read_config(git_dir)["core.fsync"] == ["all"]
+    assert read_config(git_dir)["core.fsync"] == ["all,-index"]
     assert read_shallow(git_dir) == frozenset()
+
+
+def test_objects_are_synced_together_only_where_that_is_safe() -> None:
+    """A vault that comes to a file system without a journal syncs each object; what a user chose stays."""
+    with TemporaryDirectory(dir="/dev/shm") as tmpfs:
+        git_dir = Path(tmpfs) / "v.git"
+        init_vault_repo(git_dir)
+        config = git_dir / "config"
+        text = config.read_text()
+        made = read_config(git_dir)["core.fsyncmethod"]
+        found = []
+        for before in ("batch", "writeout-only"):
+            config.write_text(text.replace("fsyncMethod = fsync", f"fsyncMethod = {before}"))
+            ensure_config(git_dir)
+            found.append(read_config(git_dir)["core.fsyncmethod"])
+
+    assert [made, *found] == [["fsync"], ["fsync"], ["writeout-only"]]
 
 
 def test_nothing_is_overwritten(git_dir: Path) -> None:
