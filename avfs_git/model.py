@@ -1125,10 +1125,11 @@ class MaintenanceStep:
     """One step of maintenance."""
 
     name: str
-    """`refs`, `packs`, `oplog`, `logs`, `audit` or `gc`."""
+    """`refs`, `packs`, `oplog`, `logs`, `audit`, `fold` or `gc`."""
     is_due: bool
     amount: int
-    """How much was due: refs with files of their own, packs, bytes of the log without an index, days. 0: it is not due."""
+    """How much was due: refs with files of their own, packs, bytes of the log without an index, days, entries of
+    upper layers. 0: it is not due."""
     handled: int | None = None
     """How many of them it handled; None if it did not run, or failed."""
     took_ms: int | None = None

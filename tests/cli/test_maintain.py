@@ -17,6 +17,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.sdk.background import start
 from avfs_git.workspace.upkeep.due import is_worth_asking, maintenance_held, measure, read_last
+from avfs_git.workspace.upkeep.folding import list_foldable
 from tests.support.faults import git
 from tests.support.grown import Size, grow
 
@@ -68,6 +69,37 @@ def test_what_is_due_is_told_and_done_once(home: Path) -> None:
         last = opened.open_vault("v").maintain(dry_run=True).last_steps
 
     assert [step.name for step in last] == ["refs", "oplog"]
+
+
+def test_upper_layers_are_folded_where_nobody_works(tmp_path: Path) -> None:
+    """A fork with many saved files is folded and stays clean; one with unsaved files and one in use stay as they are."""
+    with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
+        vault.set_config("maintenance.auto", "0")
+        for name in ("saved", "unsaved", "used"):
+            work = vault.fork(name)
+            for number in range(80):
+                work.write(f"d{number % 7}/{number}", b"%d" % number)
+            work.checkpoint()
+        core = vault._core
+        entries = dict(list_foldable(core, 50))
+        vault.workspace("unsaved").write("d1/1", b"mine")
+        bases = {name: vault.fork_info(name).base for name in ("unsaved", "used")}
+        uppers = {name: core.layout.workspace(name).upper for name in entries}
+        with vault.workspace("used")._opened.locked(), Home(tmp_path / "home") as beside:
+            steps = {step.name: step for step in beside.open_vault("v").maintain(every_step=True).steps}
+
+        assert entries == dict.fromkeys(("saved", "unsaved", "used"), 88)
+        assert dict(list_foldable(core, 88)) == {}
+        assert steps["fold"].handled == 87
+        assert list(uppers["saved"].iterdir()) == []
+        assert {name: vault.fork_info(name).base for name in bases} == bases
+        assert all(len(list(uppers[name].iterdir())) == 7 for name in bases)
+        saved = vault.workspace("saved")
+
+        assert saved._opened.is_clean()
+        assert saved.read("d3/10") == b"10"
+        assert saved.status().changed_files == ()
+        assert vault.workspace("unsaved").read("d1/1") == b"mine"
 
 
 def test_the_background_process_does_it_and_says_so(home: Path) -> None:

@@ -24,7 +24,7 @@ from tests.support.seeds import take_points, take_turns
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
 
 CHECKPOINTS = 4
-POINTS = ("refs.pack", "repack.", "maintain.", "oplog.indexing", "sweep.synced")
+POINTS = ("refs.pack", "repack.", "maintain.", "oplog.indexing", "sweep.synced", "fold.")
 LOCKED = ("refs.packing", "refs.pack_locked", "refs.pack_removed")
 """Where maintenance holds locks of refs."""
 
@@ -46,6 +46,11 @@ def _prepare(directory: Path) -> Path:
         for number in range(CHECKPOINTS):
             work.write("steps", f"{number}\n".encode() * 200)
             work.checkpoint(f"step-{number}")
+        saved = vault.fork("saved", source="work")
+        saved.remove("many", recursive=True)
+        saved.write("many/f", b"another\n")
+        saved.write("many/g", b"new\n")
+        saved.checkpoint()
         vault.fork("gone", source="work").write("theirs", b"uncommitted\n")
         vault.delete_fork("gone")
         git(vault.path, "-c", "user.name=a", "-c", "user.email=b@c", "tag", "-a", "-m", "a tag", "v1", "work")
@@ -92,6 +97,7 @@ def test_maintenance_that_fails_loses_nothing(tmp_path: Path) -> None:
         if len(fault.seen) < point:
             break
     assert {"refs.packed", "refs.pack_removed", "repack.installed", "repack.removed_one", "oplog.indexing"} <= set(fault.seen)
+    assert {"fold.base_moved", "fold.entry", "fold.emptied", "statcache.begun", "maintain.folded_slice"} <= set(fault.seen)
 
 
 def test_maintenance_that_is_killed_loses_nothing(tmp_path: Path) -> None:

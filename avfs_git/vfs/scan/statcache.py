@@ -76,6 +76,11 @@ def show_alike(cached: Fingerprint, now: Fingerprint) -> bool:
     return is_dir and cached[-1] == now[-1] and (now[-1] != _REDIRECTED or cached[_SIZE] == now[_SIZE])
 
 
+def show_lower(directory: Fingerprint) -> Fingerprint:
+    """Make the fingerprint of a directory that no longer hides the lower layer."""
+    return directory[:-1] + b"\0"
+
+
 def with_marks_of(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
     """Add the marks that a directory had before to a fingerprint that was taken without a look at them."""
     if before is None:

@@ -4,14 +4,16 @@ Decided here: when a workspace may be folded, and in which order. The merged vie
 the state with the new base is on disk before the first entry goes, and each entry that goes equals what the
 new base shows in its place. A directory that was moved shows what the new base has at its place from then on: redirects
 mean the old base only (`opened.layers`). What no checkpoint holds stays in the upper layer. Cut short, it leaves entries that
-equal the base; the next fold drops them, and so it is after a failure.
+equal the base; the next fold drops them, and so it is after a failure. Maintenance folds so, a few entries at a time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
+import time
 
 from avfs_git.errors import AvfsError, LeftInForce
 from avfs_git.faults import reach
@@ -21,7 +23,8 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.layer.upper import UpperLayer
-from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
+from avfs_git.vfs.scan.scan import Found
+from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate, show_lower
 from avfs_git.workspace.checkpoint.checkpoint import save_first
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.log.oprecord import OpRecord
@@ -35,25 +38,46 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
         LeftInForce: If the disk refuses when the base has moved. The next fold goes on.
         HostError: If the disk refuses; the base is the old one. What the workspace shows is the same in any case.
     """
-    opened, vault = locked.opened, locked.vault
     told = save_first(locked, "save before fold").warnings
-    head = vault.read_head(locked.fork)
-    if head is None:
-        return False, told
+    head = locked.vault.read_head(locked.fork)
+    return head is not None and any(_fold(locked, head, until_s=math.inf)), told
+
+
+def fold_some(locked: LockedWorkspace, until_s: float) -> int:
+    """Fold a workspace until a time of the monotonic clock, at least one entry; tell how many entries went.
+
+    Saves nothing: does nothing if that were needed.
+
+    Raises:
+        LeftInForce, HostError: As `fold_workspace`.
+    """
+    opened, head = locked.opened, locked.vault.read_head(locked.fork)
+    if head is None or opened.state.merging is not None or not opened.is_recorded_by(head):
+        return 0
+    if opened.state.base != head.hex() and opened.upper.list_redirected():
+        return 0  # without redirects what they lead to is read again: not while others wait
+    return _fold(locked, head, until_s=until_s)[1]
+
+
+def _fold(locked: LockedWorkspace, head: Oid, *, until_s: float) -> tuple[bool, int]:
+    """Move the base to the head and drop entries; tell whether the base moved, and how many entries went."""
+    opened, vault = locked.opened, locked.vault
     commit = vault.store.read_commit(head)
     sidecar = commit.sidecar if commit.sidecar is not None else vault.read_sidecar_ref(locked.fork)
     trees = (commit.tree, vault.store.read_commit(sidecar).tree if sidecar is not None else None)
     if opened.synced_trees() != trees:
-        return False, told  # the branch holds something else than the workspace: its base stays what it is
+        return False, 0  # the branch holds something else than the workspace: its base stays what it is
     moves = opened.state.base != head.hex()
     if not moves and not opened.upper.scan_dir(opened.upper.root.fd, ROOT):
-        return False, told
+        return False, 0
     # Where what was moved is not in the head, the base it was moved in has to stay.
     shown = LowerTree(vault.store, *trees, default_mtime_ns=0)
     for path in opened.upper.list_redirected() if moves else ():
         there = shown.lookup(path)
         if there is None or not there.is_dir:
-            return False, told
+            return False, 0
+    is_recorded, is_known, cache = opened.is_recorded_by(head), False, opened.cache
+    dropping = _Dropping(opened.upper, until_s)
     locked.begin()
     try:
         if moves:
@@ -63,17 +87,23 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
         try:
             opened.layers.drop_redirects(opened.state)
             reach("fold.redirects_dropped")
-            dropped = _drop_repeated(opened.upper, lower)
+            dropping.run(lower)
             reach("fold.emptied")
-            opened.layout.statcache.unlink(missing_ok=True)
         except OSError as error:
             raise LeftInForce("fold the workspace", error, {}) from error
-        # If it cannot be written, everything is read.
-        StatCache(opened.layout.statcache).commit_update(StatCacheUpdate(), tree=trees[0], sidecar=trees[1], commit=Oid(head))
+        # What is left needs not be read again. If it cannot be written, more is looked at.
+        cache = cache or StatCache(opened.layout.statcache)
+        refused = cache.commit_update(dropping.find_update(cache), tree=trees[0], sidecar=trees[1], commit=head)
+        is_known = is_recorded and refused is None and not moves
     finally:
         locked.end()
-        opened.forget()
-    return moves or dropped, told
+        if is_known:
+            opened.merged.forget_all()
+        else:
+            opened.forget()
+    if is_recorded and refused is None:
+        opened.lock.mark_clean(opened.lock.epoch, head)
+    return moves, dropping.count
 
 
 def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:
@@ -95,49 +125,87 @@ def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:
         raise
 
 
-def _drop_repeated(upper: UpperLayer, lower: LowerTree) -> bool:
-    """Remove from the upper layer what the lower one shows as well; tell whether anything went."""
-    dropped = False
-    directories = Directories(upper.root)
-    stack: list[tuple[TreePath, LowerEntry, os.stat_result | None]] = [(ROOT, lower.root, None)]
-    while stack:
-        path, entry, before = stack.pop()
-        if before is not None:
-            dropped |= _drop_directory(directories, path, entry, before)
-            continue
-        directory = directories.get(path)
-        below = lower.children(entry)
-        stack.append((path, entry, os.stat(entry_of(directory, b"."))))
-        for found in upper.scan_dir(directory, path):
-            there = below.get(found.name)
-            if found.kind == "whiteout":
-                if there is None:
+class _Dropping:
+    """Removing from the upper layer what the lower one shows as well."""
+
+    def __init__(self, upper: UpperLayer, until_s: float) -> None:
+        self._upper = upper
+        self._until_s = until_s
+        self._directories = Directories(upper.root)
+        self._dropped: dict[TreePath, list[bytes]] = {}
+        self._uncovered: dict[TreePath, list[bytes]] = {}
+        """Directories that hid the lower layer, by their parent."""
+        self.count = 0
+
+    def _is_over(self) -> bool:
+        return self.count > 0 and time.monotonic() >= self._until_s
+
+    def run(self, lower: LowerTree) -> None:
+        """Remove it; end early when the time is over. Each directory that was looked into gets back its time."""
+        upper, directories = self._upper, self._directories
+        stack: list[tuple[TreePath, LowerEntry, os.stat_result | None]] = [(ROOT, lower.root, None)]
+        while stack:
+            path, entry, before = stack.pop()
+            if before is not None:
+                self._drop_directory(path, entry, before)
+                continue
+            if self._is_over():
+                continue
+            directory = directories.get(path)
+            below = lower.children(entry)
+            stack.append((path, entry, os.stat(entry_of(directory, b"."))))
+            for found in upper.scan_dir(directory, path):
+                there = below.get(found.name)
+                if found.kind == "dir":
+                    if there is not None and there.is_dir:
+                        if found.opaque:
+                            # First: what is removed below it shows from the lower layer from now on.
+                            upper.clear_opaque(entry_of(directory, found.name))
+                            self._uncovered.setdefault(path, []).append(found.name)
+                        stack.append((join(path, found.name), there, None))
+                elif self._is_repeated(found, there):
                     os.unlink(found.name, dir_fd=directory)
-                    dropped = True
-            elif found.kind == "dir":
-                if there is not None and there.is_dir:
-                    if found.opaque:
-                        # First: what is removed below it shows from the lower layer from now on.
-                        upper.clear_opaque(entry_of(directory, found.name))
-                    stack.append((join(path, found.name), there, None))
-            elif there is not None and found.kind == there.kind and found.stat.st_mtime_ns == there.mtime_ns:
-                # A file that was only touched makes no checkpoint; its time stays in the upper layer.
-                os.unlink(found.name, dir_fd=directory)
-                dropped = True
-            reach("fold.entry")
-    return dropped
+                    self._note(path, found.name)
+                reach("fold.entry")
+                if self._is_over():
+                    break
 
+    @staticmethod
+    def _is_repeated(found: Found, there: LowerEntry | None) -> bool:
+        if there is None:
+            return found.kind == "whiteout"
+        # A file that was only touched makes no checkpoint; its time stays in the upper layer.
+        return found.kind == there.kind and found.stat.st_mtime_ns == there.mtime_ns
 
-def _drop_directory(directories: Directories, path: TreePath, entry: LowerEntry, before: os.stat_result) -> bool:
-    """Remove an empty directory; a directory that stays gets back its time, which the fold has moved."""
-    if path != ROOT and before.st_mtime_ns == entry.mtime_ns:
-        above, name = split(path)
-        try:
-            os.rmdir(name, dir_fd=directories.get(above))
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        else:
-            return True
-    os.utime(entry_of(directories.get(path), b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
-    return False
+    def _note(self, directory: TreePath, name: bytes) -> None:
+        self._dropped.setdefault(directory, []).append(name)
+        self.count += 1
+
+    def _drop_directory(self, path: TreePath, entry: LowerEntry, before: os.stat_result) -> None:
+        """Remove an empty directory; a directory that stays gets back its time, which the fold has moved."""
+        if path != ROOT and before.st_mtime_ns == entry.mtime_ns:
+            above, name = split(path)
+            try:
+                os.rmdir(name, dir_fd=self._directories.get(above))
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                self._dropped.pop(path, None)
+                self._uncovered.pop(path, None)
+                self._note(above, name)
+                return
+        os.utime(entry_of(self._directories.get(path), b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def find_update(self, cache: StatCache) -> StatCacheUpdate:
+        """Tell what a stat cache of the layer need not hold any more."""
+        update = StatCacheUpdate()
+        for path in self._dropped.keys() | self._uncovered.keys():
+            dropped = self._dropped.get(path, ())
+            for name in dropped:
+                if cache.directory(join(path, name)) is not None:
+                    update.drop_subtree(join(path, name))
+            known = cache.directory(path) or {}
+            prints = {name: show_lower(known[name]) for name in self._uncovered.get(path, ()) if name in known}
+            update.set_directory(path, {name: prints[name] for name in prints.keys() - set(dropped)}, dropped)
+        return update

@@ -1,9 +1,9 @@
 """Maintenance: what keeps a vault as fast and as small as it was, however long it is used.
 
 Decided here: the steps, when each of them is due, and what is remembered of the last run. `avfs maintain` calls this, and a
-process in the background that `sdk.background` starts. It holds no workspace, and works beside everything else: what it cannot
-do now, the next run does. One process at a time does it. A step that fails changes nothing, is named by a warning, and stops no
-other step.
+process in the background that `sdk.background` starts. It waits for no workspace, and works beside everything else: what it
+cannot do now, the next run does. One process at a time does it. A step that fails changes nothing, is named by a warning, and
+stops no other step.
 
 | Step | Due if | What it does |
 |---|---|---|
@@ -12,6 +12,7 @@ other step.
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
 | `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
 | `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
+| `fold` | the upper layer of a fork has more than 2,000 entries that its head has, too | `workspace.upkeep.folding` |
 | `gc` | asked once a week: an old operation, or a workspace in the trash, is a week older than `gc.keep_days` | `garbage` |
 
 A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
@@ -37,6 +38,7 @@ from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
 from avfs_git.paths import Oid
 from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_last
+from avfs_git.workspace.upkeep.folding import MANY_ENTRIES, fold_slowly, list_foldable
 from avfs_git.workspace.upkeep.garbage import collect_garbage, find_oldest_ns, read_limits
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.log.audit import AuditLog
@@ -83,12 +85,14 @@ def maintain(
 def _maintain(
     vault: OpenVault, in_use: Callable[[], Collection[Oid]], last: Last, *, is_automatic: bool, every_step: bool
 ) -> MaintenanceResult:
+    many = 0 if every_step else MANY_ENTRIES
     works: Mapping[str, Callable[[], int]] = {
         "refs": lambda: _pack_refs(vault, 0.0 if every_step else _SETTLED_S),
         "packs": lambda: _repack(vault, 1 if every_step else MANY_PACKS),
         "oplog": lambda: int(vault.oplog.write_index()),
         "logs": lambda: expire_logs(vault.store, vault.refs),
         "audit": lambda: _release_audit(vault),
+        "fold": lambda: fold_slowly(vault, many),
         "gc": lambda: _collect(vault, in_use()),
     }
     warnings: list[Warning] = []
@@ -128,6 +132,7 @@ def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterato
     is_weekly = bool(last.looked_ns) and vault.clock_ns() - last.looked_ns >= _WEEK_NS
     yield "logs", len(list_old_logs(vault.git_dir)) if every_step or is_weekly else 0
     yield "audit", _days_of_audit(vault) if every_step or is_weekly else 0
+    yield "fold", sum(entries for _, entries in list_foldable(vault, 0 if every_step else MANY_ENTRIES))
     yield "gc", _days_too_old(vault) if is_weekly else 0
 
 

@@ -1,0 +1,54 @@
+"""Folding a few entries at a time, as maintenance does: after each slice the workspace shows and knows what it did before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avfs_git import Workspace
+from avfs_git.workspace.forks.fold import fold_some
+from tests.support.faults import make_source, make_vault, read_files
+
+
+def _fold_one(work: Workspace) -> int:
+    with work._opened.locked() as locked:
+        return fold_some(locked, 0.0)
+
+
+def test_each_slice_changes_nothing(tmp_path: Path) -> None:
+    """A scan after each slice finds the same files and no change, with directories that hide the base and removed names, too."""
+    with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
+        work = vault.workspace("work")
+        work.write("dir/new", b"hides what the base has in dir\n")
+        work.checkpoint("three")
+        upper, before = vault._core.layout.workspace("work").upper, read_files(work)
+        slices = 0
+        while _fold_one(work):
+            slices += 1
+            with work._opened.locked() as locked, locked.changing():
+                pass  # so that nothing is known
+
+            assert work.status().changed_files == ()
+            assert work.status().sidecar_changed == ()
+            assert read_files(work) == before
+            assert work.checkpoint().outcome == "unchanged"
+
+        assert slices > 4
+        assert list(upper.iterdir()) == []
+        assert read_files(work) == before
+
+
+def test_nothing_is_folded_that_is_not_saved(tmp_path: Path) -> None:
+    """With unsaved files nothing is folded, nor saved; after the next checkpoint it goes on."""
+    with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
+        work = vault.workspace("work")
+        head = vault.fork_info("work").head
+
+        assert _fold_one(work) == 0
+        work.checkpoint()
+
+        assert _fold_one(work) == 1
+        work.write("a", b"between\n")
+
+        assert _fold_one(work) == 0
+        assert vault.fork_info("work").base not in (None, head)
+        assert [change.path for change in work.status().changed_files] == [b"a"]
