@@ -137,7 +137,7 @@ WARNINGS = {
     "capture.access_list": "An access control list is not in the checkpoint; the mode's group bits are its mask.",
     "capture.kept_beside": "A path stays out of history, as before, though no rule ignores it.",
     "capture.left_out": "A device, socket or pipe is not in the checkpoint.",
-    "capture.per_file": "Programs changed files without a pause, and could not be held: not all files are as they were at the same moment.",
+    "capture.per_file": "Programs changed files without a pause, and were not held: not all files are of one moment.",
     "capture.unreadable": "A directory could not be read; the checkpoint has it as the last one did.",
     "clone.not_lazy": "The remote does not support partial clones; all contents were fetched.",
     "checkpoint.over_quota": "The kernel shows the fork by overlayfs, and programs wrote beyond a quota: it is all saved.",
