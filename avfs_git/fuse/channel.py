@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from avfs_git.errors import MountError
@@ -66,9 +67,15 @@ _GONE = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ECONNRESET})
 
 
 def _open_load() -> int:
-    """Open what says how many threads run, or could; -1 if the system does not say it."""
+    """Open what says how many threads run, or could; -1 where the kernel does not say it itself.
+
+    In a container another server may answer instead (lxcfs), which would cost as much as a request.
+    """
     with suppress(OSError):
-        return os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        if os.fstat(fd).st_dev == Path("/proc/self").stat().st_dev:
+            return fd
+        os.close(fd)
     return -1
 
 

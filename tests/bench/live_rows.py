@@ -40,8 +40,8 @@ CAUSES = {
     "write by 4 KiB": _ASKED,
     "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for the first "
     "fork and 11 for another, beside the start of two programs and the mount.",
-    "attempts side by side": "Each live tree unpacks every file for itself, and no two of them share pages; on overlayfs and as "
-    "commands, all forks of one base stand on one mount of it.",
+    "attempts side by side": "Each live tree asks its own server for each file, and no two of them share pages; on overlayfs "
+    "and as commands, all forks of one base stand on one mount of it.",
 }
 """Why a bar is missed, from profiles, by what the name of its row has in it; of live trees that a process serves."""
 SHARED_CAUSES = {
