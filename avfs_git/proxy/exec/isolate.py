@@ -31,51 +31,12 @@ _SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/gnu/store"),
     *("/sys/devices/system/cpu", "/sys/devices/system/node"),
 )
-_ETC = [
-    "alternatives",
-    "bash.bashrc",
-    "ca-certificates",
-    "ca-certificates.conf",
-    "crypto-policies",
-    "debian_version",
-    "environment",
-    "fonts",
-    "gai.conf",
-    "group",
-    "host.conf",
-    "hostname",
-    "hosts",
-    "inputrc",
-    "java",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "locale.alias",
-    "locale.conf",
-    "locale.gen",
-    "localtime",
-    "lsb-release",
-    "magic",
-    "mime.types",
-    "networks",
-    "nsswitch.conf",
-    "openssl",
-    "os-release",
-    "passwd",
-    "perl",
-    "pki/ca-trust",
-    "pki/tls/certs",
-    "profile",
-    "profile.d",
-    "protocols",
-    "resolv.conf",
-    "services",
-    "shells",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-]
+_ETC = """
+    alternatives bash.bashrc ca-certificates ca-certificates.conf crypto-policies debian_version environment fonts
+    gai.conf group host.conf hostname hosts inputrc java ld.so.cache ld.so.conf ld.so.conf.d locale.alias locale.conf
+    locale.gen localtime lsb-release magic mime.types networks nsswitch.conf openssl os-release passwd perl pki/ca-trust
+    pki/tls/certs profile profile.d protocols resolv.conf services shells ssl/certs ssl/openssl.cnf terminfo timezone
+""".split()  # noqa: SIM905 - reads best as one text
 _TOOLS = (".cargo/bin", ".rustup", ".nvm", ".local/bin", ".local/lib", ".pyenv", ".asdf", ".bun/bin", ".deno/bin", "go/bin")
 _RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf")
 _OF_GIT = ("HEAD", "objects", "refs", "packed-refs", "shallow", "info/grafts")
