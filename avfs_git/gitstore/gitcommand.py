@@ -29,77 +29,32 @@ from avfs_git.gitstore.repofile import find_no_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.ended import end_watch
 
-_OPTIONS: Mapping[str, frozenset[str]] = {
-    "fsck": frozenset({"--strict", "--full", "--no-dangling", "--no-progress"}),
-    "commit-graph": frozenset({"write", "--stdin-commits", "--no-progress"}),
-    "pack-objects": frozenset(
-        {
-            *(
-                "--revs",
-                "--reflog",
-                "--indexed-objects",
-                "--local",
-                "--non-empty",
-                "--delta-base-offset",
-                "--quiet",
-                "--window=0",
-            ),
-            *("--stdin-packs", "--depth=20", "--window-memory=128m", "--threads=1"),
-        }
-    ),
-    "rev-list": frozenset(
-        {
-            "--objects",
-            "--no-object-names",
-            "--reflog",
-            "--indexed-objects",
-            "--stdin",
-            "--missing=allow-any",
-            "--missing=print",
-            "--filter=blob:none",
-            "--quiet",
-        }
-    ),
-    "grep": frozenset(
-        {
-            *(
-                "--no-color",
-                "--color=always",
-                "--full-name",
-                "--null",
-                "--line-number",
-                "--column",
-                "-E",
-                "-F",
-                "-P",
-                "-i",
-                "-w",
-                "-v",
-                "-o",
-                "--threads=1",
-            ),
-            *("--files-with-matches", "--files-without-match", "--count", "-f", "-", "(", ")"),
-        }
-    ),
-    "blame": frozenset({"--porcelain", "--no-textconv"}),
-    "log": frozenset(
-        {
-            *("--no-show-signature", "--no-ext-diff", "--no-textconv", "--patch", "--graph", "--stat", "--name-status"),
-            *("--color=always", "--no-color", "--decorate=short", "--no-decorate", "--invert-grep"),
-        }
-    ),
-    "index-pack": frozenset(),
-    "reflog": frozenset({"expire", "--all"}),
-    "merge-base": frozenset({"--all"}),
-    "merge-tree": frozenset({"--write-tree", "-z"}),
+_OPTIONS: Mapping[str, str] = {
+    "fsck": "--strict --full --no-dangling --no-progress",
+    "commit-graph": "write --stdin-commits --no-progress",
+    "pack-objects": "--revs --reflog --indexed-objects --local --non-empty --delta-base-offset --quiet --window=0 --stdin-packs"
+    " --depth=20 --window-memory=128m --threads=1",
+    "rev-list": "--objects --no-object-names --reflog --indexed-objects --stdin --missing=allow-any --missing=print"
+    " --filter=blob:none --quiet",
+    "grep": "--no-color --color=always --full-name --null --line-number --column -E -F -P -i -w -v -o --threads=1"
+    " --files-with-matches --files-without-match --count -f - ( )",
+    "blame": "--porcelain --no-textconv",
+    "log": "--no-show-signature --no-ext-diff --no-textconv --patch --graph --stat --name-status --color=always --no-color"
+    " --decorate=short --no-decorate --invert-grep",
+    "index-pack": "",
+    "reflog": "expire --all",
+    "merge-base": "--all",
+    "merge-tree": "--write-tree -z",
 }
 """The commands that may be run, and their options."""
-_CONTEXT = re.compile(r"-[AB]\d{1,9}")
-_OF_LOG = re.compile(r"--max-count=\d{1,18}|--decorate-refs=refs/[a-z/]+/\*|--(format|grep)=.*", re.DOTALL)
+_OPTIONS_WITH_VALUE = {
+    "pack-objects": re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack"),
+    "grep": re.compile(r"-[AB]\d{1,9}"),
+    "log": re.compile(r"--max-count=\d{1,18}|--decorate-refs=refs/[a-z/]+/\*|--(format|grep)=.*", re.DOTALL),
+}
 _COLORED_PARTS = ("match", "selected", "context", "filename", "lineNumber", "column", "separator", "function")
 """What of an answer of `git grep` may have a colour."""
 _CHUNK = 1 << 16
-_KEEP_PACK = re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack")
 
 _OVERRIDES = (
     "core.hooksPath=/dev/null",
@@ -224,9 +179,9 @@ def _spell(
     colors: Mapping[str, str] = {},
 ) -> tuple[list[str], dict[str, str]]:
     """Spell a command of git, and its environment."""
-    numbered = {"pack-objects": _KEEP_PACK, "grep": _CONTEXT, "log": _OF_LOG}.get(verb)
-    plain = [option for option in options if numbered is None or not numbered.fullmatch(option)]
-    if verb not in _OPTIONS or not _OPTIONS[verb].issuperset(plain):
+    with_value = _OPTIONS_WITH_VALUE.get(verb)
+    plain = [option for option in options if with_value is None or not with_value.fullmatch(option)]
+    if verb not in _OPTIONS or not set(_OPTIONS[verb].split()).issuperset(plain):
         raise InternalError(f"git {verb} is not to be run with {list(options)!r}")
     if (reason := find_harmful_setting(git_dir, for_own_git=True)) is not None:
         error = GitFailed(verb, reason)
