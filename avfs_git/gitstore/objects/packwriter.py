@@ -15,7 +15,7 @@ import hashlib
 import os
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -24,15 +24,14 @@ from avfs_git import faults
 from avfs_git.errors import ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.config.trust import is_private
 from avfs_git.gitstore.formats import packfile
-from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
+from avfs_git.gitstore.formats.commits import parse_commit
 from avfs_git.gitstore.formats.deflate import STORED, deflate, start_stream
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_NAMES, KIND_TREE
 from avfs_git.gitstore.formats.packindex import build_index
-from avfs_git.gitstore.formats.trees import parse_tree, serialize_sorted, serialize_tree, sort_tree
 from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
-from avfs_git.gitstore.objects.store import SMALL_BLOB, ObjectStore, hash_object, wrong_kind
-from avfs_git.gitstore.source import Tree
+from avfs_git.gitstore.objects.overstore import OverStore
+from avfs_git.gitstore.objects.store import SMALL_BLOB, ObjectStore, hash_object
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_files, write_all
 from avfs_git.host.files.flush import begin_writing
 from avfs_git.host.files.modes import open_file
@@ -54,7 +53,6 @@ _TEMPORARY_PACK = ".tmp-avfs-pack-"
 """Not `tmp_*`: `git prune` would remove those, also of writers that live."""
 _TEMPORARY_INDEX = ".tmp-avfs-idx-"
 HOLD_MARK = b"avfs: until a ref names what is in this pack\n"
-_TREES_KEPT = 1_000
 _BLOBS_KEPT = 256
 _LEVEL = 1
 """zlib's, 0 to 9."""
@@ -81,12 +79,12 @@ def release_pack(keep: Path) -> None:
         os.unlink(keep)
 
 
-class PackWriter:
+class PackWriter(OverStore):
     """Collects objects and writes them as one pack; reads them back, and everything else from the store."""
 
     def __init__(self, store: ObjectStore) -> None:
         """Start a pack; nothing is written yet."""
-        self.store = store
+        super().__init__(store)
         self._objects: int | None = hold_objects(store.git_dir)
         self._offsets: dict[Oid, int] = {}  # in the order of adding, as `_crcs` is
         self._crcs = array("I")
@@ -94,7 +92,6 @@ class PackWriter:
         self._held_from = packfile.PACK_HEADER.size  # the offset of the first byte held; what is before is in the file
         self._file: tuple[int, Path] | None = None
         self._sent = 0  # up to where the file is on its way to the disk
-        self._trees: dict[Oid, Tree] = {}
         self._blobs: dict[Oid, bytes] = {}
         self._held_by: Path | None = None
         self._commits: dict[Oid, Oid | None] = {}
@@ -147,26 +144,6 @@ class PackWriter:
             self._told_at = end
             self._told(STORING, end, 0)
 
-    def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
-        """Take a tree by its entries and return its id; reading it back costs a look-up."""
-        tree = sort_tree(entries)
-        data = serialize_tree(tree, in_order=True)
-        return self._remember(self.add(KIND_TREE, data), tree)
-
-    def add_commit(self, commit: Commit) -> Oid:
-        """Take a commit and return its id."""
-        return self.add(KIND_COMMIT, serialize_commit(commit))
-
-    def add_sorted(self, tree: Tree) -> Oid:
-        """Take a tree whose entries are in git's order, with names that git allows, and return its id."""
-        return self._remember(self.add(KIND_TREE, serialize_sorted(tree)), tree)
-
-    def _remember(self, oid: Oid, tree: Tree) -> Oid:
-        if len(self._trees) >= _TREES_KEPT:
-            self._trees = {}
-        self._trees[oid] = tree
-        return oid
-
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take a file of that size, from its start, as a blob; in bounded memory.
 
@@ -208,37 +185,32 @@ class PackWriter:
         start = self._held_from
         hasher = start_blob_hash(size)
         deflater = start_stream(_level_for(os.pread(fd, _PROBE, 0)))
-        piece = packfile.entry_header(KIND_BLOB, size)
-        crc = zlib.crc32(piece)
-        end = start + len(piece)
-        try:
-            with host_errors("write a pack"):
-                write_all(out, piece)
-            for data in read_pieces(fd, size, goes_on=goes_on):
-                hasher.update(data)
-                piece = deflater.compress(data)
-                if piece:
-                    crc = zlib.crc32(piece, crc)
-                    end += len(piece)
-                    with host_errors("write a pack"):
-                        write_all(out, piece)
-                    self._send(out, end)
-                    self._tell(end)
-            piece = deflater.flush()
+        crc, end = 0, start
+
+        def put(piece: bytes) -> None:
+            nonlocal crc, end
             crc = zlib.crc32(piece, crc)
             end += len(piece)
             with host_errors("write a pack"):
                 write_all(out, piece)
+            self._send(out, end)
+            self._tell(end)
+
+        try:
+            put(packfile.entry_header(KIND_BLOB, size))
+            for data in read_pieces(fd, size, goes_on=goes_on):
+                hasher.update(data)
+                if piece := deflater.compress(data):
+                    put(piece)
+            put(deflater.flush())
         except BaseException:
             with suppress(OSError):
-                os.ftruncate(out, start)
-                os.lseek(out, start, os.SEEK_SET)
+                _cut_off(out, start)
             raise
         oid = Oid(hasher.digest())
         if oid in self._offsets:  # the file changed meanwhile into something known
             with host_errors("write a pack"):
-                os.ftruncate(out, start)
-                os.lseek(out, start, os.SEEK_SET)
+                _cut_off(out, start)
             return oid
         self._offsets[oid] = start
         self._crcs.append(crc)
@@ -256,8 +228,7 @@ class PackWriter:
                 write_all(fd, self._held)
             except OSError:
                 # A part may be there: a caller that goes on after the error must find the file as it was.
-                os.ftruncate(fd, self._held_from)
-                os.lseek(fd, self._held_from, os.SEEK_SET)
+                _cut_off(fd, self._held_from)
                 raise
         self._held_from += len(self._held)
         self._held = bytearray()
@@ -400,11 +371,12 @@ class PackWriter:
         with host_errors("read a pack"):
             return os.pread(self._file[0], length, offset)
 
-    def read(self, oid: Oid) -> tuple[int, bytes]:
-        """Read an object: its kind and content."""
-        offset = self._offsets.get(oid)
+    def _find_new(self, oid: Oid) -> tuple[int, bytes] | None:
+        kept, offset = self._blobs.get(oid), self._offsets.get(oid)
+        if kept is not None:
+            return KIND_BLOB, kept
         if offset is None:
-            return self.store.read(oid)
+            return None
         kind, size, start = packfile.parse_entry_header(self._entry(offset, 32))
         if offset < self._held_from:
             assert self._file is not None  # noqa: S101 - what is not held was spilled
@@ -418,42 +390,6 @@ class PackWriter:
         if hash_object(kind, data) != oid:
             raise ObjectCorrupt(oid.hex(), "its content is not what its id says")
         return kind, data
-
-    def _read_as(self, kind: int, oid: Oid) -> bytes:
-        found, data = self.read(oid)
-        if found != kind:
-            raise wrong_kind(oid, found, kind)
-        return data
-
-    def read_blob(self, oid: Oid) -> bytes:
-        """Read the content of a blob."""
-        kept = self._blobs.get(oid)
-        if kept is not None:
-            return kept
-        return self._read_as(KIND_BLOB, oid) if oid in self._offsets else self.store.read_blob(oid)
-
-    def read_tree(self, oid: Oid) -> Tree:
-        """Read and check a tree."""
-        if oid not in self._offsets:
-            return self.store.read_tree(oid)
-        tree = self._trees.get(oid)
-        if tree is None:
-            if len(self._trees) >= _TREES_KEPT:
-                self._trees = {}
-            self._trees[oid] = tree = parse_tree(self._read_as(KIND_TREE, oid), oid)
-        return tree
-
-    def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit."""
-        return parse_commit(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_commit(oid)
-
-    def read_links(self, oid: Oid) -> Links:
-        """Read of a commit what a walk through history needs."""
-        return parse_links(self._read_as(KIND_COMMIT, oid), oid) if oid in self._offsets else self.store.read_links(oid)
-
-    def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
-        """Ask git for the merge bases of two commits that are in the store; None if it cannot tell."""
-        return self.store.ask_merge_bases(ours, theirs)
 
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
@@ -486,6 +422,12 @@ def _level_for(probe: bytes) -> int:
 
 def _deflated_at_most(size: int) -> int:
     return size + (size >> 10) + 64
+
+
+def _cut_off(fd: int, length: int) -> None:
+    """Leave of a file what is before a place, and write on from there."""
+    os.ftruncate(fd, length)
+    os.lseek(fd, length, os.SEEK_SET)
 
 
 def _hash_start(fd: int, length: int) -> bytes:
