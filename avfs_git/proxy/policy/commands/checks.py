@@ -85,19 +85,8 @@ def _check_parallel(c: Findings, call: Call) -> None:
 
 # --- find and its like -------------------------------------------------------------------------------------
 
-_FIND_FLAGS = frozenset(
-    """-P -L -H ! ( ) , -a -and -o -or -not -print -print0 -prune -quit -true -false -depth -d -mount -xdev -daystart -follow
-    -empty -readable -writable -executable -nouser -nogroup -noleaf -ls -ignore_readdir_race -noignore_readdir_race -nowarn -warn
-    -O0 -O1 -O2 -O3""".split()  # noqa: SIM905 - reads best as one text
-)
-_FIND_TEXTS = frozenset(
-    """-name -iname -path -ipath -wholename -iwholename -regex -iregex -regextype -type -xtype -size -mtime -mmin -atime -amin
-    -ctime -cmin -maxdepth -mindepth -perm -user -group -uid -gid -links -inum -printf -lname -ilname -fstype -used -newermt
-    -newerat -newerct -D""".split()  # noqa: SIM905 - the same
-)
 _IS_SCRATCH = compiled(r"/+(?:var/+)?tmp[/.]*")
 """What is found there is everybody's."""
-_FIND_FILES = frozenset({"-newer", "-anewer", "-cnewer", "-samefile"})
 
 
 def _check_find(c: Findings, call: Call) -> None:
@@ -108,18 +97,17 @@ def _check_find(c: Findings, call: Call) -> None:
     while rest:
         word = rest.pop(0)
         value = word.value
-        if value in _FIND_FLAGS and word.exact:
-            has_begun = has_begun or value not in {"-P", "-L", "-H"}
-        elif value in _FIND_TEXTS and word.exact:
+        known = call.program.options.get(value) if word.exact else None
+        if word.exact and value in {"!", "(", ")", ","}:
             has_begun = True
-            if rest and rest[0].splits:
-                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
-            del rest[:1]
-        elif value in _FIND_FILES and word.exact:
-            c.words_as_paths(rest[:1], call.place)
-            if rest and rest[0].splits:
-                c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
-            del rest[:1]
+        elif known is not None:
+            has_begun = has_begun or value not in {"-P", "-L", "-H"}
+            if known.takes == "value":
+                if known.means == "path":
+                    c.words_as_paths(rest[:1], call.place)
+                if rest and rest[0].splits:
+                    c.add("w", "a word that is not known may be an action of find", call.place, exact=False)
+                del rest[:1]
         elif value.startswith("-") and word.exact:
             has_begun = True
             _find_action(c, call, value, rest, starts, follows=follows)
