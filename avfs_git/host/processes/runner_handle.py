@@ -143,6 +143,27 @@ def unmounting(target: Path) -> Mapping[str, object]:
 
 
 @value_class
+class Launch:
+    """A command to start."""
+
+    argv: Sequence[bytes]
+    """The program, which is searched for in PATH, and its arguments."""
+    cwd: bytes
+    """Where it runs."""
+    root: bytes
+    """A directory that it has to run in: a symbolic link in `cwd` may not lead out of it."""
+    env: Mapping[bytes, bytes]
+    """What is added to the environment of this process."""
+    keep: tuple[bytes, ...]
+    """The variables of this process that it gets."""
+    umask: int
+    is_sandboxed: bool = False
+    """Whether it is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it."""
+    is_locked: bool = False
+    """Whether it cannot take mounts away, though it is root: it runs in a user namespace where the system allows one."""
+
+
+@value_class
 class Ended:
     """How a command ended."""
 
@@ -223,10 +244,7 @@ class Runner:
         try:
             steps = [dict(mount) for mount in isolation.mounts]
             self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": steps}, self._held)
-            answer = self._await_answer()
-            if answer is None or "ready" not in answer:
-                answer = answer or {}
-                raise NamespaceRefused(str(answer.get("refused", "start")), int(answer.get("errno", 0)))
+            self._await_done("ready", step="start")
         except BaseException:
             self.close()
             raise
@@ -251,6 +269,12 @@ class Runner:
                 with suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             raise
+
+    def _await_done(self, done: str, *, step: str) -> None:
+        """Wait until it says that something is done; a process that is gone has failed at `step`."""
+        answer = self._await_answer() or {}
+        if done not in answer:
+            raise NamespaceRefused(str(answer.get("refused", step)), int(answer.get("errno", 0)))
 
     def leave(self) -> None:
         """Let it end, with what runs; `close` waits for that."""
@@ -294,39 +318,15 @@ class Runner:
             NamespaceRefused: If the system does not allow them; those before in the list are made.
         """
         self._tell({"mounts": [dict(mount) for mount in mounts]})
-        answer = self._await_answer()
-        if answer is None or "mounted" not in answer:
-            answer = answer or {}
-            raise NamespaceRefused(str(answer.get("refused", "mount")), int(answer.get("errno", 0)))
+        self._await_done("mounted", step="mount")
 
-    def start(
-        self,
-        argv: Sequence[bytes],
-        *,
-        cwd: bytes,
-        root: bytes,
-        env: Mapping[bytes, bytes],
-        umask: int,
-        handles: tuple[int, ...],
-        keep: tuple[bytes, ...],
-        has_terminal: bool = False,
-        is_sandboxed: bool = False,
-        is_locked: bool = False,
-        lease: int | None = None,
-    ) -> int:
+    def start(self, launch: Launch, handles: tuple[int, ...], *, has_terminal: bool = False, lease: int | None = None) -> int:
         """Start a command; give its number as its own namespace has it.
 
         Args:
-            argv: The program, which is searched for in PATH, and its arguments.
-            cwd: Where it runs.
-            root: A directory that it has to run in: a symbolic link in `cwd` may not lead out of it.
-            env: What is added to the environment of this process.
-            umask: Its umask.
+            launch: The command.
             handles: Its standard input, output and error, and what else it is to have, as descriptors 3 and up.
-            keep: The variables of this process that it gets.
             has_terminal: Its standard input is a terminal of no session: it becomes the controlling terminal of the command's.
-            is_sandboxed: It is bubblewrap: what runs below it has fewer rights than the process above, which does nothing for it.
-            is_locked: It cannot take mounts away, though it is root: it runs in a user namespace where the system allows one.
             lease: A file that no other process has open: the first to open it while the command runs waits until `release`.
                 A message tells of that, see `is_asked`.
 
@@ -334,10 +334,9 @@ class Runner:
             CannotStart: If it cannot be started.
             LeaseRefused: If no process can be made to wait; nothing was started.
         """
-        path = {b"PWD": cwd, **env}
-        message: dict[str, object] = {"argv": list(argv), "cwd": cwd, "env": path}
-        message |= {"root": root, "keep": keep, "unset": _UNSET, "umask": umask, "lease": lease is not None}
-        message |= {"terminal": has_terminal, "sandboxed": is_sandboxed, "locked": is_locked}
+        message: dict[str, object] = {"argv": list(launch.argv), "cwd": launch.cwd, "env": {b"PWD": launch.cwd, **launch.env}}
+        message |= {"root": launch.root, "keep": launch.keep, "unset": _UNSET, "umask": launch.umask, "lease": lease is not None}
+        message |= {"terminal": has_terminal, "sandboxed": launch.is_sandboxed, "locked": launch.is_locked}
         self._tell(message, (*handles, lease) if lease is not None else handles)
         answer = self._await_answer()
         if answer is None:

@@ -44,7 +44,7 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.host.files.umask import read_umask
-from avfs_git.host.processes.runner_handle import NamespaceRefused
+from avfs_git.host.processes.runner_handle import Launch, NamespaceRefused
 from avfs_git.host.userhome import find_user_home
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning
@@ -210,37 +210,28 @@ class Executor:
         Raises:
             BackendUnavailable: If no backend can be used.
         """
-        place, opened = self._place, self._place.opened
+        opened = self._place.opened
         until = time.monotonic() + opened.lock_timeout_s
         passed = set[BackendName]()
         left = self._list_candidates(run, passed)
         while left:
             if left[0] is BackendName.FUSE:
-                if opened.lock.session is None and run.root != place.root:
-                    run.reasons.append(f"{BackendName.FUSE}: it shows the workspace at '{place.root}' only")
-                    passed.add(left[0])
-                    left = left[1:]
-                    continue
                 try:
-                    backend = open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
+                    served = self._open_served(run)
                 except WorkspaceMounted:  # the session of another command was faster
                     if time.monotonic() >= until:
                         raise
                     left = self._list_candidates(run, passed)
                     continue
-                if backend is not None:
-                    try:
-                        self._commits.note_before(run, held=False)
-                        with command_shown(opened.vault, opened.fork) as run.since:  # until what it changed is recorded
-                            return (yield from self._in(backend, run, None))
-                    except _Gone:
-                        left = self._list_candidates(run, passed)
-                        continue
-                    finally:
-                        backend.close()
-                passed.add(left[0])
-                left = left[1:]
-                continue
+                if served is None:
+                    passed.add(left[0])
+                    left = left[1:]
+                    continue
+                try:
+                    return (yield from self._in_served(served, run))
+                except _Gone:
+                    left = self._list_candidates(run, passed)
+                    continue
             try:
                 locked = opened.acquire()
             except WorkspaceBusy:
@@ -249,30 +240,50 @@ class Executor:
                 time.sleep(_PAUSE_S)
                 left = self._list_candidates(run, passed)  # a session has it, which may be about to fail
                 continue
-            opened.lock.sign(command=run.redactor.headline(run.request))  # for processes that wait, or look on
             try:
-                self._commits.note_before(run, held=True)
-                backend = self._reuse(run) or open_held(
-                    left,
-                    locked,
-                    place.lowers,
-                    run.root,
-                    readonly=run.readonly,
-                    reasons=run.reasons,
-                )
-                if backend is not None:
-                    try:
-                        return (yield from self._in(backend, run, locked))
-                    except BaseException:
-                        if backend is self._kept:
-                            self._kept = None
-                        backend.close()
-                        raise
+                opened.lock.sign(command=run.redactor.headline(run.request))  # for processes that wait, or look on
+                result = yield from self._in_held(left, run, locked)
             finally:
                 opened.lock.release()
+            if result is not None:
+                return result
             passed.update(left[: left.index(BackendName.FUSE)])
             left = left[left.index(BackendName.FUSE) :]
         raise BackendUnavailable(run.command.backend, run.reasons)
+
+    def _open_served(self, run: Run) -> Backend | None:
+        """Show the workspace by a session, its own or one for this command; None if that cannot be done."""
+        place, opened = self._place, self._place.opened
+        if opened.lock.session is None and run.root != place.root:
+            run.reasons.append(f"{BackendName.FUSE}: it shows the workspace at '{place.root}' only")
+            return None
+        return open_served(opened, place.mounted(), place.mount, readonly=run.readonly, reasons=run.reasons)
+
+    def _in_served(self, backend: Backend, run: Run) -> Generator[Output, None, ExecResult]:
+        """Run a command where a session shows the workspace."""
+        opened = self._place.opened
+        try:
+            self._commits.note_before(run, held=False)
+            with command_shown(opened.vault, opened.fork) as run.since:  # until what it changed is recorded
+                return (yield from self._in(backend, run, None))
+        finally:
+            backend.close()
+
+    def _in_held(
+        self, left: tuple[BackendName, ...], run: Run, locked: LockedWorkspace
+    ) -> Generator[Output, None, ExecResult | None]:
+        """Run a command on the first of some backends that this process can show; None if it takes a session."""
+        self._commits.note_before(run, held=True)
+        lowers = self._place.lowers
+        backend = self._reuse(run) or open_held(left, locked, lowers, run.root, readonly=run.readonly, reasons=run.reasons)
+        if backend is None:
+            return None
+        try:
+            return (yield from self._in(backend, run, locked))
+        except BaseException:
+            self._kept = None  # if there was one, it is this
+            backend.close()
+            raise
 
     def _list_candidates(self, run: Run, passed: AbstractSet[BackendName]) -> tuple[BackendName, ...]:
         """List the backends to try next. A session that is starting counts once it has mounted the workspace.
@@ -320,19 +331,22 @@ class Executor:
         stdin, is_ours = open_stdin(command.stdin)
         named = (*map(os.fsdecode, run.inherited.kept), *dict(command.env))
         trace = GitTrace(is_shared=not held, may_commit=sandbox is None and not run.readonly, named=named)
-        steps = run_command(
-            backend.runner,
+        launch = Launch(
             argv if sandbox is None else sandbox.argv,
             cwd=os.fsencode(cwd),
             root=os.fsencode(backend.root),
             env=self._environment(run, backend.root, named, trace.environment),
             keep=run.inherited.kept,
             umask=read_umask(),
+            is_sandboxed=sandbox is not None,
+            is_locked=run.readonly and sandbox is None and os.geteuid() == 0,
+        )
+        steps = run_command(
+            backend.runner,
+            launch,
             stdin=stdin,
             terminal=run.terminal,
             more=() if sandbox is None else sandbox.handles,
-            is_sandboxed=sandbox is not None,
-            is_locked=run.readonly and sandbox is None and os.geteuid() == 0,
             streams=streams,
             timeout_ms=command.timeout_ms,
             grace_ms=command.grace_ms,
@@ -455,22 +469,7 @@ class Executor:
             if opened.vault.config.read()["exec.notes"] != "0":
                 note = self._commits.make_note(run, finished, backend.name)
             commit, changed, beside = self._commits.take_delta(run, finished, note, held=held)
-        if finished.problem is not None:
-            run.warnings.append(Warning("exec.not_started", finished.problem + _suggest_shell(command, finished)))
-        if any(stream.is_lost for stream in streams):
-            run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
-        if any(stream.is_cut for stream in streams):
-            what = f"the file of the output holds the first {run.command.max_output_file:,} bytes: see `--max-output-file`"
-            run.warnings.append(Warning("exec.output_cut", what))
-        if finished.is_stuck:
-            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
-            run.warnings.append(Warning("exec.stuck", what))
-        named = os.fsencode(opened.vault.git_dir) + b"/"
-        if command.isolate and finished.exit_code and named in _complaints(command, streams):
-            what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
-            run.warnings.append(Warning("exec.isolated_git", what))
-        if run.readonly and not command.readonly and may_lack_writing(finished, streams):
-            run.warnings.append(Warning("exec.read_only_view", WAY_OUT))
+        self._warn(run, finished, streams)
         duration_ms = round(finished.duration_ms, 3)
         with aftermath(run.warnings, "the audit log lacks the end of this command"):
             self._place.gate.completed(
@@ -525,6 +524,26 @@ class Executor:
             kept_mounted=self._keep and isinstance(backend, OverlayBackend),
             warnings=tuple(dict.fromkeys(run.warnings)),
         )
+
+    def _warn(self, run: Run, finished: Finished, streams: tuple[Captured, Captured]) -> None:
+        """Warn about how a command ended."""
+        command = run.command
+        if finished.problem is not None:
+            run.warnings.append(Warning("exec.not_started", finished.problem + _suggest_shell(command, finished)))
+        if any(stream.is_lost for stream in streams):
+            run.warnings.append(Warning("exec.output_lost", "the whole output could not be written to a file"))
+        if any(stream.is_cut for stream in streams):
+            what = f"the file of the output holds the first {command.max_output_file:,} bytes: see `--max-output-file`"
+            run.warnings.append(Warning("exec.output_cut", what))
+        if finished.is_stuck:
+            what = "a process of the command waits in the kernel and cannot be killed: it may still change files when that ends"
+            run.warnings.append(Warning("exec.stuck", what))
+        named = os.fsencode(self._place.opened.vault.git_dir) + b"/"
+        if command.isolate and finished.exit_code and named in _complaints(command, streams):
+            what = "git cannot write to the vault in an isolated command: what one changes is committed when it has succeeded"
+            run.warnings.append(Warning("exec.isolated_git", what))
+        if run.readonly and not command.readonly and may_lack_writing(finished, streams):
+            run.warnings.append(Warning("exec.read_only_view", WAY_OUT))
 
 
 def _complaints(command: Command, streams: tuple[Captured, Captured]) -> bytes:

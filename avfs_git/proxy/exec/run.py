@@ -16,14 +16,15 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, LeaseRefused, Runner
+from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, Launch, LeaseRefused, Runner
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.values import value_class
 
@@ -117,18 +118,11 @@ class Stop:
 
 def run_command(
     runner: Runner,
-    argv: Sequence[bytes],
+    launch: Launch,
     *,
-    cwd: bytes,
-    root: bytes,
-    env: Mapping[bytes, bytes],
-    keep: tuple[bytes, ...],
-    umask: int,
     stdin: int,
     terminal: Terminal | None = None,
     more: Sequence[int] = (),
-    is_sandboxed: bool = False,
-    is_locked: bool = False,
     streams: tuple[Captured, Captured],
     timeout_ms: int | None,
     grace_ms: int = GRACE_MS,
@@ -137,11 +131,9 @@ def run_command(
 ) -> Generator[Output, None, Finished]:
     """Run a command; yields what it writes as it comes, and returns how it ended.
 
-    `cwd` has to be in `root`. The command gets `env`, the variables of this process in `keep`, and `more` as descriptors 3 and
-    up. With `terminal`, that is its standard streams, and what stands on `stdin` is typed there. With `is_locked` it cannot take
-    mounts away as root; `is_sandboxed` says that it is bubblewrap (see `Runner.start`).
-    `timeout_ms` None is no limit; `grace_ms` is the time to end by itself. `late` is done at once where the system cannot tell
-    when its file is read.
+    The command gets `more` as descriptors 3 and up. With `terminal`, that is its standard streams, and what stands on `stdin` is
+    typed there. `timeout_ms` None is no limit; `grace_ms` is the time to end by itself. `late` is done at once where the system
+    cannot tell when its file is read.
     """
     channels = _Pipes(stdin) if terminal is None else _AtTerminal(stdin, terminal)
     began = time.monotonic()
@@ -150,23 +142,12 @@ def run_command(
     try:
         try:
             watch = _Watch(began, timeout_ms, stop)
-            start = partial(
-                runner.start,
-                argv,
-                cwd=cwd,
-                root=root,
-                env=env,
-                keep=keep,
-                umask=umask,
-                handles=(*channels.given, *more),
-                has_terminal=terminal is not None and not is_sandboxed,  # below bubblewrap, its first program takes it
-                is_sandboxed=is_sandboxed,
-                is_locked=is_locked,
-            )
+            has_terminal = terminal is not None and not launch.is_sandboxed  # below bubblewrap, its first program takes it
+            start = partial(runner.start, launch, (*channels.given, *more), has_terminal=has_terminal)
             if late is None or not _start_late(start, late, watch):
                 start()
         except CannotStart as failed:
-            return _not_started(failed, argv, began)
+            return _not_started(failed, launch.argv, began)
         except _TimeIsUp:
             return watch.finished()
         command = _Command(runner, channels, streams, watch, grace_ms, late)
@@ -217,11 +198,8 @@ def _start_late(start: Callable[..., int], late: Late, watch: _Watch) -> bool:
         late.do(watch.check)
         return False
     try:
-        lease = os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        with closing_fd(os.open(late.file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)) as lease:
             start(lease=lease)
-        finally:
-            os.close(lease)
     except (LeaseRefused, FileNotFoundError):
         late.do(watch.check)
         return False
