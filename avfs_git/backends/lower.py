@@ -21,6 +21,7 @@ from pathlib import Path
 
 from avfs_git.errors import MountPointUnusable
 from avfs_git.gitstore.repository import is_partial
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.locks.flocks import take
@@ -110,10 +111,8 @@ class LowerMounts:
         with self._lock:
             self._find(place, commit, sidecar, fork)
             fd = os.dup(self._uses[place].fd)
-        try:
+        with closing_fd(fd):
             yield place, fd
-        finally:
-            os.close(fd)
 
     def keep(self, commit: str, sidecar: str | None, idle_s: float) -> Path:
         """Mount a commit, if it is not mounted, and let it stay when its users end, until nobody has used it for so long."""
@@ -171,11 +170,9 @@ class LowerMounts:
         with host_errors(f"make '{sessions}'"):
             make_sessions(sessions)
             fd = open_file(sessions / "bases.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
+        with closing_fd(fd):
             take(fd, wait_s=end - time.monotonic())
             yield
-        finally:
-            os.close(fd)
 
     def _share(self, place: Path, commit: str, idle_s: float) -> bool:
         """Become a user of the mount that is at a place; False if there is none."""

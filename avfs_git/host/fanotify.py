@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.values import NamedTuple
 
 _CLASS_NOTIF, _CLASS_CONTENT, _CLOEXEC, _NONBLOCK = 0, 4, 1, 2  # linux/fanotify.h
@@ -243,10 +244,8 @@ def _read_change(mask: int, pid: int, records: bytes) -> Change:
 def _read_access(mask: int, fd: int, pid: int) -> Access:
     if mask & _OVERFLOW or fd < 0:
         return Access(0, reads=False, writes=False, path=None, is_complete=False)
-    try:
+    with closing_fd(fd):
         return Access(pid, bool(mask & _ACCESS), bool(mask & _MODIFY), _find_path(fd))
-    finally:
-        os.close(fd)
 
 
 def _find_path(fd: int) -> bytes | None:

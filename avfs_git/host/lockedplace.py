@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import AvfsError
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.locks.flocks import take
 from avfs_git.lazy import LazyModule
@@ -75,8 +76,7 @@ def _remove_left(parent: Path) -> None:
 def _remove_unlocked(place: Path) -> None:
     from avfs_git.host.mounts.mounts import find_mount, list_mounts_below, unmount  # noqa: PLC0415 - only after a kill
 
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
         if os.fstat(fd).st_uid == os.geteuid() and take(fd):
             found = place.resolve()
             for path in list_mounts_below(found):
@@ -84,5 +84,3 @@ def _remove_unlocked(place: Path) -> None:
                 if mounted is not None:
                     unmount(mounted, lazy=True)
             remove_tree(place)
-    finally:
-        os.close(fd)

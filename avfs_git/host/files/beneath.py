@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from avfs_git.host.files.closing import closing_fd
+
 RENAME_NOREPLACE = 1  # linux/fs.h
 RENAME_EXCHANGE = 2
 RENAME_WHITEOUT = 4
@@ -131,11 +133,8 @@ def open_judged_at(directory: int, name: bytes, flags: int) -> int:
     try:
         return open_at(directory, name, flags)
     except PermissionError:
-        place = open_at(directory, name, os.O_PATH)
-        try:
+        with closing_fd(open_at(directory, name, os.O_PATH)) as place:
             return open_judged(place, flags)
-        finally:
-            os.close(place)
 
 
 def open_judged(place: int, flags: int) -> int:
@@ -174,11 +173,8 @@ def open_beneath(root: int, names: Iterable[bytes]) -> Descriptor:
 
 def chmod_at(directory: int | None, name: bytes, mode: int) -> None:
     """Set the permission bits of an entry of a directory, never those of a symbolic link's target."""
-    fd = open_at(directory, name, os.O_PATH)
-    try:
+    with closing_fd(open_at(directory, name, os.O_PATH)) as fd:
         os.chmod(b"/proc/self/fd/%d" % fd, mode)
-    finally:
-        os.close(fd)
 
 
 # --- renames with flags ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from avfs_git import faults
 from avfs_git.errors import HostError
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.modes import make_dir, open_file
 
 
@@ -33,7 +34,7 @@ def find_refusal(path: Path) -> OSError | None:
     """Tell why this process may not write in a directory, or in the nearest that is there; None if it may."""
     while not path.exists():
         path = path.parent
-    if os.access(path, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+    if os.access(path, os.W_OK | os.X_OK, effective_ids=True):
         return None
     number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
     return OSError(number, os.strerror(number))
@@ -51,13 +52,11 @@ def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable
         faults.reach("durable.begun")
         fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
-            try:
+            with closing_fd(fd):
                 write_all(fd, data)
                 if durable:
                     sync_file(fd)  # before the rename: else a crash may leave the name with no content
                 faults.reach("durable.written")
-            finally:
-                os.close(fd)
             os.rename(temporary, os.fsencode(path))
         except BaseException:
             with suppress(OSError):
@@ -112,11 +111,13 @@ def fsync_dir(path: Path) -> None:
 
 
 def _fsync_dir(path: bytes) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    sync_path(path, os.O_DIRECTORY)
+
+
+def sync_path(path: str | bytes | os.PathLike[str], flags: int = 0) -> None:
+    """Force to disk what a file or directory holds. Raises OSError."""
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)) as fd:
         sync_file(fd)
-    finally:
-        os.close(fd)
 
 
 def make_dirs_durably(path: Path, *, private: bool = False, parents: bool = True) -> None:
@@ -153,15 +154,9 @@ def sync_file_system(path: Path) -> None:
     import ctypes  # noqa: PLC0415 - only here, and it takes as long as a small command
 
     with host_errors(f"sync '{path}'"):
-        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-        if syncfs is None:
-            os.sync()
-            return
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        syncfs = ctypes.CDLL(None, use_errno=True).syncfs
+        with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as fd:
             if syncfs(fd) != 0:
                 code = ctypes.get_errno()
                 raise OSError(code, os.strerror(code))
             os.fstat(fd)  # as `sync_file` does
-        finally:
-            os.close(fd)

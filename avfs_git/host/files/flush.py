@@ -40,7 +40,7 @@ def flush_file_system(directory: str, device: int) -> bool:
             return False
         for _ in range(min(1 + (_pages_under_way() + _UNTOLD) // _IN_LINE, _QUESTIONS_MAX)):
             os.fstatvfs(fd)
-    except (OSError, AttributeError):  # a libc without it
+    except OSError:
         return False
     finally:
         os.close(fd)
@@ -76,8 +76,7 @@ def begin_writing(fd: int, offset: int, size: int) -> None:
     Else an `fsync` at the end finds all of the file, and every process that makes, removes or renames something in the same
     file system waits for the journal, which waits for that. What the disk refuses, the `fsync` tells.
     """
-    with suppress(AttributeError):  # a libc without it
-        _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _WRITE)
+    _libc.sync_file_range(fd, ctypes.c_int64(offset), ctypes.c_int64(size), _WRITE)
 
 
 def await_writes(fd: int) -> None:

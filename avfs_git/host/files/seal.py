@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file, write_all
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.lazy import LazyModule
@@ -68,11 +69,9 @@ class Seal:
         temporary = self._path.with_name(f".{self._path.name}.{os.urandom(4).hex()}.tmp")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            try:
+            with closing_fd(fd):
                 write_all(fd, os.urandom(_KEY_BYTES))
                 sync_file(fd)
-            finally:
-                os.close(fd)
             with suppress(FileExistsError):  # another process made one at the same time: its key counts
                 os.link(temporary, self._path)
         finally:

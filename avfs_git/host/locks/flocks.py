@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
+
 _PAUSE_S = 0.005
 _FLOCK = "hhqqi"
 """struct flock(2): type, whence, start, length, pid; no length is the whole file."""
@@ -23,11 +25,9 @@ _FLOCK = "hhqqi"
 @contextmanager
 def held(fd: int) -> Iterator[None]:
     """Hold an open file for a block, against all other holders, and close it."""
-    try:
+    with closing_fd(fd):
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(fd)
 
 
 def directory_held(path: Path) -> AbstractContextManager[None]:
@@ -70,12 +70,9 @@ def directory_shared(path: Path, number: int) -> Iterator[None]:
     Raises:
         OSError: If the file system has no such locks.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_RDLCK, os.SEEK_SET, number, 1, 0))
         yield
-    finally:
-        os.close(fd)
 
 
 def find_shared(path: Path) -> int | None:
@@ -83,10 +80,7 @@ def find_shared(path: Path) -> int | None:
 
     Takes no lock, so that two that ask do not see each other.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         found = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    finally:
-        os.close(fd)
     kind, _, number, _, _ = struct.unpack(_FLOCK, found)
     return None if kind == fcntl.F_UNLCK else int(number)

@@ -9,24 +9,19 @@ Called from any thread. A thread may take a name again that it holds.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
-import struct
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.modes import open_file
+from avfs_git.host.locks.flocks import take_number
 
-_FLOCK = "hhqqi"
-"""struct flock(2): type, whence, start, length, pid."""
 _BYTES = 1 << 62
 """Offsets are below this: off_t is signed."""
-_PAUSE_MAX_S = 0.02
 
 
 class NameLocks:
@@ -46,9 +41,8 @@ class NameLocks:
         if self.is_held(name):
             yield True
             return
-        fd = open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            if not _lock(fd, name, time.monotonic() + timeout_s):
+        with closing_fd(open_file(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW)) as fd:
+            if not take_number(fd, _byte_of(name), wait_s=timeout_s):
                 yield False
                 return
             vars(self._held)[name] = fd
@@ -56,23 +50,7 @@ class NameLocks:
                 yield True
             finally:
                 del vars(self._held)[name]
-        finally:
-            os.close(fd)
 
 
-def _lock(fd: int, name: str, deadline: float) -> bool:
-    offset = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "little") % _BYTES
-    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-    pause_s = 0.0005
-    while True:
-        try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EINTR):
-                raise
-        else:
-            return True
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, _PAUSE_MAX_S)
+def _byte_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "little") % _BYTES

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from avfs_git.errors import FuseUnavailable, MountCovered, MountError
 from avfs_git.faults import reach
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.locks.flocks import directory_held
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
@@ -322,14 +323,12 @@ def detach(mounted: Mounted) -> None:
 
 
 def _detach_opened(mounted: Mounted) -> None:
-    fd = os.open(mounted.directory, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)  # while it is open, no other mount gets its number
-    try:
+    # While it is open, no other mount gets its number.
+    with closing_fd(os.open(mounted.directory, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)) as fd:
         shown = Path(f"/proc/self/fdinfo/{fd}").read_text("ascii")
         if f"mnt_id:\t{mounted.number}\n" in shown and mounted in list_mounts():
             reach("mounts.detaching")
             _unmount_as_root(Path(f"/proc/self/fd/{fd}"), _MNT_DETACH)
-    finally:
-        os.close(fd)
 
 
 def hold_conversation(mounted: Mounted) -> int | None:

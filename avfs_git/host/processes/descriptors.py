@@ -17,6 +17,8 @@ import resource
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from avfs_git.host.files.closing import closing_fd
+
 if TYPE_CHECKING:
     import socket
 
@@ -42,9 +44,5 @@ def receive_descriptors(source: socket.socket, bytes_max: int, descriptors_max: 
 def make_room() -> None:
     """Have room for descriptors from now on. Called by a process with one thread, after fork(2), which takes room away."""
     most = min(_ROOM, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    with suppress(OSError):  # it is no more than a preparation
-        fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
-        try:
-            os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, most - 1))
-        finally:
-            os.close(fd)
+    with suppress(OSError), closing_fd(os.open("/", os.O_PATH | os.O_CLOEXEC)) as fd:  # it is no more than a preparation
+        os.close(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, most - 1))

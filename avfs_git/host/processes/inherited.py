@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+from avfs_git.host.files.closing import closing_fd
+
 _SAME = frozenset(
     b"Uid Gid Groups CapInh CapPrm CapEff CapBnd CapAmb NoNewPrivs Seccomp Seccomp_filters Cpus_allowed Mems_allowed".split()
 )
@@ -92,14 +94,11 @@ def _number(path: str) -> int | None:
 
 
 def _read(path: str) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as fd:
         data = b""
         while piece := os.read(fd, 1 << 16):
             data += piece
         return data
-    finally:
-        os.close(fd)
 
 
 def _label(place: str) -> bytes | None:

@@ -66,7 +66,7 @@ def is_servers_own(connection: socket.socket, path: Path) -> bool:
     Where several users may write in a vault, one of them could listen in the place of another one's session: it would be handed
     descriptors, and believed. The kernel names the process that called listen(2).
     """
-    _, uid, _ = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    _, uid = _read_credentials(connection)
     return uid == os.geteuid() or (os.geteuid() == 0 and uid == os.stat(path.parent).st_uid)
 
 

@@ -16,15 +16,19 @@ _FUSE_WAIT = b"request_wait_answer"
 """The function of Linux in which a request that its server has received is waited for, also by a thread that was killed."""
 
 
-def start_time(pid: int) -> int | None:
-    """Tell when a process started, in ticks of the clock since the boot; None if there is none."""
+def _read_stat(pid: int) -> tuple[bytes, list[bytes]] | None:
+    """Read the name of a process and the fields behind that, from its state on (proc_pid_stat(5)); None if there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        head, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
     except OSError:
         return None
-    # The second field is a name in parentheses, which may hold anything: proc_pid_stat(5).
-    fields = stat.rpartition(b")")[2].split()
-    return int(fields[19]) if len(fields) > 19 else None
+    return (head.partition(b"(")[2], rest.split()) if rest else None
+
+
+def start_time(pid: int) -> int | None:
+    """Tell when a process started, in ticks of the clock since the boot; None if there is none."""
+    found = _read_stat(pid)
+    return int(found[1][19]) if found is not None else None
 
 
 def process_of(thread: int) -> int:
@@ -77,10 +81,10 @@ def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
 
 def find_survivors(pid: int) -> set[int]:
     """List the threads of a process whose first thread has ended; none while that lives, and none when all have ended."""
+    found = _read_stat(pid)
     try:
         # A killed process stays as a zombie until its last thread is done in the kernel.
-        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
-        return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if state == b"Z" else set()
+        return set(map(int, os.listdir(f"/proc/{pid}/task"))) - {pid} if found is not None and found[1][0] == b"Z" else set()
     except OSError:
         return set()
 
@@ -99,15 +103,7 @@ def list_family(pid: int) -> list[int]:
 
 def list_stopped(pid: int) -> list[int]:
     """List a process and its descendants that are stopped, by a signal or a debugger; none where that is not told."""
-    found = []
-    for each in list_family(pid):
-        try:
-            state = Path(f"/proc/{each}/stat").read_bytes().rpartition(b")")[2].split()[0]
-        except OSError:
-            continue
-        if state in (b"T", b"t"):
-            found.append(each)
-    return found
+    return [each for each in list_family(pid) if (found := _read_stat(each)) is not None and found[1][0] in (b"T", b"t")]
 
 
 def measure_work(pid: int) -> tuple[bytes, int, int] | None:
@@ -115,13 +111,14 @@ def measure_work(pid: int) -> tuple[bytes, int, int] | None:
 
     Gives None where that is not told.
     """
+    found = _read_stat(pid)
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
         moved = Path(f"/proc/{pid}/io").read_bytes().split()
     except OSError:
         return None
-    name, _, rest = stat.partition(b"(")[2].rpartition(b")")
-    fields = rest.split()
+    if found is None:
+        return None
+    name, fields = found
     return name, int(moved[1]) + int(moved[3]), int(fields[11]) + int(fields[12])
 
 

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from avfs_git.errors import NotPrepared
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.values import value_class
@@ -69,13 +70,10 @@ class StepLog:
             fd = open_plain(self._path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
             return
-        with host_errors(f"write '{self._path}'"):
-            try:
-                size = os.fstat(fd).st_size
-                is_whole = not size or os.pread(fd, 1, size - 1) == b"\n"
-                write_all(fd, (b"" if is_whole else b"\n") + _format(step))
-            finally:
-                os.close(fd)
+        with host_errors(f"write '{self._path}'"), closing_fd(fd):
+            size = os.fstat(fd).st_size
+            is_whole = not size or os.pread(fd, 1, size - 1) == b"\n"
+            write_all(fd, (b"" if is_whole else b"\n") + _format(step))
 
     def drop(self, count: int) -> None:
         """Forget the last commands: their changes were taken back."""

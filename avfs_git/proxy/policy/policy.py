@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 
 from avfs_git.errors import InvalidInput, PolicyInvalid, quote
 from avfs_git.globs import Gap, Glob
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.proxy.policy.commands.classify import categories_of, classify
@@ -414,8 +415,6 @@ def write_template(path: Path) -> None:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             raise InvalidInput(f"{quote(str(path))} is there already", hint="Edit it.") from None
-        try:
+        with closing_fd(fd):
             write_all(fd, TEMPLATE.encode())
             os.fsync(fd)
-        finally:
-            os.close(fd)
