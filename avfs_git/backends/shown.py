@@ -56,15 +56,12 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What it is called where a command's result tells how it saw the workspace."""
-        ...
 
     def collect(self, locked: LockedWorkspace) -> list[Warning]:
         """Bring what the command changed into the workspace; tell what could not be."""
-        ...
 
     def close(self) -> None:
         """Show it no more. A second call does nothing."""
-        ...
 
 
 def start_runner(

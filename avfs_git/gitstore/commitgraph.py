@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 
-from avfs_git.gitstore.gitcommand import check_status, run
+from avfs_git.gitstore.gitcommand import output_of
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.scratch import scratch_repository
 from avfs_git.host.files.durable import make_dirs_durably, write_file_atomically
@@ -30,10 +30,8 @@ def write_commit_graph(store: ObjectStore, tips: Iterable[Oid]) -> None:
         return
     lines = "".join(oid.hex() + "\n" for oid in tips if store.exists(oid)).encode()
     with scratch_repository("write a commit-graph", is_trusting=True) as scratch:
-        result = run(
-            scratch, "commit-graph", ["write", "--stdin-commits", "--no-progress"], given=lines, borrowed=store.objects_dir
-        )
-        check_status(result.status, result.messages, "commit-graph")
+        options = ["write", "--stdin-commits", "--no-progress"]
+        output_of(scratch, "commit-graph", options, given=lines, borrowed=store.objects_dir)
         with suppress(FileNotFoundError):  # no commit, no graph
             data = (scratch / "objects" / "info" / "commit-graph").read_bytes()
             make_dirs_durably(store.objects_dir / "info", parents=False)  # a repository that was removed does not come back

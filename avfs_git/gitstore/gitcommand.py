@@ -17,7 +17,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.repofile import find_no_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.ended import end_watch
+from avfs_git.paths import Oid
 
 _OPTIONS: Mapping[str, str] = {
     "fsck": "--strict --full --no-dangling --no-progress",
@@ -221,6 +222,35 @@ def _attend(process: subprocess.Popen[bytes], verb: str) -> bytes:
         except subprocess.TimeoutExpired:
             if has_ended is not None and has_ended():
                 raise GitFailed(verb, "the program that asked for it has ended") from None
+
+
+def output_of(
+    git_dir: Path,
+    verb: str,
+    options: Sequence[str] = (),
+    operands: Sequence[str] = (),
+    *,
+    given: bytes = b"",
+    borrowed: Path | None = None,
+) -> bytes:
+    """Run one command of git as `run` does, and give its answer.
+
+    Raises:
+        GitFailed: As `run`, and if the command fails.
+    """
+    result = run(git_dir, verb, options, operands, given=given, borrowed=borrowed)
+    check_status(result.status, result.messages, verb)
+    return result.output
+
+
+def list_reached(git_dir: Path, tips: Iterable[Oid], known: Iterable[Oid], *options: str) -> bytes:
+    """Have git list what commits and other objects reach, and known ones do not (git-rev-list(1)).
+
+    Raises:
+        GitFailed: As `output_of`.
+    """
+    given = "".join([*(f"{oid.hex()}\n" for oid in tips), *(f"^{oid.hex()}\n" for oid in known)])
+    return output_of(git_dir, "rev-list", ["--objects", "--stdin", *options], given=given.encode())
 
 
 def check_status(status: int, messages: str, verb: str) -> None:

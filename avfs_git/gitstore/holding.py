@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.locks.flocks import take
@@ -67,10 +68,8 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
     """
     with host_errors("lock the objects of the vault"):
         fd = open_file(git_dir / _NAME, _FLAGS)
-    try:
+    with closing_fd(fd):
         yield take(fd, wait_s=wait_s)
-    finally:
-        os.close(fd)
 
 
 @contextmanager
@@ -79,7 +78,5 @@ def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
     with host_errors("lock the packs"):
         make_dirs_durably(git_dir / "avfs", parents=False)
         fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
+    with closing_fd(fd):
         yield take(fd)
-    finally:
-        os.close(fd)

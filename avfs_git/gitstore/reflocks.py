@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError, RefConflict, RefLocked
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import make_dirs_durably, write_all
 from avfs_git.host.files.modes import open_file
 from avfs_git.values import record_class
@@ -149,7 +150,7 @@ class RefLocks:
             return True
         except OSError:
             return False
-        try:
+        with closing_fd(fd):
             found = os.fstat(fd)
             temporary = self._temporary_of(found)
             if temporary is None:
@@ -168,8 +169,6 @@ class RefLocks:
                 with suppress(FileNotFoundError):
                     os.unlink(temporary)
             return True
-        finally:
-            os.close(fd)
 
     def _temporary_of(self, found: os.stat_result) -> bytes | None:
         """Find the name in `avfs/reftxn` of a lock file."""

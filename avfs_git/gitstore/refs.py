@@ -35,7 +35,9 @@ from avfs_git.errors import (
 from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed, remove_packed
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.reflocks import Lock, Prepared, RefLocks
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all
+from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid, maybe_hex, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
@@ -168,7 +170,7 @@ class RefStore:
         found = [RefDamaged(name, reason) for name, reason in damaged.items()]
         self._read_packed()
         with suppress(FileNotFoundError):
-            if (reason := find_bad_line(_read_file(self._root + b"packed-refs"))) is not None:
+            if (reason := find_bad_line(read_plain(self._root + b"packed-refs"))) is not None:
                 found.append(RefDamaged("packed-refs", reason))
         for name, value in loose.items():
             if isinstance(value, str):
@@ -394,7 +396,7 @@ class RefStore:
             lock = self._locks.take(stack, prepared, path, name)
             faults.reach("refs.file_locked")
             try:
-                old = _read_file(path)
+                old = read_plain(path)
                 os.fchmod(prepared.fd, os.lstat(path).st_mode & 0o777)
             except FileNotFoundError:
                 old = b""
@@ -552,7 +554,7 @@ class RefStore:
 
     def _remove_packed(self, gone: set[str]) -> None:
         """Rewrite `packed-refs`, which is locked, without some refs."""
-        self._write_packed(remove_packed(_read_file(self._root + b"packed-refs"), gone))
+        self._write_packed(remove_packed(read_plain(self._root + b"packed-refs"), gone))
         faults.reach("refs.packed_removed")
 
     def _write_packed(self, data: bytes) -> None:
@@ -565,25 +567,8 @@ class RefStore:
 
 def _read_value(path: bytes) -> bytes:
     """Read what a ref holds; of a file that is longer than any of them, the beginning."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
+    with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as fd:
         return os.read(fd, _VALUE_MAX)
-    finally:
-        os.close(fd)
-
-
-def _read_file(path: bytes) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        data = os.read(fd, 4096)
-        if len(data) < 4096:
-            return data
-        pieces = [data]
-        while data := os.read(fd, 1 << 20):
-            pieces.append(data)
-        return b"".join(pieces)
-    finally:
-        os.close(fd)
 
 
 def _rename_over(lock: bytes, path: bytes) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from avfs_git.errors import NotAVault
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.plainfile import NotAFile, open_plain
 
 _PIECE = 1 << 16
@@ -22,15 +23,12 @@ def read_plain_file(path: Path, *, limit: int = 64 << 20) -> bytes:
     Raises:
         NotAVault: If it is a symbolic link, or no regular file.
     """
-    fd = _open(path)
-    try:
+    with closing_fd(_open(path)) as fd:
         pieces = []
         while piece := os.read(fd, min(limit, _PIECE)):
             pieces.append(piece)
             limit -= len(piece)
         return b"".join(pieces)
-    finally:
-        os.close(fd)
 
 
 def open_plain_file(path: Path) -> BinaryIO:

@@ -35,31 +35,24 @@ class ObjectSource(Protocol):
 
     def read(self, oid: Oid) -> tuple[int, bytes]:
         """Read an object: its kind and content."""
-        ...
 
     def read_blob(self, oid: Oid) -> bytes:
         """Read the content of a blob."""
-        ...
 
     def read_tree(self, oid: Oid) -> Tree:
         """Read and check a tree."""
-        ...
 
     def read_commit(self, oid: Oid) -> Commit:
         """Read a commit."""
-        ...
 
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
-        ...
 
     def exists(self, oid: Oid) -> bool:
         """Tell whether an object is there."""
-        ...
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read the content of a blob in pieces of at most 1 MiB."""
-        ...
 
 
 class ObjectSink(ObjectSource, Protocol):
@@ -67,27 +60,21 @@ class ObjectSink(ObjectSource, Protocol):
 
     def read_links(self, oid: Oid) -> Links:
         """Read of a commit what a walk through history needs."""
-        ...
 
     def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
         """Ask git for the merge bases of two commits; None if it cannot tell, as of commits that are not stored yet."""
-        ...
 
     def add(self, kind: int, data: bytes, *, keep: bool = False) -> Oid:
         """Take an object and return its id; with `keep`, it is read again from here even if it is not stored."""
-        ...
 
     def add_tree(self, entries: Mapping[bytes, tuple[int, Oid]]) -> Oid:
         """Take a tree by its entries, which come in any order, and return its id."""
-        ...
 
     def add_sorted(self, tree: Tree) -> Oid:
         """Take a tree whose entries are in git's order, with names that git allows, and return its id; reading it costs little.
 
         It is not copied: no caller may change it afterwards.
         """
-        ...
 
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take a file of that size, from its start, as a blob; there may be more behind that if it goes on."""
-        ...

@@ -32,6 +32,7 @@ from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
 from avfs_git.gitstore.refs import RefStore
 from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
 from avfs_git.host.files.plainfile import open_plain
@@ -293,10 +294,8 @@ class Worktree:
                 fd = open_plain(self.index)
             except FileNotFoundError:
                 return False
-            try:
+            with closing_fd(fd):
                 return bool(os.read(fd, 4).strip(b"\0"))
-            finally:
-                os.close(fd)
 
     def read_index(self) -> tuple[bytes, os.stat_result] | None:
         """Read the file of the index, and what tells it from another; None without an index."""
@@ -342,12 +341,10 @@ class Worktree:
             new.unlink(missing_ok=True)
             fd = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
             try:
-                try:
+                with closing_fd(fd):
                     write_all(fd, data)
                     os.utime(fd, ns=(mtime_ns, mtime_ns))
                     sync_file(fd)  # else a power cut may leave an empty file, which git takes for damage
-                finally:
-                    os.close(fd)
                 self._lock_index(new, lock)
                 try:
                     faults.reach("worktree.index_locked")
@@ -559,11 +556,8 @@ def _append(git_dir: Path, name: str, data: bytes) -> None:
     with suppress(OSError):
         for above in reversed(Path(name).parents):
             make_dir(git_dir / above, exist_ok=True)
-        fd = open_file(git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with closing_fd(open_file(git_dir / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
             os.write(fd, data)
-        finally:
-            os.close(fd)
 
 
 def _is_same(path: Path, known: os.stat_result | None) -> bool:

@@ -37,11 +37,8 @@ def blame_file(git_dir: Path, commit: Oid, path: TreePath) -> list[Blamed]:
     Raises:
         GitFailed: If git is missing, or cannot read what it needs.
     """
-    result = gitcommand.run(git_dir, "blame", ["--porcelain", "--no-textconv"], [commit.hex(), "--", os.fsdecode(path)])
-    if result.status:
-        lines = result.messages.strip().splitlines()
-        raise GitFailed("blame", lines[-1][:300] if lines else f"status {result.status}")
-    return list(_parse(result.output))
+    operands = [commit.hex(), "--", os.fsdecode(path)]
+    return list(_parse(gitcommand.output_of(git_dir, "blame", ["--porcelain", "--no-textconv"], operands)))
 
 
 def _parse(output: bytes) -> Iterator[Blamed]:

@@ -22,7 +22,7 @@ from avfs_git import faults
 from avfs_git.errors import HostError, InternalError, InvalidName, NotAVault, RefConflict
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.gitstore.repository import check_config, check_layout, common_dir, list_alternates, read_head, read_shallow
-from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_file_system, write_file_atomically
+from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, sync_path, write_file_atomically
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
@@ -230,11 +230,7 @@ def _sync(paths: list[str]) -> None:
         sync_file_system(Path(paths[0]).parent)
         return
     for path in paths:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            sync_file(fd)
-        finally:
-            os.close(fd)
+        sync_path(path, os.O_NOFOLLOW)
 
 
 def _import_objects(source: Path, target: Path, staging: Path, taken: list[str]) -> None:

@@ -26,11 +26,9 @@ class Stream(Protocol):
 
     def compress(self, data: bytes, /) -> bytes:
         """Take a piece; give what is ready."""
-        ...
 
     def flush(self) -> bytes:
         """Give the rest."""
-        ...
 
 
 def start_stream(level: int) -> Stream:

@@ -287,21 +287,17 @@ def _finished(pieces: list[bytes], extensions: Mapping[bytes, bytes]) -> bytes:
 
 def write_index(entries: Iterable[Staged], extensions: Mapping[bytes, bytes]) -> bytes:
     """Write entries, which have to come in the order of their paths and stages, and what is kept of the extensions."""
-    pieces = [b""]
-    for entry in entries:
-        extended = entry.extended.to_bytes(2, "big") if entry.flags & _EXTENDED else b""
-        flags = entry.flags & ~_NAME_MASK | min(len(entry.path), _NAME_MASK)
-        head = b"%b%b%b%b%b%b" % (
-            entry.stat[:24],
-            entry.mode.to_bytes(4, "big"),
-            entry.stat[28:],
-            entry.oid,
-            flags.to_bytes(2, "big"),
-            extended,
-        )
-        pieces.append(head + _padded(entry.path, len(head)))
+    pieces = [b"", *map(_spell, entries)]
     pieces[0] = _HEADER.pack(_SIGNATURE, 3, len(pieces) - 1)
     return _finished(pieces, {signature: content for signature, content in extensions.items() if signature in _KEPT})
+
+
+def _spell(entry: Staged) -> bytes:
+    flags = entry.flags & ~_NAME_MASK | min(len(entry.path), _NAME_MASK)
+    extended = entry.extended.to_bytes(2, "big") if flags & _EXTENDED else b""
+    stat = entry.stat
+    head = stat[:24] + entry.mode.to_bytes(4, "big") + stat[28:] + entry.oid + flags.to_bytes(2, "big") + extended
+    return head + _padded(entry.path, len(head))
 
 
 def move_entries(index: GitIndex, moves: Iterable[Move]) -> bytes | None:
@@ -356,16 +352,8 @@ def move_entries(index: GitIndex, moves: Iterable[Move]) -> bytes | None:
 
 
 def _entry_of(move: Move, new: tuple[int, Oid], there: Staged | None) -> bytes:
-    mode, oid = new
-    flags = min(len(move.path), _NAME_MASK)
-    extended = b""
-    if there is not None:
-        flags |= there.flags
-        if flags & _EXTENDED:
-            extended = (there.extended & ~_INTENT_TO_ADD).to_bytes(2, "big")
-    stat = move.stat
-    head = stat[:24] + mode.to_bytes(4, "big") + stat[28:] + oid + flags.to_bytes(2, "big") + extended
-    return head + _padded(move.path, len(head))
+    flags, extended = (there.flags, there.extended & ~_INTENT_TO_ADD) if there is not None else (0, 0)
+    return _spell(Staged(move.path, move.stat, *new, 0, flags, extended))
 
 
 def _is_in_the_way(path: bytes, paths: Sequence[bytes], deleted: set[int], added: Mapping[bytes, bytes]) -> bool:

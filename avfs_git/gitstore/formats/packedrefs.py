@@ -6,14 +6,13 @@ for repositories that no other process knows yet.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 
 from avfs_git.errors import RefDamaged
+from avfs_git.host.files.plainfile import NotAFile, open_plain
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 
@@ -24,7 +23,6 @@ _LINE = compiled(rb"(?:#.*|\^[0-9a-f]{40}|[0-9a-f]{40} \S+)\n", re.DOTALL)
 _ENTRY = compiled(rb"([0-9a-f]{40}) (\S+)\n(?:\^[0-9a-f]{40}\n)?")
 _SEARCHED_ABOVE = 16 << 10
 """Bytes up to which a file is read whole in no time."""
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class _Unreadable(Exception):
@@ -110,16 +108,11 @@ def read_packed(path: bytes) -> PackedRefs:
         RefDamaged: If it is no file, or larger than any.
     """
     try:
-        fd = os.open(path, _FLAGS)
+        fd = open_plain(path)
     except FileNotFoundError:
         return PackedRefs()
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise RefDamaged("packed-refs", "it is a symbolic link") from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise RefDamaged("packed-refs", "it is no file")
+    except NotAFile as error:
+        raise RefDamaged("packed-refs", f"it is {error.what}") from None
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
         if status.st_size > _MAX:

@@ -17,6 +17,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from avfs_git.gitstore.formats.packfile import CHUNK, PACK_HEADER, BadPack
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.paths import Oid
 
 INDEX_MAGIC = b"\xfftOc\0\0\0\2"
@@ -31,15 +32,12 @@ class PackIndex:
     __slots__ = ("_data", "_oids_end", "count")
 
     def __init__(self, path: Path) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe of that name blocks no reader
-        try:
+        with closing_fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)) as fd:  # a pipe of that name blocks no reader
             size = os.fstat(fd).st_size
             if size < _FANOUT_END + 40:
                 raise BadPack("the index is cut short")
             # A small one is cheaper to read than to map.
             self._data: bytes | mmap.mmap = os.pread(fd, size, 0) if size < 1 << 18 else mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(fd)
         if self._data[:4] != INDEX_MAGIC[:4]:
             if size != 1024 + 24 * int.from_bytes(self._data[1020:1024], "big") + 40:
                 raise BadPack("the index has no known format")

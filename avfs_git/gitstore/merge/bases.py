@@ -28,11 +28,9 @@ class History(Protocol):
 
     def read_links(self, oid: Oid) -> Links:
         """Read of a commit what a walk through history needs."""
-        ...
 
     def ask_merge_bases(self, ours: Oid, theirs: Oid) -> list[Oid] | None:
         """Ask git for the merge bases of two commits; None if it cannot tell."""
-        ...
 
 
 class _TooFar(Exception):

@@ -100,7 +100,6 @@ class StoringSink(ObjectSink, Protocol):
     @property
     def store(self) -> ObjectStore:
         """Where what is stored already is read from."""
-        ...
 
 
 class MergeEngine(Protocol):
@@ -114,8 +113,6 @@ class MergeEngine(Protocol):
         Raises:
             GitFailed: If the engine is git, and git cannot merge them.
         """
-        ...
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
         """Merge three trees, without regard to history: the change of one commit, applied to another. A base of None is empty."""
-        ...

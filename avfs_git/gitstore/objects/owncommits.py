@@ -27,6 +27,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit, parse_commit
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.refs import RefStore
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.locks.flocks import held
@@ -104,8 +105,11 @@ class OwnCommits:
 
     def _look_back(self, commit: Oid) -> Oid | None:
         if self._recalled is None:
-            self._recalled = recall_commits(self._git_dir, self._read) if (self._git_dir / _FORMAT).exists() else {}
+            self._recalled = self._recall()
         return (self._recalled[commit] or Oid(_NONE)) if commit in self._recalled else None
+
+    def _recall(self) -> Mapping[Oid, Oid | None]:
+        return recall_commits(self._git_dir, self._read) if (self._git_dir / _FORMAT).exists() else {}
 
     def add(self, commits: Mapping[Oid, Oid | None]) -> None:
         """Note commits, each with its sidecar; on disk on return. In a repository without avfs's directory it does nothing.
@@ -122,17 +126,14 @@ class OwnCommits:
             try:
                 fd = open_plain(self._path, os.O_RDWR)
             except FileNotFoundError:
-                before = recall_commits(self._git_dir, self._read) if (self._git_dir / _FORMAT).exists() else {}
-                _write_table(self._git_dir, {**before, **commits})
+                _write_table(self._git_dir, {**self._recall(), **commits})
                 return
-            try:
+            with closing_fd(fd):
                 if not _put_all(self._path, fd, commits):
                     _write_table(self._git_dir, {**_read_all(fd), **commits})
                     return
                 reach("commits.put")
                 sync_file(fd, data_only=True)
-            finally:
-                os.close(fd)
 
 
 def make_table(git_dir: Path) -> None:

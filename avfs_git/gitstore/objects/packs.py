@@ -105,12 +105,10 @@ def _merge(store: ObjectStore, chosen: list[Pack]) -> int:
 def remove_pack(pack: Pack) -> None:
     """Remove a pack, its index first. Raises HostError."""
     with host_errors("remove a pack"):
-        with suppress(FileNotFoundError):
-            pack.path.with_suffix(".idx").unlink()
+        pack.path.with_suffix(".idx").unlink(missing_ok=True)
         faults.reach("packs.index_removed")
         for suffix in _PARTS:
-            with suppress(FileNotFoundError):
-                pack.path.with_suffix(suffix).unlink()
+            pack.path.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _copy(pack: Pack, writer: PackWriter) -> None:

@@ -108,7 +108,7 @@ class Pack:
         chain: list[tuple[int, int, int]] = []
         here = offset
         while found is None:
-            kind, size, start, below = self._entry(here)
+            kind, size, start, below = self.entry(here)
             if below is None:
                 found = self.read(here)
                 break
@@ -132,7 +132,7 @@ class Pack:
                 made.put((self.path, here), (kind, content))
         return kind, content
 
-    def _entry(self, offset: int) -> tuple[int, int, int, int | None]:
+    def entry(self, offset: int) -> tuple[int, int, int, int | None]:
         """Read the header of an entry: kind, size, where the content begins, and of a delta the offset of what it applies to."""
         data = os.pread(self.file().fd, 64, offset)
         kind, size, start = parse_entry_header(data)
@@ -154,22 +154,17 @@ class Pack:
 
     def describe(self, offset: int) -> tuple[int, int]:
         """Tell the kind and the size of the object at an offset without reading it; of a delta, of what it makes."""
-        kind, size, _, below = self._entry(offset)
+        kind, size, _, below = self.entry(offset)
         if below is None:
             return kind, size
         data = os.pread(self.file().fd, _HEAD_MAX + 32, offset)
         size = delta_result_size(kind, data[parse_entry_header(data)[2] :])
         for _ in range(_CHAIN_MAX):
-            kind, _, _, place = self._entry(below)
+            kind, _, _, place = self.entry(below)
             if place is None:
                 return kind, size
             below = place
         raise BadPack("a chain of deltas is too long")
-
-    def header(self, offset: int) -> tuple[int, int]:
-        """Read the kind and the size of the entry at an offset; of a delta the size is its own."""
-        held = self.file()
-        return parse_entry_header(os.pread(held.fd, 32, offset))[:2]
 
     def heads(self, offsets: Sequence[int]) -> list[tuple[int, int]]:
         """Tell the kinds and sizes of the objects at ascending offsets, without reading them; of a delta, the size of its result.

@@ -32,6 +32,7 @@ from avfs_git.gitstore.holding import hold_objects, release_objects
 from avfs_git.gitstore.objects.blobfile import hash_file, read_pieces, read_whole, start_blob_hash
 from avfs_git.gitstore.objects.overstore import OverStore
 from avfs_git.gitstore.objects.store import SMALL_BLOB, ObjectStore, hash_object
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_files, write_all
 from avfs_git.host.files.flush import begin_writing
 from avfs_git.host.files.modes import open_file
@@ -66,10 +67,8 @@ def hold_pack(keep: Path) -> bool:
         fd = open_file(keep, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileExistsError:
         return False
-    try:
+    with closing_fd(fd):
         write_all(fd, HOLD_MARK)
-    finally:
-        os.close(fd)
     return True
 
 

@@ -30,6 +30,7 @@ from avfs_git.gitstore.objects.packset import Pack, PackSet
 from avfs_git.gitstore.objects.translate import object_errors
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.source import Tree
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
@@ -147,11 +148,7 @@ class ObjectStore:
             return found
 
     def _read_first(self, oid: Oid) -> tuple[int, bytes]:
-        generation = self.packs.generation
-        found = self._in_pack(oid, Pack.read) or self._read_loose(oid)
-        while found is None and self.packs.changed_since(generation):  # others may join packs again and again
-            generation = self.packs.generation
-            found = self._in_pack(oid, Pack.read)
+        found = self._look(oid, Pack.read, self._read_loose)
         if found is None:
             if oid == EMPTY_TREE:
                 return KIND_TREE, b""  # as git has it: known without being stored
@@ -327,11 +324,7 @@ class ObjectStore:
             return found[0], len(found[1])
 
     def _header_first(self, oid: Oid) -> tuple[int, int]:
-        generation = self.packs.generation
-        header = self._in_pack(oid, Pack.describe) or self._header_loose(oid)
-        while header is None and self.packs.changed_since(generation):
-            generation = self.packs.generation
-            header = self._in_pack(oid, Pack.describe)
+        header = self._look(oid, Pack.describe, self._header_loose)
         if header is not None:
             return header
         if oid == EMPTY_TREE:
@@ -344,14 +337,8 @@ class ObjectStore:
 
     def exists(self, oid: Oid) -> bool:
         """Tell whether an object is there; says nothing of its content."""
-        generation = self.packs.generation
-        with _read_errors(oid):
-            if self.packs.find(oid) is not None or os.path.exists(self._loose_path(oid)):
-                return True
-            while self.packs.changed_since(generation):
-                generation = self.packs.generation
-                if self.packs.find(oid) is not None:
-                    return True
+        if self._look(oid, lambda *_: True, lambda _: os.path.exists(self._loose_path(oid)) or None):
+            return True
         return self._has_alternates() and bool(self._libgit2().exists(_pygit2_oid(oid)))
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
@@ -370,7 +357,7 @@ class ObjectStore:
         """Read a long blob of which there are several copies from one that is whole: twice, the first time to know that it is."""
         for pack, offset in self.packs.find_each(oid):
             with suppress(ObjectCorrupt, HostError), _read_errors(oid):
-                kind, size = pack.header(offset)
+                kind, size = pack.entry(offset)[:2]
                 if kind == KIND_BLOB:
                     for _ in _verified(oid, size, pack.stream(offset)):
                         pass
@@ -383,14 +370,12 @@ class ObjectStore:
             with _read_errors(oid):
                 found = self.packs.find(oid)
                 with suppress(FileNotFoundError):  # git has moved it to another pack: then it is read whole
-                    if found is not None and found[0].header(found[1])[0] == KIND_BLOB:
+                    if found is not None and found[0].entry(found[1])[0] == KIND_BLOB:
                         yield from _verified(oid, size, found[0].stream(found[1]))
                         return
                 if found is None and (loose := self._open_loose(oid)) is not None:
-                    try:
+                    with closing_fd(loose):
                         yield from _verified(oid, size, _stream_loose(oid, loose, size))
-                    finally:
-                        os.close(loose)
                     return
         data = self.read_blob(oid)
         for start in range(0, len(data), packfile.CHUNK):
@@ -444,6 +429,15 @@ class ObjectStore:
             raise wrong_kind(oid, found, kind)
         return data
 
+    def _look(self, oid: Oid, in_pack: Callable[[Pack, int], _T], loose: Callable[[Oid], _T | None]) -> _T | None:
+        """Look at an object in a pack or in its own file; None if it is in neither."""
+        generation = self.packs.generation
+        found = self._in_pack(oid, in_pack) or loose(oid)
+        while found is None and self.packs.changed_since(generation):  # others may join packs again and again
+            generation = self.packs.generation
+            found = self._in_pack(oid, in_pack)
+        return found
+
     def _in_pack(self, oid: Oid, look: Callable[[Pack, int], _T]) -> _T | None:
         """Look at an object in a pack; None if no pack holds it."""
         with _read_errors(oid):
@@ -460,22 +454,18 @@ class ObjectStore:
             loose = self._open_loose(oid)
             if loose is None:
                 return None
-            try:
+            with closing_fd(loose):
                 kind, size, length = _loose_header(oid, os.pread(loose, 256, 0))
                 _check_size(oid, kind, size)
                 return kind, b"".join(packfile.inflate_stream(loose, 0, size + length))[length:]
-            finally:
-                os.close(loose)
 
     def _header_loose(self, oid: Oid) -> tuple[int, int] | None:
         with _read_errors(oid):
             loose = self._open_loose(oid)
             if loose is None:
                 return None
-            try:
+            with closing_fd(loose):
                 return _loose_header(oid, os.pread(loose, 256, 0))[:2]
-            finally:
-                os.close(loose)
 
     def _loose_path(self, oid: Oid) -> bytes:
         name = oid.hex()

@@ -44,13 +44,13 @@ from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.index import SPARSE, SPLIT, BadIndex, GitIndex
 from avfs_git.gitstore.formats.packfile import BadPack
 from avfs_git.gitstore.formats.packindex import read_back
-from avfs_git.gitstore.gitcommand import check_status, run
+from avfs_git.gitstore.gitcommand import list_reached, output_of
 from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects.packs import remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore, list_loose
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file
+from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_path
 from avfs_git.paths import Oid, oid_of
 
 _PROMISED = ".promisor"
@@ -136,8 +136,7 @@ def sweep(
     carried = _carry(store, unreached, spared, before_s)
     faults.reach("sweep.carried")
     for path in unreached.double:
-        with suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
     for pack in [pack for pack, lost in unreached.packs.items() if not lost]:
         remove_pack(pack)
         del unreached.packs[pack]
@@ -220,10 +219,8 @@ def check_connected(store: ObjectStore, roots: Iterable[Oid], *, lazy: bool = Fa
         RefDamaged: If a ref does not say what it stands for, or that is not here.
     """
     tips = find_tips(store, roots)
-    lines = "".join(oid.hex() + "\n" for oid in tips).encode()
-    partly = ["--filter=blob:none"] if lazy else ["--indexed-objects"]
-    result = run(store.git_dir, "rev-list", ["--objects", "--reflog", "--stdin", "--quiet", *partly], given=lines)
-    check_status(result.status, result.messages, "rev-list")
+    partly = "--filter=blob:none" if lazy else "--indexed-objects"
+    list_reached(store.git_dir, tips, (), "--reflog", "--quiet", partly)
 
 
 def _read_git_files(git_dir: Path) -> Iterator[Oid]:
@@ -267,18 +264,10 @@ def _list_reachable(
 
     Missing objects matter only if the list must be whole.
     """
-    lines = [oid.hex() for oid in tips - without] + [f"^{oid.hex()}" for oid in without if store.exists(oid)]
-    options = [
-        "--objects",
-        "--no-object-names",
-        "--reflog",
-        "--indexed-objects",
-        "--stdin",
-        *([] if whole else ["--missing=allow-any"]),
-    ]
-    result = run(store.git_dir, "rev-list", options, given="".join(line + "\n" for line in lines).encode())
-    check_status(result.status, result.messages, "rev-list")
-    listed = {oid_of(line) for line in result.output.split()}
+    missing = () if whole else ("--missing=allow-any",)
+    known = [oid for oid in without if store.exists(oid)]
+    options = ("--no-object-names", "--reflog", "--indexed-objects", *missing)
+    listed = {oid_of(line) for line in list_reached(store.git_dir, tips - without, known, *options).split()}
     if not without and not listed >= tips:  # what git packs later is compared with this list alone
         raise GitFailed("rev-list", "it left objects out")
     return listed
@@ -368,9 +357,7 @@ def make_pack(
     directory = _clear_workshop(store)
     options = ["--non-empty", "--delta-base-offset", "--quiet", *options]
     try:
-        result = run(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=given)
-        check_status(result.status, result.messages, "pack-objects")
-        names = result.output.split()
+        names = output_of(store.git_dir, "pack-objects", options, [str((directory / "new").absolute())], given=given).split()
         if len(names) > 1:
             raise GitFailed("pack-objects", "it wrote more than one pack")
         with host_errors("write a pack"):
@@ -401,11 +388,7 @@ def _install_pack(store: ObjectStore, directory: Path, name: str, mtime_s: float
         path = directory / f"new-{name}{suffix}"
         if mtime_s is not None:
             os.utime(path, (mtime_s, mtime_s))
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            sync_file(fd)
-        finally:
-            os.close(fd)
+        sync_path(path)
     check_whole(directory / f"new-{name}.pack")
     faults.reach("sweep.synced")
     if is_promised:  # before it is one: else what it names and is not here would be missing
@@ -515,8 +498,7 @@ def _remove_commit_graph(store: ObjectStore) -> None:
     """Remove git's graph, which may name commits that go."""
     info = store.objects_dir / "info"
     for path in (info / "commit-graph", *(info / "commit-graphs").glob("*")):
-        with suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
     faults.reach("sweep.graph_removed")
 
 

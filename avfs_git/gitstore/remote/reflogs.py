@@ -17,7 +17,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import format_config, read_config
 from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.reflog import parse_log
-from avfs_git.gitstore.gitcommand import check_status, run
+from avfs_git.gitstore.gitcommand import output_of
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.reflocks import RefLocks
 from avfs_git.gitstore.refs import RefStore
@@ -73,8 +73,7 @@ def _ask_git(store: ObjectStore, refs: RefStore, names: list[str]) -> Iterator[t
                 copy = scratch / "logs" / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(held[name])
-        result = run(scratch, "reflog", ["expire", "--all"], borrowed=store.objects_dir)
-        check_status(result.status, result.messages, "reflog")
+        output_of(scratch, "reflog", ["expire", "--all"], borrowed=store.objects_dir)
         for name, before in held.items():
             after = (scratch / "logs" / name).read_bytes()
             if len(after) < len(before) and before.endswith(b"\n"):

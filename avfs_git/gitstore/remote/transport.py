@@ -42,8 +42,7 @@ from avfs_git.gitstore.config.gitconfig import quote_value, read_config
 from avfs_git.gitstore.config.trust import check_owner, is_private
 from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG, KIND_TREE
-from avfs_git.gitstore.gitcommand import check_status
-from avfs_git.gitstore.gitcommand import run as git_run
+from avfs_git.gitstore.gitcommand import list_reached
 from avfs_git.gitstore.judge import judge_objects, list_objects
 from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
@@ -229,7 +228,7 @@ class Exchange:
         ended = self._git("fetch", [*options, self._progress_option()], [self._source(), *specs])
         check_received(ended, self.url)
         _judge(self.url, self._place / "objects")
-        self._take_in(ended)
+        self._take_in()
         return ended.messages
 
     def fetch_objects(self, oids: Sequence[Oid]) -> None:
@@ -248,11 +247,10 @@ class Exchange:
         check_received(ended, self.url)
         if not _holds_only_blobs(self._place / "objects" / "pack", set(oids)):  # mostly nothing else comes
             _judge(self.url, self._place / "objects")
-        self._take_in(ended)
+        self._take_in()
 
-    def _take_in(self, ended: Ended) -> None:
+    def _take_in(self) -> None:
         """Give the vault what a fetch has brought, in git's order: a pack is there when its index is. It is then on disk."""
-        check_received(ended, self.url)
         came, packs = self._place / "objects" / "pack", self._git_dir / "objects" / "pack"
         with host_errors("store what was fetched"):
             self._take_in_loose()
@@ -364,7 +362,7 @@ def _holds_only_blobs(directory: Path, oids: AbstractSet[Oid]) -> bool:
     try:
         for pack in packs.packs():
             # A delta is of the kind of what it applies to, which is in the same pack.
-            kinds = {pack.header(offset)[0] for offset in pack.index.offsets()}
+            kinds = {pack.entry(offset)[0] for offset in pack.index.offsets()}
             if kinds & _STRUCTURE or not oids >= set(pack.index.oids()):
                 return False
     finally:
@@ -497,10 +495,8 @@ def list_missing(git_dir: Path, tips: Sequence[Oid], known: Sequence[Oid]) -> li
     Raises:
         GitFailed: If there is no git, or a commit is missing.
     """
-    lines = "".join([*(f"{oid.hex()}\n" for oid in tips), *(f"^{oid.hex()}\n" for oid in known)]).encode()
-    result = git_run(git_dir, "rev-list", ["--objects", "--no-object-names", "--stdin", "--missing=print"], given=lines)
-    check_status(result.status, result.messages, "rev-list")
-    return [oid_of(line[1:]) for line in result.output.split() if line.startswith(b"?")]
+    listed = list_reached(git_dir, tips, known, "--no-object-names", "--missing=print").split()
+    return [oid_of(line[1:]) for line in listed if line.startswith(b"?")]
 
 
 def fetch_missing(git_dir: Path, access: Access, oids: Sequence[Oid]) -> None:
