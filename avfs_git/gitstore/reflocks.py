@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError, RefConflict, RefLocked
+from avfs_git.gitstore.repofile import list_worktree_dirs
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import make_dirs_durably, write_all
 from avfs_git.host.files.modes import open_file
@@ -232,7 +233,7 @@ class RefLocks:
         for name in _LOCKED:
             if os.path.lexists(path := self._root + name + b".lock"):
                 yield path
-        worktrees = self._list_worktrees()
+        worktrees = [os.fsencode(place) + b"/" for place in list_worktree_dirs(Path(os.fsdecode(self._root)))]
         for worktree in worktrees:
             yield from (worktree + name for name in os.listdir(worktree) if name.endswith(b".lock"))
         for top in (self._root, *worktrees):
@@ -241,11 +242,3 @@ class RefLocks:
                     for name in files:
                         if name.endswith(b".lock"):
                             yield os.path.join(directory, name)
-
-    def _list_worktrees(self) -> list[bytes]:
-        """List the directories of the repository's linked working trees, each with a slash at its end."""
-        try:
-            with os.scandir(self._root + b"worktrees") as found:
-                return [entry.path + b"/" for entry in found if entry.is_dir(follow_symlinks=False)]
-        except (FileNotFoundError, NotADirectoryError):
-            return []

@@ -43,6 +43,15 @@ def _open(path: Path) -> int:
         raise NotAVault(str(path.parent), f"its '{path.name}' is {error.what}") from None
 
 
+def list_worktree_dirs(git_dir: Path) -> list[str]:
+    """List the directories of the linked working trees of a repository, ours and git's. Each mount and command asks."""
+    try:
+        with os.scandir(git_dir / "worktrees") as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def find_no_file(git_dir: Path) -> Path | None:
     """Find something in what git reads of a repository that is neither file nor directory: git waits for ever for a pipe."""
     pending = [git_dir / name for name in ("objects", "refs", "logs", "worktrees", "info")]

@@ -31,7 +31,7 @@ from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
 from avfs_git.gitstore.refs import RefStore
-from avfs_git.gitstore.repofile import open_plain_file, read_plain_file
+from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically
 from avfs_git.host.files.modes import make_dir, make_private_dirs, mode_below, open_file
@@ -429,10 +429,7 @@ def _is_foreign(path: Path) -> bool:
 
 def list_worktrees(git_dir: Path) -> frozenset[str]:
     """List the names under which `Worktree` may find a working tree of ours; of most repositories there are few."""
-    try:
-        return frozenset(name.removesuffix("%avfs") for name in os.listdir(git_dir / "worktrees"))
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
+    return frozenset(os.path.basename(place).removesuffix("%avfs") for place in list_worktree_dirs(git_dir))
 
 
 def list_linked(git_dir: Path) -> dict[Path, Path]:
@@ -489,13 +486,8 @@ def list_shown_at(git_dir: Path, *, but: str) -> list[Path]:
 
 
 def _list_places(git_dir: Path, *, ours: bool) -> list[Path]:
-    """List the directories of our working trees, or of git's. Each mount and command asks, also among hundreds of forks."""
-    try:
-        with os.scandir(git_dir / "worktrees") as entries:
-            found = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        return sorted(Path(place) for place in found if os.path.exists(f"{place}/{_MARK}") == ours)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """List the directories of our working trees, or of git's."""
+    return [Path(place) for place in list_worktree_dirs(git_dir) if os.path.exists(f"{place}/{_MARK}") == ours]
 
 
 def _shown_at(place: Path) -> Path | None:
@@ -520,15 +512,10 @@ def read_heads_beside(git_dir: Path, since_ns: int) -> list[Logged]:
 
 def list_half_made(git_dir: Path) -> list[Path]:
     """List the directories of ours below `worktrees/` that git takes for damaged: a process died, or a power cut took files."""
-    try:
-        places = sorted((git_dir / "worktrees").iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
     return [
         place
-        for place in places
-        if place.is_dir()
-        and ((place / _MARK).exists() or not _is_foreign(place))
+        for place in map(Path, list_worktree_dirs(git_dir))
+        if ((place / _MARK).exists() or not _is_foreign(place))
         and not (_read(place / "gitdir") and _read(place / "commondir") and _is_head(_read(place / "HEAD")))
     ]
 
