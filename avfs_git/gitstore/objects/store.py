@@ -15,7 +15,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -27,7 +27,6 @@ from avfs_git.gitstore.formats.trees import EMPTY_TREE, parse_tree
 from avfs_git.gitstore.objects.cache import GenerationCache
 from avfs_git.gitstore.objects.owncommits import OwnCommits
 from avfs_git.gitstore.objects.packset import Pack, PackSet
-from avfs_git.gitstore.objects.translate import object_errors
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.source import Tree
 from avfs_git.host.files.closing import closing_fd
@@ -331,7 +330,7 @@ class ObjectStore:
             return KIND_TREE, 0
         if not self._has_alternates():
             raise ObjectMissing(oid.hex())
-        with object_errors(oid):
+        with _libgit2_errors(oid):
             size_kind = self._libgit2().read_header(_pygit2_oid(oid))
         return int(size_kind[0]), int(size_kind[1])
 
@@ -399,7 +398,7 @@ class ObjectStore:
     def _list_by_libgit2(self, hex_prefix: str) -> set[Oid]:
         """List what libgit2 knows as well; of a pack that it cannot take apart, nothing."""
         found: set[Oid] = set()
-        with suppress(ObjectCorrupt), object_errors(Oid(bytes(20))):
+        with suppress(ObjectCorrupt), _libgit2_errors(Oid(bytes(20))):
             for known in self._libgit2():
                 if str(known).startswith(hex_prefix):
                     found.add(Oid(bytes(known.raw)))
@@ -495,7 +494,7 @@ class ObjectStore:
             raise ObjectMissing(oid.hex())
         for anew in (False, True):
             try:
-                with object_errors(oid):
+                with _libgit2_errors(oid):
                     odb = self._libgit2(anew=anew)
                     kind, size = odb.read_header(_pygit2_oid(oid))
                     _check_size(oid, int(kind), size)
@@ -531,6 +530,20 @@ class _read_errors:  # noqa: N801 - used as a context manager, and on every read
             raise ObjectCorrupt(self._oid.hex(), str(error)) from error
         if isinstance(error, OSError):
             raise HostError(f"read object {self._oid.hex()}", error) from error
+
+
+@contextmanager
+def _libgit2_errors(oid: Oid) -> Iterator[None]:
+    """Turn what libgit2 raises into errors about an object: `KeyError` if it has none, anything else of a damaged one."""
+    import pygit2  # noqa: PLC0415 - most commands do without, see above
+
+    try:
+        yield
+    except KeyError:
+        raise ObjectMissing(oid.hex()) from None
+    except (pygit2.GitError, ValueError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]  # without ids and paths of its own
+        raise ObjectCorrupt(oid.hex(), reason or type(error).__name__) from error
 
 
 def _check_content(oid: Oid, found: tuple[int, bytes]) -> None:
