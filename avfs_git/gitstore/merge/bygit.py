@@ -13,11 +13,12 @@ gits that merge this way take no such option. Chosen by `choose`; tested beside 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Self
+from pathlib import Path
 
 from avfs_git.errors import GitFailed, ObjectMissing
 from avfs_git.gitstore import gitcommand
@@ -79,7 +80,7 @@ class GitEngine:
         self, ours: Oid, theirs: Oid, *, our_label: bytes, their_label: bytes, bases: Sequence[Oid] | None = None
     ) -> MergedTrees:
         """Merge two commits; git finds their common ancestors itself. See `MergeEngine`."""
-        with _Question(self._sink) as question:
+        with _asking(self._sink) as question:
             for oid in (ours, theirs):
                 question.lend_history(oid)
             trees = [self._sink.read_commit(oid).tree for oid in (ours, theirs)]
@@ -91,7 +92,7 @@ class GitEngine:
 
     def merge_trees(self, base: Oid | None, ours: Oid | None, theirs: Oid | None, *, labels: Labels) -> MergedTrees:
         """Merge three trees, by commits of them that are made up; see `MergeEngine`."""
-        with _Question(self._sink, abbreviated=40) as question:
+        with _asking(self._sink, abbreviated=40) as question:
             bottom = question.commit(base)
             tops = [question.commit(tree, bottom) for tree in (ours, theirs)]
             names = {oid.hex(): label for oid, label in zip((bottom, *tops), labels, strict=True)}
@@ -196,28 +197,27 @@ class GitEngine:
         return (left[0] if left is not None else ours.mode), made.add(KIND_BLOB, content.content, keep=True)
 
 
+@contextmanager
+def _asking(sink: StoringSink, *, abbreviated: int = 7) -> Iterator[_Question]:
+    """Make a scratch repository for the time of a block."""
+    if installed_git() < _SINCE:
+        raise GitFailed("merge-tree", "'merge.engine' is 'git', which needs git 2.38 or newer; 'libgit2' needs none")
+    config = b"\tabbrev = %d\n" % abbreviated
+    with scratch_repository("merge", is_bare=False, is_trusting=True, config=config) as git_dir:
+        yield _Question(sink, git_dir)
+
+
 class _Question:
     """A scratch repository in which git is asked about one merge."""
 
-    def __init__(self, sink: StoringSink, *, abbreviated: int = 7) -> None:
-        if installed_git() < _SINCE:
-            raise GitFailed("merge-tree", "'merge.engine' is 'git', which needs git 2.38 or newer; 'libgit2' needs none")
+    def __init__(self, sink: StoringSink, git_dir: Path) -> None:
         self._sink = sink
         self._store = sink.store
-        config = b"\tabbrev = %d\n" % abbreviated
-        self._scratch = scratch_repository("merge", is_bare=False, is_trusting=True, config=config)
-
-    def __enter__(self) -> Self:
-        self._git_dir = self._scratch.__enter__()
-        self._files = self._git_dir.parent / "files"
+        self._git_dir = git_dir
+        self._files = git_dir.parent / "files"
         self._files.mkdir()
-        shallow = self._store.git_dir / "shallow"
-        if shallow.exists():
-            (self._git_dir / "shallow").write_bytes(shallow.read_bytes())
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        self._scratch.__exit__(*about)  # type: ignore[arg-type]
+        with suppress(FileNotFoundError):
+            shutil.copyfile(self._store.git_dir / "shallow", git_dir / "shallow")
 
     def commit(self, tree: Oid | None, *parents: Oid) -> Oid:
         """Make up a commit with an id that cannot be guessed."""
