@@ -42,6 +42,11 @@ def _escape(char: str) -> str:
     return f"\\{ord(char) - 0xDC00:03o}" if 0xDC80 <= ord(char) <= 0xDCFF else ascii(char)[1:-1]
 
 
+def name_some(names: Sequence[str | bytes], most: int = 5) -> str:
+    """Show the first of some names, and how many more there are."""
+    return ", ".join(map(quote, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def hide_user(text: str) -> str:
     """Show a text without the user information and the queries of the URLs in it, in which passwords and tokens stand.
 
@@ -437,11 +442,8 @@ class NoForkChosen(WorkspaceError, code="fork.not_chosen", exit_code=21):
     """No fork was named, and the vault has several and no default."""
 
     def __init__(self, vault: str, forks: Sequence[str]) -> None:
-        shown = ", ".join(map(quote, forks[:_FORKS_SHOWN]))
-        if len(forks) > _FORKS_SHOWN:
-            shown += f" and {len(forks) - _FORKS_SHOWN} more"
         self._say(
-            f"vault {quote(vault)} has several forks and no default: {shown}",
+            f"vault {quote(vault)} has several forks and no default: {name_some(forks, _FORKS_SHOWN)}",
             "Name one with `--fork NAME`.",
             vault=vault,
             forks=list(forks),
@@ -698,10 +700,8 @@ class UndoConflicts(CheckpointError, code="undo.conflicts", exit_code=37):
     """An operation cannot be taken back alone, because what it changed was changed since; nothing has changed."""
 
     def __init__(self, operation: int, paths: Sequence[bytes]) -> None:
-        names = [quote(path) for path in paths[:5]]
         self._say(
-            f"cannot undo operation {operation} alone: these paths were changed since: "
-            f"{', '.join(names)}{' and more' if len(paths) > 5 else ''}",
+            f"cannot undo operation {operation} alone: these paths were changed since: {name_some(paths)}",
             f"See what it changed with `avfs op show {operation} -p`.",
             operation=operation,
             paths=[path.decode("utf-8", "replace") for path in paths],
@@ -766,9 +766,8 @@ class ConflictsLeft(MergeError, code="merge.conflicts_left", exit_code=45):
     """Conflicts that are not resolved."""
 
     def __init__(self, paths: Sequence[bytes]) -> None:
-        names = [quote(path) for path in paths[:5]]
         self._say(
-            f"still in conflict: {', '.join(names)}{' and more' if len(paths) > 5 else ''}",
+            f"still in conflict: {name_some(paths)}",
             "Edit the files, or run `avfs resolve PATH`, with `--ours`, `--theirs`, `--union` or `--from FILE`.",
             paths=[path.decode("utf-8", "replace") for path in paths],
         )
@@ -779,9 +778,8 @@ class CommitConflicts(MergeError, code="merge.commit_conflicts", exit_code=46):
 
     def __init__(self, commit: str | None, subject: str, paths: Sequence[bytes]) -> None:
         what = f"{commit} ({quote(subject)})" if commit is not None else "what is not committed"
-        names = [quote(path) for path in paths[:5]]
         self._say(
-            f"{what} is in conflict with what is there: {', '.join(names)}{' and more' if len(paths) > 5 else ''}",
+            f"{what} is in conflict with what is there: {name_some(paths)}",
             "Nothing was changed. Resolve it here with `--on-conflict workspace`, or choose a side with `--strategy`.",
             commit=commit,
             paths=[path.decode("utf-8", "replace") for path in paths],
@@ -1104,10 +1102,9 @@ class PushRejected(RemoteError, code="remote.rejected", exit_code=95):
     ) -> None:
         shown = ", ".join(f"{quote(name)} ({reason})" for name, reason in rejected[:5])
         more = f" and {len(rejected) - 5} more" if len(rejected) > 5 else ""
-        took = ", ".join(quote(ref.removeprefix("refs/heads/")) for ref in pushed[:5])
-        others = f" and {len(pushed) - 5} more" if len(pushed) > 5 else ""
+        took = name_some([ref.removeprefix("refs/heads/") for ref in pushed])
         super().__init__(
-            f"{quote(remote)} did not take {shown}{more}" + (f"; it took {took}{others}" if pushed else ""),
+            f"{quote(remote)} did not take {shown}{more}" + (f"; it took {took}" if pushed else ""),
             hint=hint,
             details={
                 "remote": remote,
@@ -1154,13 +1151,10 @@ class ApplyConflict(RemoteError, code="remote.apply_conflict", exit_code=99):
     """A directory holds changes of its own where those of a fork were to be laid; nothing was written there."""
 
     def __init__(self, directory: str, paths: Sequence[str], *, written: int = 0, left: Sequence[str] = ()) -> None:
-        shown = ", ".join(quote(path) for path in paths[:5])
-        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
         others = f"; {written} other files were written before that was seen" if written else ""
-        edits = ", ".join(quote(path) for path in left[:5])
-        others += f"; an `apply` was killed and left {edits}, which may hold an edit of yours" if left else ""
+        others += f"; an `apply` was killed and left {name_some(left)}, which may hold an edit of yours" if left else ""
         self._say(
-            f"{quote(directory)} has changes of its own in {shown}{more}{others}",
+            f"{quote(directory)} has changes of its own in {name_some(paths)}{others}",
             "Save them there, or leave these paths out by naming others.",
             directory=directory,
             paths=list(paths),
