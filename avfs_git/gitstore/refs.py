@@ -382,18 +382,18 @@ class RefStore:
             lock.linked = False
             self._sync_dir(os.path.dirname(path))
 
-    def replace_file(self, name: str, change: Callable[[bytes], bytes]) -> None:
-        """Replace a file at the top of the repository, such as `config`, under git's lock for it; on disk on return.
+    def replace_config(self, change: Callable[[bytes], bytes]) -> None:
+        """Replace the file `config` of the repository under git's lock for it; on disk on return.
 
         `change` makes the new content of the old one, which is empty where there is no file. The same content is not written.
 
         Raises:
             RefLocked: If another program keeps it locked.
         """
-        path = self._root + os.fsencode(name)
+        path = self._root + b"config"
         with ExitStack() as stack, host_errors(f"update '{os.fsdecode(path)}'"):
             prepared = stack.enter_context(self._locks.prepare(b""))
-            lock = self._locks.take(stack, prepared, path, name)
+            lock = self._locks.take(stack, prepared, path, "config")
             faults.reach("refs.file_locked")
             try:
                 old = read_plain(path)

@@ -316,11 +316,9 @@ def _try_room(place: Path) -> str:
 
 def _try_user_xattrs(place: Path) -> str:
     os.setxattr(place, "user.avfs.probe", b"1")
-    return "set and read" if os.getxattr(place, "user.avfs.probe") == b"1" else _lack("set, and read back otherwise")
-
-
-def _lack(text: str) -> NoReturn:
-    raise _Lacking(text)
+    if os.getxattr(place, "user.avfs.probe") != b"1":
+        raise _Lacking("set, and read back otherwise")
+    return "set and read"
 
 
 def _try_reflink(place: Path) -> str:

@@ -157,7 +157,7 @@ def edit_config(git_dir: Path, *edits: tuple[str, str] | tuple[str, str, str]) -
             changed = changed.replace(word, quoted)
         return changed
 
-    RefStore(git_dir, recover=False).replace_file("config", change)
+    RefStore(git_dir, recover=False).replace_config(change)
 
 
 def quote_value(value: bytes) -> bytes:
