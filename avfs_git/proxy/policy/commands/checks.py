@@ -221,7 +221,8 @@ def _python_prompts(words: list[str]) -> bool:
         if "i" in option[: match.start(1) if match[1] else None]:
             return True
         if match[1] == "m":
-            return (match[2] or "".join(rest[:1])) in _PYTHON_PROMPTS
+            module = programs.find(f"python -m {match[2] or ''.join(rest[:1])}")
+            return module is not None and "i" in module.does
         if match[1] == "c":
             return False
         if match[1] and not match[2]:
@@ -240,13 +241,8 @@ def _check_npm_config(c: Findings, call: Call) -> None:
 
 
 _PYTHON_OPTION = compiled(r"-[bBdEhiIOPqsSuvVx?]*(?:([mcWX])(.*))?", re.DOTALL)
-_PYTHON_PROMPTS = frozenset({"asyncio", "code", "pdb", "sqlite3", "IPython", "ipdb"})
-"""Modules that ask for commands."""
 _TYPED = frozenset({"-", "/dev/stdin", "/dev/tty", "/dev/fd/0", "/proc/self/fd/0"})
 """Names of what is typed."""
-_PYTHON_SERVERS = frozenset(
-    "http.server ensurepip smtplib ftplib telnetlib urllib.request smtpd build SimpleHTTPServer".split()  # noqa: SIM905 - the same
-)
 
 
 def _check_python(c: Findings, call: Call) -> None:
@@ -272,8 +268,8 @@ def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
     main = name.partition(".")[0]
     if programs.find(main) is not None:
         c.program((replace(words[0], value=main), *words[1:]), call.place)
-    elif name in _PYTHON_SERVERS:
-        c.add("n", f"python -m {name} talks to other machines", call.place)
+    elif (module := programs.find(f"python -m {name}")) is not None and "n" in module.does:
+        c.add("n", f"python -m {name} {module.why}", call.place)
 
 
 def _check_sed(c: Findings, call: Call) -> None:

@@ -34,12 +34,6 @@ _EX = compiled(
     r":*\s*(?:[%\d,.$+-]*(?:(?:w|wq|x|q|qa|wa|wqa|xa|up|noh|d|j|>+|<+|retab|sort|p)!?|set(?:l|local)? [\w =,:.+-]*"
     r"|(?:syntax|filetype|colorscheme) [\w ]+|s(?P<by>[/#,@])(?:(?!\\=)[^|!\n])*|[gv]/[^/|!\n]*/[dj])?|[/?][^|!\n]*)"
 )
-_TELLS = {
-    "vi": ("-c", "--cmd"),
-    "sqlite3": ("-cmd",),
-    "gdb": ("-ex", "-iex", "-eval-command", "--eval-command", "--one-line", "-o"),
-}
-"""Options whose value is a command of the program."""
 _PAGES = compiled(r"\d*[gGF%p]?|[/?].*")
 _GDB = compiled(
     r"(?:run|r|start|c|continue|q|quit|where|list|up|down|next|n|step|s|finish|frame|bt|backtrace|info|thread|break|b|tbreak|watch|x"
@@ -139,8 +133,8 @@ def _takes_typed(call: Call) -> bool:
 def _told(call: Call) -> Iterable[Word]:
     """Give the words that are commands of the program."""
     operands = call.arguments.operands
-    options = _TELLS.get(call.program.name, ())
-    yield from (value for value in call.arguments.values(*options) if value is not None)
+    told = (given for given in call.arguments.options if any(option.means == "told" for _, option in given.may_be))
+    yield from (given.value for given in told if given.value is not None)
     yield from (replace(word, value=word.value[1:]) for word in operands if word.value.startswith("+"))
     if call.program.name == "sqlite3":
         yield from operands[1:]
