@@ -16,7 +16,7 @@ from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import make_private_dirs
-from avfs_git.host.processes.runner_handle import Isolation, NamespaceRefused, Runner
+from avfs_git.host.processes.runner_handle import NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.gitlinks import link_tree
@@ -82,12 +82,13 @@ def start_runner(
     runner = Runner(held=held, on_silence=check_awake)
     try:
         mounts = find_mounts()
-        left = [Isolation(pids=True, mounts=mounts), Isolation(pids=False, mounts=mounts)]
+        left: list[tuple[bool, Mounts]] = [(True, mounts), (False, mounts)]
         if optional and mounts:
-            left.append(Isolation(pids=False))
+            left.append((False, ()))
         while True:
+            pids, wanted = left.pop(0)
             try:
-                runner.isolate(left.pop(0))
+                runner.isolate(wanted, pids=pids)
             except NamespaceRefused as refused:
                 if refused.step not in ("mount /proc", "unshare", "map users") or not left:
                     raise

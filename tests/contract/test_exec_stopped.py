@@ -18,7 +18,7 @@ import pytest
 from avfs_git.errors import WorkspaceBusy
 from avfs_git.host.processes import runner
 from avfs_git.host.processes.processes import list_family
-from avfs_git.host.processes.runner_handle import Isolation, Runner
+from avfs_git.host.processes.runner_handle import Runner
 from avfs_git.model import SessionBackend, SessionInfo
 from avfs_git.sdk import Avfs, Vault
 
@@ -97,7 +97,7 @@ def test_a_runner_that_does_not_get_on_is_killed_when_its_user_gives_up() -> Non
     os.kill(process.pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(WorkspaceBusy):
-        stuck.isolate(Isolation())
+        stuck.isolate()
     assert time.monotonic() - began < 8
     assert process.returncode == -signal.SIGKILL
 

@@ -73,21 +73,6 @@ class LeaseRefused(Exception):
     """The system cannot make a process that opens a file wait."""
 
 
-@value_class
-class Isolation:
-    """What a runner is to be."""
-
-    pids: bool = True
-    """Give its processes a PID namespace, in which nothing else is."""
-    mounts: tuple[Mapping[str, object], ...] = ()
-    """The mounts to make in a mount namespace, in order: see `overlay_mount` and its like."""
-
-    @property
-    def needs_mounts(self) -> bool:
-        """Whether a mount namespace is needed; a PID namespace needs one for its /proc."""
-        return self.pids or bool(self.mounts)
-
-
 def overlay_mount(
     target: Path,
     *,
@@ -235,15 +220,19 @@ class Runner:
             self.socket, self._process = _start()
         self._held = tuple(held)
 
-    def isolate(self, isolation: Isolation) -> None:
+    def isolate(self, mounts: Sequence[Mapping[str, object]] = (), *, pids: bool = True) -> None:
         """Let it come into its namespaces, and make the mounts that it is to have. Called once, before anything else.
+
+        Args:
+            mounts: Those to make in a mount namespace, in order: see `overlay_mount` and its like.
+            pids: Give its processes a PID namespace, in which nothing else is; one needs a mount namespace for its /proc.
 
         Raises:
             NamespaceRefused: If the system does not allow them; it has ended then.
         """
         try:
-            steps = [dict(mount) for mount in isolation.mounts]
-            self._tell({"pids": isolation.pids, "mounts": isolation.needs_mounts, "steps": steps}, self._held)
+            steps = [dict(mount) for mount in mounts]
+            self._tell({"pids": pids, "mounts": pids or bool(steps), "steps": steps}, self._held)
             self._await_done("ready", step="start")
         except BaseException:
             self.close()

@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from avfs_git.errors import InvalidInput
-from avfs_git.host.files.durable import host_errors
+from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.paths import show_path
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.policy.decision import Request
@@ -89,8 +89,12 @@ def open_stdin(given: bytes | int | None) -> tuple[int, bool]:
         return given, False
     if given is None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), True
-    fd = os.memfd_create("avfs-stdin", os.MFD_CLOEXEC)
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(given)
+    return make_memory_file("avfs-stdin", given), True
+
+
+def make_memory_file(name: str, data: bytes) -> int:
+    """Open a file that is in memory only, at its start."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    write_all(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
-    return fd, True
+    return fd

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from avfs_git.errors import IsolationUnavailable
 from avfs_git.gitstore.config.gitconfig import quote_value, read_config
+from avfs_git.proxy.exec.given import make_memory_file
 from avfs_git.proxy.exec.run import NOT_EXECUTABLE, NOT_FOUND
 from avfs_git.proxy.exec.syscalls import make_filter
 from avfs_git.workspace.vault.format import VaultLayout
@@ -112,12 +113,8 @@ class Sandbox:
             raise
 
     def _add(self, data: bytes) -> int:
-        fd = os.memfd_create("avfs-isolate", os.MFD_CLOEXEC)
-        self.handles.append(fd)
-        with os.fdopen(os.dup(fd), "wb") as file:
-            file.write(data)
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
+        self.handles.append(make_memory_file("avfs-isolate", data))
+        return self.handles[-1]
 
     def _data(self, data: bytes) -> str:
         """Hand over bytes; give the number of the descriptor, as bubblewrap has it."""
