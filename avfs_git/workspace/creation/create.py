@@ -208,20 +208,13 @@ def import_first_state(
     head_commit = vault.store.read_commit(head) if head is not None else None
     with PackWriter(vault.store) as pack:
         captured = capture_directory(vault, pack, source, head_commit.tree if head_commit else None, modes, place=place)
-        signature = vault.signature()
-        commit = head
-        if head_commit is None or head_commit.tree != captured.tree:
-            text = "import\n" if head is None else "uncommitted changes at import\n"
-            commit, sidecar = add_state(pack, fork, signature, (captured.tree, captured.sidecar), text, head)
-        else:
-            sidecar = add_sidecar(pack, fork, signature, captured.sidecar) if captured.sidecar is not None else None
+        commit, sidecar = add_present(vault, pack, fork, captured, head, "uncommitted changes at import")
         changes = [RefChange(SIDECARS + fork, None, sidecar)] if sidecar is not None else []
         if commit != head:
             changes.append(RefChange(HEADS + fork, head, commit))
         changes += vault.follow(fork, commit, came_from=head)
         pack.finish()
         vault.refs.update(changes)
-    assert commit is not None  # noqa: S101 - the head, or made just now
     state = WorkspaceState(
         fork=fork,
         base=commit.hex(),
@@ -234,6 +227,17 @@ def import_first_state(
     before = head_commit.tree if head_commit is not None else None
     captured.warnings += warn_of_conversions(vault.store, before, captured.tree, find_git_dir(source) or vault.git_dir)
     return commit, captured.warnings
+
+
+def add_present(
+    vault: OpenVault, pack: PackWriter, fork: str, captured: Captured, head: Oid | None, text: str
+) -> tuple[Oid, Oid | None]:
+    """Add the commit of what a directory holds, unless `head` has that tree, and the commit of what it holds beside history."""
+    signature = vault.signature()
+    if head is None or vault.store.read_commit(head).tree != captured.tree:
+        text = "import\n" if head is None else f"{text}\n"
+        return add_state(pack, fork, signature, (captured.tree, captured.sidecar), text, head)
+    return head, add_sidecar(pack, fork, signature, captured.sidecar) if captured.sidecar is not None else None
 
 
 def capture_directory(

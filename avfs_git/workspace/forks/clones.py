@@ -39,7 +39,7 @@ from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_fil
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.creation.atomic import vault_made
-from avfs_git.workspace.creation.create import capture_directory, carry_exclude
+from avfs_git.workspace.creation.create import add_present, capture_directory, carry_exclude
 from avfs_git.workspace.creation.lookback import Lookback
 from avfs_git.workspace.forks.forks import check_room, find_kept_sidecar, record_fork
 from avfs_git.workspace.opened.vaultroom import check_not_full
@@ -48,7 +48,6 @@ from avfs_git.workspace.vault.format import HEADS, VaultLayout, WorkspaceState
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.log.oprecord import OF_FORKS
 from avfs_git.workspace.vault.origin import peek_state
-from avfs_git.workspace.vault.states import add_sidecar, add_state
 from avfs_git.workspace.vault.vault import OpenVault
 
 REMOTE = "origin"
@@ -157,15 +156,8 @@ def _take_present(
         captured = capture_directory(vault, pack, source, tracked, modes, lookback=lookback)
         if lookback is not None:
             lookback.keep(pack, captured)
-        signature = vault.signature()
-        base = head
-        if head_commit is None or head_commit.tree != captured.tree:
-            text = "import\n" if head is None else f"present state of {source.name}\n"
-            base, sidecar = add_state(pack, name, signature, (captured.tree, captured.sidecar), text, head)
-        else:
-            sidecar = add_sidecar(pack, name, signature, captured.sidecar) if captured.sidecar is not None else None
+        base, sidecar = add_present(vault, pack, name, captured, head, f"present state of {source.name}")
         pack.finish(hold=True)
-        assert base is not None  # noqa: S101 - the head, or made just now
         state = WorkspaceState(
             fork=name,
             base=base.hex(),

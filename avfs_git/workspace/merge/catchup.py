@@ -19,14 +19,13 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult, Warning
 from avfs_git.paths import oid_of
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, recorded_sidecar, saving_first
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, saving_first
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
-from avfs_git.workspace.vault.states import tree_of
 
 _TRIES = 5
 
@@ -60,13 +59,11 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
         check_not_merging(locked)
         head, came_from = unseen
         with saving_first():
-            saved, left_out = save_aside(locked, "save before update", onto=came_from)
+            saved, now, left_out = save_aside(locked, "save before update", onto=came_from)
         told = join_warnings(told, left_out)
         with host_errors("merge what others have put on the branch"):
             reach("catchup.saved")
         ours = oid_of(saved) if saved is not None else came_from
-        commit = locked.vault.store.read_commit(ours)
-        now = (tree_of(commit), recorded_sidecar(locked, ours, commit))
         start = Start(ours, now, saved, branch=head, warnings=told)
         try:
             return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))

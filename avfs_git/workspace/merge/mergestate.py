@@ -42,7 +42,7 @@ from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
 from avfs_git.workspace.restore.application import Application
-from avfs_git.workspace.restore.aside import save_aside, saved_trees
+from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.vault.gitmoves import is_made_inside
@@ -339,8 +339,7 @@ def conclude_merge(locked: LockedWorkspace, message: str | None) -> MergeResult:
     if head is not None and head.hex() == merging.theirs:
         other = facts[OURS] = merging.head
     # What would be put back after a crash has to be stored.
-    saved, left_out = save_aside(locked, f"resolved merge of {merging.source}")
-    now = saved_trees(locked, saved)
+    _, now, left_out = save_aside(locked, f"resolved merge of {merging.source}")
     request = CheckpointRequest(kind="merge", message=message or merging.message, description=f"merge {merging.source}")
     parents = () if merging.squash else (oid_of(other),)
     with announced(locked, "merge", now, None, ends_merge=True) as intent:  # no file changes

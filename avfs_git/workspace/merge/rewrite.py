@@ -42,7 +42,7 @@ from avfs_git.workspace.merge.mergestate import CHERRY_PICK, REBASE, abort_merge
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvanceRequest, OtherSide, advance
-from avfs_git.workspace.restore.aside import save_aside, saved_trees
+from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.vault.format import HEADS, Merging, Rewriting
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import OpRecord
@@ -168,8 +168,8 @@ def continue_rewrite(locked: LockedWorkspace, *, skip: bool = False) -> RewriteR
         check_resolved(locked)
     rewriting = merging.rewriting
     # What would be put back after a crash, and what becomes a commit, has to be stored.
-    saved, left_out = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
-    start = Start(head, saved_trees(locked, saved), saved if skip else None, warnings=left_out)
+    saved, now, left_out = save_aside(locked, f"{'skipped' if skip else 'resolved'} {merging.source}")
+    start = Start(head, now, saved if skip else None, warnings=left_out)
     last = oid_of(rewriting.last)
     read = locked.vault.store.read_commit
     stand = _Stand(last, read(last).tree, [oid_of(text) for text in rewriting.made])

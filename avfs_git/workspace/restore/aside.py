@@ -17,16 +17,18 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
 
 
-class Aside(NamedTuple):
-    """What `save_aside` did."""
+class Saved(NamedTuple):
+    """What was uncommitted."""
 
     commit: str | None
-    """The commit that holds what was uncommitted, if anything was."""
+    """The commit that holds it, if anything was."""
+    trees: Trees
+    """What the workspace holds."""
     warnings: tuple[Warning, ...]
     """What the commit lacks, and what the disk refused."""
 
 
-def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None, marks: bool = True) -> Aside:
+def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None, marks: bool = True) -> Saved:
     """Save what is uncommitted as a commit that no branch holds, kept reachable.
 
     The workspace counts as captured at that commit afterwards; without `marks` what has changed still counts as changed, and is
@@ -42,7 +44,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         if taken.is_unchanged:
             if taken.head is not None and marks:
                 warnings += mark_recorded(locked, captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
-            return Aside(None, tuple(warnings))
+            return Saved(None, taken.was, tuple(warnings))
         trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
         text = bookkeeping(description)
         oid, sidecar = add_state(pack, locked.fork, locked.signature(), trees, text, taken.head, sidecar_before=held)
@@ -50,7 +52,7 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
         vault.refs.update(vault.hold(sidecar, oid))
         if marks:
             warnings += mark_captured(locked, captured, commit=oid)
-    return Aside(oid.hex(), tuple(warnings))
+    return Saved(oid.hex(), trees, tuple(warnings))
 
 
 def saved_trees(locked: LockedWorkspace, saved: str | None) -> Trees:

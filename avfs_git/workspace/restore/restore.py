@@ -35,7 +35,6 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, oid_of, show_path
-from avfs_git.values import NamedTuple
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.vfs.scan.statcache import RACY_NS
@@ -57,7 +56,7 @@ from avfs_git.workspace.checkpoint.mark import mark_captured
 from avfs_git.workspace.checkpoint.prepare import capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
-from avfs_git.workspace.restore.aside import Aside, save_aside, saved_trees
+from avfs_git.workspace.restore.aside import Saved, save_aside, saved_trees
 from avfs_git.workspace.restore.asked import ask_about
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.format import HEADS, Merging, Pending
@@ -146,12 +145,12 @@ def _restore(
     with barrier():
         if locked.opened.dirty is None or locked.opened.dirty:  # programs went on until now
             more = _save(locked, text)
-            save = _Saved(more.commit or save.commit, more.trees, tuple(dict.fromkeys((*save.warnings, *more.warnings))))
+            save = Saved(more.commit or save.commit, more.trees, tuple(dict.fromkeys((*save.warnings, *more.warnings))))
         return _replace_files(locked, target, commit, paths, shown, kind, save)
 
 
 def _replace_files(
-    locked: LockedWorkspace, target: Oid, commit: Commit, paths: Sequence[TreePath], shown: str, kind: str, save: _Saved
+    locked: LockedWorkspace, target: Oid, commit: Commit, paths: Sequence[TreePath], shown: str, kind: str, save: Saved
 ) -> RestoreResult:
     """Bring files to a state; the caller has saved the uncommitted changes."""
     vault = locked.vault
@@ -310,23 +309,14 @@ def _preview(
     return tuple(files), tuple(untracked)
 
 
-class _Saved(NamedTuple):
-    """What was uncommitted: the commit, if one was made, the trees of what is saved, and what was left out."""
-
-    commit: str | None
-    trees: Trees
-    warnings: tuple[Warning, ...]
-
-
-def _save(locked: LockedWorkspace, description: str) -> _Saved:
+def _save(locked: LockedWorkspace, description: str) -> Saved:
     """Save what is uncommitted; where the branch has moved by other hands, beside it."""
     try:
         result = save_first(locked, description)
     except RefConflict:
-        aside = save_aside(locked, description)
-        return _Saved(aside.commit, saved_trees(locked, aside.commit), aside.warnings)
+        return save_aside(locked, description)
     saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
-    return _Saved(saved, saved_trees(locked, saved), result.warnings)
+    return Saved(saved, saved_trees(locked, saved), result.warnings)
 
 
 # --- the intent, and putting back ---------------------------------------------------------------------------
@@ -443,7 +433,7 @@ def put_back(locked: LockedWorkspace) -> None:
             opened.mode.give_up_capture()
             aside = save_aside(locked, "save before putting back")
             locked.tell_later(*aside.warnings)
-            now = LowerTree(store, *saved_trees(locked, aside.commit), default_mtime_ns=0)
+            now = LowerTree(store, *aside.trees, default_mtime_ns=0)
             steps = _plan_putting_back(now, store, pending, planned)
         change = Application(locked, now, before)
         locked.begin()
@@ -517,11 +507,10 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     if replay.head_at is not None and worktree.find_head() == replay.head_at and not worktree.is_rebasing:
         replay.record.more[GIT_HEAD] = [replay.head_at, None]
     moves_branch = any(change.name == HEADS + locked.fork for change in replay.changes)
-    aside = Aside(None, ())
+    saved, now, left_out = Saved(None, (None, None), ())
     if moves_branch or replay.state:
         with saving_first():
-            aside = save_aside(locked, f"save before {replay.record.description}")
-    saved, left_out = aside
+            saved, now, left_out = save_aside(locked, f"save before {replay.record.description}")
     if replay.state is None:
         if saved is not None:
             replay.record.after = saved  # what the files hold, for `recovery`
@@ -533,7 +522,6 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
             raise
         return Replayed(saved=saved, warnings=(*left_out, *_bring_head_back(locked, replay)))
     commit = vault.store.read_commit(replay.state)
-    now = saved_trees(locked, saved)
     sidecar = replay.sidecar or commit.sidecar
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else None
     wanted = tree_of(commit), now[1] if sidecar is None and not replay.is_exact else beside
