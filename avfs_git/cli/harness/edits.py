@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from avfs_git.cli.harness import jsontext
 from avfs_git.errors import InvalidInput
@@ -28,22 +26,6 @@ _TOML_BEGIN, _TOML_END = "# avfs:begin", "# avfs:end"
 _TOML = re.compile(r"\n?# avfs:begin(?P<joined> joined)?\n.*?# avfs:end\n", re.DOTALL)
 
 
-class Edit(Protocol):
-    """A change of one file."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-
-    @abstractmethod
-    def apply(self, text: str | None) -> str:
-        """Give the content with the change, which may be there already; None is a missing file."""
-
-    @abstractmethod
-    def revert(self, text: str) -> str | None:
-        """Give the content without the change; None if the file was made for it."""
-
-
 @value_class
 class JsonMember:
     """A member of a JSON file, such as `mcpServers.avfs`."""
@@ -55,14 +37,14 @@ class JsonMember:
     """Whether it stays when the rest is taken back, unless nothing else is left: as the version of a format."""
 
     def apply(self, text: str | None) -> str:
-        """See `Edit`."""
+        """Give the content with the change, which may be there already; None is a missing file."""
         text = _none_if_blank(text)
         if self.stays and text is not None and self.keys[0] in dict_of(text):
             return text
         return jsontext.put(text, self.keys, self.value)
 
     def revert(self, text: str) -> str | None:
-        """See `Edit`."""
+        """Give the content without the change; None if the file was made for it."""
         if not text.strip():
             return text
         is_own = dict_of(text) == {self.keys[0]: self.value} if self.stays else jsontext.get(text, self.keys) == self.value
@@ -78,11 +60,11 @@ class JsonElement:
     value: object
 
     def apply(self, text: str | None) -> str:
-        """See `Edit`."""
+        """See `JsonMember`."""
         return jsontext.append(_none_if_blank(text), self.keys, self.value)
 
     def revert(self, text: str) -> str | None:
-        """See `Edit`."""
+        """See `JsonMember`."""
         if not text.strip():
             return text
         return jsontext.drop(text, self.keys, self.value)
@@ -97,7 +79,7 @@ class TomlTable:
     lines: str
 
     def apply(self, text: str | None) -> str:
-        """See `Edit`."""
+        """See `JsonMember`."""
         is_new, text = text is None, text or ""
         found: object = _parse_toml(text)
         for key in self.keys:
@@ -112,7 +94,7 @@ class TomlTable:
         return made
 
     def revert(self, text: str) -> str | None:
-        """See `Edit`."""
+        """See `JsonMember`."""
         return _take_out(_TOML, text)
 
 
@@ -124,7 +106,7 @@ class MarkedBlock:
     body: str
 
     def apply(self, text: str | None) -> str:
-        """See `Edit`."""
+        """See `JsonMember`."""
         is_new, text = text is None, text or ""
         _check_marks(text)
         found = _BLOCK.search(text)
@@ -137,7 +119,7 @@ class MarkedBlock:
         return f"{text}{gap}{begin}\n{self.body}{_END}\n"
 
     def revert(self, text: str) -> str | None:
-        """See `Edit`."""
+        """See `JsonMember`."""
         _check_marks(text)
         return _take_out(_BLOCK, text)
 
@@ -150,14 +132,18 @@ class WholeFile:
     content: str
 
     def apply(self, text: str | None) -> str:
-        """See `Edit`."""
+        """See `JsonMember`."""
         if text is not None and not _OWN.search(text):
             raise InvalidInput("another file has its name")
         return self.content
 
     def revert(self, text: str) -> str | None:
-        """See `Edit`."""
+        """See `JsonMember`."""
         return None if text == self.content else text
+
+
+Edit = JsonMember | JsonElement | TomlTable | MarkedBlock | WholeFile
+"""A change of one file."""
 
 
 def dict_of(text: str) -> dict[str, object]:
