@@ -25,6 +25,7 @@ from avfs_git.model import Identity
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Avfs, Vault, Workspace
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
+from avfs_git.workspace.forks.fold import fold_some
 from tests.support import capabilities, sweep
 from tests.support.oracle import GitOracle, git, materialize
 from tests.support.steps import Step, make_lower, take_in_directory, take_in_tree
@@ -394,6 +395,15 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.settle()
         expect_same(with_times(self.view(times=True)), with_times(before))
         self.expect_clean()
+
+    @rule(slices=st.integers(1, 5))
+    def fold_slices(self, slices: int) -> None:
+        """As maintenance does, which may stop between any two entries: what is shown stays as it is, times included."""
+        before = self.view(times=True)
+        for _ in range(slices):
+            with self.work._opened.locked() as locked:
+                fold_some(locked, 0.0)
+        expect_same(with_times(self.view(times=True)), with_times(before))
 
     @rule()
     def collect_garbage(self) -> None:
