@@ -36,8 +36,8 @@ CLI_INTRO = """# The command line
 <!-- Written by `make docs` from the commands themselves. -->
 
 Every command answers with text, or with one JSON document under `--json`: see [json.md](json.md). The options
-`--vault`, `--fork`, `--json`, `--jq`, `--verbose` and `--no-pager` may stand before or after the verb. The words are explained in
-[glossary.md](glossary.md).
+`--vault`, `--fork`, `--json`, `--jq`, `--verbose` and `--no-pager` may stand before or after the verb, and each command has
+`--help`: the sections below leave them out. The words are explained in [glossary.md](glossary.md).
 
 The environment:
 
@@ -404,7 +404,11 @@ def render_cli() -> str:
     """Render docs/reference/cli.md."""
     lines = [CLI_INTRO]
     for ctx in all_commands():
-        lines += ["", f"## {ctx.command_path}", "", "```", ctx.get_help(), "```"]
+        text = ctx.get_help()
+        if ctx.parent is not None:
+            text = re.sub(r"\n  -h, --help .*|\n\n--vault, --fork, --json and others work here too.*", "", text)
+            text = re.sub(r"\n\nOptions:(?=\n\n|\Z)", "", text)
+        lines += ["", f"## {ctx.command_path}", "", "```", text, "```"]
     return "\n".join(lines) + "\n"
 
 
