@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 AUTO = "auto"
 
 
-def candidates(wanted: str, *, is_mounted: bool, is_judged: bool = False) -> tuple[BackendName, ...]:
+def candidates(wanted: str, *, is_mounted: bool, has_plugins: bool = False) -> tuple[BackendName, ...]:
     """List the backends to try, the best first.
 
-    `is_judged` says that plug-ins are asked before each change, which takes a server that is asked by the kernel.
+    `has_plugins` says that plug-ins are asked before each change: then the kernel has to ask a server of avfs.
 
     Raises:
-        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted, or judged.
+        BackendUnavailable: If there is none of that name, or it cannot show a workspace that is mounted, or ask plug-ins.
     """
     if wanted == AUTO:
-        return (BackendName.FUSE,) if is_mounted or is_judged else tuple(BackendName)
+        return (BackendName.FUSE,) if is_mounted or has_plugins else tuple(BackendName)
     try:
         name = BackendName(wanted)
     except ValueError:
         raise BackendUnavailable(wanted, ("there is no backend of that name",)) from None
     if is_mounted and name is not BackendName.FUSE:
         raise BackendUnavailable(wanted, ("the workspace is mounted, and is used where it is",))
-    if is_judged and name is not BackendName.FUSE:
+    if has_plugins and name is not BackendName.FUSE:
         raise BackendUnavailable(wanted, ("a plug-in is asked before each change, which is possible by 'fuse' only",))
     return (name,)
 

@@ -1,11 +1,11 @@
-"""Having a judge asked before programs change a live tree.
+"""Asking plug-ins before programs change a live tree.
 
-Decided here: which requests are changes, and what the judge is told of each. `fuse.server` puts these handlers before its own
-where the session has a judge. The judge is asked without the tree's lock, by the thread that answers the request, so
-that other requests wait meanwhile. A refusal is EPERM. Of what changes in a file, the judge is asked under each of its names,
-so that a hard link is no way past it. A file without any name is not asked about: nothing of it gets into the workspace.
+Decided here: which requests are changes, and what plug-ins are told of each. `fuse.server` puts these handlers before its own
+where the session has plug-ins. They are asked without the tree's lock, by the thread that answers the request, so that other
+requests wait meanwhile. A refusal is EPERM. A change in a file with several names is asked about under each name, so that a hard
+link is no way past a plug-in. A file without a name is not asked about: nothing of it gets into the workspace.
 
-A request that is tried again, because something had to be brought first, is not asked about twice. Nothing survives the server:
+A request that is tried again, because an object had to be fetched first, is not asked about twice. Nothing survives the server:
 the next one asks again.
 """
 
@@ -23,8 +23,8 @@ from avfs_git.gitstore.source import NotYetHere
 from avfs_git.host.files.beneath import RENAME_EXCHANGE
 from avfs_git.host.processes.processes import process_of
 from avfs_git.paths import TreePath
+from avfs_git.vfs.asked import Allows, Change
 from avfs_git.vfs.errnos import fail
-from avfs_git.vfs.judged import Change, Judge
 from avfs_git.vfs.tree.merged import MergedTree, Node
 
 _Facts = Mapping[str, int | str | bool]
@@ -33,10 +33,10 @@ _Facts = Mapping[str, int | str | bool]
 class Asking:
     """Asks about the changes of one tree."""
 
-    def __init__(self, tree: MergedTree, channel: Channel, judge: Judge) -> None:
+    def __init__(self, tree: MergedTree, channel: Channel, allows: Allows) -> None:
         self._tree = tree
         self._channel = channel
-        self._judge = judge
+        self._allows = allows
         self._allowed: set[int] = set()
         """Requests that were allowed, and wait for what they need."""
         self._looks: dict[int, Callable[[Request], list[Change]]] = {
@@ -63,7 +63,7 @@ class Asking:
     def _ask(self, handler: Handler, request: Request) -> bytes | None:
         unique = request.unique
         if unique not in self._allowed:
-            if not all(map(self._judge, self._looks[request.operation](request))):
+            if not all(map(self._allows, self._looks[request.operation](request))):
                 if request.operation == p.WRITE and _is_late(request):
                     # The kernel keeps the page as the program has changed it. In a thread: it waits for this request.
                     threading.Thread(target=self._channel.forget_content, args=(request.ino,), daemon=True).start()

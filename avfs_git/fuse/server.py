@@ -47,7 +47,7 @@ from avfs_git.fuse.observing import FileEvents
 from avfs_git.fuse.operations import Handler, Operations
 from avfs_git.gitstore.source import NotYetHere
 from avfs_git.lazy import LazyLogger
-from avfs_git.vfs.judged import Judge
+from avfs_git.vfs.asked import Allows
 from avfs_git.vfs.tree.merged import MergedTree
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class TreeServer:
         has_xattrs: bool = True,
         xattr_search: Iterator[bool] | None = None,
         wait_elsewhere: Callable[[], None] | None = None,
-        judge: Judge | None = None,
+        allows: Allows | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -97,7 +97,7 @@ class TreeServer:
                 of each file; when the search finds none in the whole tree, the kernel is told so and stops asking.
             wait_elsewhere: Makes reads of objects in the calling thread raise `NotYetHere` instead of waiting for a remote
                 server. Large copies are deferred in any case.
-            judge: Is asked before each change (`fuse.asking`).
+            allows: Asks plug-ins before each change (`fuse.asking`).
         """
         self.tree = tree
         self.channel = channel
@@ -121,10 +121,10 @@ class TreeServer:
         }
         for operation in ONCE & self._handlers.keys():
             self._handlers[operation] = partial(self._do_once, self._handlers[operation])
-        if judge is not None:
+        if allows is not None:
             from avfs_git.fuse.asking import Asking  # noqa: PLC0415 - most trees have no plug-ins
 
-            self._handlers |= Asking(tree, channel, judge).before(self._handlers)
+            self._handlers |= Asking(tree, channel, allows).before(self._handlers)
         self.events = FileEvents(tree, self._handlers)
 
     def serve(self) -> None:
@@ -256,7 +256,7 @@ class TreeServer:
         except NotYetHere as missing:
             slot = self._handover.park(request)
             if slot is None:  # none is free: answer it before the next one comes
-                self._waiting.add(request, _no_wish)
+                self._waiting.add(request, _not_parked)
                 self._bring_and_answer(handler, request, missing=missing)
             else:
                 self._bring_for(handler, request.copy(), slot)
@@ -295,11 +295,11 @@ class TreeServer:
                     _bring(missing.bring)
                 except Exception as error:  # noqa: BLE001 - the request may be answered without it
                     failed = error
-            if self._waiting.hold(request):
+            if self._waiting.begin_answer(request):
                 missing = self._try_again(handler, request, slot, failed)
 
     def _try_again(self, handler: Handler, request: Request, slot: int | None, failed: Exception | None) -> NotYetHere | None:
-        """Answer a request that is held; give what is missing if that cannot be done yet.
+        """Answer a request after `begin_answer`; return what is missing if that cannot be done yet.
 
         `failed` says why bringing it failed; it is not brought again then.
         """
@@ -309,7 +309,7 @@ class TreeServer:
                 body = handler(request)
             except NotYetHere as missing:
                 if failed is None:
-                    self._waiting.let_go(request)
+                    self._waiting.wait_on(request)
                     return missing
                 self._reply_error(request, failed)
             except Exception as error:  # noqa: BLE001 - as above
@@ -350,8 +350,8 @@ class TreeServer:
         return found
 
 
-def _no_wish() -> None:
-    """Do nothing when a request is given up: it was not parked."""
+def _not_parked() -> None:
+    """Do nothing when a request is given up that was not parked: the caller goes on to the next one."""
 
 
 def _bring(bring: Callable[[], None]) -> None:

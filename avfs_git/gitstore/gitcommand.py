@@ -139,11 +139,11 @@ def stream(
     given: bytes,
     borrowed: Path | None,
     colors: Mapping[str, str],
-    judge: Callable[[int, str], object],
+    check: Callable[[int, str], object],
 ) -> Generator[bytes]:
     """Run one command of git as `run` does; give its answer as it comes. Git is killed when the caller closes the generator.
 
-    `judge` is called at the end, with git's status and what it said on standard error. `colors` are those of the parts of an
+    `check` is called at the end, with git's status and what it said on standard error. `colors` are those of the parts of an
     answer of `git grep`. Where the system has `setpriv`, git also ends when the thread that reads the answer is killed.
 
     Raises:
@@ -166,7 +166,7 @@ def stream(
                 process.kill()
                 raise
         messages.seek(0)
-        judge(process.returncode, messages.read().decode("utf-8", "replace"))
+        check(process.returncode, messages.read().decode("utf-8", "replace"))
 
 
 def _spell(

@@ -5,9 +5,9 @@ request is answered. It tells (INTERRUPT) once that the program got a signal, wh
 server looks at the program again and again, and answers EINTR to one that is about to end, which never sees it. Any other waits
 on, as on a network file system that is mounted `hard`: few programs expect EINTR from `stat`.
 
-`fuse.server` adds each request before it waits, and holds it while it answers it, so that no request is answered twice. One
-thread looks, only while there is something to look at. What no program waits for any more is still brought if it is under way,
-because the program is mostly run again.
+`fuse.server` adds each request before it waits, and marks it while it answers it, so that no request is answered twice. One
+thread looks at programs, while any was interrupted. An object that is being fetched is fetched to the end, even if no program
+waits for it: the program is mostly run again.
 
 Nothing survives a crash. The next server takes every parked request for interrupted: the kernel does not tell again.
 """
@@ -35,7 +35,7 @@ class Waiting:
         self._lock = threading.Lock()
         self._wanted: dict[int, tuple[int, GiveUp]] = {}
         """The thread that asks, and what to do when it is about to end."""
-        self._held: set[int] = set()
+        self._answering: set[int] = set()
         self._interrupted: set[int] = set()
         self._looker: threading.Thread | None = None
 
@@ -46,18 +46,18 @@ class Waiting:
         if interrupted:
             self.interrupt(request.unique)
 
-    def hold(self, request: Request) -> bool:
-        """Begin to answer a request; False if it was given up. No other thread answers it until it is let go."""
+    def begin_answer(self, request: Request) -> bool:
+        """Begin to answer a request; False if it was given up. No other thread answers it until `wait_on`."""
         with self._lock:
             if request.unique not in self._wanted:
                 return False
-            self._held.add(request.unique)
+            self._answering.add(request.unique)
             return True
 
-    def let_go(self, request: Request) -> None:
-        """Go on waiting: it cannot be answered yet."""
+    def wait_on(self, request: Request) -> None:
+        """Let a request wait on: it cannot be answered yet."""
         with self._lock:
-            self._held.discard(request.unique)
+            self._answering.discard(request.unique)
 
     def is_wanted(self, request: Request) -> bool:
         """Tell whether a program still waits for the answer."""
@@ -67,7 +67,7 @@ class Waiting:
     def remove(self, request: Request) -> bool:
         """Forget a request: it is answered; False if it was given up."""
         with self._lock:
-            self._held.discard(request.unique)
+            self._answering.discard(request.unique)
             self._interrupted.discard(request.unique)
             return self._wanted.pop(request.unique, None) is not None
 
@@ -97,7 +97,7 @@ class Waiting:
     def _take(self, unique: int) -> bool:
         """Take a request that no thread is answering, to give it up."""
         with self._lock:
-            if unique in self._held or unique not in self._wanted:
+            if unique in self._answering or unique not in self._wanted:
                 return False
             del self._wanted[unique]
             self._interrupted.discard(unique)

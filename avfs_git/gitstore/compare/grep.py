@@ -129,10 +129,10 @@ def _run(
 ) -> Generator[bytes]:
     # Git takes a carriage return in front of each newline away, but only one.
     given = query.pattern.replace(b"\n", b"\r\n") + b"\r\n"
-    return gitcommand.stream(git_dir, "grep", options, operands, given=given, borrowed=borrowed, colors=colors, judge=_judge)
+    return gitcommand.stream(git_dir, "grep", options, operands, given=given, borrowed=borrowed, colors=colors, check=_check)
 
 
-def _judge(status: int, messages: str) -> None:
+def _check(status: int, messages: str) -> None:
     """Tell from the end of git whether it has searched everything."""
     messages = messages.strip()
     if status not in (0, 1):

@@ -121,24 +121,24 @@ def open_at(directory: int | None, name: bytes, flags: int, mode: int = 0o666) -
     return os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=directory)
 
 
-def open_judged_at(directory: int, name: bytes, flags: int) -> int:
-    """Open a file for somebody who was let in when it was opened, whatever its mode says by now.
+def reopen_at(directory: int, name: bytes, flags: int) -> int:
+    """Open a file for a program that has it open, whatever its mode is now.
 
-    Root may do that anyhow. For anybody else the mode of a file of their own is changed for a moment, and put back: a kill in
+    Root may do that. For another user, the mode of the user's own file is changed for a moment, and put back: a kill in
     between leaves it open to its owner.
 
     Raises:
-        PermissionError: If the file is somebody else's, or no regular file.
+        PermissionError: If the file is another user's, or not a regular file.
     """
     try:
         return open_at(directory, name, flags)
     except PermissionError:
         with closing_fd(open_at(directory, name, os.O_PATH)) as place:
-            return open_judged(place, flags)
+            return reopen(place, flags)
 
 
-def open_judged(place: int, flags: int) -> int:
-    """Open a file again that is held by a descriptor of any kind, as `open_judged_at` does."""
+def reopen(place: int, flags: int) -> int:
+    """Open a file again that is held by a descriptor of any kind, as `reopen_at` does."""
     path = b"/proc/self/fd/%d" % place
     try:
         return os.open(path, flags)

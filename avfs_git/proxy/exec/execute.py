@@ -148,7 +148,7 @@ class Executor:
         request = make_request(command, vault=opened.vault.git_dir, fork=opened.fork, root=root)
         decision = place.gate.look(request)
         readonly = gets_readonly_view(command, decision, opened.vault.git_dir)
-        names = candidates(command.backend, is_mounted=served is not None, is_judged=opened.find_judge() is not None)
+        names = candidates(command.backend, is_mounted=served is not None, has_plugins=opened.find_check() is not None)
         return ExecPlan(
             vault=place.opened.vault.name,
             fork=place.opened.fork,
@@ -293,9 +293,9 @@ class Executor:
         """
         opened = self._place.opened
         is_mounted = opened.lock.session is not None and self._place.mounted() is not None
-        is_judged = opened.find_judge() is not None
-        names = candidates(run.command.backend, is_mounted=is_mounted, is_judged=is_judged)
-        if is_judged:
+        has_plugins = opened.find_check() is not None
+        names = candidates(run.command.backend, is_mounted=is_mounted, has_plugins=has_plugins)
+        if has_plugins:
             self.close()  # what an earlier command was shown, before the plug-in was enabled
         return names if is_mounted else tuple(name for name in names if name not in passed)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.model import Warning
 from avfs_git.sdk.parts import userhooks
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.vault.format import ENABLED_PLUGINS
 
@@ -62,16 +62,16 @@ class Programs:
 
     def follow(self, opened: OpenWorkspace) -> OpenWorkspace:
         """Have the plug-ins asked before file calls change a workspace in this process."""
-        opened.find_judge = partial(self.find_judge, opened.fork)
+        opened.find_check = partial(self.find_check, opened.fork)
         return opened
 
-    def find_judge(self, fork: str) -> Callable[[Change], None] | None:
+    def find_check(self, fork: str) -> Callable[[Change], None] | None:
         """Give what raises an error if a plug-in does not want a change of a fork; None if there are no plug-ins."""
         if self._plugins is None:
             if not os.path.exists(self._list):  # noqa: PTH110 - a third of the time, before each file call
                 return None
             self._plugins = self.plugins.asking()
-        return self._plugins.judge_of(fork)
+        return self._plugins.check_of(fork)
 
     def run_hook(self, name: str, fork: str, facts: Mapping[str, object]) -> tuple[Warning, ...]:
         """Ask the plug-ins before an operation, and run its hook, if there is one, unless this is one already.
@@ -79,7 +79,7 @@ class Programs:
         Raises:
             HookRefused, PluginRefused, PluginFailed: If the hook or a plug-in does not want the operation.
         """
-        if name in _ASKED and (check := self.find_judge(fork)) is not None:
+        if name in _ASKED and (check := self.find_check(fork)) is not None:
             check(Change(_ASKED[name], None, facts={key: value for key, value in facts.items() if isinstance(value, str)}))
         if not self._runs_hooks or (not self._core.layout.hooks.is_dir() and self.hooks.is_empty()):
             return ()

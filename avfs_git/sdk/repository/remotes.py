@@ -163,7 +163,7 @@ class VaultRemotes:
             CheckpointNotFound: If the fork has no checkpoint, or no state has the name.
             PluginRefused, PluginFailed: If a plug-in does not want a change; nothing was written.
         """
-        check = self._dispatch.programs.find_judge(fork)
+        check = self._dispatch.programs.find_check(fork)
         uncommitted = self._dispatch.list_uncommitted(fork)
         warnings = (_uncommitted_in(fork),) if uncommitted else ()
         result = apply.apply_fork(

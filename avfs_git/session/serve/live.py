@@ -154,7 +154,7 @@ class LiveTree:
                 has_xattrs=self._has_xattrs,
                 xattr_search=tree.lower.search_xattrs() if request.is_shared else None,
                 wait_elsewhere=vault.store.wait_elsewhere,
-                judge=self.session.judge,
+                allows=self.session.allows,
             )
         from avfs_git.fuse.composite import CompositeServer  # noqa: PLC0415 - only for a whole vault
         from avfs_git.session.serve.catalogue import open_catalogue, reopen  # noqa: PLC0415

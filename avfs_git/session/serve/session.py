@@ -31,7 +31,7 @@ from avfs_git.session.life.mountsource import session_of_source
 from avfs_git.session.life.record import FoundSession, HeldSession, find_workspace_session, read_record, remove_made
 from avfs_git.session.life.request import Request
 from avfs_git.values import NamedTuple, replace
-from avfs_git.vfs.judged import Judge
+from avfs_git.vfs.asked import Allows
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.vault.format import ENABLED_PLUGINS
 from avfs_git.workspace.vault.vault import OpenVault
@@ -55,7 +55,7 @@ class Session:
 
     Attributes:
         workspace: What it serves for reading and writing; None for a read-only mount, and until it is opened.
-        judge: What is asked before programs change something; None where there are no plug-ins.
+        allows: What is asked before programs change something; None where there are no plug-ins.
         mounted: Its mount; None where the mount table does not have it, and until it is made.
     """
 
@@ -65,7 +65,7 @@ class Session:
         self.held = held
         self.directory = Path(request.directory)
         self.workspace: Workspace | None = None
-        self.judge: Judge | None = None
+        self.allows: Allows | None = None
         self.mounted: Mounted | None = None
 
     def open_workspace(self) -> OpenWorkspace:
@@ -112,8 +112,8 @@ class Session:
             why = f"the plug-in {quote(specs[0].name)} is asked before each change, which is not possible by '{request.backend}'"
             raise MountError(why, hint="Mount without `--backend`, or see `avfs plugins list`.")
         plugins = enabled.asking(lambda: specs)
-        opened.find_judge = partial(plugins.judge_of, request.fork)
-        self.judge = partial(plugins.allows, fork=request.fork)
+        opened.find_check = partial(plugins.check_of, request.fork)
+        self.allows = partial(plugins.allows, fork=request.fork)
 
     def go(self, *, keep_log: bool, channel: Channel | None = None) -> None:
         """Leave nothing behind: mount, channel, directories, record, locks."""

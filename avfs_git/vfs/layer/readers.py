@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
-from avfs_git.host.files.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, open_judged_at
+from avfs_git.host.files.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, reopen_at
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
 from avfs_git.vfs.layer.marks import is_whiteout
@@ -174,9 +174,9 @@ class UpperReader(_Reader):
     def open_listed(self, path: TreePath, name: bytes) -> int:
         """Open a listed file for reading, whatever its mode is."""
         if self._watch is None:
-            return open_judged_at(self._directories.get(path), name, _OPEN_FILE)
+            return reopen_at(self._directories.get(path), name, _OPEN_FILE)
         self._watch.reopen(path, name)
-        fd = open_judged_at(self._directories.get(path), name, _OPEN_FILE)
+        fd = reopen_at(self._directories.get(path), name, _OPEN_FILE)
         try:
             self._watch.prove(path, name, fd)
         except BaseException:
@@ -214,7 +214,7 @@ class PlainDirectory(_Reader):
         Raises OSError if it is not there.
         """
         super().__init__(Descriptor(os.open(root, OPEN_DIR & ~os.O_NOFOLLOW)))
-        self._open = open_judged_at if is_own else open_at
+        self._open = reopen_at if is_own else open_at
 
     def directory_fd(self, path: TreePath) -> int:
         """Open a directory; the descriptor is good until the next is asked for."""

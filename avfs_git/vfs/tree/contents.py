@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import nullcontext
 
-from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_judged, open_judged_at
+from avfs_git.host.files.beneath import POOL, Descriptor, open_at, reopen, reopen_at
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.ranges import INSERT_RANGE, KEEP_SIZE, PUNCH_HOLE, fallocate
 from avfs_git.vfs.errnos import fail
@@ -76,7 +76,7 @@ class Contents:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
             entry = None if node.upper else node.lower
-            held = self._data_fd(node, write=False, judged=True) if node.upper else node.descriptor
+            held = self._data_fd(node, write=False, is_open=True) if node.upper else node.descriptor
         if held is not None:
             held.used = True
             return read_at(held.fd, size, offset)
@@ -175,16 +175,16 @@ class Contents:
         finally:
             os.close(fd)
 
-    def stream(self, node: Node, *, judged: bool = False) -> Iterator[bytes]:
+    def stream(self, node: Node, *, is_open: bool = False) -> Iterator[bytes]:
         """Read a file in pieces; a file that replaces it meanwhile is not read.
 
-        `judged`: a program has the file open, so that its mode is not checked.
+        `is_open`: a program has the file open, so that its mode is not checked.
         """
         with self._lock:
             if node.kind != stat.S_IFREG:
                 raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
             entry = None if node.upper else node.lower
-            held = self._data_fd(node, write=False, judged=judged) if entry is None else None
+            held = self._data_fd(node, write=False, is_open=is_open) if entry is None else None
         if held is None:
             assert entry is not None  # noqa: S101 - one of the two is there
             yield from self._lower.stream(entry)
@@ -200,7 +200,7 @@ class Contents:
         It is less than all only if the disk or the quota refused the rest: as with pwrite(2), the next write fails then.
         """
         with self._lock:
-            held = open_data(node) or self.writable(node, judged=True)
+            held = open_data(node) or self.writable(node, is_open=True)
             quota = self._quota
             before = -1
             if quota.limits is not None:
@@ -232,19 +232,19 @@ class Contents:
             self._quota.check(grows=len(data), size=end + len(data))  # not a part of it, as a program's write
             return self.write(node, data, end)
 
-    def writable(self, node: Node, *, judged: bool = False) -> Descriptor:
+    def writable(self, node: Node, *, is_open: bool = False) -> Descriptor:
         """Copy a file up and give a descriptor to write to. Called with the lock."""
         if node.kind != stat.S_IFREG:
             raise fail(errno.EISDIR if node.is_dir else errno.EINVAL, node.name)
         if not node.upper:
             self._bring_up(node)
-        return self._data_fd(node, write=True, judged=judged)
+        return self._data_fd(node, write=True, is_open=is_open)
 
     def truncate(self, node: Node, size: int) -> None:
         """Set the size of a file, whatever its mode is."""
         with self._lock:
             if size or node.upper or node.kind != stat.S_IFREG:
-                held = self.writable(node, judged=True)
+                held = self.writable(node, is_open=True)
                 self.resize(held.fd, size)
             else:
                 self._bring_up(node, with_data=False)
@@ -269,7 +269,7 @@ class Contents:
         """
         quota = self._quota
         with self._lock:
-            held = self.writable(node, judged=True)
+            held = self.writable(node, is_open=True)
         try:
             if quota.limits is None:
                 fallocate(held.fd, mode, offset, length)
@@ -289,9 +289,9 @@ class Contents:
     def copy_range(self, source: Node, offset: int, target: Node, target_offset: int, length: int) -> int:
         """Copy a range of a file into another, as copy_file_range(2) does; give the number of bytes copied."""
         # First: if both are one file, it is copied up before it is read.
-        out = self.open_file(target, os.O_RDWR, judged=True)
+        out = self.open_file(target, os.O_RDWR, is_open=True)
         try:
-            into = self.open_file(source, os.O_RDONLY, judged=True)
+            into = self.open_file(source, os.O_RDONLY, is_open=True)
             try:
                 with self._lock if self._quota.limits is not None else nullcontext():
                     before = os.fstat(out).st_size
@@ -306,8 +306,8 @@ class Contents:
             os.close(out)
             self.mark_changed(target)
 
-    def open_file(self, node: Node, flags: int, *, judged: bool = False) -> int:
-        """Open a file; the caller closes the descriptor. Judged: whatever its mode is, for a program that has it open.
+    def open_file(self, node: Node, flags: int, *, is_open: bool = False) -> int:
+        """Open a file; the caller closes the descriptor. `is_open`: a program has it open, so that its mode is not checked.
 
         A file opened for writing is copied up and reported as changed now; a caller that writes through the descriptor
         later reports that with `mark_changed`. A lower file opened for reading stays as it is now, even if it is written to.
@@ -326,12 +326,12 @@ class Contents:
             if writes:
                 self._bring_up(node, with_data=not flags & os.O_TRUNC)
             if node.held is not None:
-                fd = open_judged(node.held.fd, flags)
+                fd = reopen(node.held.fd, flags)
             elif node.parent is None:
                 raise fail(errno.ENOENT, node.name)
             else:
                 directory = self._dir_fd(node.parent)
-                fd = (open_judged_at if judged else open_at)(directory.fd, node.name, flags)
+                fd = (reopen_at if is_open else open_at)(directory.fd, node.name, flags)
             if writes:
                 self._changes.of_node(node)
             return fd
@@ -344,7 +344,7 @@ class Contents:
                 if not 0 <= offset < size:
                     raise fail(errno.ENXIO, node.name)
                 return size if whence == os.SEEK_HOLE else offset
-            fd = self.open_file(node, os.O_RDONLY, judged=True)
+            fd = self.open_file(node, os.O_RDONLY, is_open=True)
         try:
             return os.lseek(fd, offset, whence)
         finally:
@@ -364,7 +364,7 @@ class Contents:
                 directory = self._dir_fd(node)
                 held = Descriptor(open_at(directory.fd, b".", os.O_RDONLY | os.O_DIRECTORY))
             elif node.kind == stat.S_IFREG:
-                held = self._data_fd(node, write=False, judged=True)
+                held = self._data_fd(node, write=False, is_open=True)
             else:
                 return
         (os.fdatasync if data_only else os.fsync)(held.fd)

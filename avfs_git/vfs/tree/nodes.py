@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from avfs_git.gitstore.bounds import Bound
-from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_dir, open_judged_at
+from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_dir, reopen_at
 from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.xattrs import Target, entry_of
 from avfs_git.host.locks.locks import REFUSED_WRITING
@@ -407,10 +407,10 @@ class Nodes:
         directory = self.dir_fd(node.parent)
         return directory, entry_of(directory.fd, node.name)
 
-    def data_fd(self, node: Node, *, write: bool, judged: bool = False) -> Descriptor:
+    def data_fd(self, node: Node, *, write: bool, is_open: bool = False) -> Descriptor:
         """Give a descriptor of the data of a file of the upper layer, or of a hidden copy of a lower one.
 
-        `judged`: the caller has the file open already, so that its mode is not checked again.
+        `is_open`: the caller has the file open already, so that its mode is not checked again.
         """
         if node.held is not None:
             return node.held
@@ -425,10 +425,10 @@ class Nodes:
             found = Descriptor(open_at(directory.fd, node.name, os.O_RDWR | os.O_NONBLOCK))
             found.writable = True
         except OSError as error:
-            if error.errno not in REFUSED_WRITING or (write and not judged):
+            if error.errno not in REFUSED_WRITING or (write and not is_open):
                 raise
             flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK
-            found = Descriptor((open_judged_at if judged else open_at)(directory.fd, node.name, flags))
+            found = Descriptor((reopen_at if is_open else open_at)(directory.fd, node.name, flags))
             found.writable = write
         POOL.keep(node, found)
         return found

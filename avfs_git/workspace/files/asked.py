@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from avfs_git.paths import ROOT, TreePath, join, split
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 
@@ -32,7 +32,7 @@ def ask_before(
         PluginRefused: If one does not want it.
         PluginFailed: If one cannot be asked.
     """
-    check = opened.find_judge()
+    check = opened.find_check()
     if check is None:
         return None
     question = Question(check, operation, facts)

@@ -484,7 +484,7 @@ def _export_file(
     with _placing(directory, name, path, overwrite) as making:
         fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
         try:
-            for piece in merged.contents.stream(node, judged=True):  # the copy gets its mode
+            for piece in merged.contents.stream(node, is_open=True):  # the copy gets its mode
                 write_all(fd, piece)
                 tally.total_bytes += len(piece)
             _export_xattrs(merged, node, fd)

@@ -30,7 +30,7 @@ from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, Holder, L
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import Identity, Warning
 from avfs_git.paths import Oid
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import DirtySet
@@ -59,7 +59,7 @@ OnWait = Callable[[str, Holder | None], object]
 Recovery = Callable[["LockedWorkspace"], None]
 
 
-def _no_judge() -> None:
+def _no_check() -> None:
     """Say that there are no plug-ins."""
 
 
@@ -107,7 +107,7 @@ class OpenWorkspace:
         """Writes out the pages of a served tree that programs have mapped and changed; set for one operation."""
         self.confirm: Callable[[], None] | None = None
         """Of a look beside an operation: makes sure that what was read is one state, before something is made of it."""
-        self.find_judge: Callable[[], Callable[[Change], None] | None] = _no_judge
+        self.find_check: Callable[[], Callable[[Change], None] | None] = _no_check
         """Gives what raises PluginRefused or PluginFailed if a plug-in of the user's does not want a change; None without any."""
         self.standstill = Standstill()
         self.is_copied_out = False

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from avfs_git.errors import AvfsError, HostError, PluginFailed, PluginRefused, quote
 from avfs_git.lazy import LazyLogger
 from avfs_git.values import NamedTuple
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 
 if TYPE_CHECKING:
     import socket
@@ -93,7 +93,7 @@ class Plugins:
                 for one in running.values():
                     one.close()
 
-    def judge_of(self, fork: str) -> Callable[[Change], None] | None:
+    def check_of(self, fork: str) -> Callable[[Change], None] | None:
         """Give what checks the changes of a fork; None if nothing is asked. Costs a look on disk."""
         return partial(self.check, fork=fork) if self.find() else None
 

@@ -17,7 +17,7 @@ from avfs_git.gitstore.formats.trees import MODE_SYMLINK
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile
 from avfs_git.paths import TreePath, join, oid_of
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 from avfs_git.vfs.layer.lower import LowerEntry, read_target
 from avfs_git.vfs.layer.plan import Plan, Step
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -32,7 +32,7 @@ def ask_about(opened: OpenWorkspace, plan: Plan, cause: str) -> None:
         PluginRefused: If one does not want a change.
         PluginFailed: If one cannot be asked.
     """
-    check = opened.find_judge()
+    check = opened.find_check()
     if check is None:
         return
     uid = os.geteuid()

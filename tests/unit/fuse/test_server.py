@@ -20,7 +20,7 @@ from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.gitstore.formats.trees import MODE_FILE
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.tree.inodes import ROOT_INO
@@ -498,19 +498,19 @@ def test_a_channel_can_be_closed_twice() -> None:
     channel.close()
 
 
-def test_a_judge_that_fails_lets_nothing_through(ends: Ends, tmp_path: Path) -> None:
+def test_a_plugin_that_fails_lets_nothing_through(ends: Ends, tmp_path: Path) -> None:
     """Also not where its failure looks as if the changed file had no name."""
     kernel, channel = ends
     for name in ("upper", "work"):
         (tmp_path / name).mkdir()
     tree = kernel.make_tree(tmp_path)
 
-    def judge(change: Change) -> bool:
+    def allows(change: Change) -> bool:
         raise FileNotFoundError(change.path)
 
     def serve() -> None:
         channel.negotiate()
-        TreeServer(tree, channel, Handover.make(), judge=judge).serve()
+        TreeServer(tree, channel, Handover.make(), allows=allows).serve()
 
     thread = threading.Thread(target=serve)
     thread.start()

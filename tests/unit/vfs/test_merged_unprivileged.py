@@ -112,7 +112,7 @@ def test_who_has_a_file_open_goes_on_when_its_mode_closes_it(tmp_path: Path) -> 
             lambda node=node: tree.contents.read(node, 3, 0),
             lambda node=node: tree.contents.truncate(node, 3),
             lambda node=node: tree.contents.sync(node),
-            lambda node=node: os.close(tree.contents.open_file(node, os.O_RDWR, judged=True)),
+            lambda node=node: os.close(tree.contents.open_file(node, os.O_RDWR, is_open=True)),
         ):
             POOL.clear()
             step()

@@ -9,7 +9,7 @@ import pytest
 from avfs_git.errors import PluginRefused
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Workspace
-from avfs_git.vfs.judged import Change
+from avfs_git.vfs.asked import Change
 from avfs_git.workspace.files.files import Files
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 
@@ -40,7 +40,7 @@ def opened(work: Workspace) -> Iterator[OpenWorkspace]:
     opened = work._opened
     opened.serve("session")
     yield opened
-    opened.find_judge = lambda: None
+    opened.find_check = lambda: None
     opened.stop_serving()
 
 
@@ -59,7 +59,7 @@ def test_a_link_that_is_turned_while_plugins_are_asked_is_no_way_past_them(opene
             if path is not None and path.startswith(b"secret"):
                 raise PluginRefused("guard", "secrets stay as they are", change.operation)
 
-    opened.find_judge = lambda: check
+    opened.find_check = lambda: check
     with pytest.raises(PluginRefused):
         CALLS[call](Files(opened))
 
