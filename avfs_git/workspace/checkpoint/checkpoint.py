@@ -65,14 +65,14 @@ _HISTORY_LOOKED_AT = 10_000
 
 
 @value_class
-class Taken:
+class Compared:
     """A capture, compared with the head of its fork."""
 
     captured: Captured
     head: Oid | None
     commit: Commit | None
     was: Trees
-    """With what it was compared: the tree of the head, and the sidecar tree of what was recorded there."""
+    """What it was compared with: the tree of the head, and the sidecar tree that was recorded there."""
     changed_files: tuple[ChangedFile, ...]
     sidecar_changed: tuple[ChangedFile, ...]
 
@@ -82,22 +82,22 @@ class Taken:
         return self.head is not None and not self.changed_files and not self.sidecar_changed
 
     def lacks_sidecar(self, source: ObjectSource) -> bool:
-        """Whether the head is a commit of git's, which says nothing of what is ignored here. Costs reading all of that.
+        """Whether the head is a commit of git's, without a sidecar, and the workspace has files for one. Costs reading these.
 
-        The log knows it of this workspace; a label is to bring it back also when the log has gone, and elsewhere.
+        A label on such a head needs a commit of avfs: the log, which knows these files, may be gone, or be in another vault.
         """
         is_gits = self.commit is not None and self.commit.sidecar is None
         return is_gits and bool(diff_sidecars(source, None, self.captured.sidecar))
 
 
-def take(
+def compare_workspace(
     locked: LockedWorkspace,
     sink: PackWriter | DryWriter,
     request: CaptureRequest = CHANGED,
     *,
     captured: Captured | None = None,
     onto: Oid | None = None,
-) -> Taken:
+) -> Compared:
     """Capture the workspace, unless it was, and compare it with the head of its fork, or with the commit `onto`."""
     before = locked.opened.synced_trees()[1]
     head, commit = locked.head() if onto is None else (onto, locked.vault.store.read_commit(onto))
@@ -116,7 +116,7 @@ def take(
         sidecar_changed = []
     else:
         sidecar_changed = diff_sidecars(sink, recorded, captured.sidecar)
-    return Taken(captured, head, commit, (tree, recorded), tuple(changed), tuple(sidecar_changed))
+    return Compared(captured, head, commit, (tree, recorded), tuple(changed), tuple(sidecar_changed))
 
 
 def capture(
@@ -133,9 +133,9 @@ def capture(
 
 
 def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
-    """Whether files that were recorded beside the branch may be ignored by rules that came after them.
+    """Whether files that an operation recorded beside the branch may be ignored by rules that are newer than that operation.
 
-    They are not tracked, as no commit of the branch has them: what is tracked then is what the head has.
+    No commit of the branch has these files, so they are not tracked, and the new rules count for them.
     """
     cache = locked.opened.cache
     tracked = head.tree if head is not None else None
@@ -145,9 +145,9 @@ def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captur
 
 
 def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oid) -> Oid | None:
-    """Let the submodules of a captured tree be at the commits at which a tree has them: no file tells that.
+    """Set the submodules of a captured tree to the commits that the tree `wanted` names: no file says at which commit they are.
 
-    A path where one of the two has something else than a submodule stays as it is.
+    A path that is something else than a submodule in either tree stays as it is.
     """
     if (found or EMPTY_TREE) == wanted:
         return found
@@ -160,10 +160,10 @@ def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oi
 
 
 def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | None) -> Oid | None:
-    """Find the sidecar tree with which a workspace at its head, or at another commit, is compared.
+    """Find the sidecar tree to compare a workspace with, at its head or at another commit.
 
-    A commit that git made has none of its own. What the workspace last recorded stands for it, if that was at this commit or
-    before it: after an undo it was not, and then what the workspace began with does. Costs a look at the commits since that.
+    A commit that git made has no sidecar. The sidecar that the workspace last recorded stands for it, if the workspace recorded
+    it at this commit or an ancestor; else, as after an undo, that of its base. Costs a look at the commits since then.
     """
     opened = locked.opened
     if oid is not None and commit is not None and commit.sidecar is not None:
@@ -180,7 +180,7 @@ def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | 
 
 
 def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | None) -> bool:
-    """Whether a commit is a head or among the first parents of one, as far back as another commit."""
+    """Whether `wanted` is the head or one of its first parents, back to `until`."""
     for _ in range(_HISTORY_LOOKED_AT):
         if head == wanted:
             return True
@@ -193,21 +193,25 @@ def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | N
 def read_status(locked: LockedWorkspace) -> Status:
     """Tell what a checkpoint would record now. Writes nothing."""
     writer = DryWriter(locked.vault.store)
-    taken = take(locked, writer, CaptureRequest(skips_unreadable=True))
+    compared = compare_workspace(locked, writer, CaptureRequest(skips_unreadable=True))
     return Status(
         fork=locked.fork,
-        head=taken.head.hex() if taken.head else None,
+        head=compared.head.hex() if compared.head else None,
         base=locked.opened.state.base,
-        changed_files=taken.changed_files,
-        sidecar_changed=taken.sidecar_changed,
-        warnings=(*_warn_of_unseen(locked, taken, writer), *warn_of_git(locked.vault, locked.fork), *taken.captured.warnings),
+        changed_files=compared.changed_files,
+        sidecar_changed=compared.sidecar_changed,
+        warnings=(
+            *_warn_of_unseen(locked, compared, writer),
+            *warn_of_git(locked.vault, locked.fork),
+            *compared.captured.warnings,
+        ),
     )
 
 
-def _warn_of_unseen(locked: LockedWorkspace, taken: Taken, source: ObjectSink) -> tuple[Warning, ...]:
-    """Warn of commits that another process put on the branch, and that the files here do not have."""
+def _warn_of_unseen(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> tuple[Warning, ...]:
+    """Warn of commits that another process put on the branch, and whose changes the workspace does not have."""
     unseen = find_unseen_head(locked)
-    if unseen is None or not _lacks_updates(locked, taken, source):
+    if unseen is None or not _lacks_updates(locked, compared, source):
         return ()
     head, came_from = unseen
     moved, update = f"another process has moved '{locked.fork}'", f"`avfs update {locked.fork}`"
@@ -235,7 +239,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         HostError: If the disk refuses; the state is the old one.
     """
     vault, label = locked.vault, request.label
-    is_others = applied is NOTHING_APPLIED
+    by_programs = applied is NOTHING_APPLIED
     if not applied.concludes_merge:
         check_not_merging(locked)
     vault.prepare()
@@ -246,33 +250,33 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             raise CheckpointExists(label)
     with PackWriter(vault.store) as pack:
         recorded = find_recorded(locked)
-        taken = take(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
-        now = (taken.captured.tree, taken.captured.sidecar) if applied.before is None else recorded[1]
+        compared = compare_workspace(locked, pack, _capture_request(pack, request, applied), captured=applied.captured)
+        now = (compared.captured.tree, compared.captured.sidecar) if applied.before is None else recorded[1]
         recorded, moved = record_git_moves(locked, pack, recorded, now, request.command)
-        tied = tie_to_command(vault, locked.fork, request.command) if is_others else {}
-        is_enough = not applied.concludes_merge and not (label is not None and taken.lacks_sidecar(pack))
-        if taken.is_unchanged and is_enough and not _has_new_message(request, taken.commit):
+        tied = tie_to_command(vault, locked.fork, request.command) if by_programs else {}
+        is_enough = not applied.concludes_merge and not (label is not None and compared.lacks_sidecar(pack))
+        if compared.is_unchanged and is_enough and not _has_new_message(request, compared.commit):
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
-            unchanged = _label_head(locked, taken, request, tied, is_recorded=not moved)
+            unchanged = _label_head(locked, compared, request, tied, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
-        refuse_left_out(vault, locked.fork, taken.changed_files, is_others=is_others)
+        refuse_left_out(vault, locked.fork, compared.changed_files, by_programs=by_programs)
         # Of a merge that others began by moving the branch, the branch is one side.
-        if not (applied.concludes_merge and taken.head is not None and taken.head.hex() == merged_into(locked)):
-            _refuse_lost_updates(locked, taken, pack)
+        if not (applied.concludes_merge and compared.head is not None and compared.head.hex() == merged_into(locked)):
+            _refuse_lost_updates(locked, compared, pack)
         if moved:
             headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
             request = replace(request, description=headline)
             applied = replace(applied, more={**applied.more, FROM: maybe_hex(moved[0].old), **facts_of_moves(moved)})
         if tied:
             request, applied = replace(request, with_files=True), replace(applied, more={**applied.more, **tied})
-        if is_others:  # what a merge or restore put there was stored before
-            taken.captured.warnings += warn_of_conversions(
-                pack, taken.was[0], taken.captured.tree, vault.git_dir, taken.changed_files
+        if by_programs:  # what a merge or restore put there was stored before
+            compared.captured.warnings += warn_of_conversions(
+                pack, compared.was[0], compared.captured.tree, vault.git_dir, compared.changed_files
             )
-        result = _record(locked, taken, pack, recorded, request, applied)
-    told = (*warn_of_git(locked.vault, locked.fork), *warn_of_excess(locked, taken.changed_files))
+        result = _record(locked, compared, pack, recorded, request, applied)
+    told = (*warn_of_git(locked.vault, locked.fork), *warn_of_excess(locked, compared.changed_files))
     return replace(result, warnings=(*told, *result.warnings, *merge_small_packs(vault)))
 
 
@@ -347,7 +351,7 @@ def merge_in_progress(fork: str, merging: Merging) -> MergeInProgress:
 
 @contextlib.contextmanager
 def saving_first() -> Iterator[None]:
-    """Save what is uncommitted before something else: if the disk refuses, that has not begun, and is not in force.
+    """Save what is uncommitted before an operation: if the disk refuses, the operation has not begun, and is not in force.
 
     Raises:
         HostError: In place of `LeftInForce`: a save that stays changes no file.
@@ -378,37 +382,37 @@ def complete_moves(locked: LockedWorkspace) -> None:
 
 
 def check_seen(locked: LockedWorkspace) -> None:
-    """Refuse where a checkpoint would be refused because of what others put on the branch. Costs a capture only if they did.
+    """Refuse an operation before which a checkpoint would be refused (`RefConflict`). Costs a capture only if the branch moved.
 
     Raises:
         RefConflict: If the branch holds changes that the workspace has not seen.
     """
     if find_unseen_head(locked) is not None:
         writer = DryWriter(locked.vault.store)
-        _refuse_lost_updates(locked, take(locked, writer, CaptureRequest(skips_unreadable=True)), writer)
+        _refuse_lost_updates(locked, compare_workspace(locked, writer, CaptureRequest(skips_unreadable=True)), writer)
 
 
-def _refuse_lost_updates(locked: LockedWorkspace, taken: Taken, pack: PackWriter | DryWriter) -> None:
+def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: PackWriter | DryWriter) -> None:
     """Refuse to commit over what another process put on the branch and this workspace never held.
 
     A commit that git made in the live tree passes: its user knows of it.
     """
     synced = locked.opened.synced_trees()[0]
-    head_tree = taken.commit.tree if taken.commit else None
-    if head_tree == synced or head_tree is None or taken.head is None or taken.head in _came_from(locked):
+    head_tree = compared.commit.tree if compared.commit else None
+    if head_tree == synced or head_tree is None or compared.head is None or compared.head in _came_from(locked):
         return
-    if not is_made_inside(locked.vault, locked.fork, taken.head) and _lacks_updates(locked, taken, pack):
+    if not is_made_inside(locked.vault, locked.fork, compared.head) and _lacks_updates(locked, compared, pack):
         error = RefConflict(
-            HEADS + locked.fork, maybe_hex(locked.opened.cache.commit if locked.opened.cache else None), maybe_hex(taken.head)
+            HEADS + locked.fork, maybe_hex(locked.opened.cache.commit if locked.opened.cache else None), maybe_hex(compared.head)
         )
         error.hint = f"Bring in what was put there with `avfs update {locked.fork}`."
         raise error
 
 
-def _lacks_updates(locked: LockedWorkspace, taken: Taken, source: ObjectSink) -> bool:
+def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> bool:
     """Tell whether the head has a change of a file that the workspace does not have, and has not changed itself."""
-    before, here = locked.opened.synced_trees()[0], taken.captured.tree
-    there = taken.commit.tree if taken.commit is not None else None
+    before, here = locked.opened.synced_trees()[0], compared.captured.tree
+    there = compared.commit.tree if compared.commit is not None else None
     for path in (TreePath(change.path) for change in diff_trees(source, before, there)):
         mine = find_entry(source, here, path) if here is not None else None
         if mine == (find_entry(source, before, path) if before is not None else None):
@@ -430,8 +434,9 @@ def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
 def _came_from(locked: LockedWorkspace) -> list[Oid]:
     """List the commits that the workspace came from, the surest first.
 
-    That is where avfs last moved the branch to, also by an undo, which leaves the stat cache at the commit that was undone.
-    Where a deletion died before it put the workspace away, and others have made the branch anew, it is from before the deletion.
+    The surest is where avfs last moved the branch to. An undo leaves the stat cache at the commit that was undone, so that one
+    comes later. If a deletion died before it put the workspace away, and git made the branch anew, positions from before the
+    deletion count.
     """
     at = locked.vault.oplog.find_last_position(HEADS + locked.fork, locked.opened.state.created_at_ns)
     if at is not None:
@@ -458,10 +463,10 @@ def _leave_recorded(locked: LockedWorkspace, oid: Oid) -> Oid | None:
 
 
 def _label_head(
-    locked: LockedWorkspace, taken: Taken, request: CheckpointRequest, more: dict[str, object], *, is_recorded: bool
+    locked: LockedWorkspace, compared: Compared, request: CheckpointRequest, more: dict[str, object], *, is_recorded: bool
 ) -> CheckpointResult:
     """Answer that nothing changed; a label is given to the head, and the log gets the facts in `more`."""
-    vault, head, label = locked.vault, taken.head, request.label
+    vault, head, label = locked.vault, compared.head, request.label
     assert head is not None  # noqa: S101 - there is a head where nothing changed
     labels = vault.list_labels(locked.fork) | ({label: head} if label is not None else {})
     described = vault.describe(head, fork=locked.fork, labels=labels)
@@ -471,19 +476,19 @@ def _label_head(
         text = request.description or f"label {label}"
         record = OpRecord(0, locked.fork, "label", text, vault.clock_ns(), moves=moves, more=more)
         vault.move_refs([RefChange(ref, None, head)], record)
-    told = mark_recorded(locked, taken.captured, head, recorded_sidecar(locked, head, taken.commit)) if is_recorded else ()
-    return CheckpointResult("unchanged", described, (), (), (*taken.captured.warnings, *told))
+    told = mark_recorded(locked, compared.captured, head, recorded_sidecar(locked, head, compared.commit)) if is_recorded else ()
+    return CheckpointResult("unchanged", described, (), (), (*compared.captured.warnings, *told))
 
 
 def _record(
     locked: LockedWorkspace,
-    taken: Taken,
+    compared: Compared,
     pack: PackWriter,
     recorded: tuple[Oid | None, Trees],
     request: CheckpointRequest,
     applied: Applied,
 ) -> CheckpointResult:
-    vault, fork, captured, label, note = locked.vault, locked.fork, taken.captured, request.label, request.note
+    vault, fork, captured, label, note = locked.vault, locked.fork, compared.captured, request.label, request.note
     signature = locked.signature()
     old_sidecar = vault.read_sidecar_ref(fork)
     # Also where there is nothing to record: without a sidecar, a commit says nothing of what else is there.
@@ -493,7 +498,7 @@ def _record(
     text = request.message or (f"checkpoint {label}" if label else "checkpoint")
     commit = Commit(
         tree,
-        (*((taken.head,) if taken.head else ()), *applied.parents),
+        (*((compared.head,) if compared.head else ()), *applied.parents),
         signature,
         signature,
         text.rstrip("\n") + "\n",
@@ -503,7 +508,7 @@ def _record(
     changes = []
     if new_sidecar != old_sidecar:
         changes.append(RefChange(SIDECARS + fork, vault.refs.read(SIDECARS + fork), new_sidecar, lasting=True))
-    changes.append(RefChange(HEADS + fork, taken.head, oid))
+    changes.append(RefChange(HEADS + fork, compared.head, oid))
     if label is not None:
         changes.append(RefChange(label_ref(fork, label), None, oid))
     record = OpRecord(
@@ -521,9 +526,9 @@ def _record(
         after=oid.hex(),
         more={**applied.more, CAPTURED: captured.began_ns},
     )
-    edits, states = _note_edits(locked, taken, pack, recorded, record, with_files=request.with_files)
+    edits, states = _note_edits(locked, compared, pack, recorded, record, with_files=request.with_files)
     changes = [*vault.hold(*states, maybe_oid(record.more.get(FROM))), *changes]
-    noted = note.write(pack, taken.head, taken.changed_files) if note is not None else None
+    noted = note.write(pack, compared.head, compared.changed_files) if note is not None else None
     with notes.putting(vault, pack, oid, noted) as noting:
         pack.finish(hold=True)
         reach("checkpoint.packed")
@@ -537,7 +542,7 @@ def _record(
         if note is not None:
             note.is_added = bool(noting)
     warnings = (*captured.warnings, *mark_captured(locked, captured, commit=oid))
-    return CheckpointResult("created", described, taken.changed_files, taken.sidecar_changed, warnings)
+    return CheckpointResult("created", described, compared.changed_files, compared.sidecar_changed, warnings)
 
 
 def _add_sidecar(
@@ -554,22 +559,23 @@ def _add_sidecar(
 
 def _note_edits(
     locked: LockedWorkspace,
-    taken: Taken,
+    compared: Compared,
     pack: PackWriter,
     recorded: tuple[Oid | None, Trees],
     record: OpRecord,
     *,
     with_files: bool,
 ) -> tuple[OpRecord | None, tuple[Oid | None, ...]]:
-    """Let the log say what changed in files since the workspace was last recorded; give the commits that this needs.
+    """Note in the log what changed in files since the workspace was last recorded; return the commits that this needs.
 
-    It is a part of the record, or an operation before a checkpoint, which only names what it finds.
+    With `with_files` the note is a part of `record`. A checkpoint gets an operation of its own before it, so that undo can take
+    back the checkpoint and keep the files.
     """
     if record.before is not None or (record.kind != "checkpoint" and not with_files):
         return None, ()
-    changed: Sequence[ChangedFile] = (*taken.changed_files, *taken.sidecar_changed)
-    if recorded[1] != taken.was:  # mostly the head recorded the workspace last
-        changed = list_changed(pack, recorded[1], (taken.captured.tree, taken.captured.sidecar))
+    changed: Sequence[ChangedFile] = (*compared.changed_files, *compared.sidecar_changed)
+    if recorded[1] != compared.was:  # mostly the head recorded the workspace last
+        changed = list_changed(pack, recorded[1], (compared.captured.tree, compared.captured.sidecar))
     if not changed:
         return None, ()
     commit, kept = make_recorded_commit(locked, pack, *recorded)
@@ -584,7 +590,7 @@ def _note_edits(
 
 
 def _move(vault: OpenVault, changes: list[RefChange], noting: list[RefChange], record: OpRecord, edits: OpRecord | None) -> None:
-    """Move a checkpoint's refs, and with them that of the notes; without it, and `noting` emptied, if others keep that one."""
+    """Move a checkpoint's refs and the notes ref; if another process has that one, empty `noting`, move the others."""
     try:
         vault.move_refs([*changes, *noting], record, after=edits)
     except (RefConflict, RefLocked) as error:

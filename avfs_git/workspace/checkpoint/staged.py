@@ -84,11 +84,11 @@ def list_staged(vault: OpenVault, fork: str) -> Mapping[TreePath, tuple[int, Oid
     return staged
 
 
-def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile], *, is_others: bool) -> None:
+def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile], *, by_programs: bool) -> None:
     """Refuse to record as removed what git was told to leave out of a fork's live tree, and what it was told not to commit.
 
-    Such an edit stays in the tree alone. `is_others` says that it was programs that changed files. Costs reading the index, if it
-    may have an entry with such a mark (`skip-worktree`, `assume-unchanged`) and is another than the last time.
+    Such an edit stays in the tree only. `by_programs`: programs changed the files, not an operation of avfs. Costs reading the
+    index, if it may have an entry with such a mark (`skip-worktree`, `assume-unchanged`) and is another than the last time.
 
     Raises:
         SparseCheckout, MarkedUnchanged: If there is such a file.
@@ -107,10 +107,10 @@ def refuse_left_out(vault: OpenVault, fork: str, changed: Sequence[ChangedFile],
     removed = [path for path in marked if kinds[path] is ChangeKind.DELETED]
     if removed:
         raise SparseCheckout(removed[0], len(removed))
-    if marked and is_others and not worktree.is_sparse:
+    if marked and by_programs and not worktree.is_sparse:
         raise MarkedUnchanged(marked[0], len(marked), "skip-worktree")
     assumed = [path for path, entry in entries if entry.is_assumed]
-    if assumed and is_others:
+    if assumed and by_programs:
         raise MarkedUnchanged(assumed[0], len(assumed), "assume-unchanged")
 
 

@@ -39,18 +39,18 @@ def diff_workspace(
     """
     vault = locked.vault
     writer = Preview(locked)
-    taken = writer.taken
+    compared = writer.compared
     if old is None:
-        commit = taken.commit
-        name = taken.head.hex() if taken.head else ""
-        is_known, sidecar = True, recorded_sidecar(locked, taken.head, commit)
+        commit = compared.commit
+        name = compared.head.hex() if compared.head else ""
+        is_known, sidecar = True, recorded_sidecar(locked, compared.head, commit)
     else:
         oid = resolve_revision(vault, old, fork=locked.fork)
         commit, name = vault.store.read_commit(oid), oid.hex()
         is_known, sidecar = _find_beside(vault, locked.fork, oid)
     old_tree = commit.tree if commit is not None else None
-    files = _diff_files(vault, writer, old_tree, taken.captured.tree, paths, context, patches=patches)
-    untracked = diff_sidecars(writer, sidecar, taken.captured.sidecar) if is_known else []
+    files = _diff_files(vault, writer, old_tree, compared.captured.tree, paths, context, patches=patches)
+    untracked = diff_sidecars(writer, sidecar, compared.captured.sidecar) if is_known else []
     return Diff(name, WORKSPACE, files, tuple(change for change in untracked if _is_within(change.path, paths)))
 
 

@@ -13,7 +13,7 @@ from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.model import PathVersion, RestoreResult
 from avfs_git.paths import TreePath, oid_of
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, take
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, compare_workspace
 from avfs_git.workspace.history.history import list_path_versions
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import is_there, restore_state
@@ -42,7 +42,7 @@ def revert_path(locked: LockedWorkspace, path: TreePath) -> RestoreResult:
 
 def _is_uncommitted(locked: LockedWorkspace, path: TreePath) -> bool:
     sink = DryWriter(locked.vault.store)
-    taken = take(locked, sink)
-    trees = (taken.commit.tree if taken.commit is not None else None, taken.captured.tree)
+    compared = compare_workspace(locked, sink)
+    trees = (compared.commit.tree if compared.commit is not None else None, compared.captured.tree)
     was, now = (find_entry(sink, tree, path) if tree is not None else None for tree in trees)
     return was != now

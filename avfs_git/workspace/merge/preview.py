@@ -18,7 +18,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import Oid, TreePath
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.checkpoint.checkpoint import Taken, capture, take
+from avfs_git.workspace.checkpoint.checkpoint import Compared, capture, compare_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 
@@ -38,17 +38,17 @@ class Preview(DryWriter):
         self._paths = self.captured.blob_paths
 
     @cached_property
-    def taken(self) -> Taken:
+    def compared(self) -> Compared:
         """The workspace as it is, compared with the head of its fork."""
-        return take(self._locked, self, captured=self.captured, onto=self._head)
+        return compare_workspace(self._locked, self, captured=self.captured, onto=self._head)
 
     def add_uncommitted(self) -> Oid:
         """Make up the commit that would hold the workspace as it is; the head's where nothing is uncommitted."""
-        taken = self.taken
-        if taken.is_unchanged and taken.head is not None:
-            return taken.head
-        tree = taken.captured.tree or self.add_tree({})
-        parents = (taken.head,) if taken.head is not None else ()
+        compared = self.compared
+        if compared.is_unchanged and compared.head is not None:
+            return compared.head
+        tree = compared.captured.tree or self.add_tree({})
+        parents = (compared.head,) if compared.head is not None else ()
         signature = self._locked.signature()
         made_up = Commit(tree, parents, signature, signature, "not committed yet\n")
         return self.add_commit(made_up)

@@ -11,7 +11,7 @@ from avfs_git.model import Warning
 from avfs_git.paths import Oid, oid_of
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar, take
+from avfs_git.workspace.checkpoint.checkpoint import compare_workspace, recorded_sidecar
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
@@ -36,18 +36,20 @@ def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = 
     """
     vault = locked.vault
     with PackWriter(vault.store) as pack:
-        taken = take(locked, pack, onto=onto)
-        captured = taken.captured
+        compared = compare_workspace(locked, pack, onto=onto)
+        captured = compared.captured
         warnings = captured.warnings.copy()
         if not marks:
             locked.opened.mode.give_up_capture()
-        if taken.is_unchanged:
-            if taken.head is not None and marks:
-                warnings += mark_recorded(locked, captured, taken.head, recorded_sidecar(locked, taken.head, taken.commit))
-            return Saved(None, taken.was, tuple(warnings))
+        if compared.is_unchanged:
+            if compared.head is not None and marks:
+                warnings += mark_recorded(
+                    locked, captured, compared.head, recorded_sidecar(locked, compared.head, compared.commit)
+                )
+            return Saved(None, compared.was, tuple(warnings))
         trees, held = (captured.tree, captured.sidecar), vault.read_sidecar_ref(locked.fork)
         text = bookkeeping(description)
-        oid, sidecar = add_state(pack, locked.fork, locked.signature(), trees, text, taken.head, sidecar_before=held)
+        oid, sidecar = add_state(pack, locked.fork, locked.signature(), trees, text, compared.head, sidecar_before=held)
         pack.finish(hold=True)
         vault.refs.update(vault.hold(sidecar, oid))
         if marks:

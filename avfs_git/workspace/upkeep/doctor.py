@@ -28,7 +28,7 @@ from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
-from avfs_git.workspace.checkpoint.checkpoint import take
+from avfs_git.workspace.checkpoint.checkpoint import compare_workspace
 from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
@@ -460,7 +460,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
             yield _removable("statcache.unreadable", layout.statcache, f"the stat cache of '{fork}' cannot be read", remedy)
         try:
             with open_workspace(fork).locked(to_read=True, is_patient=is_patient) as locked:
-                taken = take(locked, DryWriter(vault.store), CaptureRequest(skips_unreadable=True))
+                compared = compare_workspace(locked, DryWriter(vault.store), CaptureRequest(skips_unreadable=True))
         except WorkspaceBusy as error:
             unseen = f"{error.message}, and was not looked at"
             yield _found("workspace.busy", unseen, "Examine it again when it is free.", severity="note")
@@ -471,7 +471,7 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
                 error.hint or "Look at the file named.",
             )
         else:
-            for warning in taken.captured.warnings:
+            for warning in compared.captured.warnings:
                 if warning.code not in _AS_MEANT:
                     what = f"in '{fork}', {warning.message}"
                     yield _found(warning.code, what, "Copy it elsewhere if it matters.", severity="warning")
