@@ -15,8 +15,8 @@ Three kinds of threads answer:
 
 - The serving thread, nearly everything. A second one costs a third more processor time a request and gains nothing.
 - Helpers, what may wait long for the disk (`_SLOW`, big blobs), so that an fsync stops no listing.
-- The bringer, what needs an object of a remote server (partial clones) and what changes a large file of the lower layer. It
-  brings the object, or copies the file up, without any lock, and answers then. A program that is killed meanwhile is let go
+- The bringer, what needs an object of a remote server (partial clones), or changes a large file of the lower layer. It fetches
+  the object, or copies the file up, without any lock, and then answers. A program that is killed meanwhile gets EINTR
   (`fuse.handover.waiting`).
 
 A file that is removed goes to `work` first, because the kernel still knows it. Removing it from there is the slowest step on
@@ -182,7 +182,7 @@ class TreeServer:
         self._handover.unpark(slot)
 
     def _do_once(self, handler: Handler, request: Request) -> bytes | None:
-        """Do what must not be done twice, so that the next server can tell whether it was done."""
+        """Do an operation that must not be done twice, so that the next server can tell whether it was done."""
         handover = self._handover
         with self._guard:
             handover.arm(request.unique)
@@ -234,7 +234,7 @@ class TreeServer:
             self._answer_with(self._handlers.get(operation, self._refuse), request)
 
     def _answer_if_done(self, request: Request) -> bool:
-        """Answer what must not be done twice, if the server before this one did it."""
+        """Answer an operation that must not be done twice, if the server before this one did it."""
         if request.operation not in ONCE:
             return False
         try:
@@ -355,7 +355,7 @@ def _not_parked() -> None:
 
 
 def _bring(bring: Callable[[], None]) -> None:
-    """Bring something, and what it needs in turn: the content of a copied file may be on a remote server."""
+    """Fetch or copy up what a request needs, and what that needs in turn: the content of a copied file may be on a remote server."""
     while True:
         try:
             bring()

@@ -1,18 +1,18 @@
-"""A lock file that says who holds it and how often what it guards has changed.
+"""The lock file of a workspace: its holder, and how often the workspace has changed.
 
-Decided here: how processes exclude each other from a workspace, and how one learns cheaply that another wrote in the meantime.
-The lock is flock(2): the kernel drops it when its holder dies. A record in the file names the holder for messages; only the
-flock counts.
+Decided here: how processes exclude each other from a workspace, and how a process learns cheaply that another wrote meanwhile.
+The lock is flock(2): the kernel drops it when its holder dies. The file has the layout of `docs/design/format.md`, "lock"; each
+process maps it. How long a lock is waited for: `LOCK_TIMEOUT_S`; what a message says of the holder: `Holder`.
 
-The file begins with two counters, shared by mmap: `epoch`, which every holder moves on when it changes something, and
-`clean_epoch`, the epoch at which the last capture found everything recorded, with the commit that recorded it. The epoch is odd
-while a change is in progress; one that stays odd belongs to a process that died in a change. A mark beside them retires the
-lock, when what it guards is put away. Another names the session that keeps the lock for as long as it lives, so that other
-processes ask it instead of waiting; like the holder's record it is a message, and may be stale.
+- The *epoch* grows with each change, and is odd during one: an odd epoch without a holder means that the holder died in a change.
+- The *clean epoch* is the epoch at which the last capture had recorded everything, with the commit that did.
+- *Retired*: the workspace was put away, so no process may write there any more.
+- The *session* that keeps the lock while it lives: other processes ask it instead of waiting. It may be stale, like the holder's
+  record: only the flock counts.
 
 One `LockFile` serves one process, from any thread; taking it is reentrant within a thread. A process that keeps the lock
 (`keep`) may fork: its child has the same lock and the same counters. A process that may not write to the file has a
-`ReadingLock`, which excludes writers and writes nothing. A `LookingLock` excludes nobody.
+`ReadingLock`, which excludes writers and writes nothing. A `LookingLock` excludes no process.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from avfs_git.host.files.plainfile import open_plain
 from avfs_git.values import NamedTuple
 
 REFUSED_WRITING = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
-"""How the system says that somebody may not write in a place, where reading may be allowed."""
+"""The errors for a file that this user may not write, but perhaps read."""
 LOCK_TIMEOUT_S = 10.0
-"""How long a lock is waited for where the caller does not say."""
+"""How long a caller waits for a lock, unless it says otherwise."""
 _COMMIT = slice(16, 36)
 _RETIRED = 36
 _OPERATING = 37
@@ -83,8 +83,8 @@ class LockFile:
     Raises OSError from any method if the file system fails.
 
     Attributes:
-        left: The session that died and that this process goes on with; None if there is none. What the lock still says of it
-            is no reason not to wait: who has the lock is somebody who looks, not that session.
+        left: The dead session that this process continues, or None. While the file still names it, `acquire` waits as for any
+            process: the holder is another process that looks, not that session.
     """
 
     _kind = fcntl.LOCK_EX
@@ -130,7 +130,7 @@ class LockFile:
             self._fd = -1
 
     def acquire(self, timeout_s: float) -> bool:
-        """Take the lock; False if somebody else kept it for that long."""
+        """Take the lock; False if another process or thread has it for that long, or a session keeps it."""
         if not self._thread_lock.acquire(timeout=max(timeout_s, 0)):
             return False
         if self._depth:
@@ -219,7 +219,7 @@ class LockFile:
 
     @property
     def is_moving(self) -> bool:
-        """Whether who only looks waits for the operation that is under way."""
+        """Whether the operation under way must not be seen half done, so that a process which only looks waits for it."""
         return self._map[_OPERATING] == 2
 
     def sign(self, *, command: str | None = None) -> None:
@@ -232,7 +232,7 @@ class LockFile:
 
     @contextmanager
     def signed(self, holder: Holder) -> Iterator[None]:
-        """Name somebody else for as long as the block runs: for whom others wait while a session does what that one asked for."""
+        """Name another holder while the block runs: the client for which a session works, and for which other processes wait."""
         before = self._map[_OWNER_AT:_SIZE]
         self._sign(holder)
         try:
@@ -268,7 +268,7 @@ class LockFile:
         before = self.epoch
         self._changing += 1
         if self._changing == 1:
-            # Odd already: somebody died in a change. Staying odd here would hide our own change from others.
+            # Odd already: a process died in a change. Staying odd here would hide our own change from others.
             self._map[0:8] = ((before + 1 + before % 2) % _COUNTERS_END).to_bytes(8, "little")
         return before
 
@@ -295,7 +295,7 @@ class LockFile:
 
     @property
     def is_retired(self) -> bool:
-        """Whether what the lock guards was put away: whoever still has it open must not write there."""
+        """Whether the workspace was put away: a process that still has it open must not write there."""
         return bool(self._map[_RETIRED])
 
     def retire(self, *, retired: bool = True) -> None:
@@ -312,8 +312,8 @@ class LockFile:
 class ReadingLock(LockFile):
     """The lock of a process that may not write to its file: held together with other readers, never with a writer.
 
-    Writes nothing; what only a holder of the whole lock does (`keep`, `begin_change`, `mark_clean`, `retire`) is not for it.
-    Where there is no file, nothing has changed yet; it is looked for again each time, because others may be allowed to make it.
+    Writes nothing: it has no `keep`, `begin_change`, `mark_clean` or `retire`. Without a file, nothing has changed yet; each call
+    looks for the file again, because another user may have made it.
     """
 
     _kind = fcntl.LOCK_SH
@@ -369,7 +369,7 @@ class ReadingLock(LockFile):
         self._thread_lock.release()
 
     def sign(self, *, command: str | None = None) -> None:
-        """Do nothing: who waits for a reader is not told its name."""
+        """Do nothing: a process that waits for a reader does not learn its name."""
 
     @property
     def session(self) -> str | None:
@@ -390,7 +390,7 @@ class ReadingLock(LockFile):
 
 
 class LookingLock(ReadingLock):
-    """The lock of who only looks while others may write: it is always had, and keeps nobody away."""
+    """The lock of a process that only looks while others may write: `acquire` always succeeds, and excludes no process."""
 
     def _lock_file(self, timeout_s: float) -> bool:
         del timeout_s

@@ -48,13 +48,13 @@ _AskAgain = Callable[[MergedTree], None]
 
 _FILE = Kind.FILE
 _BAD = (ObjectMissing, ObjectCorrupt)
-"""What hides one file or directory, and no other that is listed with it."""
+"""Errors of one file or directory, which hide no other entry of a list."""
 _KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
 _DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _REASONS = {
-    errno.ENOTDIR: "is below something that is no directory",
+    errno.ENOTDIR: "is below a path that is not a directory",
     errno.EISDIR: "is a directory",
     errno.EEXIST: "is there already",
     errno.ENOTEMPTY: "is a directory that is not empty",
@@ -64,7 +64,7 @@ _REASONS = {
     errno.EBUSY: "has something mounted in it: take that away first, as with `avfs unmount DIR`",
     errno.ELOOP: "leads through too many symbolic links",
     errno.ENAMETOOLONG: "has a name that is too long",
-    errno.ENXIO: "is no file",
+    errno.ENXIO: "is not a file",
 }
 
 
@@ -110,7 +110,7 @@ class Files:
         def act(merged: MergedTree) -> _T:
             if ask_again is None:
                 return action(merged)
-            with merged.guard:  # a program that has changed where the path leads was faster than the first question
+            with merged.guard:  # a program may have changed where the path leads since the first question
                 ask_again(merged)
                 return action(merged)
 
@@ -128,7 +128,7 @@ class Files:
                 locked.end()
         except OSError as error:
             if error.errno in _DISK_FAILED:
-                opened.forget()  # the disk may have changed, and not yet what is known of it
+                opened.forget()  # the disk may have changed without the nodes in memory
             raise translate_os_error(error, path, "write to the workspace") from error
         finally:
             opened.release()
@@ -222,7 +222,7 @@ class Files:
     def _ask(
         self, operation: str, path: TreePath, new_path: TreePath | None = None, *, follow: bool = True, **facts: str | bool
     ) -> _AskAgain | None:
-        """Ask the plug-ins; give a call that asks again if the path leads elsewhere by then; None without plug-ins."""
+        """Ask the plug-ins. Return None without plug-ins, else a function that asks again if the path leads elsewhere by then."""
         question = ask_before(self._opened, operation, path, new_path, follow=follow, **facts)
         return None if question is None else partial(question.ask, path=path, new_path=new_path, follow=follow)
 
@@ -301,7 +301,7 @@ class Files:
 
     @contextmanager
     def _taking(self, locked: LockedWorkspace, path: TreePath, expect: str, *, follow: bool) -> Iterator[None]:
-        """Where nothing keeps programs waiting, look afterwards at what a change has really replaced."""
+        """Compare the file that a change replaced with `expect` afterwards, in a tree whose programs do not wait (overlayfs)."""
         mounted = self._opened.mounted
         if mounted is None:
             yield
@@ -372,7 +372,7 @@ class Files:
         return self.stat(self._change(source, act, ask_again))
 
     def touch(self, path: TreePath, mtime_ns: int | None) -> FileInfo:
-        """Set the time of a file's last change, to now if not given; make it if it is not there."""
+        """Set the time of a file's last change, by default to now; make a missing file."""
         try:
             self.stat(path, follow=True)
         except PathNotFound:
@@ -401,7 +401,7 @@ class Files:
     def change_meta(
         self, path: TreePath, entries: Sequence[MetaEntry], deleted: Sequence[str], tags: Sequence[str], untagged: Sequence[str]
     ) -> PathMeta:
-        """Set `entries`, delete the keys `deleted`, add `tags` and take `untagged` away; give what the path has then."""
+        """Set `entries`, delete the keys `deleted`, add `tags` and remove `untagged`; return the result."""
         ask_again = self._ask("setxattr", path)
         return self._change(path, lambda merged: metadata.change_meta(merged, path, entries, deleted, tags, untagged), ask_again)
 

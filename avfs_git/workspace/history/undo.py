@@ -1,10 +1,12 @@
-"""Taking operations back, and doing them again.
+"""Undo and redo: taking operations back, and doing them again. To *turn* an operation means either.
 
-Decided here: what undoing each kind of operation means. Nothing is destroyed by it: what was uncommitted is
-saved first, commits that leave a branch stay reachable, deleted workspaces lie in the trash. Another fork is not taken
-away once somebody works in it: the fork's own last operation comes next. An operation on a ref that has moved since by other
-hands is refused. The operation is looked up once more when what it changes is locked: of two
-who undo at once, the second one is refused.
+Decided here: what undoing each kind of operation means. Nothing is destroyed: uncommitted changes are saved first, commits that
+leave a branch stay reachable, deleted workspaces are in the trash. The making of another fork is not taken back once that fork is
+in use: then the last operation of the fork at hand comes next. Undo is refused if another process has moved one of the
+operation's refs since. Each turn looks up its operation again when the workspace is locked: of two processes that undo at once,
+the second is refused.
+
+What is done with ignored files: `workspace.restore.restore.replay_operation`.
 """
 
 from __future__ import annotations
@@ -83,10 +85,10 @@ def find_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool
 
 
 def find_ended(vault: OpenVault, direction: str) -> str | None:
-    """Find the fork that undo restores, or redo deletes again, where no fork is named; None if another operation comes next.
+    """Find the fork that undo restores, or redo deletes again, if no fork is named; None if another operation comes next.
 
-    In a vault with a default fork that HEAD names, each deletion belongs to the fork at hand. In one without, as in that of a
-    clone, a deletion can have no fork at hand: it belongs to the vault, and the only fork left is not the one it was typed for.
+    If HEAD names the vault's default fork, each deletion belongs to the fork at hand. Otherwise, as in the vault of a clone, a
+    deletion may belong to no fork but to the vault: the only fork that is left is not the fork that the user means.
     """
     if vault.default_fork() == vault.head_fork() and vault.layout.read_origin() is None:
         return None
@@ -127,10 +129,10 @@ def _is_as_left(vault: OpenVault, deleted: OpRecord) -> bool:
 
 
 def _read_counters(vault: OpenVault, fork: str) -> list[str]:
-    """Tell with which epoch the files of a fork are unchanged, which commit holds them all, and in which boot of the machine.
+    """Return the epoch of a fork's files, the commit that holds them all or "", and the id of the machine's boot.
 
-    Empty while the fork is mounted.
-    A mount in which nothing was changed moves the epoch, and not that commit. Where no commit is known to hold them, it is "".
+    Empty while the fork is mounted. A mount in which no file changes moves the epoch, but not the commit: either one tells that
+    the files are unchanged.
     """
     try:
         with closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
@@ -272,7 +274,7 @@ def _stay(count: int) -> str:
 
 
 def _list_joined(vault: OpenVault, record: OpRecord, direction: str) -> list[OpRecord]:
-    """List an operation and those of the same command that undo would come to after it, or redo."""
+    """List an operation and the further ones of the same command, in the order in which undo, or redo, turns them."""
     newest_first = (
         list(takewhile(lambda each: each.id > record.id, vault.oplog.read_fork(record.fork))) if direction == REDO else []
     )
@@ -285,7 +287,7 @@ def _list_joined(vault: OpenVault, record: OpRecord, direction: str) -> list[OpR
 
 
 def join_changes(first: tuple[ChangedFile, ...], then: tuple[ChangedFile, ...]) -> tuple[ChangedFile, ...]:
-    """List each path once that one of two steps changed, or both."""
+    """Join the changed paths of two steps, each path once."""
     found = {change.path: change for change in (*first, *then)}
     return tuple(found[path] for path in sorted(found))
 
@@ -301,7 +303,7 @@ def _find_overtaken(vault: OpenVault, fork: str | None) -> OpRecord | None:
 
 
 def _name_taken(vault: OpenVault, record: OpRecord, branch: str) -> CannotUndo:
-    """Make the error that names the branch that a fork which has gone cannot be beside."""
+    """Make the error that names the branch in the way of a fork that would come back."""
     reason = f"there is another branch {quote(branch)}, which is in the way of that fork's"
     if branch != record.fork:
         rename = f"git -C {shlex.quote(str(vault.git_dir))} branch -m {shlex.quote(branch)} NAME"
@@ -430,7 +432,7 @@ def _turn_fork(
 ) -> UndoResult:
     """Take a fork away, if it still may go, bring it back, or rename it. Called with the fork's names locked.
 
-    `by` is what the fork is called today that was at hand.
+    `by` is the present name of the fork that was at hand.
     """
     if record.kind == FORK_RENAME:
         return _turn_rename(vault, record, direction, open_workspace, by=by)
@@ -526,9 +528,9 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
 
 
 def _last_end(vault: OpenVault, record: OpRecord) -> OpRecord | None:
-    """Find what took the fork away last, of an operation and what took that back or did it again.
+    """Find the line that took the fork away last: that of `record`, or of an undo or redo of it.
 
-    It knows all the fork's refs, and its place in the trash. Other forks of that name have operations of their own.
+    It has all the fork's refs, and its place in the trash. Other forks of that name have operations of their own.
     """
     for other in vault.oplog.read_fork(record.fork):
         if (
