@@ -355,7 +355,7 @@ def _not_parked() -> None:
 
 
 def _bring(bring: Callable[[], None]) -> None:
-    """Fetch or copy up what a request needs, and what that needs in turn: the content of a copied file may be on a remote server."""
+    """Bring what a request needs, and what that needs in turn: the content of a copied file may be on a remote server."""
     while True:
         try:
             bring()
