@@ -426,7 +426,7 @@ class Dispatch:
 
     def record_git_moves(self, fork: str | None) -> None:
         """Record what git has done in the live tree of a fork, as `record_work` does."""
-        if fork is None or not undo.forks_with_git_dir(self.core, fork) or not gitmoves.list_unrecorded(self.core, fork):
+        if fork is None or not gitmoves.list_with_git_dir(self.core, fork) or not gitmoves.list_unrecorded(self.core, fork):
             return
         opened = self.open_workspace(fork)
         if self._may_record(opened):
@@ -435,7 +435,7 @@ class Dispatch:
 
     def record_unrecorded(self, fork: str | None) -> None:
         """Record what git has done in live trees, or deleted, before the log is listed: its numbers stay."""
-        for name in undo.forks_with_git_dir(self.core, fork):
+        for name in gitmoves.list_with_git_dir(self.core, fork):
             if gitmoves.list_unrecorded(self.core, name):
                 with contextlib.suppress(AvfsError):
                     self.record_work(name)

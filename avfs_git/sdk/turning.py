@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import NoForks, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.model import UndoResult, Warning
-from avfs_git.sdk.parts import opdetails, operations, oprecord, undo
+from avfs_git.sdk.parts import gitmoves, opdetails, operations, oprecord, undo
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _choose_turned(at: Dispatch, fork: str | None, *, back: bool) -> str | None:
 
 def _adopt_moves(at: Dispatch, fork: str | None) -> None:
     """Learn what git has done in live trees since avfs last looked, in their sessions where they are mounted."""
-    for name in undo.forks_with_git_dir(at.core, fork):
+    for name in gitmoves.list_with_git_dir(at.core, fork):
         at.run(at.open_workspace(name), operations.adopt_git_moves)
 
 

@@ -14,9 +14,9 @@ from typing import Literal
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
+from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit, Signature
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree, find_entry
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -42,7 +42,7 @@ from avfs_git.workspace.checkpoint.changes import (
 )
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
-from avfs_git.workspace.checkpoint.prepare import capture_workspace, warn_of_excess
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, warn_of_excess
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
@@ -126,13 +126,13 @@ def capture(
     captured = capture_workspace(locked, sink, request)
     if request.index is not None:
         captured.tree = adopt_submodules(sink, captured.tree, request.index)
-    elif not captured.is_afresh and _has_other_rules(locked, sink, captured, onto or locked.head()[1]):
+    elif not captured.is_afresh and _rules_changed_since_head(locked, sink, captured, onto or locked.head()[1]):
         beside = request.beside or locked.opened.synced_trees()[1]
         captured = capture_workspace(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
     return captured
 
 
-def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
+def _rules_changed_since_head(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
     """Whether files that an operation recorded beside the branch may be ignored by rules that are newer than that operation.
 
     No commit of the branch has these files, so they are not tracked, and the new rules count for them.
@@ -142,21 +142,6 @@ def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captur
     if cache is None or (cache.tree or EMPTY_TREE) == (tracked or EMPTY_TREE):
         return False
     return any(change.path.rpartition(b"/")[2] == IGNORE for change in diff_trees(sink, tracked, captured.tree))
-
-
-def adopt_submodules(sink: PackWriter | DryWriter, found: Oid | None, wanted: Oid) -> Oid | None:
-    """Set the submodules of a captured tree to the commits that the tree `wanted` names: no file says at which commit they are.
-
-    A path that is something else than a submodule in either tree stays as it is.
-    """
-    if (found or EMPTY_TREE) == wanted:
-        return found
-    edits = {
-        path: after
-        for path, (before, after) in find_differences(sink, found, wanted).items()
-        if all(entry is None or entry[0] == MODE_GITLINK for entry in (before, after))
-    }
-    return edit_tree(sink, sink, found, edits)
 
 
 def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | None) -> Oid | None:

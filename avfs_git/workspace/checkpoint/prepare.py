@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from avfs_git.errors import HostError, QuotaExceeded
 from avfs_git.gitstore.compare.treediff import diff_trees, find_differences
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK
+from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer
 from avfs_git.gitstore.source import ObjectSink
@@ -47,6 +47,21 @@ def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: Captur
         captured = _capture(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
         captured.is_afresh = True
     return captured
+
+
+def adopt_submodules(sink: ObjectSink, found: Oid | None, wanted: Oid) -> Oid | None:
+    """Set the submodules of a captured tree to the commits that the tree `wanted` names: no file says at which commit they are.
+
+    A path that is something else than a submodule in either tree stays as it is.
+    """
+    if (found or EMPTY_TREE) == wanted:
+        return found
+    edits = {
+        path: after
+        for path, (before, after) in find_differences(sink, found, wanted).items()
+        if all(entry is None or entry[0] == MODE_GITLINK for entry in (before, after))
+    }
+    return edit_tree(sink, sink, found, edits)
 
 
 def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured) -> bool:

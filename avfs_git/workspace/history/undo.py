@@ -22,12 +22,11 @@ from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, No
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.refs import RefChange
-from avfs_git.gitstore.worktree import list_worktrees
 from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ChangedFile, UndoResult, Warning
-from avfs_git.paths import fork_dir_name, maybe_oid, oid_of
+from avfs_git.paths import maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
 from avfs_git.workspace.checkpoint.following import follow
@@ -327,16 +326,6 @@ def _locked(vault: OpenVault, record: OpRecord, open_workspace: Opener) -> Itera
         raise ForkNotFound(record.fork, vault=vault.name)
     with open_workspace(record.fork).locked() as locked:
         yield locked
-
-
-def forks_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
-    """List the forks in whose live trees git may have done something: all such, or one."""
-    there = list_worktrees(vault.git_dir)
-    return [
-        name
-        for name in ((vault.list_heads() if there else ()) if fork is None else (fork,))
-        if fork_dir_name(name) in there and open_worktree(vault, name).is_there and vault.has_fork(name)
-    ]
 
 
 def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:

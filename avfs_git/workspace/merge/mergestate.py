@@ -33,9 +33,9 @@ from avfs_git.model import Conflict, ConflictKind, MergeProgress, MergeResult, M
 from avfs_git.paths import Oid, TreePath, climb, oid_of, split
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, tell_sidecar
-from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules, merge_in_progress, save_checkpoint
+from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress, save_checkpoint
 from avfs_git.workspace.checkpoint.mark import mark_captured
-from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
 from avfs_git.workspace.files.asked import ask_before
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.preview import Preview

@@ -37,10 +37,9 @@ from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
 from avfs_git.workspace.checkpoint.changes import keep_state, tell_sidecar
-from avfs_git.workspace.checkpoint.checkpoint import adopt_submodules
 from avfs_git.workspace.checkpoint.confirm import confirm_advanced
 from avfs_git.workspace.checkpoint.mark import mark_captured
-from avfs_git.workspace.checkpoint.prepare import capture_workspace
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
 from avfs_git.workspace.restore.carried import carry_attributes

@@ -17,7 +17,7 @@ from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
-from avfs_git.gitstore.worktree import Worktree, read_heads_beside
+from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
 from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.host.locks.flocks import directory_shared, find_shared
@@ -66,6 +66,16 @@ class CommandStart:
 def open_worktree(vault: OpenVault, fork: str) -> Worktree:
     """Name the git directory of a fork's live tree."""
     return Worktree(vault.git_dir, fork_dir_name(fork))
+
+
+def list_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
+    """List the forks in whose live trees git may have done something: all such, or one."""
+    there = list_worktrees(vault.git_dir)
+    return [
+        name
+        for name in ((vault.list_heads() if there else ()) if fork is None else (fork,))
+        if fork_dir_name(name) in there and open_worktree(vault, name).is_there and vault.has_fork(name)
+    ]
 
 
 def prepare_worktree(vault: OpenVault, fork: str, directory: Path) -> bytes:
