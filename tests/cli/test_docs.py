@@ -144,18 +144,22 @@ def test_every_error_is_explained() -> None:
     assert [kind for kind in all_errors() if not (kind.__doc__ or "").strip().endswith(".")] == []
 
 
-def test_documents_link_to_files_that_exist() -> None:
+def test_documents_link_to_files_and_headings_that_exist() -> None:
     """No document points nowhere."""
-    import re
+    headings: dict[Path, set[str]] = {}
+    links: list[tuple[Path, str]] = []
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+        titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        headings[page.resolve()] = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+        links += [(page, link) for link in re.findall(r"\]\((?!https?://)([^)]+)", text)]
 
-    missing = [
-        (page.name, link)
-        for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-        for link in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8"))
-        if not (page.parent / link).exists()
-    ]
+    def leads_nowhere(page: Path, link: str) -> bool:
+        name, _, heading = link.partition("#")
+        target = (page.parent / name).resolve() if name else page.resolve()
+        return not target.exists() or (heading != "" and heading not in headings.get(target, {heading}))
 
-    assert missing == []
+    assert [(page.name, link) for page, link in links if leads_nowhere(page, link)] == []
 
 
 def test_each_code_in_the_documents_exists() -> None:
@@ -193,7 +197,6 @@ def test_each_code_in_the_documents_exists() -> None:
 @pytest.mark.parametrize("name", ["design/security.md", "reference/limits.md"])
 def test_each_claim_names_a_test_that_exists(name: str) -> None:
     """A test that is renamed or removed takes its claim along."""
-    import re
 
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
