@@ -55,7 +55,7 @@ The environment:
 | `AVFS_PAGER` | the pager of results that are longer than the screen, a command for a shell; `cat` for none |
 | `GIT_PAGER`, the user's `core.pager`, `PAGER` | the same, where that is not set; else `less` |
 | `LESS`, `LV` | options of these pagers; `FRX` and `-c` where they are not set, as git's |
-| `NO_COLOR` | no colours, whatever its value |
+| `NO_COLOR` | no colours, with any value |
 
 `--vault` takes a name, a name with a fork (`NAME@FORK`), a path to any bare repository (what holds a slash), or the name
 of a fork that only one vault has.
@@ -73,14 +73,14 @@ Every command finds its vault and its fork by the same rule. The first of these 
 3. **The environment**: `AVFS_VAULT` and `AVFS_FORK`. An empty variable counts as not set; an empty option is refused.
 4. **The current vault** (`avfs vault use`).
 
-Where nothing names a fork, the vault's default fork is meant: the one that the repository's HEAD names, else the only
-one. Among several forks of a clone or folder none is the default: the command lists them and asks which. A vault
+Where nothing names a fork, the vault's default fork is meant: the fork that the repository's HEAD names, else the only
+fork. Among several forks of a clone or folder none is the default: the command lists them and asks which. A vault
 whose forks are all gone says so.
 
 Where directory and environment contradict each other, a command that changes something is refused
 (`input.place_disputed`), and the hint has the options that name either. A command that only looks shows what the
 directory says, with a warning. Every result names vault and fork: text on standard error, JSON in `request`. Commands
-that write somebody else's bytes (`cat`, `exec`, `export --tar` to standard output) name them on a terminal only.
+that write other programs' bytes (`cat`, `exec`, `export --tar` to standard output) name them on a terminal only.
 
 ## Paths
 
@@ -451,7 +451,7 @@ def render_json() -> str:
     lines += [
         "## Errors and exit statuses",
         "",
-        "0 is success. Errors of one family have neighbouring statuses. 141 means that nobody read the result (SIGPIPE).",
+        "0 is success. Errors of one family have neighbouring statuses. 141 means that the reader of the result ended (SIGPIPE).",
         "",
         "| Status | Code | Means |",
         "|---|---|---|",
