@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _ASKED = (
-    "Each step of a program is a request to the process that serves: 20 to 25 µs where nobody sleeps, and 64 to 88 on an idle "
-    "machine, which has to wake a processor on either side. On overlayfs (`--backend overlay`) there is none."
+    "Each step of a program is a request to the process that serves: 20 to 25 µs while processors are awake, and 64 to 88 on "
+    "an idle machine, which has to wake a processor on either side. On overlayfs (`--backend overlay`) no request is sent."
 )
 _COPIED = (
     "What is written is copied three times, into the page cache, to the process that serves and to the disk's page cache, "
@@ -84,11 +84,15 @@ HEADINGS = ("Work", "Bar", "live tree", "native", "Ratio", "Requests", "Server",
 
 
 def _causes(rows: list[LiveRow]) -> Iterator[str]:
+    """Give each cause once, with the rows that it explains."""
+    explained: dict[str, list[str]] = {}
     for row in rows:
         if row.met is False and row.bar:
             causes = SHARED_CAUSES if "--backend overlay" in row.work or "as commands" in row.work else CAUSES
             known = (cause for part, cause in causes.items() if part in row.work)
-            yield f"{row.work}: {row.live} against {row.bar}. {next(known, 'Not looked into yet.')}"
+            explained.setdefault(next(known, "Not looked into yet."), []).append(row.work)
+    for cause, works in explained.items():
+        yield f"{'; '.join(works)}: {cause}"
 
 
 def live_table(rows: list[LiveRow]) -> str:

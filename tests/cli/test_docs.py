@@ -197,7 +197,6 @@ def test_each_code_in_the_documents_exists() -> None:
 @pytest.mark.parametrize("name", ["design/security.md", "reference/limits.md"])
 def test_each_claim_names_a_test_that_exists(name: str) -> None:
     """A test that is renamed or removed takes its claim along."""
-
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     defined = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
