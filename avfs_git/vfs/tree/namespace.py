@@ -82,10 +82,10 @@ class Namespace:
             if node.upper:  # another process removed it: forget it, so that the next lookup tells the truth
                 self.detach(parent, name, node)
                 _unlist(parent, name, hides=False)
-            self._pins.let_go()
+            self._pins.cancel_unlink()
             raise
         except BaseException:
-            self._pins.let_go()
+            self._pins.cancel_unlink()
             raise
         self._quota.leave(gone)
         _unlist(parent, name, hides=hides)
@@ -236,10 +236,10 @@ class Namespace:
             if target is not None:
                 self._turn_away(new_parent, new_name, target)
                 if not target.aliases:
-                    self._pins.hold(target)
+                    self._pins.prepare_unlink(target)
             is_same = self._steps.move(parent, name, node, new_parent, new_name, target, hides=hides)
         except BaseException:
-            self._pins.let_go()
+            self._pins.cancel_unlink()
             raise
         if not is_same:
             for child_name, child in list(node.children.items()):

@@ -1,14 +1,14 @@
 """Pinned nodes, which a kernel or a program knows by number: they stay usable without a name, and after a process died.
 
-Decided here: what a pin preserves. A pin is a holder outside: a kernel's reference, an open file. A node with pins stays
-usable after its last name goes. A file of the upper layer then gets a name in `work` (`attic_name`) and loses it with the
-last pin, so that a process which goes on for a dead one finds it. A directory, and a file that cannot be linked there, is
+Decided here: what a pin preserves. A pin stands for a user of the node outside: a kernel's reference, an open file. A node with
+pins stays usable after its last name goes. A file of the upper layer then gets a name in `work` (`attic_name`) and loses it with
+the last pin, so that a process which goes on for a dead one finds it. A directory, and a file that cannot be linked there, is
 held by a descriptor, which ends with this process; a removed directory is empty, so that a new one serves for it.
 
 A process that goes on also needs a ledger that both can reach (`follow`). Each pinned node is noted in it with its place,
 after the disk says so and before anybody is told. Nodes are made from the ledger when they are asked for, by number or by
-name. What the dead process had begun and not noted is judged by `fuse.handover.resume`, which calls `note_removed`,
-`note_renamed` and `note_exchanged`.
+name. `fuse.handover.resume` finds out what the dead process had begun and not noted, and calls `note_removed`, `note_renamed`
+and `note_exchanged`.
 
 Methods take the tree's lock, but for `node_at` of a known number, and for those that say "called with the lock".
 """
@@ -46,7 +46,7 @@ class Pins:
     Attributes:
         ledger: Where pinned nodes are noted for a process that goes on after this one died; see `follow`.
         leavings: Unused names in `work`, if a server removes them later (`drop_leaving`); None: they go at once.
-        kept: Names in `work` of files that are about to lose their last name, by number; see `hold`.
+        kept: Names in `work` of files that are about to lose their last name, by number; see `prepare_unlink`.
         total: How many pins there are.
     """
 
@@ -183,10 +183,10 @@ class Pins:
             if self._attic.descriptor is not None:
                 self._upper.clean_attic(lambda _: False)
 
-    def hold(self, node: Node) -> None:
+    def prepare_unlink(self, node: Node) -> None:
         """Prepare a pinned node to stay usable without the name that it is about to lose. Called with the lock.
 
-        The caller takes the name, or calls `let_go` if that fails.
+        The caller takes the name, or calls `cancel_unlink` if that fails.
         """
         if not node.pins or node.held is not None or node.parent is None or node.parent is self._attic:
             return
@@ -204,8 +204,8 @@ class Pins:
         except OSError:  # too many links, or a file system without: then it lasts as long as this process
             node.held = Descriptor(reopen_at(directory.fd, node.name, os.O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
 
-    def let_go(self) -> None:
-        """Undo `hold` for names that still exist. Called with the lock."""
+    def cancel_unlink(self) -> None:
+        """Undo `prepare_unlink` for names that still exist. Called with the lock."""
         for name in self.kept.values():
             try:
                 os.unlink(name, dir_fd=self._upper.work.fd)
@@ -216,18 +216,18 @@ class Pins:
             self.note(node)
         self._noted_early.clear()
 
-    def hold_below(self, node: Node) -> None:
-        """Call `hold` for a node and the known nodes below it. Called with the lock."""
+    def prepare_unlink_below(self, node: Node) -> None:
+        """Call `prepare_unlink` for a node and the known nodes below it. Called with the lock."""
         if not self.total:
             return
         pending = [node]
         while pending:
             here = pending.pop()
-            self.hold(here)
+            self.prepare_unlink(here)
             pending.extend(here.children.values())
 
     def unname(self, node: Node) -> None:
-        """Take the last name from a node; it stands in the attic if `hold` brought it there. Called with the lock."""
+        """Take the last name from a node; it stands in the attic if `prepare_unlink` brought it there. Called with the lock."""
         kept = self.kept.pop(node.ino, None)
         self._noted_early.clear()
         node.parent = None
@@ -236,7 +236,7 @@ class Pins:
         self.note(node)
 
     def keep_named(self, node: Node) -> None:
-        """Undo `hold` for a node that has another name. Called with the lock."""
+        """Undo `prepare_unlink` for a node that has another name. Called with the lock."""
         kept = self.kept.pop(node.ino, None)
         if kept is not None:
             os.unlink(kept, dir_fd=self._upper.work.fd)

@@ -358,7 +358,7 @@ class UpperSteps:
         del deep
         is_kept = bool(node.pins) and node.upper and not node.is_dir and not node.aliases and node.held is None
         if not is_kept and not node.aliases:
-            self._pins.hold_below(node)
+            self._pins.prepare_unlink_below(node)
         if not node.upper:
             self.bring_up(parent)
             directory = self._dir_fd(parent)

@@ -207,11 +207,11 @@ class Writing:
             made = self._quota.measure(self._upper.work.fd, temporary)
             try:
                 if old is not None:
-                    self._pins.hold(old)
+                    self._pins.prepare_unlink(old)
                 is_up = old is not None and old.upper
                 (self._upper.show_instead if is_up else self._upper.put)(temporary, directory.fd, name)
             except BaseException:
-                self._pins.let_go()
+                self._pins.cancel_unlink()
                 raise
             self._quota.leave(gone)
             if made is not None:
@@ -269,15 +269,15 @@ class Writing:
         for any program, the mode of the file decides then.
         """
         try:
-            self._pins.hold(node)
+            self._pins.prepare_unlink(node)
             show()
         except PermissionError:
-            self._pins.let_go()
+            self._pins.cancel_unlink()
             self._upper.discard(temporary)
             self._write_in_place(node, _read_pieces(fd), mode)
             return False
         except BaseException:
-            self._pins.let_go()
+            self._pins.cancel_unlink()
             self._upper.discard(temporary)
             raise
         finally:
