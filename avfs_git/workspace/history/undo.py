@@ -201,10 +201,10 @@ def turn(
         fork: Which fork; all if not given.
         direction: `UNDO` or `REDO`.
         open_workspace: Opens a workspace.
-        recorded_at: The epoch of the fork's files at which the log had all that was done to them. The making of the fork itself
-            is not taken back where they have changed since.
-        inside: Whether the caller works in the fork: its making is never taken back then.
-        alone: Whether to pass over what was done to other forks with this one at hand.
+        recorded_at: The epoch of the fork's files when the log last had all of their changes. If they have changed since, the
+            making of the fork itself is not taken back.
+        inside: Whether the caller works in the fork: then the making of that fork is never taken back.
+        alone: Whether to pass over operations on other forks that were made, deleted or renamed from this one.
 
     Raises:
         NothingToUndo: If there is no operation; of a redo, also if something else was done since the undo.
