@@ -34,11 +34,11 @@ OPEN_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Descriptor:
-    """An open descriptor that closes itself when nobody holds it any more.
+    """An open descriptor that closes itself when no caller holds it any more.
 
     Attributes:
         fd: The number, good for as long as this object is held.
-        used: Whether it was asked for since the pool last looked; whoever takes it from a holder sets it.
+        used: Whether it was asked for since the pool last looked; the caller that takes it from a holder sets it.
         writable: For the holder's use: whether data can be written through it.
     """
 
@@ -50,7 +50,7 @@ class Descriptor:
         self.writable = False
 
     def close(self, close: Callable[[int], None] = os.close) -> None:
-        """Close it now, although somebody may hold it: the frames of an error do, until the collector comes by."""
+        """Close it now, although a caller may hold it: the frames of an error do, until the collector comes by."""
         # The default argument keeps close() alive while the interpreter is taken down.
         fd, self.fd = self.fd, -1
         if fd >= 0:
@@ -122,7 +122,7 @@ def open_at(directory: int | None, name: bytes, flags: int, mode: int = 0o666) -
 
 
 def reopen_at(directory: int, name: bytes, flags: int) -> int:
-    """Open a file for a program that has it open, whatever its mode is now.
+    """Open a file for a program that has it open, with any mode.
 
     Root may do that. For another user, the mode of the user's own file is changed for a moment, and put back: a kill in
     between leaves it open to its owner.
