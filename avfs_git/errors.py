@@ -210,7 +210,9 @@ class InvalidName(InvalidInput, code="input.invalid_name"):
     def __init__(self, kind: str, name: str | bytes, reason: str) -> None:
         shown = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
         details = {"kind": kind, "name": shown, "reason": reason}
-        self._say(f"{quote(name)} is not a usable {kind} name: {reason}", **details)
+        usable = "-".join("".join(letter if letter.isascii() and letter.isalnum() else " " for letter in shown).split())
+        hint = f"'{usable}' is usable." if kind in ("fork", "vault") and usable not in ("", shown) else None
+        self._say(f"{quote(name)} is not a usable {kind} name: {reason}", hint, **details)
 
 
 class InvalidPath(InvalidInput, code="input.invalid_path"):

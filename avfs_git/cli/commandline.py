@@ -44,6 +44,13 @@ _MEANT = {
     **dict.fromkeys((("status", "-s"), ("status", "--short")), "`avfs status` is short."),
     ("rm", "--cached"): "There is no index: in a live tree, `git rm --cached PATH` does it.",
     ("fetch", "--all"): "`avfs fetch NAME` for each remote of `avfs remote list`.",
+    ("find", "--size"): "`--min-size 1M` and `--max-size 1M` are bounds.",
+    **dict.fromkeys((("find", "--depth"), ("find", "--maxdepth")), "Did you mean `--max-depth`?"),
+    **dict.fromkeys(
+        (("find", "--mtime"), ("find", "-m")), "`--newer 2d` and `--older 2d` are about the time of the last change."
+    ),
+    **dict.fromkeys((("grep", "-e"), ("grep", "--regexp")), "The pattern is the first argument, and `A|B` finds either."),
+    **dict.fromkeys((("doctor", "--fix"), ("doctor", "-f")), "Did you mean `--repair`?"),
     ("remote", "-v"): "Did you mean `avfs remote list`?",
     ("rebase", "-i"): "`avfs squash FROM..TO` joins commits, and `avfs cherry-pick` applies single ones.",
 }

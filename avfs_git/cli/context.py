@@ -317,10 +317,15 @@ class State:
             self.output.named = self.output.named._replace(opened=vault.name)
             try:
                 yield vault, fork
+            except NoForkChosen as err:
+                self._say_directory(err)
+                raise
             except (ForkNotFound, InvalidName) as err:
                 if fork is not None and fork in (err.details.get("fork"), err.details.get("name")):
                     err.hint = self._hint_at_directory(fork) or err.hint
                     _say_who_names(err, choice.fork_by)
+                if isinstance(err, ForkNotFound):
+                    self._say_directory(err)
                 raise
             except CheckpointNotFound as err:
                 if err.details.get("checkpoint") == self.output.named.fork:  # no hint may name what is not there
@@ -333,6 +338,14 @@ class State:
 
                 err.hint = err.hint or hint_at_path(os.fsdecode(err.path))
                 raise
+
+    def _say_directory(self, error: AvfsError) -> None:
+        """Say where the vault comes from, if a clone with forks names it: a new user may mean the current one."""
+        if self.vault_flag is None and (place := self.place()) is not None and not place.is_mount:
+            means = (
+                "This directory means that vault: `--vault NAME` means another, and `avfs fork . ../NAME` forks the directory."
+            )
+            error.hint = f"{error.hint or ''} {means}".lstrip()
 
     def _hint_at_directory(self, named: str | Path | None) -> str | None:
         """Say what to name instead of a directory that shows a vault or a fork."""

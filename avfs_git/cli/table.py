@@ -209,7 +209,11 @@ class VerbGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; a lone group without a default is a mistake that its help answers."""
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, args)
+        except click.UsageError as error:  # as in `Verb.parse_args`
+            error.ctx = error.ctx or ctx
+            raise
         if not rest and not ctx._protected_args and not ctx.resilient_parsing:  # noqa: SLF001 - click has no other way
             if self.default is None:
                 raise MissingVerb(ctx)

@@ -7,7 +7,6 @@ deletion completes one that a crash interrupted.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import stat
 import time
@@ -528,8 +527,7 @@ class Home:
             name = check_fork_name(branch if branch is not None else place.name if directory is not None else "")
         except InvalidName as error:
             if branch is None:
-                usable = "-".join(re.findall(r"[A-Za-z0-9]+", place.name)) or "NAME"
-                error.hint = f"It is that of the directory. Name the fork with `--branch {usable}`."
+                error.hint = f"It is that of the directory. Name the fork with `--branch NAME`. {error.hint or ''}".rstrip()
             raise
         if directory is not None:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log

@@ -144,6 +144,14 @@ WAYS_OUT = [
     ("end nosuch", "`avfs fork delete NAME`"),
     ("fork nosuch ../x", "`avfs fork create NAME`"),
     ("op restore 1", "`avfs checkpoint restore ID`"),
+    ("fork create 'my fork'", "'my-fork' is usable"),
+    ("vault create 'my vault'", "'my-vault' is usable"),
+    ("vault config gc.keep_day 3", "Did you mean 'gc.keep_days'?"),
+    ("find --size 1M", "`--min-size 1M`"),
+    ("find --depth 1", "`--max-depth`"),
+    ("grep -e x", "`A|B`"),
+    ("doctor --fix", "`--repair`"),
+    ("--fork", "`avfs --help`"),
     ("push --force", "`--force-with-lease`"),
     ("init", "`avfs vault create`"),
     ("help status", "`avfs --help`"),
@@ -290,3 +298,19 @@ def test_without_a_vault_the_way_to_the_first_one_is_told(cli: Cli, tmp_path: Pa
     assert "`avfs vault create NAME`" in refused.stderr
     cli("vault", "create", "NAME").ok()
     cli("status").ok()
+
+
+@pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout")
+def test_a_clone_with_forks_says_that_it_names_the_vault(
+    cli: Cli, project: Path, mount_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who chooses another vault in there is told, and so is who means it."""
+    monkeypatch.chdir(project)
+    cli("fork", ".", str(mount_dir / "one")).ok()
+    cli("stop", str(mount_dir / "one")).ok()
+    cli("fork", ".", str(mount_dir / "two")).ok()
+    cli("stop", str(mount_dir / "two")).ok()
+    cli("vault", "create", "mine").ok()
+
+    assert "`avfs --vault mine COMMAND`" in cli("vault", "use", "mine").ok().stderr
+    assert "This directory means that vault" in cli("fork", "create", "x").stderr

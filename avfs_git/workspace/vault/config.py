@@ -158,7 +158,11 @@ class Config:
             hint = f"Set it for the whole vault with `avfs vault config {key}`. A fork has: {', '.join(sorted(self._known))}."
             raise InvalidInput(f"a fork has no setting {quote(key)} of its own", hint=hint)
         if key not in SETTINGS:
-            raise InvalidInput(f"there is no setting {quote(key)}", hint=f"There are: {', '.join(sorted(self._known))}.")
+            from difflib import get_close_matches  # noqa: PLC0415 - only after a mistake
+
+            near = get_close_matches(key, self._known, n=1)
+            hint = f"Did you mean {quote(near[0])}?" if near else f"There are: {', '.join(sorted(self._known))}."
+            raise InvalidInput(f"there is no setting {quote(key)}", hint=hint)
         return SETTINGS[key]
 
     def _write(self, values: dict[str, str]) -> None:

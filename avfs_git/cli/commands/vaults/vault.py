@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +66,11 @@ def use(state: State, name: str) -> VaultInfo:
 
     This is a convenience for a person at a prompt: programs name their vault with `--vault` or AVFS_VAULT.
     """
-    return state.avfs.use_vault(name)
+    used = state.avfs.use_vault(name)
+    if not state.output.structured and (place := state.place()) is not None and os.path.realpath(place.vault) != str(used.path):
+        means = f"`avfs --vault {shlex.quote(name)} COMMAND` means {quote(name)} here, too."
+        state.output.note(f"hint: This directory means another vault: {means}\n")
+    return used
 
 
 @verb("vault info", looks=True, view="vaults", example="avfs vault info --sizes")
