@@ -7,6 +7,7 @@ is not stored yet and the repository itself look the same. Implemented by `objec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from avfs_git.paths import Oid
@@ -78,3 +79,6 @@ class ObjectSink(ObjectSource, Protocol):
 
     def add_file(self, fd: int, size: int, *, goes_on: bool = False) -> Oid:
         """Take a file of that size, from its start, as a blob; there may be more behind that if it goes on."""
+
+    def deflating_later(self) -> AbstractContextManager[None]:
+        """Only hash the blobs that are added in the block, and deflate them at its end."""

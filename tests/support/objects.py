@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from avfs_git.errors import ObjectMissing
@@ -82,6 +83,10 @@ class MemorySource:
         yield self.read_blob(oid)
 
     # --- making objects ----------------------------------------------------------------------------------
+
+    def deflating_later(self) -> AbstractContextManager[None]:
+        """Do nothing: nothing is deflated."""
+        return nullcontext()
 
     def add(self, kind: int, data: bytes) -> Oid:
         """Keep an object and return its id."""

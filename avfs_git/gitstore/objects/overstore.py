@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 from avfs_git.gitstore.formats.commits import Commit, Links, parse_commit, parse_links, serialize_commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
@@ -55,6 +56,10 @@ class OverStore(ABC):
             self._trees = {}
         self._trees[oid] = tree
         return oid
+
+    def deflating_later(self) -> AbstractContextManager[None]:
+        """Only hash the blobs that are added in the block, and deflate them at its end, if at all."""
+        return nullcontext()
 
     # --- reading back ------------------------------------------------------------------------------------
 

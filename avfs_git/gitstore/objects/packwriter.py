@@ -16,7 +16,7 @@ import os
 import zlib
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -48,6 +48,8 @@ _TOLD_BYTES = 256 << 10
 """Of a pack, before the caller that watches is told again."""
 _WHOLE_FILE = 4 << 20
 """Up to which a file is read whole instead of in pieces."""
+_WHOLE_BYTES = 64 << 20
+"""Of blobs that are held in memory before they are deflated."""
 _HEADERS = {kind: name + b" %d\0" for kind, name in KIND_NAMES.items()}
 _PROBE = 64 << 10
 _TEMPORARY_PACK = ".tmp-avfs-pack-"
@@ -92,6 +94,9 @@ class PackWriter(OverStore):
         self._file: tuple[int, Path] | None = None
         self._sent = 0  # up to where the file is on its way to the disk
         self._blobs: dict[Oid, bytes] = {}
+        self._whole: dict[Oid, bytes] = {}
+        """Blobs that are not deflated yet."""
+        self._whole_room = 0
         self._held_by: Path | None = None
         self._commits: dict[Oid, Oid | None] = {}
         """Commits that were made here, and their sidecars."""
@@ -121,12 +126,29 @@ class PackWriter(OverStore):
             self._commits[oid] = parse_commit(data, oid).sidecar
         if oid in self._offsets:
             return oid
+        if kind == KIND_BLOB and 0 < size <= self._whole_room:
+            if oid not in self._whole:
+                self._whole[oid] = bytes(data)
+                self._whole_room -= size
+            return oid
         if size > SMALL_BLOB and self._store_has(oid):
             return oid
         level = _TREE_LEVEL if kind == KIND_TREE else _LEVEL if size <= SMALL_BLOB else _level_for(data[:_PROBE])
         entry = packfile.entry_header(kind, size) + deflate(data, level)
         self._take(oid, entry, zlib.crc32(entry))
         return oid
+
+    @contextmanager
+    def deflating_later(self) -> Iterator[None]:
+        """Only hash the blobs that are added in the block, and deflate them at its end: programs wait for the block."""
+        self._whole_room = _WHOLE_BYTES
+        try:
+            yield
+        finally:
+            self._whole_room = 0
+        whole, self._whole = self._whole, {}
+        for data in whole.values():
+            self.add(KIND_BLOB, data)
 
     def _take(self, oid: Oid, entry: bytes | memoryview, crc: int) -> None:
         """Put an object's entry at the end of the pack; what a full disk keeps back stays for the next call."""
@@ -150,7 +172,7 @@ class PackWriter(OverStore):
             SizeChanged: If the file ends earlier, or goes on and may not; nothing was taken.
             OSError: If the file cannot be read; nothing was taken.
         """
-        if size <= _WHOLE_FILE:
+        if size <= max(_WHOLE_FILE, self._whole_room):
             return self.add(KIND_BLOB, read_whole(fd, size, goes_on=goes_on))
         # Hashing is 20 times as fast as deflating: what the store has costs a reading, not a writing.
         oid = hash_file(fd, size, goes_on=goes_on)
@@ -357,6 +379,7 @@ class PackWriter(OverStore):
         self._held_from = packfile.PACK_HEADER.size
         self._trees = {}
         self._blobs = {}
+        self._whole = {}
         self._commits = {}
 
     # --- reading back ------------------------------------------------------------------------------------
@@ -371,7 +394,7 @@ class PackWriter(OverStore):
             return os.pread(self._file[0], length, offset)
 
     def _find_new(self, oid: Oid) -> tuple[int, bytes] | None:
-        kept, offset = self._blobs.get(oid), self._offsets.get(oid)
+        kept, offset = self._blobs.get(oid, self._whole.get(oid)), self._offsets.get(oid)
         if kept is not None:
             return KIND_BLOB, kept
         if offset is None:
@@ -392,23 +415,26 @@ class PackWriter(OverStore):
 
     def blob_size(self, oid: Oid) -> int:
         """Say how long a blob is, without reading it."""
+        if oid in self._whole:
+            return len(self._whole[oid])
         offset = self._offsets.get(oid)
         return self.store.blob_size(oid) if offset is None else packfile.parse_entry_header(self._entry(offset, 32))[1]
 
     def exists(self, oid: Oid) -> bool:
         """Tell whether an object is here or in the store."""
-        return oid in self._offsets or self.store.exists(oid)
+        return oid in self._offsets or oid in self._whole or self.store.exists(oid)
 
     def stream_blob(self, oid: Oid) -> Iterator[bytes]:
         """Read the content of a blob in pieces of at most 1 MiB."""
         offset = self._offsets.get(oid)
-        if offset is None:
+        if offset is None and oid not in self._whole:
             yield from self.store.stream_blob(oid)
             return
-        _, size, start = packfile.parse_entry_header(self._entry(offset, 32))
-        if size > CHUNK and offset < self._held_from and self._file is not None:
-            yield from packfile.inflate_stream(self._file[0], offset + start, size)
-            return
+        if offset is not None and offset < self._held_from and self._file is not None:
+            _, size, start = packfile.parse_entry_header(self._entry(offset, 32))
+            if size > CHUNK:
+                yield from packfile.inflate_stream(self._file[0], offset + start, size)
+                return
         data = self.read_blob(oid)
         for position in range(0, len(data), CHUNK):
             yield data[position : position + CHUNK]

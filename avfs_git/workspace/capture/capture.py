@@ -17,6 +17,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 
 from avfs_git.errors import FileChanging, HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
@@ -191,6 +192,10 @@ class Capture:
         with _host_errors():
             self._walk(self._begin(dirty))
         return self._conclude()
+
+    def deflating_later(self) -> AbstractContextManager[None]:
+        """Deflate what is read in the block at its end; also what other captures read into the same sink."""
+        return self._sink.deflating_later()
 
     def look(self, dirty: DirtySet) -> Callable[[], Captured]:
         """Read the layer now and write the trees later, by the function that this returns: so programs wait for less.

@@ -2,9 +2,9 @@
 
 Decided here: how much of a capture is done while programs go on. The first round captures all that has changed since the last
 checkpoint, without the guard of the tree. Each further round captures what changed during the one before, until a round is
-short. The last round holds the guard while it reads, and not while it writes trees. So programs wait for as long as it takes to
-read what changed during one short round, however much has changed since the last checkpoint. A file that a program writes to
-without a pause is left for the last round.
+short. The last round holds the guard while it reads, and not while it deflates and writes. So programs wait for as long as it
+takes to read what changed during one short round, however much has changed since the last checkpoint. A file that a program
+writes to without a pause is left for the last round.
 
 Called by `LockedWorkspace.capture`, with the workspace lock held and without the guard. The only link between two rounds is the
 set of changed paths, so it has to name all of them: it does, because each change goes through this process. A round compares
@@ -25,7 +25,7 @@ from avfs_git.faults import reach
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.vfs.scan.statcache import Fingerprints, StatCache, StatCacheAhead
+from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCache, StatCacheAhead
 from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured
 from avfs_git.workspace.capture.placing import GIT
 
@@ -96,13 +96,14 @@ def capture_live(
             break
     if flush is not None and not is_flushed:
         flush()
-    ahead = _ahead(cache, found)
-    with guard:
+    with contextlib.ExitStack() as later, guard:
         if found is not None:
             dirty = _unite(changes.extend_capture(), dirty)
         if found is None or dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
             return make(cache, None).run(changes.begin_capture())
-        write = make(ahead, None).look(dirty)
+        last = make(_ahead(cache, found), None)
+        later.enter_context(last.deflating_later())
+        write = last.look(dirty)
     return _follow(found, write(), dirty)
 
 
@@ -131,10 +132,12 @@ def capture_beside(
     left = DirtySet()
     with contextlib.ExitStack() as holding:
         for turn in range(_TRIES + _HELD_MAX):
+            ahead = _ahead(cache, found)
             if turn == _TRIES:
+                holding.enter_context(make(ahead, None).deflating_later())
                 holding.enter_context(hold())
                 reach("capture.held")
-            ahead = _ahead(cache, found)
+                time.sleep(RACY_NS / 1e9)  # after that, what was written last is known by its times, and need be read once only
             if turn:
                 dirty = _unite(look_again(ahead), left)
             postponed = DirtySet() if turn < _TRIES else None

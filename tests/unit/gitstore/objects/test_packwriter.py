@@ -87,6 +87,26 @@ def test_objects_are_read_back_before_and_after(writer: PackWriter, store: Objec
         assert source.read_blob(blobs[1]) == b"x"  # a finished writer reads from the store
 
 
+def test_blobs_that_are_deflated_later(writer: PackWriter, store: ObjectStore, file: int) -> None:
+    """They are read back at once, and are in the pack as any other; beyond the room for them, they are deflated at once."""
+    contents = [b"", b"x", os.urandom(70_000), bytes(5 << 20), os.urandom(63 << 20)]
+    with writer.deflating_later():
+        blobs = [writer.add(KIND_BLOB, data) for data in contents[:-2]]
+        for data in contents[-2:]:
+            os.ftruncate(file, 0)
+            os.pwrite(file, data, 0)
+            blobs.append(writer.add_file(file, len(data)))
+        assert writer.add(KIND_BLOB, b"x") == blobs[1]
+        assert len(writer) == 2
+        for oid, data in zip(blobs, contents, strict=True):
+            assert (writer.read_blob(oid), writer.blob_size(oid), writer.exists(oid)) == (data, len(data), True)
+            assert b"".join(writer.stream_blob(oid)) == data
+    assert len(writer) == len(contents)
+    writer.finish()
+
+    assert [store.read(oid) for oid in blobs] == [(KIND_BLOB, data) for data in contents]
+
+
 def test_one_pack_and_one_index_come_out(writer: PackWriter, git_dir: Path) -> None:
     """A finished pack is two files, named after its checksum, which nobody may write to."""
     for data in (b"a", b"b"):
