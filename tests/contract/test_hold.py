@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -151,6 +152,19 @@ def test_nothing_stays_held_where_the_process_that_asked_is_killed(place: Mounte
         asking.kill()
         asking.communicate()
         goes_on(tree / "f")
+
+
+def test_where_nothing_can_be_started_nothing_is_held(place: Mounted) -> None:
+    """A caller without a descriptor left gets its block run all the same."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with running(place.directory, "/bin/sh", "-c", WRITERS["works in it"][1]):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with held([place.number], place.device, most_s=LONG_S):
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                goes_on(place.directory / "f")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_no_parent_is_told(place: Mounted) -> None:

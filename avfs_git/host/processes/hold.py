@@ -57,30 +57,36 @@ def held(numbers: Iterable[int], device: tuple[int, int], *, most_s: float = _MO
     A mount is given by its numbers in all mount namespaces, and the device of its file system. The caller itself goes on.
     """
     name = "{:02x}:{:02x}".format(*device)
-    argv = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(most_s), name, *map(str, numbers)]
-    reading, writing = os.pipe()
-    process = 0
+    process = _start([sys.executable, "-I", "-S", __file__, str(os.getpid()), str(most_s), name, *map(str, numbers)])
     try:
-        with contextlib.suppress(OSError):  # too many processes: nothing is held
-            files = [
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, writing, 1),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-            ]
-            process = os.posix_spawn(argv[0], argv, {}, file_actions=files, setsigmask=(), setsigdef=_DEFAULT)
-        os.close(writing)
-        writing = -1
-        os.read(reading, 1)  # until they are held, or that process has ended
         with _hurrying():
             yield
     finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
         if process:
             os.kill(process, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # a caller that ignores SIGCHLD has none to wait for
-                os.waitpid(process, 0)
+            os.waitpid(process, 0)
+
+
+def _start(argv: list[str]) -> int:
+    """Start the process that holds, and wait until it does or has ended; 0 where there are too many processes or open files."""
+    try:
+        reading, writing = os.pipe()
+    except OSError:
+        return 0
+    process = 0
+    files = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, writing, 1),
+        (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+    ]
+    try:
+        with contextlib.suppress(OSError):
+            process = os.posix_spawn(argv[0], argv, {}, file_actions=files, setsigmask=(), setsigdef=_DEFAULT)
+        os.close(writing)
+        os.read(reading, 1)
+    finally:
+        os.close(reading)
+    return process
 
 
 @contextlib.contextmanager
