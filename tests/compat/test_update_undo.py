@@ -88,6 +88,35 @@ def test_an_update_of_three_merges_is_undone_at_once(tmp_path: Path, mount_dir: 
             work.undo()
 
 
+@pytest.mark.parametrize(("undone", "later"), [(False, False), (False, True), (True, False)])
+def test_an_update_is_forgotten_as_a_whole(tmp_path: Path, bare: Path, undone: bool, later: bool) -> None:
+    """Where an operation stays for undo, so do those that undo takes back with it: also where it is a fork's last one."""
+    before: tuple[list[str], bool] = ([], False)
+    after = (["developed", "served"], True)
+    with Avfs(tmp_path / "home") as avfs:
+        avfs.clone_vault(str(bare), "v")
+        vault = avfs.open_vault("v")
+        work = vault.workspace("main")
+        push(tmp_path, bare, "main", "served")
+        push(tmp_path, bare, "dev", "developed")
+        vault.fork("later", source="main")
+        work.update(upstream="dev")
+        if undone:
+            work.undo()
+        if later:
+            vault.workspace("later").write("later", b"later")
+            vault.workspace("later").checkpoint()
+        vault.prune(keep_operations=1, grace_s=0)
+
+        if undone:
+            work.redo()
+        assert look(vault) == after
+        work.undo()
+        assert look(vault) == before
+        work.redo()
+        assert look(vault) == after
+
+
 def test_undo_of_an_update_with_nothing_new_takes_back_nothing_else(tmp_path: Path, bare: Path) -> None:
     """The branch that the fork follows is all that the update changed; without that it is no operation."""
     with Avfs(tmp_path / "home") as avfs:

@@ -54,7 +54,7 @@ from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
-from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, REDO, RENAMED_FROM, SINCE, UNDO, OpRecord
+from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, JOINS, REDO, RENAMED_FROM, SINCE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9
@@ -355,7 +355,27 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             spent.add(at)
         elif news and not is_gone:
             facts.add(at)
-    return Chosen(stay, whole, spent, facts)
+    for group in _find_joined(records):
+        if not whole.isdisjoint(group) or min(group) < stay:
+            whole |= {at for at in group if at >= stay}
+    return Chosen(stay, whole, spent - whole, facts - whole)
+
+
+def _find_joined(records: list[OpRecord]) -> Iterable[set[int]]:
+    """Find where in the log the operations stand that undo takes back at once, with all that has undone and redone them.
+
+    Without one of them, it would take back half of what was one to its user.
+    """
+    first: dict[int, int] = {}
+    for record in reversed(records):
+        if (joined := record.more.get(JOINS)) is not None:
+            first[record.id] = first[joined] = first.get(joined, joined)
+    groups: dict[int, set[int]] = {each: set() for each in first.values()}
+    for at, record in enumerate(records):
+        begin = first.get(record.target or record.id)
+        if begin is not None:
+            groups[begin].add(at)
+    return groups.values()
 
 
 class _Walk:
