@@ -68,7 +68,7 @@ def test_a_hint_names_the_fork_for_each_verb_that_opens_one(verb: str) -> None:
         inspect.getsource(inspect.getmodule(inspect.unwrap(each.callback)))  # type: ignore[arg-type]  # all have one
         for each in commands_of(command, ctx)
     )
-    opens = "open_workspace(" in code or "open_vault_and_fork(" in code
+    opens = any(opening in code for opening in ("open_workspace(", "open_vault_and_fork(", "workspace: Workspace"))
 
     named = complete(f"See `avfs {verb}`.", Named(None, "f"))
 
