@@ -340,3 +340,28 @@ def _find_all(home: Path, *, wrote: bool) -> None:
             found += [(place / "upper" / name).read_bytes() for place in trash if (place / "upper" / name).exists()]
             assert data in found, (name, [work.fork for work in works])
         check_vault(vault)
+
+
+@pytest.mark.parametrize("undone", [False, True])
+def test_unsaved_work_is_saved_before_a_merge_into_the_renamed_fork(tmp_path: Path, undone: bool) -> None:
+    """The workspace counts its changes anew after a rename, and has what is in it all the same."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "a").write_bytes(b"base\n")
+    with Home(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v", source=tmp_path / "source")
+        other = vault.fork("other")
+        other.write("b", b"other\n")
+        other.checkpoint()
+        work = vault.fork("work", source="main")
+        work.write("a", b"unsaved\n")
+        if undone:
+            work.checkpoint()
+            work.undo()
+        vault.rename_fork("work", "renamed")
+        renamed = vault.workspace("renamed")
+
+        merged = renamed.merge("other")
+        assert (merged.outcome, merged.saved is not None) == ("clean", True)
+        assert (renamed.read("a"), renamed.read("b")) == (b"unsaved\n", b"other\n")
+        assert vault.workspace("main").merge("renamed").changed_files
+        assert vault.workspace("main").read("a") == b"unsaved\n"

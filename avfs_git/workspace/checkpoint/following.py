@@ -26,7 +26,7 @@ def follow(locked: LockedWorkspace, branch: str | None, record: OpRecord) -> Non
     locked.vault.prepare()
     word = os.urandom(8).hex()
     record.more = {**record.more, INTENT: word}
-    is_marked = lock.clean_epoch == lock.epoch
+    is_marked = opened.is_clean()
     locked.begin()  # other processes that have the workspace open read its state again
     try:
         try:

@@ -451,11 +451,7 @@ class OpenWorkspace:
         self._cache, self._cache_known = None, False
         epoch = self.lock.epoch
         died_in_a_change = bool(epoch % 2)
-        # After a boot the counters may be older than the files that they speak of.
-        known_clean = epoch == self.lock.clean_epoch and not died_in_a_change and state.boot == self.boot
-        if not epoch:
-            known_clean = known_clean and self.is_unused()  # else the counters were lost
-        self.dirty = DirtySet() if known_clean else None
+        self.dirty = DirtySet() if self.is_clean() else None
         self.epoch = epoch
         if self.refused is not None:
             self.is_unfinished = not self.looks_on and (died_in_a_change or state.pending is not None)
@@ -482,10 +478,11 @@ class OpenWorkspace:
 
     def is_clean(self) -> bool:
         """Whether nothing is known to have changed since the workspace was last recorded; False where only a scan would tell."""
-        lock = self.lock
-        return (
-            lock.epoch == lock.clean_epoch and not lock.epoch % 2 and self.state.boot == self.boot and self.state.pending is None
-        )
+        lock, state = self.lock, self.state
+        if lock.epoch != lock.clean_epoch or lock.epoch % 2 or state.pending is not None:
+            return False
+        # After a boot the counters may be older than the files that they speak of, and after a rename they begin anew.
+        return state.boot == self.boot and (lock.epoch > 0 or self.is_unused())
 
     def is_recorded_by(self, head: Oid | None) -> bool:
         """Whether the workspace is known to hold just what a commit holds; False where only a scan would tell."""
