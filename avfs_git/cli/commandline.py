@@ -25,7 +25,7 @@ _CLOSE = 0.8
 _MEANT = {
     **dict.fromkeys(
         (("exec", "-i"), ("exec", "--interactive"), ("exec", "--terminal"), ("exec", "--pty")),
-        "`avfs exec -t` gives the command a terminal, with the keyboard as its input.",
+        "`-t` gives the command a terminal, with the keyboard as its input.",
     ),
     **dict.fromkeys(
         (("push", "-f"), ("push", "--force")),

@@ -341,11 +341,12 @@ class State:
 
     def _say_directory(self, error: AvfsError) -> None:
         """Say where the vault comes from, if a clone with forks names it: a new user may mean the current one."""
-        if self.vault_flag is None and (place := self.place()) is not None and not place.is_mount:
+        is_general = (error.hint or "").startswith(("Name one with", "See them"))
+        if is_general and self.vault_flag is None and (place := self.place()) is not None and not place.is_mount:
             means = (
                 "This directory means that vault: `--vault NAME` means another, and `avfs fork . ../NAME` forks the directory."
             )
-            error.hint = f"{error.hint or ''} {means}".lstrip()
+            error.hint = f"{error.hint} {means}"
 
     def _hint_at_directory(self, named: str | Path | None) -> str | None:
         """Say what to name instead of a directory that shows a vault or a fork."""

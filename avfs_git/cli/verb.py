@@ -229,7 +229,7 @@ def verb(words: str, **facts: Unpack[VerbFacts]) -> Callable[[Callable[..., obje
 def _open_for(function: Callable[..., object]) -> Callable[..., object]:
     """Give a verb what its first argument names: the `state`, or the `workspace` or `vault` that is meant, open."""
     first = getattr(function, "__code__").co_varnames[0]  # noqa: B009 - untyped
-    if first == "state":
+    if first in {"state", "_state"}:
         return click.pass_obj(function)
 
     @functools.wraps(function)

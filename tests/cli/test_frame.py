@@ -208,11 +208,14 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         (
             "checkout a",
             "name one of --version and --at",
-            "See the versions with `avfs log PATH`. A fork is worked in with `--fork NAME`.",
+            (
+                "`avfs checkout PATH --at HEAD` drops what is not saved of a path, and `avfs log PATH` lists its versions. "
+                "`avfs checkpoint restore LABEL` brings back a checkpoint, and a fork is worked in with `--fork NAME`."
+            ),
         ),
         ("merge --squash --no-ff a", "--squash and --no-ff contradict each other", "Give one of them."),
         ("resolve a --theirs --ours", "--theirs and --ours contradict each other", "Give one of them."),
-        ("fork --branch", "option '--branch' requires an argument", None),
+        ("fork --branch", "option '--branch' requires an argument", "See `avfs fork dir --help`."),
         ("cat a --version 1 --at b", "--version and --at exclude each other", "See `avfs cat --help`."),
         ("vault config --unset", "--unset takes a KEY and no VALUE", "See `avfs vault config --help`."),
         ("export a - --tar --json", None, None),

@@ -151,7 +151,7 @@ def test_mount_that_is_meant_is_found(cli: Cli, work: str, at: Path, monkeypatch
     cli("fork", "create", "task").ok()
     cli("mount", "task", str(at)).ok()
     refused = cli("stop", "--json").document["error"]
-    assert (refused["code"], refused["hint"]) == ("input.invalid", "Say which mount: `task`.")
+    assert (refused["code"], refused["hint"]) == ("input.invalid", "Say which mount: `avfs stop task`.")
     cli("mount", "main").ok()
     assert cli("stop", "--json").result["session"]["fork"] == "main"
     monkeypatch.chdir(at)

@@ -303,7 +303,7 @@ def test_no_mount_of_another_fork_is_ended(cli: Cli, clone: Path, at: Path, verb
     monkeypatch.chdir(clone)
     cli("fork", str(clone), f"{at}/two").ok()
     refused = cli(verb, "--json").document["error"]
-    assert (refused["code"], refused["hint"]) == ("fork.not_chosen", "Say which mount: `two`.")
+    assert (refused["code"], refused["hint"]) == ("fork.not_chosen", f"Say which mount: `avfs {verb} two`.")
     assert (at / "two" / "README").exists()
     cli("fork", "delete", "one").ok()
     assert cli(verb, "--json").result["outcome"] == "unmounted"  # the only fork is the default one

@@ -222,5 +222,7 @@ def _transfer(text: TextOutput, word: str, result: TransferResult) -> None:
         " to ",
         (result.destination, "bold"),
         f": {text.count(result.files, 'file')}, {text.count(result.directories, 'directory', 'directories')}, ",
-        text.count(result.total_bytes, "byte"),
+        text.size(result.total_bytes)
+        if text.on_terminal and result.total_bytes >= 1024
+        else text.count(result.total_bytes, "byte"),
     )

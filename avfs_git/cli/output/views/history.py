@@ -90,7 +90,7 @@ def add(text: TextOutput, result: CheckpointResult) -> None:
 def checkpoint_list(text: TextOutput, result: CheckpointList) -> None:
     """List checkpoints, a line each."""
     rows = (
-        (text.id(point.id), ",".join(point.labels) or "-", text.time(point.created_at_ns), _subject(point.message))
+        (text.id(point.id), ",".join(point.labels) or "-", text.since(point.created_at_ns), _subject(point.message))
         for point in result["checkpoints"]
     )
     text.table(("Checkpoint", "Label", "Saved", "Message"), rows)
@@ -226,7 +226,7 @@ def log(text: TextOutput, result: History | PathHistory | DrawnHistory) -> None:
                 text.id(version.checkpoint),
                 version.change.kind,
                 text.size(version.change.size),
-                text.time(version.created_at_ns),
+                text.since(version.created_at_ns),
                 _subject(version.message),
             )
             for version in result["versions"]

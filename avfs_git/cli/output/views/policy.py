@@ -78,7 +78,7 @@ def approvals_list(text: TextOutput, result: ApprovalList) -> None:
     """List approvals, a line each; a person who decides sees all of one with `avfs approvals grant`."""
     redactor = Redactor()
     rows = (
-        (found.id, found.state.value, found.fork, text.time(found.expires_at_ns), _one_line(redactor.text(found.command)))
+        (found.id, found.state.value, found.fork, text.since(found.expires_at_ns), _one_line(redactor.text(found.command)))
         for found in result["approvals"]
     )
     text.table(("Approval", "State", "Fork", "Until", "Command"), rows)

@@ -56,7 +56,7 @@ def vault_list(text: TextOutput, result: VaultList) -> None:
         text.hint("There is no vault yet. Make one with `avfs vault create NAME`.")
         return
     rows = (
-        ("*" if vault.current else "", vault.name, "?" if vault.problem else str(vault.forks), text.time(vault.created_at_ns))
+        ("*" if vault.current else "", vault.name, "?" if vault.problem else str(vault.forks), text.since(vault.created_at_ns))
         for vault in vaults
     )
     text.table(("", "Vault", "Forks", "Made"), rows, right=("Forks",))
