@@ -402,20 +402,30 @@ def test_the_plug_in_of_opencode_runs_the_hook(cli: Cli, project: Path, tmp_path
     assert (found[5].call, found[5].subject) == ("c", "x")
 
 
-_PAGES = {"codex": "codex", "gemini-cli": "gemini", "opencode": "opencode", "cursor": "cursor", "vscode": "code"}
-"""The guides of harnesses, and the program that each starts."""
+_PROGRAMS = {
+    "claude": "claude",
+    "codex": "codex",
+    "gemini": "gemini",
+    "opencode": "opencode",
+    "cursor": "cursor",
+    "vscode": "code",
+}
+"""What the guide sets up, and the program that it starts."""
 
 
 @pytest.mark.needs("fuse", "git")
-@pytest.mark.parametrize("page", list(_PAGES))
-def test_the_commands_of_a_guide_run_as_they_stand(mount_dir: Path, page: str) -> None:
+@pytest.mark.parametrize("harness", list(_PROGRAMS))
+def test_the_commands_of_the_guide_run_as_they_stand(mount_dir: Path, harness: str) -> None:
     """The program works in a live tree that has what `setup` wrote, and each part of it is proven."""
-    guide = (Path(avfs_git.__file__).parents[1] / "docs" / "guides" / f"{page}.md").read_text()
-    script = guide.split("```\n")[1]
+    guide = (Path(avfs_git.__file__).parents[1] / "docs" / "guides" / "coding-agents.md").read_text()
+    run_it, fork_it, set_it_up = guide.split("```\n")[1:6:2]
+    program, (enter, start) = _PROGRAMS[harness], run_it.splitlines()
+    start = fork_it.replace("cursor ", f"{program} ") if harness in ("cursor", "vscode") else start.replace("claude", program)
+    script = "\n".join((enter, set_it_up.replace("setup claude", f"setup {harness}"), start))
     (mount_dir / "bin").mkdir()
     programs = {
         "avfs": f'exec {shlex.quote(sys.executable)} -m avfs_git "$@"',
-        _PAGES[page]: 'cd "${1:-.}" && avfs status --json > "$HOME/status"; ls -A > "$HOME/seen"',
+        program: 'cd "${1:-.}" && avfs status --json > "$HOME/status"; ls -A > "$HOME/seen"',
     }
     for name, text in programs.items():
         (mount_dir / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
@@ -441,4 +451,4 @@ def test_the_commands_of_a_guide_run_as_they_stand(mount_dir: Path, page: str) -
     assert json.loads((mount_dir / "status").read_text())["result"]["fork"]
     seen = (mount_dir / "seen").read_text().split()
     assert "main.py" in seen
-    assert "AGENTS.md" in seen or "GEMINI.md" in seen
+    assert {"AGENTS.md", "GEMINI.md", "CLAUDE.md"} & {*seen}
