@@ -6,7 +6,8 @@ Decided here: which programs are held, how, and for how long. `held` starts this
 programs that have something of the mount open or mapped, or work in it, and stops all their threads with `PTRACE_SEIZE` and
 `PTRACE_INTERRUPT` (ptrace(2)): no parent or shell is told, and no signal is sent. It never lets go: it ends, and the kernel lets
 all go on and gives them the signals that came meanwhile. So nothing stays stopped, however this process ends: killed by `held`,
-with the process that started it, or by its own timer, whatever it is waiting for.
+with the process that started it, or by its own timer, whatever it is waiting for. Only who stops this process itself, by its id
+or by freezing its control group, keeps them stopped as long.
 
 What a held program can notice: a few system calls that wait (`epoll_wait`, `semop`, `msgrcv`, a read of an inotify descriptor:
 signal(7) lists them) return EINTR, as after SIGSTOP and SIGCONT. These are not held: a program that another one traces (a tracer
@@ -57,36 +58,41 @@ def held(numbers: Iterable[int], device: tuple[int, int], *, most_s: float = _MO
     A mount is given by its numbers in all mount namespaces, and the device of its file system. The caller itself goes on.
     """
     name = "{:02x}:{:02x}".format(*device)
-    process = _start([sys.executable, "-I", "-S", __file__, str(os.getpid()), str(most_s), name, *map(str, numbers)])
+    process, reading = _start([sys.executable, "-I", "-S", __file__, str(os.getpid()), str(most_s), name, *map(str, numbers)])
     try:
+        if process:
+            os.read(reading, 1)  # until they are held, or that process has ended
         with _hurrying():
             yield
     finally:
         if process:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
+            os.close(reading)
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):  # the system reaps for who ignores SIGCHLD
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
 
 
-def _start(argv: list[str]) -> int:
-    """Start the process that holds, and wait until it does or has ended; 0 where there are too many processes or open files."""
+def _start(argv: list[str]) -> tuple[int, int]:
+    """Start the process that holds; give it and what it writes to when it does. 0 if there are too many processes or open files.
+
+    It has a session of its own: a signal that stops the caller's process group would stop its timer, and so all that it holds.
+    """
+    process = 0
     try:
         reading, writing = os.pipe()
     except OSError:
-        return 0
-    process = 0
+        return 0, -1
     files = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, writing, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
-    try:
-        with contextlib.suppress(OSError):
-            process = os.posix_spawn(argv[0], argv, {}, file_actions=files, setsigmask=(), setsigdef=_DEFAULT)
-        os.close(writing)
-        os.read(reading, 1)
-    finally:
+    with contextlib.suppress(OSError):
+        process = os.posix_spawn(argv[0], argv, {}, file_actions=files, setsid=True, setsigmask=(), setsigdef=_DEFAULT)
+    os.close(writing)
+    if not process:
         os.close(reading)
-    return process
+    return process, reading
 
 
 @contextlib.contextmanager

@@ -356,7 +356,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         elif news and not is_gone:
             facts.add(at)
     for group in _find_joined(records):
-        if not whole.isdisjoint(group) or min(group) < stay:
+        if not whole.isdisjoint(group) or min(group, default=stay) < stay:
             whole |= {at for at in group if at >= stay}
     return Chosen(stay, whole, spent - whole, facts - whole)
 

@@ -266,7 +266,7 @@ def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
     """A module is run as the program of its name is."""
     name = words[0].value if words and words[0].exact else ""
     main = name.partition(".")[0]
-    if programs.find(main) is not None:
+    if programs.find_program(main) is not None:
         c.program((replace(words[0], value=main), *words[1:]), call.place)
     elif (module := programs.find(f"python -m {name}")) is not None and "n" in module.does:
         c.add("n", f"python -m {name} {module.why}", call.place)

@@ -210,7 +210,7 @@ class Classifier(Findings):
             self.unseen(f"'{name}' begins a statement, which avfs does not see", place)
             return
         base = posixpath.basename(name)
-        program = programs.find_versioned(base) if "/" not in name or _directory_of(name) in _SYSTEM_PROGRAMS else None
+        program = programs.find_program(base) if "/" not in name or _directory_of(name) in _SYSTEM_PROGRAMS else None
         if program is None:
             self._other_program(name, words, place)
         elif len(words) == 2 and words[1].value in (program.about or ({"--version", "--help"} if not program.does else ())):

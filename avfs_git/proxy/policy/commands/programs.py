@@ -96,10 +96,15 @@ def find(name: str) -> Program | None:
     return made
 
 
-def find_versioned(name: str) -> Program | None:
-    """The same, also for a name with a version behind it, such as `python3.12` or `gcc-13`."""
+def find_program(name: str) -> Program | None:
+    """Give the entry of the program that a word names, also with a version behind it, such as `python3.12` or `gcc-13`.
+
+    No program has the name of a subcommand: the word `"git log"` names another file.
+    """
+    if " " in name:
+        return None
     found = find(name)
-    if found is None and " " not in name and (match := _VERSIONED.fullmatch(name)):
+    if found is None and (match := _VERSIONED.fullmatch(name)):
         found = find(match[1])
     return found
 

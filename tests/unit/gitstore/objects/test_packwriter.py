@@ -107,6 +107,16 @@ def test_blobs_that_are_deflated_later(writer: PackWriter, store: ObjectStore, f
     assert [store.read(oid) for oid in blobs] == [(KIND_BLOB, data) for data in contents]
 
 
+def test_blobs_that_were_to_be_deflated_later_are_gone_after_an_error(writer: PackWriter) -> None:
+    """A writer that is used on does not take them for stored."""
+    with pytest.raises(KeyboardInterrupt), writer.deflating_later():
+        blob = writer.add(KIND_BLOB, b"x")
+        raise KeyboardInterrupt
+    assert not writer.exists(blob)
+    assert writer.add(KIND_BLOB, b"x") == blob
+    assert len(writer) == 1
+
+
 def test_one_pack_and_one_index_come_out(writer: PackWriter, git_dir: Path) -> None:
     """A finished pack is two files, named after its checksum, which nobody may write to."""
     for data in (b"a", b"b"):
