@@ -169,9 +169,8 @@ def test_where_nothing_can_be_started_nothing_is_held(place: Mounted) -> None:
 
 def test_what_stops_the_process_group_does_not_stop_the_holder(place: Mounted) -> None:
     """Stopped with the one that asked, it would hold programs for as long: its timer would not end it."""
-    with running(place.directory, "sleep", "60"):
-        with held([place.number], place.device, most_s=LONG_S):
-            assert os.getpgid(find_holder()) != os.getpgrp()
+    with running(place.directory, "sleep", "60"), held([place.number], place.device, most_s=LONG_S):
+        assert os.getpgid(find_holder()) != os.getpgrp()
 
 
 def test_no_parent_is_told(place: Mounted) -> None:

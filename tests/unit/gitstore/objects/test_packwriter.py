@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,9 @@ def test_blobs_that_are_deflated_later(writer: PackWriter, store: ObjectStore, f
 
 def test_blobs_that_were_to_be_deflated_later_are_gone_after_an_error(writer: PackWriter) -> None:
     """A writer that is used on does not take them for stored."""
-    with pytest.raises(KeyboardInterrupt), writer.deflating_later():
+    with suppress(RuntimeError), writer.deflating_later():
         blob = writer.add(KIND_BLOB, b"x")
-        raise KeyboardInterrupt
+        raise RuntimeError
     assert not writer.exists(blob)
     assert writer.add(KIND_BLOB, b"x") == blob
     assert len(writer) == 1
