@@ -72,10 +72,8 @@ def _open_load() -> int:
     In a container another server may answer instead (lxcfs), which would cost as much as a request.
     """
     with suppress(OSError):
-        fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
-        if os.fstat(fd).st_dev == Path("/proc/self").stat().st_dev:
-            return fd
-        os.close(fd)
+        if Path("/proc/loadavg").stat().st_dev == Path("/proc/self").lstat().st_dev:
+            return os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
     return -1
 
 
