@@ -6,7 +6,8 @@ the object.
 
 A file gets its name when it is complete; its content was checked against its id while it was made. It is never synced: after a
 power cut it may hold garbage, so that files of another boot are removed. On a machine without a boot id, files get no name and
-are not shared. Processes that need the same blob at once wait for its maker (`_turn`), but not for good: it may be stopped.
+are not shared. Processes that need the same blob at once wait for its maker (`_turn`), but no longer than making it should take:
+the maker may be stopped, or find no room.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _ELSEWHERE = "/var/tmp"  # noqa: S108 - the file gets no name there
 """Where files are made if the vault is read-only."""
-_WAIT_S = 60.0
-"""How long another process may take to make a blob before this one makes it as well: it may be stopped."""
+_WAIT_S = 1.0
+_MADE_PER_S = 50_000_000
+"""A process that makes a blob may take `_WAIT_S` and a second more for so many bytes before another makes it as well."""
 _O_TMPFILE = getattr(os, "O_TMPFILE", 0)
 
 
@@ -61,10 +63,12 @@ class BlobCache:
         found = self._open_known(name, size)
         if found is not None:
             return found
-        limit = self._limit() if share and self._boot != "unknown" else 0
-        if not limit or size > limit // 2:
+        if not share or self._boot == "unknown":
             return self._make(pieces)
-        with self._turn(oid):
+        limit = self._limit()
+        if size > limit // 2:
+            return self._make(pieces, lambda _: self._trim(limit))
+        with self._turn(oid, size):
             found = self._open_known(name, size)
             return self._make(pieces, lambda fd: self._keep(fd, name, limit)) if found is None else found
 
@@ -81,14 +85,14 @@ class BlobCache:
             os.close(writable)
 
     @contextlib.contextmanager
-    def _turn(self, oid: Oid) -> Iterator[None]:
+    def _turn(self, oid: Oid, size: int) -> Iterator[None]:
         """Wait until no other process makes a blob; where that cannot be told, or takes too long, go on."""
         fd = -1
         try:
             with contextlib.suppress(OSError):
                 self._prepare()
                 fd = os.open(self._turns, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-                take_number(fd, int.from_bytes(oid[:7], "big"), wait_s=_WAIT_S)
+                take_number(fd, int.from_bytes(oid[:7], "big"), wait_s=_WAIT_S + size / _MADE_PER_S)
             yield
         finally:
             if fd >= 0:
@@ -154,7 +158,7 @@ class BlobCache:
 
     def _keep(self, fd: int, name: Path, limit: int) -> None:
         """Give a file its name and remove others."""
-        try:
+        with contextlib.suppress(OSError):  # it is not shared, and nothing else is lost
             try:
                 _link(fd, name)
             except FileExistsError:
@@ -163,13 +167,11 @@ class BlobCache:
                     os.unlink(name)
                     _link(fd, name)
             self._trim(limit, keep=name.name)
-        except OSError:
-            pass  # it is not shared, and nothing else is lost
 
-    def _trim(self, limit: int, *, keep: str) -> None:
-        """Remove what was not used for longest until the rest is within the limit."""
+    def _trim(self, limit: int, *, keep: str = "") -> None:
+        """Remove what was not used for longest until the rest is within the limit, or cannot be removed."""
         files: list[tuple[int, int, str]] = []
-        with os.scandir(self._place) as entries:
+        with contextlib.suppress(OSError), os.scandir(self._place) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
                     found = entry.stat(follow_symlinks=False)
@@ -179,7 +181,7 @@ class BlobCache:
             if total <= limit:
                 break
             if name != keep:
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
                     os.unlink(self._place / name)
                 total -= size
 

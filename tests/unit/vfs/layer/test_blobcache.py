@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,21 +50,23 @@ def test_a_blob_is_taken_once_and_shared(directory: Path) -> None:
     assert directory.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_blob_that_is_being_made_is_waited_for(directory: Path) -> None:
+def test_a_blob_that_is_being_made_is_waited_for(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several that need a blob at once, one takes it apart; another blob does not wait for that."""
-    begun, other_done = threading.Event(), threading.Event()
+    begun, waits_or_done = threading.Event(), threading.Event()
+    monkeypatch.setattr(time, "sleep", lambda _: waits_or_done.set())
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)  # it does not get too long
 
     def slowly() -> Iterator[bytes]:
         yield b"abc"
         begun.set()
-        other_done.wait(0.2)  # a second one that does not wait is done by then, with content of its own
+        waits_or_done.wait()  # a second one that does not wait is done by then, with content of its own
         yield b"def"
 
     def late() -> bytes:
         try:
             return _read(BlobCache(directory).open(_oid(1), 6, _none()))
         finally:
-            other_done.set()
+            waits_or_done.set()
 
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(lambda: _read(BlobCache(directory).open(_oid(1), 6, slowly())))
@@ -71,6 +74,24 @@ def test_a_blob_that_is_being_made_is_waited_for(directory: Path) -> None:
         second = threads.submit(late)
         assert _read(BlobCache(directory).open(_oid(2), 2, [b"ok"])) == b"ok"
         assert (first.result(), second.result()) == (b"abcdef", b"abcdef")
+
+
+def test_a_maker_that_is_stopped_is_waited_for_by_the_size_of_its_blob(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits holds up others, a small blob for a moment only; then it is made twice, and both have it."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: sum(slept))
+
+    def wait_for(number: int, size: int) -> float:
+        slept.clear()
+
+        def stopped() -> Iterator[bytes]:
+            yield _read(BlobCache(directory).open(_oid(number), size, [b"ok"]))
+
+        assert _read(BlobCache(directory).open(_oid(number), size, stopped())) == b"ok"
+        return sum(slept)
+
+    assert 0 < 5 * wait_for(1, 2) < wait_for(2, 500_000_000)
 
 
 def test_what_fails_or_is_not_shared_leaves_no_name(directory: Path) -> None:
@@ -129,6 +150,8 @@ def test_the_least_used_go_first(directory: Path) -> None:
     os.close(cache.open(_oid(6), 16, [b"6" * 16]))  # more than half of all: for its opener alone
     assert _oid(6).hex() not in _names(directory)
     assert _read(held) == b"1" * 10
+    os.close(BlobCache(directory, limit_bytes=0).open(_oid(7), 1, [b"7"]))  # a limit that was lowered counts at once
+    assert _names(directory) == set()
 
 
 def test_a_cache_that_is_cleared_is_made_again(directory: Path) -> None:
