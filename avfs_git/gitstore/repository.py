@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
+from avfs_git.errors import AvfsError, FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
 from avfs_git.gitstore.config.gitconfig import Config, edit_config, is_true, parse_plain, quote_value, read_config
 from avfs_git.gitstore.formats.quoting import unquote
 from avfs_git.gitstore.refs import OWN_REFS, RefStore, check_ref_name
@@ -129,7 +129,7 @@ def choose_fsync_method(git_dir: Path) -> str:
     """
     from avfs_git.host.mounts.mounts import list_mounts  # noqa: PLC0415 - only making a vault and mounting ask
 
-    device = os.stat(git_dir).st_dev
+    device = os.stat(git_dir / "objects").st_dev
     kinds = {found.kind for found in list_mounts() if os.makedev(*found.device) == device}
     return "batch" if kinds and kinds <= {"ext4", "xfs"} else "fsync"
 
@@ -158,7 +158,8 @@ def ensure_config(git_dir: Path) -> None:
 
     - `core.checkStat = minimal`: the numbers of files are others at each mount, and mean nothing.
     - `transfer.hideRefs`: others neither see nor move avfs's own refs; a vault that an older avfs made does not say so.
-    - `core.fsyncMethod`: the vault may lie on another file system than when it was made.
+    - `core.fsyncMethod`: `batch` may be unsafe where the vault lies now. Where none is set and `batch` is safe, it is
+      only faster: a failure counts as none.
     - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.
 
     Raises:
@@ -173,12 +174,15 @@ def ensure_config(git_dir: Path) -> None:
     if values.get("core.checkstat", [""])[-1].lower() != "minimal":
         edits.append(("--replace-all", "core.checkStat", "minimal"))
     method, wanted = values.get("core.fsyncmethod", [""])[-1], choose_fsync_method(git_dir)
-    if method in ("", "batch") and method != wanted:
+    if method == "batch" != wanted:
         edits.append(("--replace-all", "core.fsyncMethod", wanted))
     if OWN_REFS not in values.get("transfer.hiderefs", []):
         edits.append(("--add", "transfer.hideRefs", OWN_REFS))
     if edits:
         edit_config(git_dir, *edits)
+    if not method and wanted == "batch":
+        with suppress(AvfsError):
+            edit_config(git_dir, ("--replace-all", "core.fsyncMethod", wanted))
 
 
 # --- checking ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 from avfs_git.errors import (
     AvfsError,
     FormatUnsupported,
+    GitFailed,
     HostError,
     InternalError,
     InvalidName,
@@ -71,6 +72,23 @@ def test_objects_are_synced_together_only_where_that_is_safe() -> None:
             found.append(read_config(git_dir)["core.fsyncmethod"])
 
     assert [made, *found] == [["fsync"], ["fsync"], ["writeout-only"]]
+
+
+def test_what_is_only_faster_needs_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without git a vault that names no method is fit as it is, on any file system; one with an unsafe method is not."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with TemporaryDirectory(dir="/dev/shm") as tmpfs:
+        for place in (tmp_path, Path(tmpfs)):
+            init_vault_repo(place / "v.git")
+            config = place / "v.git" / "config"
+            lines = [line for line in config.read_text().splitlines(keepends=True) if "fsyncMethod" not in line]
+            config.write_text("".join(lines))
+            ensure_config(config.parent)
+
+            assert "core.fsyncmethod" not in read_config(config.parent)
+        config.write_text("".join(lines).replace("[gc]", "\tfsyncMethod = batch\n[gc]"))
+        with pytest.raises(GitFailed):
+            ensure_config(config.parent)
 
 
 def test_nothing_is_overwritten(git_dir: Path) -> None:
