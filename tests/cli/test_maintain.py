@@ -88,10 +88,11 @@ def test_upper_layers_are_folded_where_nobody_works(tmp_path: Path) -> None:
         with vault.workspace("used")._opened.locked(), Home(tmp_path / "home") as beside:
             steps = {step.name: step for step in beside.open_vault("v").maintain(every_step=True).steps}
 
-        assert entries == dict.fromkeys(("saved", "unsaved", "used"), 88)
-        assert dict(list_foldable(core, 88)) == {}
+        assert entries == dict.fromkeys(("saved", "unsaved", "used"), 80)
+        assert dict(list_foldable(core, 80)) == {}
         assert steps["fold"].handled == 87
         assert list(uppers["saved"].iterdir()) == []
+        assert set(dict(list_foldable(core, 0))) == {"unsaved", "used"}
         assert {name: vault.fork_info(name).base for name in bases} == bases
         assert all(len(list(uppers[name].iterdir())) == 7 for name in bases)
         saved = vault.workspace("saved")
@@ -100,6 +101,70 @@ def test_upper_layers_are_folded_where_nobody_works(tmp_path: Path) -> None:
         assert saved.read("d3/10") == b"10"
         assert saved.status().changed_files == ()
         assert vault.workspace("unsaved").read("d1/1") == b"mine"
+
+
+def test_what_no_checkpoint_holds_is_not_looked_at_again(tmp_path: Path) -> None:
+    """Ignored files that the settings leave out stay in the upper layer: a fork of such files has nothing to fold."""
+    with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
+        vault.set_config("maintenance.auto", "0")
+        vault.set_config("sidecar.exclude", "left")
+        work = vault.workspace()
+        work.write(".gitignore", b"left\n")
+        for number in range(8):
+            work.write(f"left/{number}", b"1")
+        work.checkpoint()
+
+        assert dict(list_foldable(vault._core, 0)) == {"main": 1}
+        assert {step.name: step for step in vault.maintain(every_step=True).steps}["fold"].handled == 1
+        assert [path.name for path in vault._core.layout.workspace("main").upper.iterdir()] == ["left"]
+        assert not {step.name: step for step in vault.maintain(every_step=True).steps}["fold"].is_due
+        assert work.read("left/7") == b"1"
+
+
+@pytest.mark.parametrize("damaged", ["state", "ref"])
+def test_a_damaged_fork_stops_no_other(tmp_path: Path, damaged: str) -> None:
+    """Damage is the business of `doctor`: the other forks are folded, the other steps done, and the run is recorded."""
+    with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
+        vault.set_config("maintenance.auto", "0")
+        for name in ("aa", "bb"):
+            vault.fork(name).write("f", b"1")
+            vault.workspace(name).checkpoint()
+        core = vault._core
+        place = core.layout.workspace("aa").state if damaged == "state" else vault.path / "refs" / "heads" / "aa"
+    with Home(tmp_path / "home") as home, home.open_vault("v") as vault:
+        place.write_bytes(b"garbage")
+        dry = {step.name: step for step in vault.maintain(dry_run=True, every_step=True).steps}
+        steps = {step.name: step for step in vault.maintain(every_step=True).steps}
+
+        assert dry["fold"].amount == 1
+        assert steps["fold"].handled == 1
+        assert core.layout.maintenance.exists()
+
+
+def test_a_fork_whose_disk_refuses_stops_no_other(tmp_path: Path) -> None:
+    """What the warning says of it is what is in force; the forks after it are folded."""
+    failed: list[str] = []
+
+    def act(point: str) -> None:
+        if point == "fold.redirects_dropped" and not failed:
+            failed.append(point)
+            raise OSError(28, os.strerror(28))
+
+    with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
+        vault.set_config("maintenance.auto", "0")
+        for name in ("aa", "bb"):
+            vault.fork(name).write("f", b"1")
+            vault.workspace(name).checkpoint()
+        faults.arm(act)
+        try:
+            result = vault.maintain(every_step=True)
+        finally:
+            faults.arm(None)
+
+        [warning] = result.warnings
+        assert "the new state is in force" in warning.message
+        assert "changed nothing" not in warning.message
+        assert set(dict(list_foldable(vault._core, 0))) == {"aa"}
 
 
 def test_the_background_process_does_it_and_says_so(home: Path) -> None:

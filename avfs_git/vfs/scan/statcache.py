@@ -76,6 +76,12 @@ def show_alike(cached: Fingerprint, now: Fingerprint) -> bool:
     return is_dir and cached[-1] == now[-1] and (now[-1] != _REDIRECTED or cached[_SIZE] == now[_SIZE])
 
 
+def read_mode_and_time(fingerprint: Fingerprint) -> tuple[int, int]:
+    """Get the mode and the time of change, in nanoseconds and modulo 2**64, that a fingerprint was taken of."""
+    mode, _, mtime_ns, *_ = _FINGERPRINT.unpack(fingerprint)
+    return mode, mtime_ns
+
+
 def show_lower(directory: Fingerprint) -> Fingerprint:
     """Make the fingerprint of a directory that no longer hides the lower layer."""
     return directory[:-1] + b"\0"

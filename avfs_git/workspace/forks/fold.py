@@ -23,7 +23,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.layer.upper import UpperLayer
-from avfs_git.vfs.scan.scan import Found
+from avfs_git.vfs.scan.scan import WHITEOUT
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate, show_lower
 from avfs_git.workspace.checkpoint.checkpoint import save_first
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -40,13 +40,14 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
     """
     told = save_first(locked, "save before fold").warnings
     head = locked.vault.read_head(locked.fork)
-    return head is not None and any(_fold(locked, head, until_s=math.inf)), told
+    return head is not None and any(_fold(locked, head, slice_s=math.inf)), told
 
 
-def fold_some(locked: LockedWorkspace, until_s: float) -> int:
-    """Fold a workspace until a time of the monotonic clock, at least one entry; tell how many entries went.
+def fold_some(locked: LockedWorkspace, slice_s: float) -> int:
+    """Drop entries for so long, from the first one on; tell how many entries went.
 
-    Saves nothing: does nothing if that were needed.
+    It takes as long as finding the first entry took where that is longer: each call lists a directory anew, and a large one would
+    else take the square of its size. With 0 one entry goes. Saves nothing: does nothing if that were needed.
 
     Raises:
         LeftInForce, HostError: As `fold_workspace`.
@@ -56,10 +57,10 @@ def fold_some(locked: LockedWorkspace, until_s: float) -> int:
         return 0
     if opened.state.base != head.hex() and opened.upper.list_redirected():
         return 0  # without redirects what they lead to is read again: not while others wait
-    return _fold(locked, head, until_s=until_s)[1]
+    return _fold(locked, head, slice_s=slice_s)[1]
 
 
-def _fold(locked: LockedWorkspace, head: Oid, *, until_s: float) -> tuple[bool, int]:
+def _fold(locked: LockedWorkspace, head: Oid, *, slice_s: float) -> tuple[bool, int]:
     """Move the base to the head and drop entries; tell whether the base moved, and how many entries went."""
     opened, vault = locked.opened, locked.vault
     commit = vault.store.read_commit(head)
@@ -68,7 +69,7 @@ def _fold(locked: LockedWorkspace, head: Oid, *, until_s: float) -> tuple[bool, 
     if opened.synced_trees() != trees:
         return False, 0  # the branch holds something else than the workspace: its base stays what it is
     moves = opened.state.base != head.hex()
-    if not moves and not opened.upper.scan_dir(opened.upper.root.fd, ROOT):
+    if not moves and not os.listdir(entry_of(opened.upper.root.fd, b".")):
         return False, 0
     # Where what was moved is not in the head, the base it was moved in has to stay.
     shown = LowerTree(vault.store, *trees, default_mtime_ns=0)
@@ -77,7 +78,7 @@ def _fold(locked: LockedWorkspace, head: Oid, *, until_s: float) -> tuple[bool, 
         if there is None or not there.is_dir:
             return False, 0
     is_recorded, is_known, cache = opened.is_recorded_by(head), False, opened.cache
-    dropping = _Dropping(opened.upper, until_s)
+    dropping = _Dropping(opened.upper, slice_s)
     locked.begin()
     try:
         if moves:
@@ -125,12 +126,22 @@ def _move_base(locked: LockedWorkspace, head: Oid, sidecar: Oid | None) -> None:
         raise
 
 
+def is_repeated(kind: str, mtime_ns: int, there: LowerEntry | None) -> bool:
+    """Whether the lower layer shows what a file, link or whiteout of the upper one shows, which holds what the head does."""
+    if there is None:
+        return kind == WHITEOUT
+    # A file that was only touched makes no checkpoint; its time stays in the upper layer.
+    return kind == there.kind and (mtime_ns - there.mtime_ns) % (1 << 64) == 0
+
+
 class _Dropping:
     """Removing from the upper layer what the lower one shows as well."""
 
-    def __init__(self, upper: UpperLayer, until_s: float) -> None:
+    def __init__(self, upper: UpperLayer, slice_s: float) -> None:
         self._upper = upper
-        self._until_s = until_s
+        self._slice_s = slice_s
+        self._start_s = time.monotonic()
+        self._until_s = math.inf
         self._directories = Directories(upper.root)
         self._dropped: dict[TreePath, list[bytes]] = {}
         self._uncovered: dict[TreePath, list[bytes]] = {}
@@ -138,7 +149,7 @@ class _Dropping:
         self.count = 0
 
     def _is_over(self) -> bool:
-        return self.count > 0 and time.monotonic() >= self._until_s
+        return time.monotonic() >= self._until_s
 
     def run(self, lower: LowerTree) -> None:
         """Remove it; end early when the time is over. Each directory that was looked into gets back its time."""
@@ -163,21 +174,17 @@ class _Dropping:
                             upper.clear_opaque(entry_of(directory, found.name))
                             self._uncovered.setdefault(path, []).append(found.name)
                         stack.append((join(path, found.name), there, None))
-                elif self._is_repeated(found, there):
+                elif is_repeated(found.kind, found.stat.st_mtime_ns, there):
                     os.unlink(found.name, dir_fd=directory)
                     self._note(path, found.name)
                 reach("fold.entry")
                 if self._is_over():
                     break
 
-    @staticmethod
-    def _is_repeated(found: Found, there: LowerEntry | None) -> bool:
-        if there is None:
-            return found.kind == "whiteout"
-        # A file that was only touched makes no checkpoint; its time stays in the upper layer.
-        return found.kind == there.kind and found.stat.st_mtime_ns == there.mtime_ns
-
     def _note(self, directory: TreePath, name: bytes) -> None:
+        if not self.count:
+            now_s = time.monotonic()
+            self._until_s = now_s + (self._slice_s and max(self._slice_s, now_s - self._start_s))
         self._dropped.setdefault(directory, []).append(name)
         self.count += 1
 

@@ -2,8 +2,7 @@
 
 Decided here: the steps, when each of them is due, and what is remembered of the last run. `avfs maintain` calls this, and a
 process in the background that `sdk.background` starts. It waits for no workspace, and works beside everything else: what it
-cannot do now, the next run does. One process at a time does it. A step that fails changes nothing, is named by a warning, and
-stops no other step.
+cannot do now, the next run does. One process at a time does it. A step that fails is named by a warning, and stops no other step.
 
 | Step | Due if | What it does |
 |---|---|---|
@@ -12,7 +11,7 @@ stops no other step.
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
 | `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
 | `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
-| `fold` | the upper layer of a fork has more than 2,000 entries that its head has, too | `workspace.upkeep.folding` |
+| `fold` | the upper layer of a fork has more than 2,000 files that its head has, too | `workspace.upkeep.folding` |
 | `gc` | asked once a week: an old operation, or a workspace in the trash, is a week older than `gc.keep_days` | `garbage` |
 
 A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
@@ -107,7 +106,7 @@ def _maintain(
             handled = works[name]()
         except (AvfsError, OSError) as error:
             reason = error.message if isinstance(error, AvfsError) else error.strerror or str(error)
-            warnings.append(Warning("maintain.failed", f"the step '{name}' failed and changed nothing: {reason}"))
+            warnings.append(Warning("maintain.failed", f"the step '{name}' failed: {reason}"))
         took_ms = (time.monotonic_ns() - start_ns) // 1_000_000
         steps.append(MaintenanceStep(name, True, amount, handled, took_ms))
         reach("maintain.did_one")

@@ -37,6 +37,17 @@ def test_each_slice_changes_nothing(tmp_path: Path) -> None:
         assert read_files(work) == before
 
 
+def test_a_slice_lasts_as_long_as_the_look_before_it(tmp_path: Path) -> None:
+    """However short a slice and large a directory: many entries go in each, because each lists the directory anew."""
+    with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
+        work = vault.workspace("work")
+        for number in range(500):
+            work.write(f"flat/{number}", b"1")
+        work.checkpoint()
+        with work._opened.locked() as locked:
+            assert fold_some(locked, 1e-9) > 1
+
+
 def test_nothing_is_folded_that_is_not_saved(tmp_path: Path) -> None:
     """With unsaved files nothing is folded, nor saved; after the next checkpoint it goes on."""
     with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
