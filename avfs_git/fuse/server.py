@@ -11,10 +11,11 @@ Requests that are answered ENOSYS once, after which the kernel does not ask agai
 - CREATE: the kernel then makes files with MKNOD. A file that CREATE has opened would be closed with a request.
 - Extended attributes, where they are turned off; LSEEK, where no file has holes.
 
-Three kinds of threads answer:
+Four kinds of threads answer:
 
 - The serving thread, nearly everything. A second one costs a third more processor time a request and gains nothing.
-- Helpers, what may wait long for the disk (`_SLOW`, big blobs), so that an fsync stops no listing.
+- Helpers, what may wait long for the disk (`_SLOW`), so that an fsync stops no listing.
+- Readers, what may wait until a big blob is taken out of its pack, here or by another server (`_READS`): it stops no fsync.
 - The bringer, what needs an object of a remote server (partial clones), or changes a large file of the lower layer. It fetches
   the object, or copies the file up, without any lock, and then answers. A program that is killed meanwhile gets EINTR
   (`fuse.handover.waiting`).
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 _LOG = LazyLogger(__name__)
 _HELPERS = 4
 _SLOW = frozenset({p.FSYNC, p.FSYNCDIR, p.FALLOCATE, p.COPY_FILE_RANGE})
+_READS = frozenset({p.READ, p.COPY_FILE_RANGE})
 _UNANSWERED = frozenset({p.FORGET, p.BATCH_FORGET})
 _NEEDS_NO_ROOM = frozenset(
     {p.UNLINK, p.RMDIR, *_UNANSWERED, p.LOOKUP, p.GETATTR, p.GETXATTR, p.ACCESS, p.READ, p.READDIR, p.READDIRPLUS, p.READLINK}
@@ -106,7 +108,7 @@ class TreeServer:
         tree.pins.follow(handover)
         channel.follow(handover)
         self.counts: Counter[int] = Counter()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[str, ThreadPoolExecutor] = {}
         self._bringer: ThreadPoolExecutor | None = None
         self._wait_elsewhere = wait_elsewhere
         self._waiting = Waiting()
@@ -149,20 +151,21 @@ class TreeServer:
                     self._answer_with(handlers.get(operation, self._refuse), request)
                 buffer[p.OPERATION_AT] = 0  # answered, or noted elsewhere: the next server skips it
         finally:
-            for pool in (self._bringer, self._pool):
+            for pool in (self._bringer, *self._pools.values()):
                 if pool is not None:
                     pool.shutdown()
             self.channel.spare = self.tree.pins.leavings = None
         self.tree.pins.empty_attic()
 
-    @property
-    def _helpers(self) -> ThreadPoolExecutor:
-        """The threads that answer slow requests; started by the first one."""
-        if self._pool is None:
+    def _helpers(self, operation: int) -> ThreadPoolExecutor:
+        """The threads that answer a slow operation, the readers or the helpers; started by the first request for them."""
+        kind = "reader" if operation in _READS else "helper"
+        pool = self._pools.get(kind)
+        if pool is None:
             from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a tenth of a server's start
 
-            self._pool = ThreadPoolExecutor(_HELPERS, "avfs-helper", self.tree.steps.defer_copies)
-        return self._pool
+            pool = self._pools[kind] = ThreadPoolExecutor(_HELPERS, f"avfs-{kind}", self.tree.steps.defer_copies)
+        return pool
 
     def _defer(self) -> None:
         """Let this thread leave slow work to the bringer."""
@@ -175,7 +178,7 @@ class TreeServer:
         if slot is None:
             self._answer_with(handler, request)
         else:
-            self._helpers.submit(self._answer_parked, slot, handler, request.copy())
+            self._helpers(request.operation).submit(self._answer_parked, slot, handler, request.copy())
 
     def _answer_parked(self, slot: int, handler: Handler, request: Request) -> None:
         self._answer_with(handler, request)
@@ -202,9 +205,9 @@ class TreeServer:
         for slot, parked in handover.parked():
             handler = self._handlers.get(parked.operation, self._refuse)
             if parked.operation == p.READ:
-                self._helpers.submit(self._answer_parked, slot, self._operations.read, parked)
-            elif parked.operation in _SLOW:
-                self._helpers.submit(self._answer_parked, slot, handler, parked)
+                handler = self._operations.read
+            if parked.operation == p.READ or parked.operation in _SLOW:
+                self._helpers(parked.operation).submit(self._answer_parked, slot, handler, parked)
             elif not self._answer_if_done(parked):
                 self._bring_for(handler, parked, slot, interrupted=True)
             else:

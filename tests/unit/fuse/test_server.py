@@ -20,6 +20,7 @@ from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
 from avfs_git.gitstore.formats.trees import MODE_FILE
+from avfs_git.paths import Oid
 from avfs_git.vfs.asked import Change
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.upper import UpperLayer
@@ -380,6 +381,43 @@ def test_a_large_copy_keeps_nobody_else_waiting(ends: Ends, tree_over_big: Merge
     assert content.count(b"w") == (MAX_IO if what == "write" else 0)
     assert len(content) == BIG + (what == "allocate")
     assert os.listdir(tree_over_big.upper.work_dir) == []
+
+
+def test_reads_of_big_blobs_stop_no_fsync(ends: Ends, tree_over_big: MergedTree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait until one is taken out of its pack: what is forced to disk is answered meanwhile."""
+    kernel, channel = ends
+    fsync_done = threading.Event()
+    stream = MemorySource.stream_blob
+
+    def stream_late(source: MemorySource, oid: Oid) -> Iterator[bytes]:
+        fsync_done.wait(60)
+        yield from stream(source, oid)
+
+    monkeypatch.setattr(MemorySource, "stream_blob", stream_late)
+
+    def serve() -> None:
+        channel.negotiate()
+        TreeServer(tree_over_big, channel, Handover.make()).serve()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        kernel.init()
+        ino = int(kernel.look_up(ROOT, b"big")[0])
+        copy = _make(kernel, b"copy")
+        read, copied = p.READ_IN.pack(0, BIG - 1, 2, 0, 0, 0, 0), p.COPY_FILE_RANGE_IN.pack(0, 0, copy, 0, 0, 1, 0)
+        waiting = {kernel.send(p.READ, ino, read): b"b" for _ in range(4)}
+        waiting |= {kernel.send(p.COPY_FILE_RANGE, ino, copied): p.WRITE_OUT.pack(1) for _ in range(4)}
+        kernel.ask(p.FSYNC, copy, p.FSYNC_IN.pack(0, 0))
+        fsync_done.set()
+        answers = [kernel.receive() for _ in waiting]
+    finally:
+        fsync_done.set()
+        kernel.hang_up()
+        thread.join()
+
+    assert {number for _, number, _ in answers} == {0}
+    assert {unique: body for unique, _, body in answers} == waiting
 
 
 def _remove(kernel: Kernel, inos: dict[bytes, int]) -> None:
