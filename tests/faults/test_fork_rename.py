@@ -365,3 +365,23 @@ def test_unsaved_work_is_saved_before_a_merge_into_the_renamed_fork(tmp_path: Pa
         assert (renamed.read("a"), renamed.read("b")) == (b"unsaved\n", b"other\n")
         assert vault.workspace("main").merge("renamed").changed_files
         assert vault.workspace("main").read("a") == b"unsaved\n"
+
+
+@pytest.mark.parametrize("before", ["unused", "saved", "unsaved"])
+def test_a_checkpoint_of_a_renamed_fork_records_it(tmp_path: Path, before: str) -> None:
+    """It is known to hold just that commit from then on; until then it is not taken for saved."""
+    with Home(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        work = vault.fork("work", source="main")
+        if before != "unused":
+            work.write("a", b"one\n")
+        if before == "saved":
+            work.checkpoint()
+        vault.rename_fork("work", "renamed")
+        renamed = vault.workspace("renamed")
+        opened = vault._dispatch.open_workspace("renamed")
+
+        assert not opened.is_clean()
+        renamed.checkpoint()
+        with opened.locked():
+            assert opened.is_recorded_by(vault._core.read_head("renamed"))

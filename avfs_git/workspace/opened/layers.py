@@ -110,7 +110,10 @@ class Layers:
         """Whether the upper layer is empty: nothing was ever changed."""
         if not self.has_upper:
             return True
-        return self._is_empty()
+        try:
+            return self._is_empty()
+        except FileNotFoundError:  # a look without the lock: the fork was ended meanwhile
+            return True
 
     def _is_empty(self) -> bool:
         with os.scandir(self._layout.upper) as entries:

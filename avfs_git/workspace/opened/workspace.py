@@ -481,7 +481,7 @@ class OpenWorkspace:
         lock, state = self.lock, self.state
         if lock.epoch != lock.clean_epoch or lock.epoch % 2 or state.pending is not None:
             return False
-        # After a boot the counters may be older than the files that they speak of, and after a rename they begin anew.
+        # After a boot the counters may be older than the files that they speak of, and at 0 they may have been lost.
         return state.boot == self.boot and (lock.epoch > 0 or self.is_unused())
 
     def is_recorded_by(self, head: Oid | None) -> bool:

@@ -300,6 +300,9 @@ def place_renamed(vault: OpenVault, record: OpRecord) -> None:
     reach("rename.head_moved")
     with host_errors(f"rename fork '{old}'"):
         passing.lock.unlink(missing_ok=True)
+        with suppress(OSError), LockFile(passing.lock, owner="avfs") as lock:
+            lock.begin_change()  # the first capture marks it clean: at 0, the counters may have been lost
+            lock.end_change()
         os.rename(held, root)
         reach("rename.placed")
         fsync_dir(root.parent)
