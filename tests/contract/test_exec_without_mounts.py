@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from avfs_git import Avfs
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Workspace
 from tests.support.commands import ALLOW_ALL, place_policy
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "root"), pytest.mark.slow]
 
@@ -112,6 +114,30 @@ def test_a_command_is_told_at_once_that_its_own_fork_is_in_use(work: Workspace, 
     assert all("would wait for it" in one["error"]["hint"] for one in refused)
     assert [one["success"] for one in allowed] == [True, True]
     assert (status, document["result"]["stderr"].partition(" is in use")[0]) == (23, f"error: workspace '{work.fork}'")
+
+
+def test_a_program_that_runs_a_command_is_not_in_it(work: Workspace, mount_dir: Path) -> None:
+    """What it starts beside the command waits for the command, and goes on."""
+    started = mount_dir / "started"
+    reading, writing = os.pipe()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            text = f"touch {started}; read line"
+            command = threads.submit(work.exec, shell=text, stdin=reading, backend="checkout")
+            wait_for(lambda: started.exists() or command.done())
+            argv = [sys.executable, "-m", "avfs_git", "mkdir", "made"]
+            with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as beside:
+                assert beside.stderr is not None
+                told = beside.stderr.readline()
+                os.close(writing)
+                writing = -1
+        finally:
+            if writing >= 0:
+                os.close(writing)
+        assert command.result().backend == "checkout"
+    os.close(reading)
+    assert (f"waiting for fork '{work.fork}', which is in use by 'touch' " in told, beside.returncode) == (True, 0)
+    assert work.exists("made")
 
 
 @HOW

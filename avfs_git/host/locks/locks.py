@@ -21,10 +21,11 @@ import errno
 import fcntl
 import mmap
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,8 +44,10 @@ _OPERATING = 37
 _SESSION = slice(40, 64)
 _SESSION_MAX = 24
 _OWNER_AT = 64
-_OWNER_MAX = 192
-_SIZE = _OWNER_AT + _OWNER_MAX
+_OWNER_MAX = 168
+_ABOVE_AT = _OWNER_AT + _OWNER_MAX
+_ABOVE = struct.Struct("<3Q")
+_SIZE = _ABOVE_AT + _ABOVE.size
 _COUNTERS_END = 1 << 64
 """A counter that is damaged may stand just below it; it wraps around, and stays odd or even as it should be."""
 
@@ -66,15 +69,14 @@ class Holder(NamedTuple):
         )
 
 
-def _is_started_by(pid: int) -> bool:
-    """Whether a process has started this one, or one above it."""
-    above = os.getppid()
-    while above not in (pid, 0):
-        try:
-            above = int(Path(f"/proc/{above}/stat").read_bytes().rpartition(b")")[2].split()[1])
-        except OSError:  # it is gone, or is not shown
-            return False
-    return above == pid
+def _look_at(pid: int) -> tuple[bytes, int]:
+    """Tell a process from every other of this boot, and the number of the one above it.
+
+    Raises:
+        OSError: If it is gone, or is not shown.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # proc_pid_stat(5)
+    return _ABOVE.pack(os.stat("/proc/self/ns/pid").st_ino, pid, int(fields[19])), int(fields[1])
 
 
 class LockFile:
@@ -228,7 +230,12 @@ class LockFile:
 
     def _sign(self, holder: Holder) -> None:
         record = f"{holder.pid} {holder.since_ns} {holder.name}".encode("utf-8", "replace")
-        self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_OWNER_MAX, b"\0")
+        self._map[_OWNER_AT:_SIZE] = record[:_OWNER_MAX].ljust(_SIZE - _OWNER_AT, b"\0")
+
+    def name_above(self, pid: int) -> None:
+        """Write down the process above the command for which the lock was signed: what comes from that would wait for itself."""
+        with suppress(OSError):  # then it waits
+            self._map[_ABOVE_AT:_SIZE] = _look_at(pid)[0]
 
     @contextmanager
     def signed(self, holder: Holder) -> Iterator[None]:
@@ -242,7 +249,7 @@ class LockFile:
 
     def holder(self) -> Holder | None:
         """Tell who last signed. Meaningful only while the lock cannot be taken."""
-        words = self._map[_OWNER_AT:_SIZE].rstrip(b"\0").decode("utf-8", "replace").split(" ", 2)
+        words = self._map[_OWNER_AT:_ABOVE_AT].rstrip(b"\0").decode("utf-8", "replace").split(" ", 2)
         if len(words) != 3 or not all(word.isascii() and word.isdigit() for word in words[:2]):
             return None
         return Holder(int(words[0]), int(words[1]), words[2])
@@ -250,8 +257,13 @@ class LockFile:
     @property
     def is_callers(self) -> bool:
         """Whether the lock is held for a command that this process is part of, and would wait for. As meaningful as `holder`."""
-        holder = self.holder()
-        return holder is not None and holder.name.startswith("'") and _is_started_by(holder.pid)
+        named, pid = self._map[_ABOVE_AT:_SIZE], os.getppid()
+        with suppress(OSError):
+            while pid and any(named):
+                found, pid = _look_at(pid)
+                if found == named:
+                    return True
+        return False
 
     @property
     def epoch(self) -> int:

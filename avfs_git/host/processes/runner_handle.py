@@ -220,6 +220,11 @@ class Runner:
             self.socket, self._process = _start()
         self._held = tuple(held)
 
+    @property
+    def pid(self) -> int:
+        """Its number; all that it runs comes from it."""
+        return self._process.pid
+
     def isolate(self, mounts: Sequence[Mapping[str, object]] = (), *, pids: bool = True) -> None:
         """Let it come into its namespaces, and make the mounts that it is to have. Called once, before anything else.
 

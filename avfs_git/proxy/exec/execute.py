@@ -355,6 +355,8 @@ class Executor:
         )
         writes = not run.readonly and sandbox is None
         parts = list_parts(opened) if writes else frozenset()
+        if locked is not None:
+            opened.lock.name_above(backend.runner.pid)
         try:
             if locked is not None and not run.readonly:
                 locked.begin()
