@@ -16,6 +16,7 @@ from avfs_git.errors import HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.sdk.background import start
+from avfs_git.workspace.upkeep import folding
 from avfs_git.workspace.upkeep.due import is_worth_asking, maintenance_held, measure, read_last
 from avfs_git.workspace.upkeep.folding import list_foldable
 from tests.support.faults import git
@@ -119,6 +120,30 @@ def test_what_no_checkpoint_holds_is_not_looked_at_again(tmp_path: Path) -> None
         assert [path.name for path in vault._core.layout.workspace("main").upper.iterdir()] == ["left"]
         assert not {step.name: step for step in vault.maintain(every_step=True).steps}["fold"].is_due
         assert work.read("left/7") == b"1"
+
+
+def test_a_large_directory_is_left_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be listed whole while commands wait: neither one of many changes nor one of many files below is folded."""
+    monkeypatch.setattr(folding, "_MOST_NAMES", 5)
+    with Home(tmp_path / "home") as home, home.create_vault("v") as vault:
+        vault.set_config("maintenance.auto", "0")
+        work = vault.workspace()
+        for number in range(6):
+            work.write(f"flat/{number}", b"1")
+        work.checkpoint()
+
+        assert dict(list_foldable(vault._core, 0)) == {}
+        work.fold()
+        work.write("flat/0", b"2")
+        work.checkpoint()
+
+        assert dict(list_foldable(vault._core, 0)) == {}
+        work.write("other", b"3")
+        work.remove("flat/0")
+        work.remove("flat/1")
+        work.checkpoint()
+
+        assert dict(list_foldable(vault._core, 0)) == {"main": 3}
 
 
 @pytest.mark.parametrize("damaged", ["state", "ref"])

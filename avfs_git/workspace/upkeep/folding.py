@@ -20,7 +20,7 @@ from avfs_git.faults import reach
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import ROOT, join
 from avfs_git.vfs.layer.lower import LowerTree
-from avfs_git.vfs.scan.scan import WHITEOUT, kind_of_mode
+from avfs_git.vfs.scan.scan import WHITEOUT, WHITEOUT_PRINT, kind_of_mode
 from avfs_git.vfs.scan.statcache import StatCache, read_mode_and_time
 from avfs_git.workspace.forks.fold import fold_some, is_repeated
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -70,7 +70,8 @@ def _count_repeated(vault: OpenVault, cache: StatCache) -> int:
             mode, mtime_ns = read_mode_and_time(fingerprint)
             there = below.get(name)
             if not stat.S_ISDIR(mode):
-                count += is_repeated(WHITEOUT if stat.S_ISCHR(mode) else kind_of_mode(mode), mtime_ns, there)
+                kind = WHITEOUT if fingerprint == WHITEOUT_PRINT else kind_of_mode(mode)
+                count += is_repeated(kind, mtime_ns, there)
             elif there is not None and there.is_dir:
                 pending.append((join(path, name), there))
     return count
