@@ -10,6 +10,7 @@ kernel then lets waiting programs go on.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -29,7 +30,7 @@ _ATTRIB, _CREATE, _DELETE, _RENAME, _ONDIR = 4, 0x100, 0x200, 0x10000000, 0x4000
 _OF_FILE, _OF_NAME, _OF_OLD_NAME, _OF_NEW_NAME = 1, 2, 10, 12
 """What a record behind an event tells of."""
 _ALLOW: Final = 1
-_AT_FDCWD: Final = -100
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _EVENT: Final = struct.Struct("=IBBHQii")
 """The length of an event, the layout's version, a reserved byte, the length of this, what happened, a descriptor, the process."""
 _RECORD: Final = struct.Struct("=BBHQIi")
@@ -49,7 +50,7 @@ class Access(NamedTuple):
     reads: bool
     writes: bool
     path: bytes | None
-    """Where the file is, as this process sees it; None for a file without a name."""
+    """Where the file is, as this process sees it; None for a file without a name, or with a path that the kernel cannot tell."""
     is_complete: bool = True
     """Whether none was lost before it."""
 
@@ -172,7 +173,16 @@ class Accesses(_Group):
 
     def read(self) -> list[Access]:
         """Take waiting ones, if there are any."""
-        return [_read_access(mask, fd, pid) for mask, fd, pid, _ in self._read()]
+        try:
+            events = list(self._read())
+        except OSError:  # the kernel could not open the file of one, which is lost
+            return [Access(0, reads=False, writes=False, path=None, is_complete=False)]
+        try:
+            return [_read_access(mask, fd, pid) for mask, fd, pid, _ in events]
+        finally:  # each descriptor keeps the mount from being unmounted
+            for _, fd, _, _ in events:
+                if fd >= 0:
+                    os.close(fd)
 
 
 class Changes(_Group):
@@ -188,23 +198,47 @@ class Changes(_Group):
         """Take waiting ones, if there are any."""
         return [_read_change(mask, pid, records) for mask, _, pid, records in self._read()]
 
-    def find_handle(self, path: Path | bytes) -> bytes:
+    def find_handle(self, file: Path | int) -> bytes:
         """Give the handle by which changes name a file. Raises OSError."""
+        at, path, flags = (file, b"", _AT_EMPTY_PATH) if isinstance(file, int) else (_AT_FDCWD, os.fsencode(file), 0)
         handle = ctypes.create_string_buffer(struct.pack("=Ii", _HANDLE_MAX, 0), 8 + _HANDLE_MAX)
-        if self._libc.name_to_handle_at(_AT_FDCWD, os.fsencode(path), handle, ctypes.byref(ctypes.c_int()), 0):
+        if self._libc.name_to_handle_at(at, path, handle, ctypes.byref(ctypes.c_int()), flags):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))
         return handle.raw[: 8 + struct.unpack_from("=I", handle)[0]]
 
     def look_at(self, handle: bytes) -> os.stat_result | None:
         """Give the attributes of the file of a handle; None if it is gone."""
-        fd = self._libc.open_by_handle_at(self._directory, handle, os.O_PATH | os.O_CLOEXEC)
-        if fd < 0:
-            return None
         try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
+            with closing_fd(self._open(handle)) as fd:
+                return os.fstat(fd)
+        except OSError:
+            return None
+
+    def find_parent(self, handle: bytes) -> tuple[bytes, bytes] | None:
+        """Give the directory that a directory is in, and its name there; None for the root of the file system.
+
+        Raises OSError, also if it is gone.
+        """
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        with closing_fd(self._open(handle)) as fd, closing_fd(os.open("..", flags, dir_fd=fd)) as parent:
+            here, above = os.fstat(fd), os.fstat(parent)
+            if above.st_dev != here.st_dev or above.st_ino == here.st_ino:
+                return None
+            if path := _find_path(fd):
+                return self.find_handle(parent), os.path.basename(path)
+            with os.scandir(parent) as entries:  # the path is too long for the kernel
+                for entry in entries:
+                    if entry.inode() == here.st_ino:
+                        return self.find_handle(parent), os.fsencode(entry.name)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _open(self, handle: bytes) -> int:
+        fd: int = self._libc.open_by_handle_at(self._directory, handle, os.O_PATH | os.O_CLOEXEC)
+        if fd < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return fd
 
     def close(self) -> None:
         """Watch no more. A second call does nothing."""
@@ -244,12 +278,14 @@ def _read_change(mask: int, pid: int, records: bytes) -> Change:
 def _read_access(mask: int, fd: int, pid: int) -> Access:
     if mask & _OVERFLOW or fd < 0:
         return Access(0, reads=False, writes=False, path=None, is_complete=False)
-    with closing_fd(fd):
-        return Access(pid, bool(mask & _ACCESS), bool(mask & _MODIFY), _find_path(fd))
+    return Access(pid, bool(mask & _ACCESS), bool(mask & _MODIFY), _find_path(fd))
 
 
 def _find_path(fd: int) -> bytes | None:
-    path = os.readlink(f"/proc/self/fd/{fd}".encode())
+    try:
+        path = os.readlink(f"/proc/self/fd/{fd}".encode())
+    except OSError:  # it is longer than a page
+        return None
     if path.endswith(_DELETED) and not os.fstat(fd).st_nlink:
         return None
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from avfs_git.model import FileEvent
 from avfs_git.sdk import Avfs, Session, Workspace
 from avfs_git.sdk.workspace.fileevents import FileEvents
 from avfs_git.session.control.listening import LISTENERS_MAX
+from avfs_git.session.serve.overlayevents import OverlayEvents
 from tests.support.killing import server_below
 from tests.support.live_tree import PROJECT
 
@@ -286,6 +288,105 @@ def test_overlayfs_tells_what_programs_do(work: Workspace, mount_dir: Path) -> N
     for pid, (program, expected) in zip(pids, OVERLAID, strict=True):
         assert [(event.op, event.path, event.old_path) for event in found if event.pid == pid] == expected, program
     assert {event.pid for event in found} == set(pids)
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_tells_what_is_done_in_directories_that_were_there(work: Workspace, mount_dir: Path) -> None:
+    """Also where they are renamed or gone before that is told."""
+    for directory in ("old", "old/in", "old/gone"):
+        work.make_dir(directory)
+    work.vault.set_config("audit.files", "changes")
+    with work.mount(mount_dir / "tree", backend="overlay") as session:
+        for number in range(100):
+            (session.path / "old" / "in" / f"{number}").touch()
+        (session.path / "old" / "gone" / "x").touch()
+        shutil.rmtree(session.path / "old" / "gone")
+        (session.path / "old" / "in").rename(session.path / "old" / "moved")
+        (session.path / "old").rename(session.path / "new")
+        (session.path / "made").mkdir()
+        (session.path / "made" / "x").touch()
+        shutil.rmtree(session.path / "made")
+
+    entries = reversed(work.vault.policy.audit(files=True))
+    found = [(entry.event, entry.details.get("path"), entry.details.get("old_path")) for entry in entries]
+    assert [path for event, path, _ in found if event == "file_create"][:100] == [f"old/in/{number}" for number in range(100)]
+    assert {told for told in found if "old/in/" not in str(told[1]) and told[0] != "file_setattr"} == {
+        ("file_create", "old/gone/x", None),
+        ("file_unlink", "old/gone/x", None),
+        ("file_unlink", "old/gone", None),
+        ("file_rename", "old/moved", "old/in"),
+        ("file_rename", "new", "old"),
+        ("file_create", "made", None),
+        ("file_create", "made/x", None),
+        ("file_unlink", "made/x", None),
+        ("file_unlink", "made", None),
+    }
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_tells_of_paths_that_the_kernel_cannot_tell(work: Workspace, mount_dir: Path) -> None:
+    """A read or write there ends nothing, and the tree can be unmounted."""
+    down = "import os\nfor _ in range(25):\n    if not os.path.exists('d' * 200): os.mkdir('d' * 200)\n    os.chdir('d' * 200)\n"
+    up = "for _ in range(25):\n    os.chdir('..')\n    os.rmdir('d' * 200)\n"
+    top = b"/".join([b"d" * 200] * 25)
+    with work.mount(mount_dir / "tree", backend="overlay") as session:
+        subprocess.run([sys.executable, "-c", down], cwd=session.path, check=True)
+        with work.file_events() as events:
+            code = f"{down}open('f', 'w').write('x')\nopen('f').read()\nos.unlink('f')\n{up}"
+            subprocess.run([sys.executable, "-c", code], cwd=session.path, check=True)
+            session.unmount()
+            found = [event for event in events if event.op != "dropped"]
+
+    assert {event.op for event in found} == {"create", "write", "read", "unlink"}
+    assert [event.path for event in found if event.op in ("create", "unlink")] == [
+        top + b"/f",
+        top + b"/f",
+        *(b"/".join([b"d" * 200] * depth) for depth in range(25, 0, -1)),
+    ]
+
+
+@pytest.mark.needs("overlayfs")
+def test_without_descriptors_there_are_no_events_and_none_is_lost(tmp_path: Path) -> None:
+    """Whichever of those that are needed is the first that is not to be had."""
+    code = (
+        "import os, resource, sys; from pathlib import Path; from avfs_git.errors import NoFileEvents\n"
+        "from avfs_git.session.serve.overlayevents import OverlayEvents\n"
+        "at = Path(sys.argv[1]); events = OverlayEvents('work', at, at, at)\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
+        "for limit in range(3, 20):\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 20))\n"
+        "    try: events.add(id)\n"
+        "    except NoFileEvents: print('none')\n"
+        "    else: events.remove(id); print('some')\n"
+        "    resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))\n"
+        "    assert len(os.listdir('/proc/self/fd')) == before, limit\n"
+    )
+    (tmp_path / "work").mkdir()
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], cwd=PROJECT, check=True, stdout=subprocess.PIPE, text=True)
+    answers = done.stdout.split()
+    assert answers == sorted(answers)
+    assert set(answers) == {"none", "some"}
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_tells_what_waits_when_a_listener_goes(tmp_path: Path) -> None:
+    """However much that is."""
+    (tmp_path / "work").mkdir()
+    found: list[FileEvent] = []
+    is_over = threading.Event()
+
+    def listen(event: FileEvent) -> None:
+        is_over.wait()
+        found.append(event)
+
+    events = OverlayEvents("work", tmp_path, tmp_path, tmp_path)
+    events.add(listen)
+    code = "for number in range(1000): open(f'made-{number}', 'w')"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    is_over.set()
+    events.remove(listen)
+
+    assert [event.path for event in found if event.op == "create"] == [b"made-%d" % number for number in range(1000)]
 
 
 @contextmanager

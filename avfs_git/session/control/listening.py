@@ -150,6 +150,8 @@ class Listeners:
         with self._lock:
             self._is_closing = True
             for queued in self._queues:
+                if self._source is not None:
+                    self._source.remove(queued.put)  # which tells what it has still to tell
                 queued.end()
 
 

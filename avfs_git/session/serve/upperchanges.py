@@ -4,23 +4,29 @@ Decided here: what overlayfs does for a program, and what it does for itself. It
 copy of a file of the base, which is no event; a whiteout, whose arrival is the removal of a name; a file or directory that
 replaces a whiteout, which is a creation. Attributes of directories are not told, because overlayfs keeps notes there.
 
-Each directory of the upper layer is known by its handle, from one walk at the beginning and from its changes afterwards. So what
-else happens on the file system costs a look into a dict, and the paths are those of the moment of the change. `overlayevents`
-makes one and calls it from one thread.
+A directory is known by its handle. Where it is, the kernel says when it is first met, and its changes say afterwards. Where one
+was before it was renamed or removed, that change says: so all that waits is looked through before the first of it is told, and
+the paths are those of the moment of the change. What is known is a cache of directories of the whole file system; a change
+outside of the upper layer costs a few looks into it. `overlayevents` makes one and calls it from one thread.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from avfs_git.host.fanotify import Change, Changes
 
 Told = tuple[str, bytes | None, bytes | None]
 """The name of an event, the path, and the path before a rename."""
+QUEUED: Final = 16_384
+"""How many events the kernel lets wait."""
+_KNOWN_MAX: Final = 32_768
 
 
 class UpperChanges:
@@ -29,43 +35,74 @@ class UpperChanges:
     def __init__(self, changes: Changes, upper: Path, work: Path) -> None:
         """Begin, after `changes` did. Raises OSError."""
         self._changes = changes
-        self._upper = os.fsencode(upper)
         self._root = changes.find_handle(upper)
         self._work = changes.find_handle(work / "work")
-        self._directories: dict[bytes, tuple[bytes, bytes]] = {}
-        """Of each directory below the root: the directory that it is in, and its name there."""
+        self._directories: dict[bytes, tuple[bytes, bytes] | None] = {}
+        """Of each directory: the directory that it is in, and its name there. None: the root of the file system."""
+        self._waiting: deque[Change] = deque()
         self._copies: set[bytes] = set()
         """Files in the work directory that have attributes by now: copies."""
         self._whiteouts: set[bytes] = set()
-        self._learn(self._root, self._upper)
 
-    def _learn(self, parent: bytes, directory: bytes) -> None:
-        """Look for directories below one."""
-        waiting = [(parent, directory)]
-        while waiting:
-            parent, directory = waiting.pop()
-            with suppress(OSError), os.scandir(directory) as entries:  # a later change tells of what went meanwhile
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        handle = self._changes.find_handle(entry.path)
-                        self._directories[handle] = parent, entry.name
-                        waiting.append((handle, entry.path))
+    def read(self) -> Iterator[tuple[Told, int | None]]:
+        """Say what the waiting changes mean in the tree, with the process of each. `dropped` without one: some are missing."""
+        self._take()
+        moved = set()
+        while self._waiting:
+            change = self._waiting.popleft()
+            try:
+                for told in self._read_change(change):
+                    yield told, change.pid
+            except OSError as error:
+                # A file without a name can be written to in a directory that is gone for long. Else something is not told.
+                if error.errno != errno.ESTALE or change.is_made or change.is_removed or change.is_renamed:
+                    yield ("dropped", None, None), None
+            if change.is_directory and (change.is_removed or change.is_renamed):
+                moved.add(change.target)
+        for directory in moved:  # the kernel joins equal changes: the last one told is not always where it is
+            self._directories.pop(directory, None)
+        if len(self._directories) > _KNOWN_MAX:
+            self._directories.clear()
+
+    def _take(self) -> None:
+        taken: list[Change] = []
+        while len(taken) < QUEUED and (more := self._changes.read()):
+            taken += more
+        if not all(change.is_complete for change in taken):
+            self._directories.clear()
+        for change in taken:
+            if change.is_directory and change.parent is not None and change.name != b".":
+                before = (change.parent, change.name) if change.old_parent is None else (change.old_parent, change.old_name)
+                self._directories.setdefault(change.target, before)
+        self._waiting += taken
+
+    def _learn(self, directory: bytes) -> None:
+        try:
+            self._directories[directory] = self._changes.find_parent(directory)
+        except OSError:
+            self._take()  # its removal waits by now
+            if directory not in self._directories:
+                raise
 
     def _find_path(self, parent: bytes | None, name: bytes) -> bytes | None:
-        """Give the path of a name in the tree; None if the directory is not one of the upper layer."""
+        """Give the path of a name in the tree; None if the directory is not one of the upper layer. Raises OSError."""
         parts = [name]
         while parent != self._root:
-            if parent not in self._directories or len(parts) > len(self._directories):  # a walk beside renames can show a circle
+            if parent is None:
                 return None
-            parent, name = self._directories[parent]
+            if parent not in self._directories:
+                self._learn(parent)
+            if len(parts) > len(self._directories):  # joined renames can show a circle
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            if (found := self._directories[parent]) is None:
+                return None
+            parent, name = found
             parts.append(name)
         return b"/".join(reversed(parts))
 
-    def read(self, change: Change) -> Iterator[Told]:
-        """Say what one change means in the tree."""
+    def _read_change(self, change: Change) -> Iterator[Told]:
         if not change.is_complete:
-            self._directories.clear()
-            self._learn(self._root, self._upper)
+            yield "dropped", None, None
         elif change.is_renamed:
             yield from self._read_rename(change)
         elif change.parent == self._work:
@@ -77,8 +114,6 @@ class UpperChanges:
             yield from self._read_name(change, path)
 
     def _read_name(self, change: Change, path: bytes) -> Iterator[Told]:
-        if change.is_made and change.is_directory and change.parent is not None:
-            self._directories[change.target] = change.parent, change.name
         if change.is_made and change.target in self._copies:
             self._copies.discard(change.target)
         elif change.is_made:
@@ -88,17 +123,12 @@ class UpperChanges:
         if change.is_set and not change.is_directory:
             yield "setattr", path, None
         if change.is_removed:
-            self._directories.pop(change.target, None)
             yield "unlink", path, None
 
     def _read_rename(self, change: Change) -> Iterator[Told]:
         old_path, path = self._find_path(change.old_parent, change.old_name), self._find_path(change.parent, change.name)
-        if change.is_directory:
-            self._directories.pop(change.target, None)
-            if path is not None and change.parent is not None:
-                self._directories[change.target] = change.parent, change.name
-                if old_path is None and change.old_parent != self._work:
-                    self._learn(change.target, os.path.join(self._upper, path))
+        if change.is_directory and change.parent is not None:
+            self._directories[change.target] = change.parent, change.name
         is_whiteout = not change.is_directory and (path or old_path) is not None and self._is_whiteout(change.target)
         is_copy = change.target in self._copies
         self._copies.discard(change.target)
