@@ -73,7 +73,7 @@ _ENDING_S = 20.0
 _QUIET_S = 0.2
 """Who has not run for so long waits for somebody."""
 _BUSY = ("workspace.busy", "vault.ref_locked")
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
     **{f"GIT_{who}_{what}": "ada@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
@@ -401,7 +401,7 @@ class Bench:
     def _processes(self) -> list[str]:
         """Find processes that have something open below the scene; give them a moment to end, then end them."""
         until = time.monotonic() + _ENDING_S
-        while found := _processes_below(self.scene):
+        while found := processes_below(self.scene):
             if time.monotonic() > until:
                 named = [f"{pid} {Path(f'/proc/{pid}/wchan').read_text()} {_command_of(pid)}" for pid in found]
                 for pid in found:
@@ -442,7 +442,8 @@ def _command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
-def _processes_below(place: Path) -> list[int]:
+def processes_below(place: Path) -> list[int]:
+    """Find the processes that have something open below a directory."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
@@ -780,7 +781,7 @@ def main() -> int:
 
 
 def _do(arguments: argparse.Namespace) -> int:
-    os.environ.update(_ENVIRONMENT)
+    os.environ.update(ENVIRONMENT)
     if arguments.cell:
         unsync()
         found = [one for _ in range(arguments.times) for one in run_cell(arguments.cell, sweep.scratch_root(), print)]
