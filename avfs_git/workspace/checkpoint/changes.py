@@ -15,7 +15,7 @@ the counters say that nothing changed, a look at them. A crash before the line i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from avfs_git.errors import WorkspaceBusy
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
@@ -223,23 +223,26 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
     named = vault.store.read_commit(oid).sidecar
     if named is None:
         return None
-    for record in vault.oplog.read_life(fork):
-        if record.after == oid.hex():
-            return oid_of(record.more[SIDECAR]) if SIDECAR in record.more else named
-        if record.kind == FORK_CREATE:
-            break
-    return named
+    told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
+    return oid_of(told) if isinstance(told, str) else named
 
 
 def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:
     """Map each commit of a fork to what `find_sidecar` gives for it, where the log says that: one pass for many commits."""
-    told: dict[str, object] = {}
+    told: dict[object, object] = {}
+    for commit, sidecar in _read_told_sidecars(vault, fork):
+        told.setdefault(commit, sidecar)
+    return {str(commit): oid_of(sidecar) for commit, sidecar in told.items() if isinstance(sidecar, str)}
+
+
+def _read_told_sidecars(vault: OpenVault, fork: str) -> Iterator[tuple[object, object]]:
+    """Yield the commits that a fork had, newest first, each with the sidecar commit that the log tells for it, if any."""
     for record in vault.oplog.read_life(fork):
         if record.after is not None:
-            told.setdefault(record.after, record.more.get(SIDECAR))
+            yield record.after, record.more.get(SIDECAR)
         if record.kind == FORK_CREATE:
-            break
-    return {commit: oid_of(sidecar) for commit, sidecar in told.items() if isinstance(sidecar, str)}
+            yield record.more.get("base"), record.more.get("sidecar")
+            return
 
 
 def tell_sidecar(vault: OpenVault, fork: str, oid: Oid, fact: str = SIDECAR_BEFORE) -> dict[str, object]:

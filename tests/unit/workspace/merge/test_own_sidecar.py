@@ -154,3 +154,15 @@ def test_the_own_ignored_files_stay(
     assert target.checkpoint().outcome == "unchanged"
     assert vault.fork("next", source="target").read("own.log") == b"ours\n"
     check_vault(vault)
+
+
+def test_a_fork_of_a_fork_gets_the_files_of_that_one(vault: Vault, target: Workspace) -> None:
+    """Also where the first fork did nothing but begin at the commit to which its source was fast-forwarded, under any name."""
+    vault.fork("child", source="target")
+    vault.rename_fork("child", "renamed")
+    grandchild = vault.fork("grandchild", source="renamed")
+
+    assert grandchild.read("own.log") == b"ours\n"
+    grandchild.write("own.log", b"by mistake\n")
+    grandchild.restore("HEAD")
+    assert grandchild.read("own.log") == b"ours\n"
