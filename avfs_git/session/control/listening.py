@@ -149,7 +149,8 @@ class Listeners:
         """Let each client get what is queued, and then the end."""
         with self._lock:
             self._is_closing = True
-            for queued in self._queues:
+            while self._queues:
+                queued = self._queues.pop()
                 if self._source is not None:
                     self._source.remove(queued.put)  # which tells what it has still to tell
                 queued.end()
