@@ -125,7 +125,7 @@ def help_option() -> click.Option:
 
 
 class VerbFacts(TypedDict, total=False):
-    """What is said of a verb where it is made."""
+    """What a verb says about itself, in its decorator."""
 
     view: Required[str]
     """The module of `output.views` that shows the result; with a dot, the function in it where that shows others, too."""

@@ -588,8 +588,7 @@ class Home:
         mounted = mountsource.find_mount_around(point.resolve(directory))
         if mounted is None:
             return None
-        git_dir = mountsource.vault_of_source(mounted.source)
-        session_id = mountsource.session_of_source(mounted.source)
+        git_dir, session_id = mountsource.vault_of_source(mounted.source), mountsource.session_of_source(mounted.source)
         if git_dir is not None and git_dir.is_dir() and session_id is not None:
             vault = self.open_vault(git_dir)
             for found in stop.find_sessions(vault._core.layout.sessions, session_id=session_id):  # noqa: SLF001 - one interface

@@ -1,7 +1,7 @@
 """New objects and a store, read as one.
 
-Decided here: what is new is read first, and new trees are kept as they were given. `packwriter` stores what is new, `drywriter`
-computes it only. One `OverStore` belongs to one thread.
+Decided here: a look-up finds new objects before those of the store, and new trees stay in memory as values. `packwriter` stores
+new objects, `drywriter` only computes their ids. One `OverStore` belongs to one thread.
 """
 
 from __future__ import annotations

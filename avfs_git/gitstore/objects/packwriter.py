@@ -146,7 +146,7 @@ class PackWriter(OverStore):
             yield
         finally:
             self._whole_room = 0
-            whole, self._whole = self._whole, {}  # after an exception, what was hashed only is nowhere
+            whole, self._whole = self._whole, {}  # after an exception, no pack has them
         for data in whole.values():
             self.add(KIND_BLOB, data)
 

@@ -5,8 +5,8 @@ queue has no room for, and what cannot be written, is a line `file_dropped` with
 as the writes of one long file, is one line with their count and the sum of their bytes, for `_GATHER_S`.
 
 `begin_trail` makes one `Trail` in each server of a workspace, if the setting says so when the server begins; `session.serve.live`
-and `overlay` call `close` when the tree is unmounted. What is still in the queue when a server is killed is lost; the next one
-writes `file_dropped` without a number.
+and `overlay` call `close` when the tree is unmounted. A killed server loses its queue; the next one writes
+`file_dropped` without a number.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ replaces a whiteout, which is a creation. Attributes of directories are not told
 
 A directory is known by its handle. Where it is, the kernel says when it is first met, and its changes say afterwards. Where one
 was before it was renamed or removed, that change says: so all that waits is looked through before the first of it is told, and
-the paths are those of the moment of the change. What is known is a cache of directories of the whole file system; a change
+the paths are those of the moment of the change. The known directories are a cache, of the whole file system; a change
 outside of the upper layer costs a few looks into it. `overlayevents` makes one and calls it from one thread.
 """
 
@@ -63,6 +63,8 @@ class UpperChanges:
             self._directories.pop(directory, None)
         if len(self._directories) > _KNOWN_MAX:
             self._directories.clear()
+        if len(self._whiteouts) > _KNOWN_MAX:
+            self._whiteouts.clear()
 
     def _take(self) -> None:
         taken: list[Change] = []
@@ -143,7 +145,7 @@ class UpperChanges:
             yield "create", old_path, None
 
     def _is_whiteout(self, handle: bytes) -> bool:
-        """Whether a file is one. overlayfs uses the same file for many."""
+        """Whether a file is one. overlayfs uses the same file for many: those found before are a cache."""
         if handle not in self._whiteouts:
             found = self._changes.look_at(handle)
             if found is None or not stat.S_ISCHR(found.st_mode) or found.st_rdev:

@@ -169,7 +169,7 @@ class BlobCache:
             self._trim(limit, keep=name.name)
 
     def _trim(self, limit: int, *, keep: str = "") -> None:
-        """Remove what was not used for longest until the rest is within the limit, or cannot be removed."""
+        """Remove the least recently used blobs until the rest is within the limit, or this process cannot remove it."""
         files: list[tuple[int, int, str]] = []
         with contextlib.suppress(OSError), os.scandir(self._place) as entries:
             for entry in entries:

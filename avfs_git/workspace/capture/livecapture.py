@@ -137,7 +137,7 @@ def capture_beside(
                 holding.enter_context(make(ahead, None).deflating_later())
                 holding.enter_context(hold())
                 reach("capture.held")
-                time.sleep(RACY_NS / 1e9)  # after that, what was written last is known by its times, and need be read once only
+                time.sleep(RACY_NS / 1e9)  # after that, times tell the last writes, and each file is read only once
             if turn:
                 dirty = _unite(look_again(ahead), left)
             postponed = DirtySet() if turn < _TRIES else None
