@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,11 @@ class _Tree:
 
     def __init__(self, vault: str | None, source: str | None, home: Path | None, tools: tempfile.TemporaryDirectory[str]) -> None:
         self._tools = tools
-        begin = LiveFork(vault, source, home=home)
-        try:
+        with closing(LiveFork(vault, source, home=home)) as begin:
             work = begin.open()
             name = f"sample-{secrets.token_hex(4)}"
             work.vault.fork(name, source=work.fork)
             self.fork = LiveFork(work.vault.name, name, home=home)
-        finally:
-            begin.close()
         self.name = str(self.fork.mount())
 
     def cleanup(self) -> None:

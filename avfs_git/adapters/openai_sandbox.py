@@ -12,6 +12,7 @@ import asyncio
 import io
 import os
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,11 +107,8 @@ class ForkSandboxSession(UnixLocalSandboxSession):
         await asyncio.to_thread(self._live.open().restore, content.removeprefix(_SNAPSHOT).decode())
 
     async def _restore_snapshot_into_workspace_on_resume(self) -> None:
-        archive = await self.state.snapshot.restore(dependencies=self.dependencies)
-        try:
+        with closing(await self.state.snapshot.restore(dependencies=self.dependencies)) as archive:
             await self.hydrate_workspace(archive)
-        finally:
-            archive.close()
 
     def _should_compute_snapshot_fingerprint_on_persist(self) -> bool:
         return False  # a restore of what is there costs nothing

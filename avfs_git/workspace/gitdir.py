@@ -45,6 +45,7 @@ from avfs_git.gitstore.formats.index import (
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.source import Tree
 from avfs_git.gitstore.worktree import IndexBusy
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import ChangedFile
@@ -64,12 +65,9 @@ _TRIES = 3
 
 def _put_back(link: Path, content: bytes) -> None:
     """Make the file `.git` of a tree on overlayfs again, as a program does: removing it left a whiteout. What is there stays."""
-    with host_errors(f"make '{link}'"), suppress(FileExistsError):
-        fd = os.open(link, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            write_all(fd, content)
-        finally:
-            os.close(fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with host_errors(f"make '{link}'"), suppress(FileExistsError), closing_fd(os.open(link, flags, 0o644)) as fd:
+        write_all(fd, content)
 
 
 def _go_on() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import import_module
 from keyword import iskeyword
 from time import time_ns
@@ -186,12 +186,8 @@ class TextOutput:
         def warn(text: str) -> None:
             self._remark("warning", text, "yellow")
 
-        bar = Bar(message, color=self.color, spell_size=self._spell_size, warn=warn)
-        try:
-            with telling(bar):
-                yield bar
-        finally:
-            bar.close()
+        with closing(Bar(message, color=self.color, spell_size=self._spell_size, warn=warn)) as bar, telling(bar):
+            yield bar
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; False without one."""

@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -358,15 +358,12 @@ class Exchange:
 
 def _holds_only_blobs(directory: Path, oids: AbstractSet[Oid]) -> bool:
     """Tell whether packs hold nothing but contents that were asked for. Costs reading the header of each entry."""
-    packs = PackSet(directory)
-    try:
+    with closing(PackSet(directory)) as packs:
         for pack in packs.packs():
             # A delta is of the kind of what it applies to, which is in the same pack.
             kinds = {pack.entry(offset)[0] for offset in pack.index.offsets()}
             if kinds & _STRUCTURE or not oids >= set(pack.index.oids()):
                 return False
-    finally:
-        packs.close()
     return True
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from avfs_git.errors import (
@@ -255,12 +255,9 @@ def resume(vault: Vault, fork: str, *, below: str) -> Run:
     mounted = vault.find_session(fork)
     if mounted is not None and not mounted.info().readonly:
         return Run(vault, mounted, below=below, is_new=False, stays_mounted=True)
-    workspace = vault.workspace(fork)
-    try:
+    with closing(vault.workspace(fork)) as workspace:
         workspace.checkpoint()  # what the program finds is what its changes are compared with
         return Run(vault, workspace.mount(), below=below, is_new=False)
-    finally:
-        workspace.close()
 
 
 def make_name(program: str) -> str:

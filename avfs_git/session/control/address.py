@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avfs_git.errors import HostError
+from avfs_git.host.files.closing import closing_fd
 
 _BACKLOG = 128
 _SUN_PATH = 108  # with the NUL at its end; unix(7)
@@ -42,8 +43,5 @@ def socket_address(path: Path) -> Iterator[str]:
     if len(os.fsencode(text)) < _SUN_PATH:
         yield text
         return
-    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
         yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)

@@ -37,6 +37,7 @@ from avfs_git.errors import (
     WorkspaceBusy,
     quote,
 )
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.processes.processes import list_stopped
 from avfs_git.model import CheckpointResult, SessionState, Warning
@@ -461,12 +462,10 @@ def spooled_file(opened: OpenWorkspace, file: BinaryIO) -> Iterator[Handle]:
     """Copy what is read from a file to one without a name, for as long as the block runs."""
     with host_errors("put contents aside"):
         fd = opened.upper.make_hidden_file()
-    try:
+    with closing_fd(fd):
         while piece := file.read(_PIECE):
             put_piece(fd, piece)
         yield Handle(fd)
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -474,10 +473,8 @@ def opened_source(source: Path) -> Iterator[Handle]:
     """Open a file or directory of the host, for as long as the block runs."""
     with host_errors(f"read '{source}'"):
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
+    with closing_fd(fd):
         yield Handle(fd)
-    finally:
-        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -489,7 +486,5 @@ def opened_above(destination: Path) -> Iterator[tuple[Handle, bytes]]:
         place = place.parent
     with host_errors(f"export to '{destination}'"):
         fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(fd):
         yield Handle(fd), b"" if rest == Path() else os.fsencode(rest)
-    finally:
-        os.close(fd)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from avfs_git.errors import InvalidInput
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.session.control.wire import Handle
 from avfs_git.values import value_class
@@ -35,19 +36,15 @@ class Content:
         if self.handle is None:
             yield self.data or b""
             return
-        try:
+        with closing_fd(self.handle.fd):
             yield from read_pieces(self.handle.fd)
-        finally:
-            os.close(self.handle.fd)
 
     def whole(self) -> bytes | mmap.mmap:
         """Show a result that is not changed any more as one; the handle is closed."""
         if self.handle is None:
             return self.data or b""
-        try:
+        with closing_fd(self.handle.fd):
             return mmap.mmap(self.handle.fd, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(self.handle.fd)
 
 
 def _make_temporary() -> int:

@@ -22,6 +22,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from avfs_git.errors import CannotUndo, FileChanging, ForkNotFound, InvalidInput, NothingToUndo, quote
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
     CheckpointResult,
@@ -171,12 +172,9 @@ def read_content(opened: OpenWorkspace, path: TreePath) -> Content:
     with file_errors(path, "read the workspace"):
         node = merged.resolve(path)
         if not node.is_dir and merged.attributes.getattr(node).size > CONTENT_INLINE:
-            fd = merged.contents.open_file(node, os.O_RDONLY)
-            try:
+            with closing_fd(merged.contents.open_file(node, os.O_RDONLY)) as fd:
                 # Opened anew, because others may share the descriptor, and read at another position or write.
                 return Content(handle=Handle(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)))
-            finally:
-                os.close(fd)
     return Content(data=Files(opened).read(path))
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError, MountPointUnusable, quote
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.flocks import take
 from avfs_git.host.mounts.mounts import Mounted, detach, find_mount, is_dead
@@ -121,14 +122,12 @@ def claimed(directory: Path, *, wait_s: float) -> Iterator[None]:
     """
     with host_errors(f"open '{directory}'"):
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(fd):
         with suppress(OSError):  # a file system without locks
             take(fd, wait_s=wait_s)
         if (mounted := find_mount(directory)) is not None:
             raise _occupied(directory, mounted)
         yield
-    finally:
-        os.close(fd)
 
 
 def make(missing: tuple[str, ...]) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFailed, WorkspaceBusy
 from avfs_git.faults import reach
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, open_file
 from avfs_git.host.files.plainfile import open_plain
@@ -391,10 +392,8 @@ def wait_ended(place: SessionPlace) -> None:
             fd = open_plain(place.lock)
         except FileNotFoundError:
             return
-        try:
+        with closing_fd(fd):
             fcntl.flock(fd, fcntl.LOCK_SH)
-        finally:
-            os.close(fd)
         if not is_unattended(place):
             return
         time.sleep(_UNATTENDED_S)

@@ -19,6 +19,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.files.removal import remove_entry
@@ -73,16 +74,13 @@ class BlobCache:
             return self._make(pieces, lambda fd: self._keep(fd, name, limit)) if found is None else found
 
     def _make(self, pieces: Iterable[bytes], keep: Callable[[int], None] | None = None) -> int:
-        writable = self._make_unnamed()
-        try:
+        with closing_fd(self._make_unnamed()) as writable:
             for piece in pieces:
                 write_all(writable, piece)
             os.fchmod(writable, 0o400)
             if keep is not None:
                 keep(writable)
             return os.open(b"/proc/self/fd/%d" % writable, os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(writable)
 
     @contextlib.contextmanager
     def _turn(self, oid: Oid, size: int) -> Iterator[None]:
@@ -120,13 +118,11 @@ class BlobCache:
         for directory in (self._top, self._place):  # its files are trusted: in a shared vault it belongs to its first user alone
             directory.mkdir(mode=0o700, exist_ok=True)
         top = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)  # or it would empty another one
-        try:
+        with closing_fd(top):
             for name in os.listdir(top):
                 if name != self._boot:
                     with contextlib.suppress(OSError):  # another process does the same, or it is another user's
                         remove_entry(top, os.fsencode(name))
-        finally:
-            os.close(top)
         self._is_ready = True
 
     def _make_unnamed(self) -> int:
@@ -188,8 +184,5 @@ class BlobCache:
 
 def _link(fd: int, name: Path) -> None:
     """Give an unnamed file a name; the directory descriptor makes this linkat(2), which follows the link of /proc."""
-    directory = os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with closing_fd(os.open(name.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
         os.link(b"/proc/self/fd/%d" % fd, os.fsencode(name.name), dst_dir_fd=directory, follow_symlinks=True)
-    finally:
-        os.close(directory)

@@ -40,6 +40,7 @@ from avfs_git.host.files.beneath import (
     open_dir,
     rename_at,
 )
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattrs
@@ -115,13 +116,9 @@ class Staging:
 
 def list_staging(root: int) -> list[bytes]:
     """List the staging directories of a tree."""
-    listing = open_at(root, b".", OPEN_LIST)
-    try:
-        with os.scandir(listing) as entries:
-            found = [(os.fsencode(entry.name), entry) for entry in entries]
-            return sorted(name for name, entry in found if is_staging(name) and entry.is_dir(follow_symlinks=False))
-    finally:
-        os.close(listing)
+    with closing_fd(open_at(root, b".", OPEN_LIST)) as listing, os.scandir(listing) as entries:
+        found = [(os.fsencode(entry.name), entry) for entry in entries]
+        return sorted(name for name, entry in found if is_staging(name) and entry.is_dir(follow_symlinks=False))
 
 
 class _Work(Descriptor):
@@ -216,11 +213,8 @@ class MountedLayer(UpperLayer):
 
     def write_plan(self, steps: Iterable[Step]) -> None:
         """Write down which paths an operation is about to change."""
-        fd = open_at(self.work.fd, _PLAN, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
+        with closing_fd(open_at(self.work.fd, _PLAN, os.O_WRONLY | os.O_CREAT | os.O_APPEND)) as fd:
             write_all(fd, b"".join(b"%c%b\0" % (_sign(step), step.path) for step in steps))
-        finally:
-            os.close(fd)
 
     def open_staging(self) -> Staging | None:
         """Open the staging directory; None if there is none."""

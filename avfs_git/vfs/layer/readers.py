@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.host.files.beneath import OPEN_DIR, OPEN_LIST, Descriptor, open_at, open_beneath, open_dir, reopen_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr
 from avfs_git.paths import ROOT, TreePath, components, join, split
 from avfs_git.vfs.layer.marks import is_whiteout
@@ -144,11 +145,9 @@ class UpperReader(_Reader):
                 fd = open_at(directory, name, _OPEN_FILE)
             except OSError:
                 return self._find(path, name)
-            try:
+            with closing_fd(fd):
                 watch.prove(path, name, fd)
                 now = found._replace(stat=os.fstat(fd))
-            finally:
-                os.close(fd)
         if now is None or now.kind != found.kind or now.stat.st_ino != found.stat.st_ino:
             watch.doubt(path, name)
             return self._find(path, name)
@@ -228,18 +227,15 @@ class PlainDirectory(_Reader):
             error.filename = path
             raise
         found: list[Found] = []
-        try:
-            with os.scandir(listing) as entries:
-                for entry in entries:
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # gone since it was listed
-                        continue
-                    if self.left_out and join(path, os.fsencode(entry.name)) in self.left_out:
-                        continue
-                    found.append(Found(os.fsencode(entry.name), status, kind_of_mode(status.st_mode), opaque=False))
-        finally:
-            os.close(listing)
+        with closing_fd(listing), os.scandir(listing) as entries:
+            for entry in entries:
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # gone since it was listed
+                    continue
+                if self.left_out and join(path, os.fsencode(entry.name)) in self.left_out:
+                    continue
+                found.append(Found(os.fsencode(entry.name), status, kind_of_mode(status.st_mode), opaque=False))
         found.sort(key=operator.itemgetter(0))
         return found
 

@@ -33,6 +33,7 @@ from avfs_git.host.files.beneath import (
     open_dir,
     rename_at,
 )
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
@@ -111,8 +112,7 @@ class UpperLayer:
         """
         xattr_whiteouts = False
         found: list[Found] = []
-        listing = open_at(directory, b".", OPEN_LIST)
-        try:
+        with closing_fd(open_at(directory, b".", OPEN_LIST)) as listing:
             # The marks of the directory itself are asked for through the descriptor that is open anyway.
             xattr_whiteouts = self.read_dir_marks(listing, path).xattr_whiteouts
             with os.scandir(listing) as entries:
@@ -125,8 +125,6 @@ class UpperLayer:
                             found.append(self._describe(listing, path, name, status, xattr_whiteouts=xattr_whiteouts))
                     except FileNotFoundError:  # gone since it was listed
                         continue
-        finally:
-            os.close(listing)
         found.sort(key=operator.itemgetter(0))
         return found
 
@@ -146,29 +144,25 @@ class UpperLayer:
     def list_names(self, directory: int, *, xattr_whiteouts: bool) -> dict[bytes, int]:
         """List a directory cheaply: the type bits of `st_mode` by name, 0 for a whiteout."""
         found: dict[bytes, int] = {}
-        listing = open_at(directory, b".", OPEN_LIST)
-        try:
-            with os.scandir(listing) as entries:
-                for entry in entries:
-                    if entry.is_symlink():
-                        kind = stat.S_IFLNK
-                    elif entry.is_dir(follow_symlinks=False):
-                        kind = stat.S_IFDIR
-                    elif entry.is_file(follow_symlinks=False) and not xattr_whiteouts:
-                        kind = stat.S_IFREG
-                    else:
-                        try:
-                            status = entry.stat(follow_symlinks=False)
-                        except FileNotFoundError:
-                            continue
-                        kind = stat.S_IFMT(status.st_mode)
-                        if is_whiteout(status) or (
-                            xattr_whiteouts and self.marks.is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
-                        ):
-                            kind = 0
-                    found[os.fsencode(entry.name)] = kind
-        finally:
-            os.close(listing)
+        with closing_fd(open_at(directory, b".", OPEN_LIST)) as listing, os.scandir(listing) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    kind = stat.S_IFLNK
+                elif entry.is_dir(follow_symlinks=False):
+                    kind = stat.S_IFDIR
+                elif entry.is_file(follow_symlinks=False) and not xattr_whiteouts:
+                    kind = stat.S_IFREG
+                else:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    kind = stat.S_IFMT(status.st_mode)
+                    if is_whiteout(status) or (
+                        xattr_whiteouts and self.marks.is_xattr_whiteout(status, entry_of(listing, os.fsencode(entry.name)))
+                    ):
+                        kind = 0
+                found[os.fsencode(entry.name)] = kind
         return found
 
     def list_nameless(self) -> Iterator[os.stat_result]:
@@ -190,17 +184,14 @@ class UpperLayer:
                 listing = open_at(directory.fd, b".", OPEN_LIST)
             except OSError:  # gone since it was listed, or closed to this user
                 continue
-            try:
-                with os.scandir(listing) as entries:
-                    for entry in entries:
-                        with contextlib.suppress(OSError):  # as above
-                            found = entry.stat(follow_symlinks=False)
-                            if not is_whiteout(found):
-                                yield found
-                            if stat.S_ISDIR(found.st_mode):
-                                pending.append(join(path, os.fsencode(entry.name)))
-            finally:
-                os.close(listing)
+            with closing_fd(listing), os.scandir(listing) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):  # as above
+                        found = entry.stat(follow_symlinks=False)
+                        if not is_whiteout(found):
+                            yield found
+                        if stat.S_ISDIR(found.st_mode):
+                            pending.append(join(path, os.fsencode(entry.name)))
 
     def find_names(self, device: int, ino: int) -> list[TreePath]:
         """List the paths of a file by its numbers on disk. Costs a stat of each entry of the layer.
@@ -213,19 +204,15 @@ class UpperLayer:
         while pending:
             path = pending.pop()
             directory = self.open_dir(path)
-            listing = open_at(directory.fd, b".", OPEN_LIST)
-            try:
-                with os.scandir(listing) as entries:
-                    for entry in entries:
-                        there = join(path, os.fsencode(entry.name))
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(there)
-                            continue
-                        status = entry.stat(follow_symlinks=False)
-                        if (status.st_dev, status.st_ino) == (device, ino):
-                            found.append(there)
-            finally:
-                os.close(listing)
+            with closing_fd(open_at(directory.fd, b".", OPEN_LIST)) as listing, os.scandir(listing) as entries:
+                for entry in entries:
+                    there = join(path, os.fsencode(entry.name))
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(there)
+                        continue
+                    status = entry.stat(follow_symlinks=False)
+                    if (status.st_dev, status.st_ino) == (device, ino):
+                        found.append(there)
         return found
 
     # --- making things in work -----------------------------------------------------------------------------
@@ -308,11 +295,8 @@ class UpperLayer:
                 self.discard(name)
 
     def _list_work(self) -> list[bytes]:
-        listing = open_at(self.work.fd, b".", OPEN_LIST)
-        try:
+        with closing_fd(open_at(self.work.fd, b".", OPEN_LIST)) as listing:
             return [os.fsencode(name) for name in os.listdir(listing)]
-        finally:
-            os.close(listing)
 
     def make_removed_dir(self, mode: int, uid: int, gid: int) -> Descriptor:
         """Make and open a directory without a name, in place of one that was removed while in use."""
@@ -347,20 +331,14 @@ class UpperLayer:
     def note_leftover_whiteouts(self, path: TreePath) -> bytes:
         """Write a note to `work` that a directory with whiteouts is about to become opaque; give the note's name."""
         note = _LEFTOVER + self.new_name()
-        fd = open_at(self.work.fd, note, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-        try:
+        with closing_fd(open_at(self.work.fd, note, os.O_WRONLY | os.O_CREAT | os.O_EXCL)) as fd:
             os.write(fd, path)
-        finally:
-            os.close(fd)
         return note
 
     def _remove_leftover_whiteouts(self, note: bytes) -> None:
         """Remove the whiteouts below a directory that a killed process noted, if it is opaque."""
-        fd = open_at(self.work.fd, note, os.O_RDONLY)
-        try:
+        with closing_fd(open_at(self.work.fd, note, os.O_RDONLY)) as fd:
             path = TreePath(os.read(fd, os.fstat(fd).st_size))
-        finally:
-            os.close(fd)
         try:
             directory = self.open_dir(path)
         except OSError:  # it is gone since, or was never made

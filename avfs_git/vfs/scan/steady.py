@@ -26,6 +26,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
 from avfs_git.gitstore.source import ObjectSink
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.flush import await_writes
 from avfs_git.paths import Oid, TreePath, join
 from avfs_git.values import NamedTuple
@@ -88,8 +89,7 @@ def read_steadily(
         LayerNotUnderstood: If it carries an unknown mark of overlayfs.
     """
     path = join(directory, name)
-    fd = layer.open_listed(directory, name)
-    try:
+    with closing_fd(layer.open_listed(directory, name)) as fd:
         now = before
         for turn in range(1, tries + 1):
             oid: Oid | None = None
@@ -121,8 +121,6 @@ def read_steadily(
                 time.sleep(_PAUSE_S)
                 now = os.fstat(fd)
         raise FileChanging(path)
-    finally:
-        os.close(fd)
 
 
 def _is_unchanged(before: os.stat_result, after: os.stat_result) -> bool:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 
 from avfs_git.host.files.beneath import POOL, Descriptor, open_at, reopen, reopen_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.ranges import INSERT_RANGE, KEEP_SIZE, PUNCH_HOLE, fallocate
 from avfs_git.vfs.errnos import fail
@@ -161,7 +162,7 @@ class Contents:
         if fd < 0:
             assert entry is not None  # noqa: S101 - looked at under the lock
             return self._lower.read(entry)
-        try:
+        with closing_fd(fd):
             data = os.pread(fd, READ_CHUNK, 0)
             if len(data) < READ_CHUNK:
                 return data
@@ -172,8 +173,6 @@ class Contents:
                 pieces.append(data)
                 offset += len(data)
             return b"".join(pieces)
-        finally:
-            os.close(fd)
 
     def stream(self, node: Node, *, is_open: bool = False) -> Iterator[bytes]:
         """Read a file in pieces; a file that replaces it meanwhile is not read.
@@ -291,17 +290,14 @@ class Contents:
         # First: if both are one file, it is copied up before it is read.
         out = self.open_file(target, os.O_RDWR, is_open=True)
         try:
-            into = self.open_file(source, os.O_RDONLY, is_open=True)
-            try:
-                with self._lock if self._quota.limits is not None else nullcontext():
-                    before = os.fstat(out).st_size
-                    left = max(0, os.fstat(into).st_size - offset)
-                    length = self._quota.room(before, target_offset, min(length, left))
-                    done = os.copy_file_range(into, out, length, offset, target_offset)
-                    self._quota.add(grows=max(0, target_offset + done - before) if done else 0)
-                    return done
-            finally:
-                os.close(into)
+            guard = self._lock if self._quota.limits is not None else nullcontext()
+            with closing_fd(self.open_file(source, os.O_RDONLY, is_open=True)) as into, guard:
+                before = os.fstat(out).st_size
+                left = max(0, os.fstat(into).st_size - offset)
+                length = self._quota.room(before, target_offset, min(length, left))
+                done = os.copy_file_range(into, out, length, offset, target_offset)
+                self._quota.add(grows=max(0, target_offset + done - before) if done else 0)
+                return done
         finally:
             os.close(out)
             self.mark_changed(target)
@@ -345,10 +341,8 @@ class Contents:
                     raise fail(errno.ENXIO, node.name)
                 return size if whence == os.SEEK_HOLE else offset
             fd = self.open_file(node, os.O_RDONLY, is_open=True)
-        try:
+        with closing_fd(fd):
             return os.lseek(fd, offset, whence)
-        finally:
-            os.close(fd)
 
     def mark_changed(self, node: Node) -> None:
         """Report that the content of a file was changed through a descriptor."""

@@ -23,6 +23,7 @@ from avfs_git.host.files.beneath import (
     open_dir,
     rename_at,
 )
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr, write_xattr
 from avfs_git.paths import ROOT, TreePath, join, split
@@ -152,12 +153,8 @@ def _remove_deep(directory: int, name: bytes) -> None:
 
 
 def _list(directory: int) -> list[tuple[bytes, bool]]:
-    listing = open_at(directory, b".", OPEN_LIST)
-    try:
-        with os.scandir(listing) as entries:
-            return [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-    finally:
-        os.close(listing)
+    with closing_fd(open_at(directory, b".", OPEN_LIST)) as listing, os.scandir(listing) as entries:
+        return [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
 
 
 def _copy_by_links(olds: Directories, news: Directories) -> list[tuple[TreePath, bool]]:

@@ -110,8 +110,7 @@ def _fill(
             detached_at = read_head(source_git)[1]
         head = named or head
     carry_exclude(source, git_dir, environment)
-    vault = OpenVault(git_dir, identity=identity, clock_ns=clock_ns)
-    try:
+    with contextlib.closing(OpenVault(git_dir, identity=identity, clock_ns=clock_ns)) as vault:
         vault.layout.prepare()  # what it holds is judged
         if detached_at is not None:
             head = _name_detached(vault, head, detached_at)
@@ -129,8 +128,6 @@ def _fill(
         commit, more = import_first_state(vault, place, fork, source, modes)
         warnings += more
         return Created(fork, commit.hex() if commit else None, tuple(warnings))
-    finally:
-        vault.close()
 
 
 def _tell_borrowed(source: Path | None, source_git: Path) -> list[Warning]:

@@ -38,6 +38,7 @@ from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.beneath import OPEN_LIST, open_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.umask import have_own_umask
 from avfs_git.host.files.xattrs import entry_of, has_user_xattrs
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
@@ -300,43 +301,40 @@ class _Reading:
             os.fchdir(directory)
         else:
             here = entry_of(directory, b"")
-        try:
-            with os.scandir(listing) as found:
-                for entry in found:
-                    name = fsencode(entry.name)
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:  # gone since it was listed
-                        continue
-                    held = entries.get(name)
-                    if held is not None and not (self._filters is not None and self._filters.changes(join(path, name))):
-                        at, mode = held
-                        ctime_s, ctime_ns, mtime_s, mtime_ns, ino, size = unpack(data, at)
-                        touched_ns, length = status.st_mtime_ns, status.st_size
-                        if (
-                            touched_ns == mtime_s * _SECOND + mtime_ns
-                            and status.st_ctime_ns == ctime_s * _SECOND + ctime_ns
-                            and status.st_ino & _WORD == ino
-                            and length & _WORD == size
-                            and touched_ns < written_ns
-                            and (not data[at + 60] & _EXTENDED >> 8 or _is_marked(data, at))
-                        ):
-                            if usual(status.st_mode) == mode:
-                                record = None if has_user_xattrs(here + name) else plain_record(touched_ns)
-                            else:
-                                shown = self._modes.of(join(path, name), status.st_mode)
-                                record = _unusual_record(touched_ns, shown, mode, here + name)
-                            # Of two files of one blob and two lengths, at least one is not what is stored.
-                            if record is not None and expect(Oid(data[at + 40 : at + 60]), length) == length:
-                                records[name] = record
-                                looks[name] = take_fingerprint(status, racy_after_ns=racy_after_ns)
-                                continue
-                    if held is not None and held[1] != MODE_GITLINK and _is_marked(data, held[0]):
-                        self._clone.marked.append(join(path, name))
-                        continue
-                    left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
-        finally:
-            os.close(listing)
+        with closing_fd(listing), os.scandir(listing) as found:
+            for entry in found:
+                name = fsencode(entry.name)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # gone since it was listed
+                    continue
+                held = entries.get(name)
+                if held is not None and not (self._filters is not None and self._filters.changes(join(path, name))):
+                    at, mode = held
+                    ctime_s, ctime_ns, mtime_s, mtime_ns, ino, size = unpack(data, at)
+                    touched_ns, length = status.st_mtime_ns, status.st_size
+                    if (
+                        touched_ns == mtime_s * _SECOND + mtime_ns
+                        and status.st_ctime_ns == ctime_s * _SECOND + ctime_ns
+                        and status.st_ino & _WORD == ino
+                        and length & _WORD == size
+                        and touched_ns < written_ns
+                        and (not data[at + 60] & _EXTENDED >> 8 or _is_marked(data, at))
+                    ):
+                        if usual(status.st_mode) == mode:
+                            record = None if has_user_xattrs(here + name) else plain_record(touched_ns)
+                        else:
+                            shown = self._modes.of(join(path, name), status.st_mode)
+                            record = _unusual_record(touched_ns, shown, mode, here + name)
+                        # Of two files of one blob and two lengths, at least one is not what is stored.
+                        if record is not None and expect(Oid(data[at + 40 : at + 60]), length) == length:
+                            records[name] = record
+                            looks[name] = take_fingerprint(status, racy_after_ns=racy_after_ns)
+                            continue
+                if held is not None and held[1] != MODE_GITLINK and _is_marked(data, held[0]):
+                    self._clone.marked.append(join(path, name))
+                    continue
+                left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
         self._need_marked(place)
         return left
 

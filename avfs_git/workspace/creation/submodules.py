@@ -29,6 +29,7 @@ from avfs_git.errors import FormatUnsupported, NotAVault
 from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.processes.processes import is_gone
@@ -175,11 +176,8 @@ class WithModules:
                 return os.fsdecode(self._layer.read_link(path, _GIT))
             if kind != FILE:
                 return None
-            fd = self._layer.open_listed(path, _GIT)
-            try:
+            with closing_fd(self._layer.open_listed(path, _GIT)) as fd:
                 data = os.read(fd, POINTER_MAX)
-            finally:
-                os.close(fd)
         except OSError:
             return None
         return parse_pointer(data)

@@ -58,6 +58,7 @@ from avfs_git.host.files.beneath import (
     open_beneath,
     rename_at,
 )
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import ApplyResult, ChangedFile, ChangeKind, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, components, join, maybe_oid, oid_of, show_path, split
@@ -121,26 +122,23 @@ def apply_fork(
     shown = Shown(directory, vault.remote_environment or {})
     wanted, back = shown.as_written(wanted), shown.as_written(back)
     left: dict[TreePath, tuple[Held, ...]] = dict(applied)
-    with host_errors(f"write into '{directory}'"):
-        root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left)
-            if not dry_run:
-                if ask is not None:
-                    ask([change for change, _ in todo])
-                try:
-                    if todo:
-                        left |= {TreePath(change.path): (_held(change.new_mode, change.new_oid), held) for change, held in todo}
-                        note_applied(vault, fork, directory, left)
-                    _write_all(vault, root, directory, todo, applied, left)
-                finally:
-                    for change in back:  # there the directory has what the fork began with
-                        if left.get(TreePath(change.path)) == (_held(change.new_mode, change.new_oid),):
-                            del left[TreePath(change.path)]
-                    if left != applied or todo:
-                        note_applied(vault, fork, directory, left)
-        finally:
-            os.close(root)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    with host_errors(f"write into '{directory}'"), closing_fd(os.open(directory, flags)) as root:
+        todo, warnings = _plan(vault, root, directory, shown, [*wanted, *back], known, left)
+        if not dry_run:
+            if ask is not None:
+                ask([change for change, _ in todo])
+            try:
+                if todo:
+                    left |= {TreePath(change.path): (_held(change.new_mode, change.new_oid), held) for change, held in todo}
+                    note_applied(vault, fork, directory, left)
+                _write_all(vault, root, directory, todo, applied, left)
+            finally:
+                for change in back:  # there the directory has what the fork began with
+                    if left.get(TreePath(change.path)) == (_held(change.new_mode, change.new_oid),):
+                        del left[TreePath(change.path)]
+                if left != applied or todo:
+                    note_applied(vault, fork, directory, left)
     return ApplyResult(fork, directory, start.hex(), tuple(change for change, _ in todo), (*told, *warnings))
 
 
@@ -391,11 +389,8 @@ def _list_left(root: int, paths: Sequence[TreePath]) -> list[TreePath]:
     for directory in sorted({split(path)[0] for path in paths}):
         with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # a link is not followed
             place = open_beneath(root, components(directory))
-            listed = os.open(b".", OPEN_LIST, dir_fd=place.fd)
-            try:
+            with closing_fd(os.open(b".", OPEN_LIST, dir_fd=place.fd)) as listed:
                 names = sorted(os.fsencode(name) for name in os.listdir(listed))
-            finally:
-                os.close(listed)
             found += [join(directory, name) for name in names if _TEMPORARY.fullmatch(name)]
     return found
 
@@ -429,13 +424,10 @@ def _look_at(directory: int, name: bytes) -> Held:
         return MODE_SYMLINK, hash_object(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=directory))).hex()
     if not stat.S_ISREG(status.st_mode):
         return _OTHER
-    fd = open_at(directory, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
+    with closing_fd(open_at(directory, name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as fd:
         status = os.fstat(fd)
         mode = MODE_EXEC if status.st_mode & stat.S_IXUSR else MODE_FILE
         return mode, hash_file(fd, status.st_size).hex()
-    finally:
-        os.close(fd)
 
 
 def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) -> bool:
@@ -444,12 +436,8 @@ def _holds_only(directory: Descriptor, path: TreePath, going: frozenset[bytes]) 
     pending = [ROOT]
     while pending:
         here = pending.pop()
-        listed = os.open(b".", OPEN_LIST, dir_fd=directories.get(here))
-        try:
-            with os.scandir(listed) as entries:
-                found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-        finally:
-            os.close(listed)
+        with closing_fd(os.open(b".", OPEN_LIST, dir_fd=directories.get(here))) as listed, os.scandir(listed) as entries:
+            found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
         if not found or any(not is_dir and join(path, join(here, name)) not in going for name, is_dir in found):
             return False
         pending += [join(here, name) for name, is_dir in found if is_dir]
@@ -485,14 +473,11 @@ def _write(vault: OpenVault, root: int, change: ChangedFile, held: Held, permiss
             kept = _read_permissions(place.fd, name, is_exec=change.new_mode == MODE_EXEC)
             kept = permissions if kept is None else kept
             created = mode if kept is None else kept & 0o700
-            fd = open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)
-            try:
+            with closing_fd(open_at(place.fd, temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, created)) as fd:
                 if kept is not None and stat.S_IMODE(os.fstat(fd).st_mode) != kept:
                     os.fchmod(fd, kept)
                 for piece in vault.store.stream_blob(oid):
                     write_all(fd, piece)
-            finally:
-                os.close(fd)
         reach("apply.made")
         return _put_in(place.fd, name, temporary) if held is None else _exchange(place.fd, name, temporary, held)
     finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from avfs_git.errors import HostError, InvalidName, NoUpstream, ObjectCorrupt, ObjectMissing, RemoteDataRefused
@@ -79,8 +79,7 @@ def clone_vault(
         if lazy:
             _bring_rules(making, access)
         if with_checkpoints or with_sidecar or with_git_dirs:
-            vault = OpenVault(making, identity=identity, clock_ns=clock_ns)
-            try:
+            with closing(OpenVault(making, identity=identity, clock_ns=clock_ns)) as vault:
                 fetched = fetch(
                     vault,
                     ORIGIN,
@@ -91,8 +90,6 @@ def clone_vault(
                     progress=progress,
                 )
                 cloned[3].extend(fetched.warnings)
-            finally:
-                vault.close()
         sync_file_system(making)
     fork, head, branches, warnings = cloned
     return Cloned(fork, head, branches, server_words(messages), tuple(warnings))
@@ -100,11 +97,8 @@ def clone_vault(
 
 def _bring_rules(making: Path, access: Access) -> None:
     """Bring the ignore and attribute files of each branch."""
-    vault = OpenVault(making, remote_environment=access.environment)
-    try:
+    with closing(OpenVault(making, remote_environment=access.environment)) as vault:
         bring_rules(vault.store, list(vault.refs.list(REMOTES).values()))
-    finally:
-        vault.close()
 
 
 def _adopt_clone(making: Path, url: str, branch: str | None, *, lazy: bool) -> tuple[str, Oid | None, int, list[Warning]]:

@@ -15,6 +15,7 @@ from avfs_git.errors import ContentChanged
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.blobfile import SizeChanged, hash_file
 from avfs_git.gitstore.objects.store import hash_object
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.paths import TreePath
 from avfs_git.vfs.tree.merged import MergedTree, Node
 
@@ -28,13 +29,10 @@ def content_oid(merged: MergedTree, node: Node) -> str:
     if node.kind != stat.S_IFREG or not node.upper:
         return hash_object(KIND_BLOB, merged.contents.read_all(node)).hex()
     # In pieces: a large content at once takes memory, and programs in a live tree wait for each large copy in it.
-    fd = merged.contents.open_file(node, os.O_RDONLY | os.O_NONBLOCK)
-    try:
+    with closing_fd(merged.contents.open_file(node, os.O_RDONLY | os.O_NONBLOCK)) as fd:
         while True:
             with suppress(SizeChanged):  # it was cut short meanwhile
                 return hash_file(fd, os.fstat(fd).st_size, goes_on=True).hex()
-    finally:
-        os.close(fd)
 
 
 def check_expected(merged: MergedTree, path: TreePath, expect: str) -> None:

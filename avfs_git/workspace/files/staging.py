@@ -19,6 +19,7 @@ from pathlib import Path
 
 from avfs_git.errors import PathUnsuitable
 from avfs_git.host.files.beneath import RENAME_NOREPLACE, Descriptor, open_at, rename_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.paths import ROOT, TreePath, join
 from avfs_git.vfs.layer.readers import Directories
@@ -93,11 +94,8 @@ def _open(directory: Path) -> Directories:
 
 
 def _list(directory: int) -> list[bytes]:
-    opened = open_at(directory, b".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with closing_fd(open_at(directory, b".", os.O_RDONLY | os.O_DIRECTORY)) as opened:
         return sorted(map(os.fsencode, os.listdir(opened)))
-    finally:
-        os.close(opened)
 
 
 def _rename(source: int, target: int, name: bytes) -> bool:

@@ -23,6 +23,7 @@ from typing import IO, BinaryIO
 from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
 from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.host.files.beneath import Descriptor, open_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.model import TransferResult, Warning
 from avfs_git.paths import ROOT, TreePath, components, join, parse_tree_path, show_path, split
@@ -377,11 +378,8 @@ def export_path(
                     place.mkdir(parents=True, exist_ok=True)
                     _export_directory(merged, node, place, max_depth, overwrite, tally, is_new=is_new)
                     return
-                directory = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-                try:
+                with closing_fd(os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)) as directory:
                     _export_file(merged, node, directory, os.fsencode(place.name), os.fsencode(named), overwrite, tally)
-                finally:
-                    os.close(directory)
 
             if opened.confirm is None:
                 copy(destination, is_new=not destination.exists())
@@ -403,11 +401,8 @@ def _export_staged(
     """Make a copy beside its destination, and move it there once what was read is confirmed."""
     comes_into = is_dir and destination.is_dir()
     if not is_dir:
-        directory = os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with closing_fd(os.open(destination.parent, os.O_RDONLY | os.O_DIRECTORY)) as directory:
             check_free(directory, os.fsencode(destination.name), named, overwrite=overwrite)
-        finally:
-            os.close(directory)
     with staging_directory(destination) as staging:
         copy(staging if comes_into else staging / destination.name, is_new=not comes_into)
         confirm()
@@ -452,13 +447,10 @@ def _export_directory(
     for inside, child in reversed(made):
         # Last: a read-only directory takes no files, and files that come change its times.
         attr = merged.attributes.getattr(child)
-        opened = open_at(directories.get(inside), b".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with closing_fd(open_at(directories.get(inside), b".", os.O_RDONLY | os.O_DIRECTORY)) as opened:
             _export_xattrs(merged, child, opened)
             os.fchmod(opened, stat.S_IMODE(attr.mode))
             os.utime(opened, ns=(attr.mtime_ns, attr.mtime_ns))
-        finally:
-            os.close(opened)
 
 
 @contextlib.contextmanager
@@ -481,17 +473,17 @@ def _export_file(
     merged: MergedTree, node: Node, directory: int, name: bytes, path: bytes, overwrite: bool, tally: _Tally
 ) -> None:
     attr = merged.attributes.getattr(node)
-    with _placing(directory, name, path, overwrite) as making:
-        fd = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600, dir_fd=directory)
-        try:
-            for piece in merged.contents.stream(node, is_open=True):  # the copy gets its mode
-                write_all(fd, piece)
-                tally.total_bytes += len(piece)
-            _export_xattrs(merged, node, fd)
-            os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
-            os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
-        finally:
-            os.close(fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with (
+        _placing(directory, name, path, overwrite) as making,
+        closing_fd(os.open(making, flags, 0o600, dir_fd=directory)) as fd,
+    ):
+        for piece in merged.contents.stream(node, is_open=True):  # the copy gets its mode
+            write_all(fd, piece)
+            tally.total_bytes += len(piece)
+        _export_xattrs(merged, node, fd)
+        os.fchmod(fd, stat.S_IMODE(attr.mode) & 0o777)
+        os.utime(fd, ns=(attr.mtime_ns, attr.mtime_ns))
     tally.files += 1
 
 

@@ -237,12 +237,9 @@ def _opened(served: OpenWorkspace, count: int, flush: Flush | None) -> Iterator[
         if served.shown_at is not None:
             looking.show_at(served.shown_at)
         elif isinstance(served.mode, Served) and not served.standstill.is_held:
-            following = Following(served.mode, served.standstill, count)
-            try:
+            with contextlib.closing(Following(served.mode, served.standstill, count)) as following:
                 looking.enter(Beside(looking.layers, following))
                 looking.flush_pages = flush
                 yield looking
-            finally:
-                following.close()
             return
         yield looking

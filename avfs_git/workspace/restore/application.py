@@ -25,6 +25,7 @@ from functools import partial
 from avfs_git.errors import HostError
 from avfs_git.faults import reach
 from avfs_git.host.files.beneath import open_at, open_dir
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.xattrs import entry_of
 from avfs_git.model import Warning
@@ -197,11 +198,8 @@ class Application:
             elif entry.kind == "symlink":
                 os.symlink(self.target.read(entry), name, dir_fd=place)
             else:
-                fd = open_at(place, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _first_mode(entry))
-                try:
+                with closing_fd(open_at(place, name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _first_mode(entry))) as fd:
                     known[step.path] = self._fill(fd, entry)
-                finally:
-                    os.close(fd)
         for path, entry in reversed(closed):  # those below first: a directory may be closed to its owner
             target = entry_of(places.get(path), b".")
             upper.write_user_xattrs(target, entry.xattrs)

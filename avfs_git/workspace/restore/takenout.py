@@ -27,6 +27,7 @@ from avfs_git.gitstore.objects.blobfile import SizeChanged
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.host.files.beneath import open_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.flush import await_writes
 from avfs_git.model import Warning
@@ -180,8 +181,7 @@ def _read(sink: PackWriter | DryWriter, directory: int, name: bytes, path: TreeP
         return MODE_SYMLINK, sink.add(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=directory)))
     if not stat.S_ISREG(found.st_mode):
         return None, None
-    fd = open_at(directory, name, os.O_RDONLY | os.O_NONBLOCK)
-    try:
+    with closing_fd(open_at(directory, name, os.O_RDONLY | os.O_NONBLOCK)) as fd:
         for _ in range(READ_TRIES):
             found = os.fstat(fd)
             await_writes(fd)
@@ -190,8 +190,6 @@ def _read(sink: PackWriter | DryWriter, directory: int, name: bytes, path: TreeP
                 return MODE_EXEC if found.st_mode & 0o100 else MODE_FILE, sink.add_file(fd, found.st_size)
             except SizeChanged:
                 continue
-    finally:
-        os.close(fd)
     raise FileChanging(path)
 
 

@@ -133,8 +133,8 @@ class Index:
         if path is not None and not path.exists():
             make_dir(path.parent, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(str(path) if path is not None else "", timeout=_WAIT_S, isolation_level=None)
-        try:
+        name = str(path) if path is not None else ""
+        with contextlib.closing(sqlite3.connect(name, timeout=_WAIT_S, isolation_level=None)) as connection:
             if path is None:
                 connection.execute("PRAGMA journal_mode=MEMORY")
             else:
@@ -143,8 +143,6 @@ class Index:
             if _version(connection) != VERSION:
                 _make_tables(connection)
             yield cls(connection)
-        finally:
-            connection.close()
 
     def read_base(self) -> Oid | None:
         """Tell which tree's files are here."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import read_plain
@@ -88,15 +89,13 @@ def maintenance_held(layout: VaultLayout, *, wait_s: float = 0.0) -> Iterator[bo
     """
     with host_errors("lock maintenance"):
         fd = open_file(layout.maintenance_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
+    with closing_fd(fd):
         is_held = take(fd, wait_s=wait_s)
         try:
             is_same = os.path.samestat(os.fstat(fd), os.stat(layout.maintenance_lock))
         except FileNotFoundError:  # the vault was deleted meanwhile
             is_same = False
         yield is_held and is_same
-    finally:
-        os.close(fd)
 
 
 def is_worth_asking(layout: VaultLayout) -> bool:

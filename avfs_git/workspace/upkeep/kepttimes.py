@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, write_all, write_file_atomically
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import read_plain
@@ -35,12 +36,8 @@ class KeptTimes:
         """
         lines = [f"{name.removeprefix(KEPT)} {at_ns}\n" for name, at_ns in touched_ns.items() if name.startswith(KEPT)]
         if lines:
-            with host_errors(f"write '{self._path}'"):
-                fd = open_file(self._path, _FLAGS)
-                try:
-                    write_all(fd, "".join(lines).encode("ascii"))
-                finally:
-                    os.close(fd)
+            with host_errors(f"write '{self._path}'"), closing_fd(open_file(self._path, _FLAGS)) as fd:
+                write_all(fd, "".join(lines).encode("ascii"))
 
     def read(self) -> dict[str, int]:
         """Map refs to the last times noted for them."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.errors import FormatUnsupported, HostError, VaultHidden, WorkspaceDamaged
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain, read_plain
 from avfs_git.paths import TreePath, fork_dir_name, fork_of_dir_name, is_fork_name, label_ref_name
@@ -257,11 +258,8 @@ class VaultLayout:
             VaultHidden: If this process was started by a command that avfs runs in this vault.
         """
         try:
-            fd = open_plain(self.format)
-            try:
+            with closing_fd(open_plain(self.format)) as fd:
                 text = os.read(fd, 4096).decode("ascii", "replace").strip()
-            finally:
-                os.close(fd)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -16,6 +16,7 @@ from avfs_git.cli.environment import find_home
 from avfs_git.cli.output.base import OutputClosed, write_all
 from avfs_git.cli.verb import HOST_PATH, TREE_PATH, is_dry_run, read_duration, verb
 from avfs_git.errors import BadUsage, HostError, TerminalMissing
+from avfs_git.host.files.closing import closing_fd
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -255,10 +256,8 @@ def _opened(path: Path | None) -> Iterator[int | None]:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise HostError(f"read '{path}'", error) from error
-    try:
+    with closing_fd(fd):
         yield fd
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from avfs_git.faults import reach
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain, read_plain
@@ -249,10 +250,8 @@ class OpLog:
                 return 0
             os.close(fd)
             fd, _ = self._open_locked()
-            try:
+            with closing_fd(fd):
                 return self._shorten(choose, stat.S_IMODE(os.fstat(fd).st_mode))
-            finally:
-                os.close(fd)
 
     def _shorten(self, choose: Callable[[list[OpRecord]], Chosen], mode: int) -> int:
         before = read_plain(self._path)
