@@ -172,6 +172,19 @@ def test_a_push_into_a_fork_is_shown(work: Workspace) -> None:
     assert work.read("a") == b"1\n"
 
 
+def test_a_checkpoint_takes_nothing_back_from_a_file_that_both_have_changed(work: Workspace) -> None:
+    """The workspace has another version of the file than the one that was pushed, and it is no later one of that."""
+    theirs = git("rev-parse", "main", cwd=work.vault.path)
+    work.write("a", b"mine, too\n")
+    status = work.status()
+    with pytest.raises(RefConflict):
+        work.checkpoint("two")
+
+    assert [warning.code for warning in status.warnings] == ["fork.moved_outside"]
+    assert git("rev-parse", "main", cwd=work.vault.path) == theirs
+    assert work.read("a") == b"mine, too\n"
+
+
 def test_update_brings_in_what_was_pushed(work: Workspace) -> None:
     """Both changes are there afterwards, in the files and in one history; a checkpoint goes on from there, and undo goes back."""
     theirs = git("rev-parse", "main", cwd=work.vault.path)

@@ -14,16 +14,16 @@ from typing import Literal
 
 from avfs_git.errors import CheckpointExists, HostError, LeftInForce, MergeInProgress, RefConflict, RefLocked
 from avfs_git.faults import reach
-from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
+from avfs_git.gitstore.compare.treediff import diff_trees, find_differences, sizes_here
 from avfs_git.gitstore.formats.commits import Commit, Signature
-from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
+from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
-from avfs_git.paths import Oid, TreePath, check_new_label, maybe_hex, maybe_oid
+from avfs_git.paths import Oid, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.capture import IGNORE, Captured
 from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
@@ -395,14 +395,14 @@ def _refuse_lost_updates(locked: LockedWorkspace, compared: Compared, pack: Pack
 
 
 def _lacks_updates(locked: LockedWorkspace, compared: Compared, source: ObjectSink) -> bool:
-    """Tell whether the head has a change of a file that the workspace does not have, and has not changed itself."""
+    """Tell whether the head has a change of a file that the workspace does not have.
+
+    Where the workspace has changed the same file otherwise, too, only a merge has both.
+    """
     before, here = locked.opened.synced_trees()[0], compared.captured.tree
     there = compared.commit.tree if compared.commit is not None else None
-    for path in (TreePath(change.path) for change in diff_trees(source, before, there)):
-        mine = find_entry(source, here, path) if here is not None else None
-        if mine == (find_entry(source, before, path) if before is not None else None):
-            return True
-    return False
+    theirs, missing = find_differences(source, before, there), find_differences(source, here, there)
+    return not theirs.keys().isdisjoint(missing)
 
 
 def find_unseen_head(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
