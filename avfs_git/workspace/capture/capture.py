@@ -95,8 +95,6 @@ class Captured:
     """A time of the kernel's, in nanoseconds since the epoch: what is changed after the capture was changed then or later."""
     is_partial: bool = False
     """Whether a directory could not be read, and is as it was at the previous state."""
-    is_afresh: bool = False
-    """Whether all was read again, because what decides on untracked files had changed."""
 
 
 class _GoneError(Exception):
@@ -454,7 +452,7 @@ class Capture:
         else:
             assert suspect.fingerprint is not None  # noqa: S101 - found things have one
             frame.fresh_prints[name] = suspect.fingerprint
-        if suspect.cached is not None and _is_directory_print(suspect.cached):
+        if suspect.cached is not None and stat.S_ISDIR(int.from_bytes(suspect.cached[:4], "little")):  # its mode
             self._result.update.drop_subtree(path)
         if frame.tree is None:
             self._placing.load(frame)
@@ -598,7 +596,3 @@ class Capture:
 
     def _warn(self, code: str, path: TreePath, what: str) -> None:
         self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))
-
-
-def _is_directory_print(fingerprint: bytes) -> bool:
-    return stat.S_ISDIR(int.from_bytes(fingerprint[:4], "little"))

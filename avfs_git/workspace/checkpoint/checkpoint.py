@@ -25,7 +25,7 @@ from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
-from avfs_git.workspace.capture.capture import IGNORE, Captured
+from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
@@ -123,25 +123,11 @@ def capture(
     locked: LockedWorkspace, sink: PackWriter | DryWriter, request: CaptureRequest = CHANGED, *, onto: Commit | None = None
 ) -> Captured:
     """Capture the workspace: the head, or the commit `onto`, says which files are tracked."""
-    captured = capture_workspace(locked, sink, request)
+    commit = onto or locked.head()[1]
+    captured = capture_workspace(locked, sink, request, committed=commit.tree if commit is not None else EMPTY_TREE)
     if request.index is not None:
         captured.tree = adopt_submodules(sink, captured.tree, request.index)
-    elif not captured.is_afresh and _rules_changed_since_head(locked, sink, captured, onto or locked.head()[1]):
-        beside = request.beside or locked.opened.synced_trees()[1]
-        captured = capture_workspace(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
     return captured
-
-
-def _rules_changed_since_head(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, head: Commit | None) -> bool:
-    """Whether files that an operation recorded beside the branch may be ignored by rules that are newer than that operation.
-
-    No commit of the branch has these files, so they are not tracked, and the new rules count for them.
-    """
-    cache = locked.opened.cache
-    tracked = head.tree if head is not None else None
-    if cache is None or (cache.tree or EMPTY_TREE) == (tracked or EMPTY_TREE):
-        return False
-    return any(change.path.rpartition(b"/")[2] == IGNORE for change in diff_trees(sink, tracked, captured.tree))
 
 
 def recorded_sidecar(locked: LockedWorkspace, oid: Oid | None, commit: Commit | None) -> Oid | None:

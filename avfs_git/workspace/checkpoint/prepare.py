@@ -35,17 +35,18 @@ _NAMED_MAX = 20
 """Of paths with access control lists, so many are named."""
 
 
-def capture_workspace(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest = CHANGED) -> Captured:
+def capture_workspace(
+    locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest = CHANGED, *, committed: Oid | None = None
+) -> Captured:
     """Turn the workspace into trees, whose objects go to a sink. Reads only what changed since the last capture.
 
     Where ignore rules or a repository inside came since then, it reads all: no commit of the branch has what the log alone
-    records, and so git does not track that.
+    records, and so git does not track that. Before a commit, rules that came since the tree `committed` count, too.
     """
     captured = _capture(locked, sink, request)
-    if request.index is None and not request.afresh and not captured.is_partial and _has_other_rules(locked, sink, captured):
+    if request.index is None and not request.afresh and _has_other_rules(locked, sink, captured, committed):
         beside = request.beside or locked.opened.synced_trees()[1]
         captured = _capture(locked, sink, replace(request, afresh=True, beside=beside, skips_unreadable=False))
-        captured.is_afresh = True
     return captured
 
 
@@ -64,10 +65,19 @@ def adopt_submodules(sink: ObjectSink, found: Oid | None, wanted: Oid) -> Oid | 
     return edit_tree(sink, sink, found, edits)
 
 
-def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured) -> bool:
-    """Whether what decides on untracked files differs from the last capture, which recorded files that the branch has not."""
+def _has_other_rules(locked: LockedWorkspace, sink: ObjectSink, captured: Captured, committed: Oid | None) -> bool:
+    """Whether what decides on untracked files differs from the last capture, which recorded files that the branch has not.
+
+    With `committed`, also whether ignore rules differ from those of that tree: an operation since then may have recorded them.
+    """
     cache, (_, head) = locked.opened.cache, locked.head()
-    if cache is None or (cache.tree or EMPTY_TREE) == (head.tree if head is not None else EMPTY_TREE):
+    if cache is None:
+        return False
+    held = cache.tree or EMPTY_TREE
+    came = diff_trees(sink, committed, captured.tree) if committed not in (None, held) else []
+    if any(change.path.rpartition(b"/")[2] == IGNORE for change in came):
+        return True
+    if captured.is_partial or held == (head.tree if head is not None else EMPTY_TREE):
         return False
     if any(_decides(change.path) for change in diff_trees(sink, cache.tree, captured.tree)):
         return True
