@@ -10,8 +10,8 @@ import os
 import shlex
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -316,10 +316,8 @@ class Home:
             VaultUntrusted: If the vault belongs to another user, or could run programs and is outside of this home.
             NotAVault: If the directory is no usable repository.
         """
-        if name is None:
-            name = self.current_vault()
-            if name is None:
-                raise NoVaultChosen
+        if name is None and (name := self.current_vault()) is None:
+            raise NoVaultChosen
         if isinstance(name, str) and not any(separator in name for separator in (os.sep, "\0")) and name not in (".", ".."):
             path = self._path_of(name)
             if path.is_dir():
@@ -346,18 +344,23 @@ class Home:
         names = [entry.removesuffix(_SUFFIX) for entry in entries if entry.endswith(_SUFFIX) and not entry.startswith(".")]
         return [self._describe(name) for name in names]
 
+    @contextmanager
+    def _opened_briefly(self, name: str) -> Iterator[Vault]:
+        """Open a vault for a block."""
+        with self.open_vault(name) as vault:
+            yield vault
+        self._opened.remove(vault)
+
     def _describe(self, name: str) -> VaultInfo:
         try:
-            with self.open_vault(name) as vault:
-                info = vault.info()
-            self._opened.remove(vault)
+            with self._opened_briefly(name) as vault:
+                return vault.info()
         except AvfsError as error:
             path, made = self._vaults / f"{name}{_SUFFIX}", 0
             with suppress(OSError):
                 made = path.stat().st_mtime_ns
             is_current = self.current_vault() == name
             return VaultInfo(name, path, is_current, None, 0, made, problem=error.message, problem_code=error.code)
-        return info
 
     def current_vault(self) -> str | None:
         """The name of the vault that `open_vault` opens by default, or None."""
@@ -372,7 +375,7 @@ class Home:
 
     def use_vault(self, name: str) -> VaultInfo:
         """Make a vault the current one."""
-        with self.open_vault(name) as vault:
+        with self._opened_briefly(name) as vault:
             self._write_current(name)
             return vault.info()
 
@@ -394,7 +397,7 @@ class Home:
             raise VaultNotFound(name)
         warnings: list[Warning] = []
         notes = renaming.VaultNotes(self.home, self._seal, path, place)
-        with host_errors(f"rename '{path}'"), directory_held(self._vaults), self.open_vault(name) as vault:
+        with host_errors(f"rename '{path}'"), directory_held(self._vaults), self._opened_briefly(name) as vault:
             if os.path.lexists(place):
                 raise VaultExists(new)
             if (origin := VaultLayout(path).read_origin()) is not None:
@@ -414,13 +417,10 @@ class Home:
                     raise
             with aftermath.aftermath(warnings, f"what was noted for vault {quote(name)} stays"):
                 notes.drop()
-        self._opened.remove(vault)
         if warnings and self._on_warnings is not None:
             self._on_warnings(warnings)
-        with self.open_vault(new) as vault:
-            info = vault.info()
-        self._opened.remove(vault)
-        return info
+        with self._opened_briefly(new) as vault:
+            return vault.info()
 
     def delete_vault(self, name: str) -> VaultInfo:
         """Delete a vault with everything in it. This cannot be undone.
@@ -438,7 +438,7 @@ class Home:
         atomic.remove_unfinished(self._vaults)
         gone = path.with_name(f".deleted-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
         # Nobody else deletes a vault meanwhile: what is looked at is what goes, and no new one of its name.
-        with host_errors(f"delete '{path}'"), directory_held(self._vaults), self.open_vault(name) as vault:
+        with host_errors(f"delete '{path}'"), directory_held(self._vaults), self._opened_briefly(name) as vault:
             info = vault.info()
             vault.check_unmounted()
             reach("vault.deleting")
@@ -473,9 +473,8 @@ class Home:
         for info in self.list_vaults():
             if info.problem is not None:
                 continue
-            with self.open_vault(info.name) as vault:
+            with self._opened_briefly(info.name) as vault:
                 found += vault.sessions()
-            self._opened.remove(vault)
         return sorted(found, key=lambda session: session.started_at_ns)
 
     def fork_directory(
