@@ -49,6 +49,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 BY_COMMAND = "a command that has changed it"
 """What holds a workspace, by the error of an operation that has to wait until a command in the live tree has ended."""
+_HISTORY_LOOKED_AT = 10_000
 _NAMED = 3
 """Paths that a description names; the others are counted."""
 
@@ -225,6 +226,23 @@ def find_sidecar(vault: OpenVault, fork: str, oid: Oid) -> Oid | None:
         return None
     told = next((told for commit, told in _read_told_sidecars(vault, fork) if commit == oid.hex()), None)
     return oid_of(told) if isinstance(told, str) else named
+
+
+def find_last_sidecar(vault: OpenVault, at: Oid, base: Oid | None, sidecar: Oid | None) -> tuple[bool, Oid | None]:
+    """Find the sidecar commit of the last checkpoint at or before a commit, which may be git's; tell whether one is known.
+
+    A fork that began at `base` had `sidecar` there. Costs a look at the commits since then.
+    """
+    for _ in range(_HISTORY_LOOKED_AT):
+        if at == base:
+            return True, sidecar
+        commit = vault.store.read_commit(at)
+        if commit.sidecar is not None:
+            return True, commit.sidecar
+        if not commit.parents or not vault.store.exists(commit.parents[0]):
+            break
+        at = commit.parents[0]
+    return False, None
 
 
 def list_told_sidecars(vault: OpenVault, fork: str) -> dict[str, Oid]:

@@ -37,7 +37,7 @@ from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid, oid_of
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.changes import find_sidecar
+from avfs_git.workspace.checkpoint.changes import find_last_sidecar, find_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint, saving_first
 from avfs_git.workspace.checkpoint.staged import list_staged
 from avfs_git.workspace.forks.trash import clear_orphan, move_to_trash, name_in_trash, note_deletion
@@ -53,7 +53,6 @@ from avfs_git.workspace.vault.revisions import resolve_revision
 from avfs_git.workspace.vault.states import add_state
 from avfs_git.workspace.vault.vault import OpenVault
 
-_HISTORY_LOOKED_AT = 10_000
 Opener = Callable[[str], OpenWorkspace]
 Saver = Callable[[OpenWorkspace, str, str], Oid | None]
 """Saves what a workspace has not committed, as `save_source` does."""
@@ -163,10 +162,10 @@ def record_fork(
 def _find_state(vault: OpenVault, source: str | None, at: str) -> tuple[Oid, Oid | None]:
     """Find a state by its name, and its sidecar commit; where the source is at it, what that has beside it."""
     commit = resolve_revision(vault, at, fork=source)
-    sidecar = vault.store.read_commit(commit).sidecar if source is None else find_sidecar(vault, source, commit)
-    if source is not None and vault.read_head(source) == commit and sidecar is None:
-        sidecar = _recorded_sidecar(vault, source, commit)
-    return commit, sidecar
+    if source is None:
+        return commit, vault.store.read_commit(commit).sidecar
+    find = find_kept_sidecar if vault.read_head(source) == commit else find_sidecar
+    return commit, find(vault, source, commit)
 
 
 def check_free(vault: OpenVault, name: str) -> None:
@@ -215,28 +214,10 @@ def _settle_source(
 
 def find_kept_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
     """Find the sidecar commit of what a fork has beside its head, whether avfs or git made that; None if it has nothing there."""
-    sidecar = find_sidecar(vault, fork, head)
-    return sidecar if sidecar is not None else _recorded_sidecar(vault, fork, head)
-
-
-def _recorded_sidecar(vault: OpenVault, fork: str, head: Oid) -> Oid | None:
-    """Find the sidecar of a head that names none itself: a commit of git's.
-
-    It is the one with which the workspace began, or that of the last checkpoint before the head.
-    """
-    state = peek_state(vault, fork)
-    base = state.base if state is not None else None
-    if state is None or base is None:
-        return None
-    at = head
-    for _ in range(_HISTORY_LOOKED_AT):
-        if at.hex() == base:
-            return oid_of(state.sidecar) if state.sidecar is not None else None
-        commit = vault.store.read_commit(at)
-        if commit.sidecar is not None or not commit.parents:
-            return commit.sidecar
-        at = commit.parents[0]
-    return None
+    sidecar, state = find_sidecar(vault, fork, head), peek_state(vault, fork)
+    if sidecar is not None or state is None or state.base is None:
+        return sidecar
+    return find_last_sidecar(vault, head, oid_of(state.base), maybe_oid(state.sidecar))[1]
 
 
 def end_fork(

@@ -17,6 +17,7 @@ from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Diff, FileDiff, ForkStat
 from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
+from avfs_git.workspace.checkpoint.changes import find_last_sidecar
 from avfs_git.workspace.checkpoint.checkpoint import recorded_sidecar
 from avfs_git.workspace.merge.preview import Preview
 from avfs_git.workspace.opened.workspace import LockedWorkspace
@@ -26,7 +27,6 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 WORKSPACE = "workspace"
 """What the new side is called when it is the workspace as it is."""
-_HISTORY_LOOKED_AT = 10_000
 
 
 def diff_workspace(
@@ -102,16 +102,8 @@ def _find_beside(vault: OpenVault, fork: str | None, at: Oid) -> tuple[bool, Oid
     """
     made = find_making(vault, fork, allow_newer=True) if fork is not None else None
     base, sidecar = (maybe_oid(made.more.get(fact)) for fact in ("base", "sidecar")) if made is not None else (None, None)
-    for _ in range(_HISTORY_LOOKED_AT):
-        commit = vault.store.read_commit(at)
-        if commit.sidecar is not None:
-            return True, vault.sidecar_tree(commit)
-        if at == base:
-            return True, vault.store.read_commit(sidecar).tree if sidecar is not None else None
-        if not commit.parents or not vault.store.exists(commit.parents[0]):
-            break
-        at = commit.parents[0]
-    return False, None
+    is_known, found = find_last_sidecar(vault, at, base, sidecar)
+    return is_known, vault.store.read_commit(found).tree if found is not None else None
 
 
 def _diff_files(
