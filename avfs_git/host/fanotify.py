@@ -165,11 +165,11 @@ class Openings(_Group):
 
 
 class Accesses(_Group):
-    """Tells reads and writes in one mount."""
+    """Tells reads, and where that is asked for writes, in one mount."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, writes: bool) -> None:
         """Begin. Raises OSError where this process may not, or the kernel cannot."""
-        super().__init__(_CLASS_NOTIF, directory, _MARK_MOUNT, _ACCESS | _MODIFY)
+        super().__init__(_CLASS_NOTIF, directory, _MARK_MOUNT, _ACCESS | _MODIFY if writes else _ACCESS)
 
     def read(self) -> list[Access]:
         """Take waiting ones, if there are any."""
@@ -286,6 +286,11 @@ def _find_path(fd: int) -> bytes | None:
         path = os.readlink(f"/proc/self/fd/{fd}".encode())
     except OSError:  # it is longer than a page
         return None
-    if path.endswith(_DELETED) and not os.fstat(fd).st_nlink:
-        return None
-    return path
+    return path if not path.endswith(_DELETED) or _is_at(path, os.fstat(fd)) else None
+
+
+def _is_at(path: bytes, file: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), file)
+    except OSError:
+        return False

@@ -20,6 +20,7 @@ from avfs_git.sdk import Avfs, Session, Workspace
 from avfs_git.sdk.workspace.fileevents import FileEvents
 from avfs_git.session.control.listening import LISTENERS_MAX
 from avfs_git.session.serve.overlayevents import OverlayEvents
+from avfs_git.session.serve.upperchanges import QUEUED
 from tests.support.killing import server_below
 from tests.support.live_tree import PROJECT
 
@@ -236,6 +237,7 @@ def test_a_backend_without_events_says_so(work: Workspace, mount_dir: Path) -> N
 
 
 # What a program does, and the events: in the upper layer, over files of the base, and where whiteouts are.
+WRITTEN: list[Told] = [("create", b"t", None), ("write", b"t", None)]
 OVERLAID: list[tuple[str, list[Told]]] = [
     ("open('a (deleted)', 'wb').write(b'x')", [("create", b"a (deleted)", None), ("write", b"a (deleted)", None)]),
     ("open('base').read()", [("read", b"base", None)]),
@@ -262,6 +264,15 @@ OVERLAID: list[tuple[str, list[Told]]] = [
         [("unlink", n, None) for n in (b"sub/one", b"sub/base", b"sub")],
     ),
     ("os.symlink('x', 'sub')", [("create", b"sub", None)]),
+    # The kernel removes the whiteout that the first leaves before it is told.
+    ("os.rename('other', 'sub2'); os.mkdir('other')", [("rename", b"sub2", b"other"), ("create", b"other", None)]),
+    ("f = os.open('t', os.O_CREAT | os.O_WRONLY); os.write(f, b'x'); os.rename('t', 'f')", [*WRITTEN, ("rename", b"f", b"t")]),
+    (
+        "f = os.open('.', os.O_TMPFILE | os.O_WRONLY); os.write(f, b'x'); os.link(f'/proc/self/fd/{f}', 'made', src_dir_fd=f)",
+        [("write", None, None), ("create", b"made", None)],
+    ),
+    ("os.link('f', 'g')", [("create", b"g", None)]),
+    ("r = open('f', 'rb'); os.unlink('f'); r.read(1)", [("unlink", b"f", None), ("read", None, None)]),
 ]
 
 
@@ -270,6 +281,7 @@ def test_overlayfs_tells_what_programs_do(work: Workspace, mount_dir: Path) -> N
     """With their process, and nothing of what overlayfs does for itself, avfs, or programs elsewhere on the file system."""
     work.make_dir("sub")
     work.write("sub/one", b"1\n")
+    work.write("other", b"2\n")
     work.checkpoint("sub")
     work.fold()
     work.make_dir("before")
@@ -387,6 +399,125 @@ def test_overlayfs_tells_what_waits_when_a_listener_goes(tmp_path: Path) -> None
     events.remove(listen)
 
     assert [event.path for event in found if event.op == "create"] == [b"made-%d" % number for number in range(1000)]
+
+
+def _create(directory: Path, count: int) -> list[bytes]:
+    code = f"import os\nfor number in range({count}): os.close(os.open(f'made-{{number}}', os.O_CREAT))"
+    subprocess.run([sys.executable, "-c", code], cwd=directory, check=True)
+    return [b"made-%d" % number for number in range(count)]
+
+
+def _created(found: list[FileEvent]) -> list[bytes | None]:
+    return [event.path for event in found if event.op == "create"]
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_tells_a_listener_that_goes_what_waits_while_others_stay(tmp_path: Path) -> None:
+    """And one that comes only what happens from then on."""
+    (tmp_path / "work").mkdir()
+    going: list[FileEvent] = []
+    coming: list[FileEvent] = []
+    may_go_on = threading.Event()
+
+    def stay(_event: FileEvent) -> None:
+        may_go_on.wait()
+
+    events = OverlayEvents("work", tmp_path, tmp_path, tmp_path)
+    events.add(going.append)
+    events.add(stay)
+    made = _create(tmp_path, 1000)
+    may_go_on.set()
+    events.remove(going.append)
+    until = len(going)
+    events.add(coming.append)
+    (tmp_path / "own").touch()
+    subprocess.run(["touch", "later"], cwd=tmp_path, check=True)
+    events.remove(coming.append)
+    events.remove(stay)
+
+    assert _created(going) == made
+    assert len(going) == until
+    assert _created(coming) == [b"later"]
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_goes_on_after_an_error(tmp_path: Path) -> None:
+    """Those that listen are told that events are missing, and then all others."""
+    (tmp_path / "work").mkdir()
+    found: list[FileEvent] = []
+    has_failed = threading.Event()
+
+    def fail(event: FileEvent) -> None:
+        if event.op == "create" and not has_failed.is_set():
+            has_failed.set()
+            raise MemoryError
+
+    events = OverlayEvents("work", tmp_path, tmp_path, tmp_path)
+    events.add(fail)
+    events.add(found.append)
+    _create(tmp_path, 1)
+    has_failed.wait()
+    subprocess.run(["touch", "later"], cwd=tmp_path, check=True)
+    events.remove(found.append)
+    events.remove(fail)
+
+    assert [event.op for event in found].count("dropped") == 1
+    assert _created(found) == [b"later"]
+
+
+@pytest.mark.needs("overlayfs")
+def test_what_overlayfs_copied_while_events_were_dropped_is_known_no_more(tmp_path: Path) -> None:
+    """A second name of such a file is a creation."""
+    upper, copies = tmp_path / "upper", tmp_path / "work"
+    upper.mkdir()
+    copies.mkdir()
+    found: list[FileEvent] = []
+    is_held, may_go_on = threading.Event(), threading.Event()
+
+    def listen(event: FileEvent) -> None:
+        found.append(event)
+        is_held.set()
+        may_go_on.wait()
+
+    events = OverlayEvents("work", upper, upper, tmp_path)
+    events.add(listen)
+    subprocess.run(["touch", "first"], cwd=upper, check=True)
+    is_held.wait()
+    subprocess.run(
+        [sys.executable, "-c", "import os; os.close(os.open('copy', os.O_CREAT)); os.chmod('copy', 1)"], cwd=copies, check=True
+    )
+    _create(upper, QUEUED)
+    subprocess.run(["mv", copies / "copy", upper / "copied"], check=True)  # which is not told
+    may_go_on.set()
+    events.add(id)  # all that waits is told before
+    events.remove(id)
+    subprocess.run(["ln", "copied", "second"], cwd=upper, check=True)
+    events.remove(listen)
+
+    assert _created(found)[-1] == b"second"
+
+
+@pytest.mark.needs("overlayfs")
+def test_overlayfs_tells_each_write_once_and_where_it_was(work: Workspace, mount_dir: Path) -> None:
+    """Also in files that are renamed meanwhile, by many programs."""
+    code = (
+        "import os, sys\nfor number in range(200):\n"
+        "    name = f'{sys.argv[1]}-{number}'; file = os.open(name, os.O_CREAT | os.O_WRONLY)\n"
+        "    os.write(file, b'x'); os.close(file); os.rename(name, f'{name}.done')\n"
+    )
+    found: list[FileEvent] = []
+    with work.mount(mount_dir / "tree", backend="overlay") as session, work.file_events() as events:
+        thread = threading.Thread(target=lambda: found.extend(events))
+        thread.start()
+        children = [subprocess.Popen([sys.executable, "-c", code, str(number)], cwd=session.path) for number in range(3)]
+        assert [child.wait() for child in children] == [0, 0, 0]
+        session.unmount()
+        thread.join()
+
+    for number, child in enumerate(children):
+        names = [b"%d-%d" % (number, at) for at in range(200)]
+        told = [(event.op, event.path) for event in found if event.pid == child.pid and event.op in ("write", "rename")]
+        assert told == [each for name in names for each in (("write", name), ("rename", name + b".done"))]
 
 
 @contextmanager

@@ -1,13 +1,13 @@
 """File events of a tree on overlayfs, where no request reaches avfs: what the kernel tells of its mount and of its upper layer.
 
-Decided here: what the changes of an upper layer mean. The mount tells reads and writes; the file system of the upper layer tells
-changes of names and attributes with their process, among those of everything else on it: only what is in a directory of the
-upper layer counts (`upperchanges`). A write comes from both, where the kernel tells both, and is told once; twice, where it comes
-from the two in rounds that are far apart. There are no sizes. Equal calls that follow each other may be one event. What the
-session itself does is not told. The kernel waits for no listener, and drops events when 16,384 wait.
+Decided here: which of the two tells what. The mount tells reads. The file system of the upper layer tells changes with their
+process, among those of everything else on it: only what is in a directory of the upper layer counts (`upperchanges`). Not each
+kernel has writes in the mount among them, which is tried first: on such a kernel the mount tells them. There are no sizes. Equal
+calls may be one event. What the session itself does is not told. The kernel waits for no listener, and drops events when 16,384
+wait. An error ends no stream: listeners are told `dropped`, and what comes afterwards.
 
 The server of an overlayfs tree makes one, as the `EventSource` of its control socket. A thread runs while something listens;
-`add` and `remove` may be called from any thread. Nothing survives a crash.
+`add` and `remove` may be called from any thread. One lock is held while events are told. Nothing survives a crash.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 from avfs_git.errors import NoFileEvents
 from avfs_git.host.fanotify import Access, Accesses, Changes
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import FileEvent
 from avfs_git.session.serve.upperchanges import QUEUED, UpperChanges
 
 _LOG = LazyLogger(__name__)
 Listener = Callable[[FileEvent], object]
-_Write = tuple[int, bytes | None]
-"""A process, and what it wrote to."""
+_PAUSE_MS: Final = 1000
+"""How long nothing is told after an error, which may come again at once."""
 
 
 class OverlayEvents:
@@ -37,16 +40,10 @@ class OverlayEvents:
 
     def __init__(self, fork: str, directory: Path, upper: Path, work: Path) -> None:
         self._fork = fork
-        self._directory = directory
-        self._upper = upper
-        self._work = work
-        self._top = os.fsencode(directory)
-        self._own = (os.getpid(), os.getppid())
+        self._places = directory, upper, work
         self._lock = threading.Lock()
         self._listeners: tuple[Listener, ...] = ()
-        self._running: tuple[int, threading.Thread, ExitStack] | None = None
-        self._written: tuple[set[_Write], set[_Write]] = set(), set()
-        """The writes that the upper layer told in this round and in the one before."""
+        self._running: tuple[_Watch, threading.Thread] | None = None
 
     def add(self, listener: Listener) -> None:
         """Call a function with each event from now on.
@@ -55,86 +52,148 @@ class OverlayEvents:
             NoFileEvents: If the kernel does not tell them to this process.
         """
         with self._lock:
-            if self._running is not None and not self._running[1].is_alive():  # an error ended it
-                self._running[2].close()
-                self._running = None
             if self._running is None:
                 self._running = self._begin()
+            else:
+                self._tell_waiting(self._running[0])
             self._listeners = (*self._listeners, listener)
 
-    def _begin(self) -> tuple[int, threading.Thread, ExitStack]:
-        with ExitStack() as held:
-            try:
-                accesses = held.enter_context(closing(Accesses(self._directory)))
-                changes = held.enter_context(closing(Changes(self._upper)))
-                names = UpperChanges(changes, self._upper, self._work)
-                stop = os.eventfd(0, os.EFD_CLOEXEC)
-                held.callback(os.close, stop)
-                thread = threading.Thread(
-                    target=self._run, args=(stop, accesses, changes, names), name="avfs-events", daemon=True
-                )
+    def _begin(self) -> tuple[_Watch, threading.Thread]:
+        try:
+            with ExitStack() as held:
+                watch = held.enter_context(closing(_Watch(*self._places)))
+                thread = threading.Thread(target=self._run, args=(watch,), name="avfs-events", daemon=True)
                 thread.start()
-            except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
-                what = f"the kernel does not let its session watch the mount ({getattr(error, 'strerror', None) or error})"
-                raise NoFileEvents(self._fork, what, "Trees through FUSE tell them: mount it without `--backend`.") from error
-            return stop, thread, held.pop_all()
+                held.pop_all()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            what = f"the kernel does not let its session watch the mount ({getattr(error, 'strerror', None) or error})"
+            raise NoFileEvents(self._fork, what, "Trees through FUSE tell them: mount it without `--backend`.") from error
+        return watch, thread
 
     def remove(self, listener: Listener) -> None:
-        """Call it no more. The last one is told what waits before. Not from a listener."""
+        """Tell it what waits, and call it no more. Not from a listener."""
         with self._lock:
-            if self._running is not None and self._listeners == (listener,):
-                (stop, thread, held), self._running = self._running, None
-                with held:
-                    os.eventfd_write(stop, 1)
-                    thread.join()
+            if self._running is None:
+                return
+            watch, thread = self._running
+            self._tell_waiting(watch)
             self._listeners = tuple(other for other in self._listeners if other != listener)
+            if self._listeners:
+                return
+            self._running = None
+        os.eventfd_write(watch.stop, 1)
+        thread.join()  # it may wait for the lock
+        watch.close()
 
-    def _run(self, stop: int, accesses: Accesses, changes: Changes, names: UpperChanges) -> None:
-        poll = select.poll()
-        for waiting in (stop, accesses, changes):
-            poll.register(waiting, select.POLLIN)
-        is_stopped = False
+    def _run(self, watch: _Watch) -> None:
+        while True:
+            watch.wait()
+            with self._lock:
+                if self._running is None or self._running[0] is not watch:
+                    return
+                is_well = self._tell_waiting(watch)
+            if not is_well:
+                watch.pause()
+
+    def _tell_waiting(self, watch: _Watch) -> bool:
+        """Tell all listeners what waits; False after an error. Under the lock."""
         try:
-            while not is_stopped:
-                is_stopped = stop in [fd for fd, _ in poll.poll()]  # what came before is told
-                self._tell_waiting(accesses, names)
+            for event in watch.read():
+                self._tell(event)
         except Exception:  # noqa: BLE001 - listeners are told that events are missing
-            self._tell("dropped")
-            _LOG.exception("the file events of an overlayfs tree have ended")
-        finally:  # what waits in a queue keeps the mount from being unmounted
-            accesses.close()
-            changes.close()
+            watch.forget()
+            self._tell(FileEvent(time.time_ns(), "dropped"))
+            _LOG.exception("file events of an overlayfs tree are missing")
+            return False
+        return True
 
-    def _tell_waiting(self, accesses: Accesses, names: UpperChanges) -> None:
-        accessed: list[Access] = []
-        while len(accessed) < QUEUED and (more := accesses.read()):  # first: the upper layer tells a write before the mount does
-            accessed += more
-        self._written = set(), self._written[0]
-        for (op, path, old_path), pid in names.read():
-            if op == "write" and pid is not None:
-                self._written[0].add((pid, path))
-            self._tell(op, path, old_path, pid)
-        for access in accessed:
-            path = None if access.path is None else access.path[len(self._top) :].lstrip(b"/")
-            if not access.is_complete:
-                self._tell("dropped")
-            if access.reads:
-                self._tell("read", path, None, access.pid)
-            if access.writes and not any((access.pid, path) in told for told in self._written):
-                self._tell("write", path, None, access.pid)
-
-    def _tell(self, op: str, path: bytes | None = None, old_path: bytes | None = None, pid: int | None = None) -> None:
-        if pid in self._own:
-            return
-        event = FileEvent(time.time_ns(), op)
-        if pid is not None:
-            event = FileEvent(event.at_ns, op, path, old_path, pid, _user_of(pid), verdict="allowed")
+    def _tell(self, event: FileEvent) -> None:
         for listener in self._listeners:
             listener(event)
 
 
-def _user_of(pid: int) -> int | None:
+class _Watch:
+    """What the kernel tells of one mount and its upper layer."""
+
+    def __init__(self, directory: Path, upper: Path, work: Path) -> None:
+        """Begin. Raises OSError."""
+        self._top = os.fsencode(directory)
+        self._own = (os.getpid(), os.getppid())
+        self._users: tuple[dict[int, int | None], dict[int, int | None]] = {}, {}
+        """The users of the processes of this round and of the one before: some have ended by now."""
+        with ExitStack() as held:
+            self._changes = held.enter_context(closing(Changes(upper)))
+            writes = not _tells_writes(self._changes, directory)
+            self._accesses = held.enter_context(closing(Accesses(directory, writes=writes)))
+            self._names = UpperChanges(self._changes, upper, work)
+            self.stop = os.eventfd(0, os.EFD_CLOEXEC)
+            """Can be read when the watch is to end."""
+            held.callback(os.close, self.stop)
+            self._held = held.pop_all()
+
+    def close(self) -> None:
+        """End. What waits in a queue keeps the mount from being unmounted until then."""
+        self._held.close()
+
+    def wait(self) -> None:
+        """Wait until something can be read, or the watch is to end."""
+        poll = select.poll()
+        for waiting in (self.stop, self._accesses, self._changes):
+            poll.register(waiting, select.POLLIN)
+        poll.poll()
+
+    def pause(self) -> None:
+        """Wait for `_PAUSE_MS`, or until the watch is to end."""
+        poll = select.poll()
+        poll.register(self.stop, select.POLLIN)
+        poll.poll(_PAUSE_MS)
+
+    def read(self) -> Iterator[FileEvent]:
+        """Give what waits, but for what the session itself does."""
+        self._users = {}, self._users[0]
+        accessed: list[Access] = []  # taken before the changes: the creation of a file is told before what is read in it
+        while len(accessed) <= QUEUED and (more := self._accesses.read()):
+            accessed += more
+        for (op, path, old_path), pid in self._names.read():
+            yield from self._make(op, path, old_path, pid)
+        for access in accessed:
+            path = None if access.path is None else access.path[len(self._top) :].lstrip(b"/")
+            if not access.is_complete:
+                yield from self._make("dropped")
+            if access.reads:
+                yield from self._make("read", path, None, access.pid)
+            if access.writes:
+                yield from self._make("write", path, None, access.pid)
+
+    def forget(self) -> None:
+        """Go on after an error: what was taken is missing."""
+        self._names.forget()
+
+    def _make(
+        self, op: str, path: bytes | None = None, old_path: bytes | None = None, pid: int | None = None
+    ) -> Iterator[FileEvent]:
+        if pid is None:
+            yield FileEvent(time.time_ns(), op)
+        elif pid not in self._own:  # 0 is a process of a PID namespace that is not seen here
+            yield FileEvent(time.time_ns(), op, path, old_path, pid or None, self._find_user(pid), verdict="allowed")
+
+    def _find_user(self, pid: int) -> int | None:
+        users, before = self._users
+        if pid not in users:
+            try:
+                status = Path(f"/proc/{pid}/status").read_bytes()
+            except OSError:  # it has ended
+                users[pid] = before.get(pid)
+            else:
+                users[pid] = int(status.split(b"\nUid:", 1)[1].split(None, 4)[3])  # with whose rights it uses files
+        return users[pid]
+
+
+def _tells_writes(changes: Changes, directory: Path) -> bool:
+    """Try whether a write in a mount is a change of its upper layer, with a file that has no name."""
     try:
-        return os.stat(f"/proc/{pid}").st_uid
-    except OSError:  # it has ended
-        return None
+        with closing_fd(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)) as fd:
+            os.write(fd, b"-")
+    except OSError:
+        return False
+    return any(change.is_written and change.pid == os.getpid() for change in chain.from_iterable(iter(changes.read, [])))

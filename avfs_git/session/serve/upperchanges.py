@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ Told = tuple[str, bytes | None, bytes | None]
 QUEUED: Final = 16_384
 """How many events the kernel lets wait."""
 _KNOWN_MAX: Final = 32_768
+_NUMBER: Final = re.compile(rb"#\d+")
 
 
 class UpperChanges:
@@ -66,9 +68,15 @@ class UpperChanges:
         if len(self._whiteouts) > _KNOWN_MAX:
             self._whiteouts.clear()
 
+    def forget(self) -> None:
+        """Begin anew with what the kernel tells next: what was taken before is missing."""
+        self._waiting.clear()
+        self._directories.clear()
+        self._copies.clear()
+
     def _take(self) -> None:
         taken: list[Change] = []
-        while len(taken) < QUEUED and (more := self._changes.read()):
+        while len(taken) <= QUEUED and (more := self._changes.read()):
             taken += more
         if not all(change.is_complete for change in taken):
             self._directories.clear()
@@ -80,11 +88,14 @@ class UpperChanges:
 
     def _learn(self, directory: bytes) -> None:
         try:
-            self._directories[directory] = self._changes.find_parent(directory)
+            found = self._changes.find_parent(directory)
         except OSError:
             self._take()  # its removal waits by now
             if directory not in self._directories:
                 raise
+        else:
+            self._take()  # where it was renamed just now, that says where it was before
+            self._directories.setdefault(directory, found)
 
     def _find_path(self, parent: bytes | None, name: bytes) -> bytes | None:
         """Give the path of a name in the tree; None if the directory is not one of the upper layer. Raises OSError."""
@@ -104,6 +115,7 @@ class UpperChanges:
 
     def _read_change(self, change: Change) -> Iterator[Told]:
         if not change.is_complete:
+            self._copies.clear()  # their ends may be among what is missing
             yield "dropped", None, None
         elif change.is_renamed:
             yield from self._read_rename(change)
@@ -120,10 +132,11 @@ class UpperChanges:
             self._copies.discard(change.target)
         elif change.is_made:
             yield "create", path, None
+        named = None if not change.is_made and self._is_nameless(change) else path
         if change.is_written:
-            yield "write", path, None
+            yield "write", named, None
         if change.is_set and not change.is_directory:
-            yield "setattr", path, None
+            yield "setattr", named, None
         if change.is_removed:
             yield "unlink", path, None
 
@@ -141,8 +154,15 @@ class UpperChanges:
             yield "unlink", path, None
         elif path is not None and not change.is_directory and not is_copy:
             yield "create", path, None
-        elif old_path is not None and is_whiteout:  # in exchange for a directory
+        elif old_path is not None and not change.is_directory and change.parent == self._work:  # a whiteout, for a directory
             yield "create", old_path, None
+
+    def _is_nameless(self, change: Change) -> bool:
+        """Whether a file was made without a name: the kernel calls it by its number, for as long as it is open."""
+        if not _NUMBER.fullmatch(change.name):
+            return False
+        found = self._changes.look_at(change.target)
+        return found is None or change.name == b"#%d" % found.st_ino
 
     def _is_whiteout(self, handle: bytes) -> bool:
         """Whether a file is one. overlayfs uses the same file for many: those found before are a cache."""
