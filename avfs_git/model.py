@@ -1071,6 +1071,8 @@ class GarbageResult:
     """Of which forks these were, as far as the operation log says that: undo cannot bring back these files."""
     refs: int = 0
     """Refs that only kept something for undo, and are gone."""
+    sidecars: int = 0
+    """Old checkpoints that have only git's tree from now on: what they had beside it (ignored files) is gone."""
     objects: int = 0
     """Objects that nothing reached, and that are gone."""
     waiting: int = 0

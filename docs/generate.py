@@ -183,6 +183,7 @@ WARNINGS = {
     "gc.busy": "Another process collects garbage or merges packs; nothing was done.",
     "gc.not_swept": "Some unreachable data was not removed. The message says why.",
     "gc.refs_left": "Some refs could not be removed; the next `avfs gc` tries again.",
+    "gc.sidecars_left": "Old sidecars of a fork stay, because another process has it; the next run tries again.",
     "maintain.failed": "A step of maintenance failed; the message says why. The next run repeats it.",
     "git.head_elsewhere": "git's HEAD in the live tree is not on the fork's branch.",
     "git.head_stays": "`undo` or `redo` did not move git's HEAD in the live tree.",

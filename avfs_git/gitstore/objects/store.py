@@ -207,14 +207,15 @@ class ObjectStore:
             self._blobs.put(oid, blob)
 
     def read_commit(self, oid: Oid) -> Commit:
-        """Read a commit; a cached commit costs a look-up.
+        """Read a commit; a cached commit costs a look-up, and two system calls if it has a sidecar.
 
         Its sidecar is what the vault has noted for it (`owncommits`), not what its header says: a commit from elsewhere
         has none, nor has one whose sidecar is not here any more. One whose parents a shallow clone has left behind has none, as
         git shows it.
         """
         commit = self._commits.get(oid)
-        if commit is None:
+        # Another process may have let an old checkpoint forget its sidecar since.
+        if commit is None or (commit.sidecar is not None and commit.sidecar != self.own_commits.find(oid)):
             commit, is_whole = parse_commit(self._read_as(KIND_COMMIT, oid), oid), True
             if oid in self._read_shallow():
                 commit = replace(commit, parents=())

@@ -161,6 +161,7 @@ class VaultUpkeep:
         keep_operations: int | None = None,
         older_than_days: int | None = None,
         max_bytes: int | None = None,
+        sidecars: bool = False,
         grace_s: float = 3600.0,
         dry_run: bool = False,
     ) -> GarbageResult:
@@ -173,6 +174,8 @@ class VaultUpkeep:
             keep_operations: Keep so many of the last operations undoable; at least one.
             older_than_days: Forget only operations that are older.
             max_bytes: Forget more, the oldest first, until what only undo needs takes no more than so much on disk.
+            sidecars: Forget ignored files of the same age, too, in checkpoints that have no label and that no fork or operation
+                stands on: a restore of these leaves ignored files as they are. Not of forks that another process has.
             grace_s: Keep unreachable objects that were touched in so many seconds.
             dry_run: Only report what would be removed.
 
@@ -190,6 +193,7 @@ class VaultUpkeep:
             keep_operations=keep_operations,
             older_than_days=older_than_days,
             max_bytes=max_bytes,
+            sidecars=sidecars,
             grace_s=grace_s,
             in_use=shown,
         )

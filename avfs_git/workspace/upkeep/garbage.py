@@ -9,7 +9,7 @@ anything that is missing of what they reach, stops it, because what that stood f
 The order of steps, each of which is complete before the next one and can be done again:
 
 1. Refs are made for what something needs and only a ref that goes would keep: sidecars, which commits name in a header that git
-   does not follow, and what workspaces begin with.
+   does not follow, and what workspaces begin with. If old sidecars are to go, forks let go of them (`oldsidecars`).
 2. Old operations leave the log, in one step. From here on nothing can undo them.
 3. Workspaces of deleted forks leave the trash, as far as no operation that is left names them: each is renamed, then removed.
 4. Refs that only kept something for undo go, as far as nothing that is left names what they keep. Who needs one again meanwhile
@@ -17,7 +17,7 @@ The order of steps, each of which is complete before the next one and can be don
 5. Objects that nothing reaches are dropped (`gitstore.objects.sweep`).
 
 What stays: everything that a ref, an index or a log of git's, an operation that is left, a workspace (also one in the trash), a
-stat cache or a session names, with all that it reaches; of that, the sidecar of each commit.
+stat cache or a session names, with all that it reaches; of that, the sidecar of each commit that is not too old.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, HostError, RefConflict, RefLocked, WorkspaceDamaged
+from avfs_git.errors import AvfsError, HostError, RefConflict, RefLocked, WorkspaceDamaged, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
@@ -51,7 +51,8 @@ from avfs_git.paths import Oid, fork_dir_name, oid_of
 from avfs_git.progress import listener
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
-from avfs_git.workspace.vault.format import HEADS, KEPT, WorkspaceLayout
+from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, peel_all, shorten
+from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
 from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, JOINS, REDO, RENAMED_FROM, SINCE, UNDO, OpRecord
@@ -75,6 +76,8 @@ class Limits:
     """So many of the last ones can, however old they are."""
     grace_before_s: float
     """What nothing reaches and was touched since then stays, in seconds since the epoch."""
+    sidecars_before_ns: int = 0
+    """Sidecars of older checkpoints go, unless something names these; 0 if all stay."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,10 @@ class _Plan:
     """Refs that only kept something for undo."""
     missing: list[Oid] = field(default_factory=list)
     """Commits that something needs, and that no ref would keep."""
+    chains: list[Chain] = field(default_factory=list)
+    """Sidecars of forks of which some go."""
+    forgotten: dict[Oid, Oid] = field(default_factory=dict)
+    """The commits whose sidecar goes, and that."""
 
 
 def read_limits(
@@ -104,10 +111,12 @@ def read_limits(
         return int(settings[key]) if given is None else given
 
     now_ns = vault.clock_ns()
+    sidecar_days = int(settings["sidecar.keep_days"])
     return Limits(
         now_ns - number("gc.keep_days", keep_days) * _DAY_NS,
         max(1, number("gc.keep_operations", keep_operations)),
         time.time() - number("gc.grace_days", grace_days) * 86_400,  # files have the time of the machine
+        now_ns - sidecar_days * _DAY_NS if sidecar_days else 0,
     )
 
 
@@ -118,9 +127,10 @@ def choose_limits(
     older_than_days: int | None,
     max_bytes: int | None,
     grace_s: float,
+    sidecars: bool = False,
     in_use: Collection[Oid] = (),
 ) -> Limits:
-    """Choose what to forget by number, age and size. What none of them spares is old.
+    """Choose what to forget by number, age and size. What none of them spares is old; with `sidecars`, those of checkpoints too.
 
     With `max_bytes`, more is forgotten, the oldest first, until what only undo needs takes no more than that; the last operation
     stays. That is measured by surveys, some ten of them.
@@ -129,24 +139,26 @@ def choose_limits(
     grace_before_s = time.time() - grace_s
     every = now_ns + 1  # so old is everything
     count = keep_operations if keep_operations is not None else 1 if older_than_days is not None or max_bytes is None else _ALL
-    limits = Limits(every if older_than_days is None else now_ns - older_than_days * _DAY_NS, max(1, count), grace_before_s)
+    before_ns = every if older_than_days is None else now_ns - older_than_days * _DAY_NS
+    limits = Limits(before_ns, max(1, count), grace_before_s, before_ns if sidecars else 0)
     if max_bytes is None:
         return limits
+    every_sidecar = every if sidecars else 0
 
     def freed(chosen: Limits) -> int:
         return collect_garbage(vault, chosen, in_use=in_use, dry_run=True).freed_bytes or 0
 
-    allowed = freed(Limits(every, 1, grace_before_s)) - max_bytes
+    allowed = freed(Limits(every, 1, grace_before_s, every_sidecar)) - max_bytes
     if freed(limits) >= allowed:
         return limits
     low, high = 1, sum(1 for _ in vault.oplog.read())
     while low < high:  # the more stay, the less is freed
         middle = (low + high + 1) // 2
-        if freed(Limits(every, middle, grace_before_s)) >= allowed:
+        if freed(Limits(every, middle, grace_before_s, every_sidecar)) >= allowed:
             low = middle
         else:
             high = middle - 1
-    return Limits(every, max(1, low), grace_before_s)
+    return Limits(every, max(1, low), grace_before_s, every_sidecar)
 
 
 def collect_garbage(
@@ -178,6 +190,7 @@ def collect_garbage(
         warnings: list[Warning] = []
         if not dry_run:
             _keep(vault, plan.missing)
+            _shorten_chains(vault, plan, warnings)
             plan.operations = vault.oplog.expire(lambda records: _choose(vault, records, limits))
             reach("gc.log_shortened")
             vault.oplog.write_index(beyond=INDEXED_ABOVE)
@@ -185,6 +198,9 @@ def collect_garbage(
             # What was done meanwhile may count on one of them.
             named = {*_named_by(vault.oplog.read()), *_named_by_workspaces(_workspaces(vault))}
             plan.unneeded = {name: oid for name, oid in plan.unneeded.items() if oid not in named}
+            plan.forgotten = {oid: each for oid, each in plan.forgotten.items() if each not in named}
+            vault.store.own_commits.add(dict.fromkeys(plan.forgotten))
+            reach("gc.sidecars_forgotten")
             _drop_refs(vault, plan.unneeded, warnings)
             KeptTimes(vault.layout.kept_times).keep_only(vault.refs.list(KEPT))
             remove_leftovers(vault.store, now_s=time.time())
@@ -200,6 +216,7 @@ def collect_garbage(
         workspaces=len(plan.trash),
         forks=plan.forks,
         refs=len(plan.unneeded),
+        sidecars=len(plan.forgotten),
         objects=swept.dropped,
         waiting=swept.waiting,
         packs_before=swept.packs_before,
@@ -221,9 +238,11 @@ def _sweep(
 ) -> Swept:
     lazy = is_partial(vault.git_dir)
     if dry_run:
-        refs = [oid for name, oid in vault.refs.list().items() if name not in plan.unneeded]
+        going = plan.unneeded.keys() | {SIDECARS + chain.fork for chain in plan.chains}
+        refs = [oid for name, oid in vault.refs.list().items() if name not in going]
         places = [place for place in _workspaces(vault) if place not in plan.trash]
         wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
+        wanted += [vault.store.read_commit(oid).tree for chain in plan.chains for oid in chain.staying]
         swept = survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
     else:
         roots = functools.partial(_roots, vault, in_use)
@@ -285,7 +304,13 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)
     commits.add(needed)
-    needed |= commits.sidecars
+    staying = _find_staying(vault, commits, needed, [refs[name] for name in refs.keys() - kept.keys()], limits)
+    if limits.sidecars_before_ns:
+        plan.chains = find_chains(vault, commits.sidecars, staying, needed, limits.sidecars_before_ns)
+    copied = {oid for chain in plan.chains for oid in chain.staying}
+    needed |= {sidecar for commit, sidecar in commits.sidecars.items() if commit in staying and sidecar not in copied}
+    for chain in plan.chains:
+        del refs[SIDECARS + chain.fork]
     plan.unneeded = {
         name: oid for name, oid in kept.items() if oid not in needed and _made_ns(vault, name, times) < limits.before_ns
     }
@@ -295,7 +320,20 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
         if oid not in reached.seen:
             plan.missing.append(oid)
             reached.add([oid])
+    plan.forgotten = {
+        commit: sidecar for commit, sidecar in commits.sidecars.items() if sidecar not in reached.seen and sidecar not in copied
+    }
     return plan
+
+
+def _find_staying(
+    vault: OpenVault, commits: _Walk, named: Collection[Oid], tips: Iterable[Oid], limits: Limits
+) -> Collection[Oid]:
+    """Find the commits whose sidecar stays: all that are not old, and all that something names."""
+    if not limits.sidecars_before_ns:
+        return commits.seen
+    young = {oid for oid, when_s in commits.age.items() if when_s * 10**9 >= limits.sidecars_before_ns}
+    return young | peel_all(vault, tips) | set(named)
 
 
 def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen:
@@ -386,7 +424,7 @@ class _Walk:
         self._shallow = read_shallow(vault.git_dir)
         self._with_sidecars = sidecars
         self.seen: set[Oid] = set()
-        self.sidecars: set[Oid] = set()
+        self.sidecars: dict[Oid, Oid] = {}
         self.age: dict[Oid, int] = {}
 
     def add(self, starts: Iterable[Oid]) -> None:
@@ -406,7 +444,7 @@ class _Walk:
             if oid not in self._shallow:
                 waiting += commit.parents
             if self._with_sidecars and commit.sidecar is not None:
-                self.sidecars.add(commit.sidecar)
+                self.sidecars[oid] = commit.sidecar
                 waiting.append(commit.sidecar)
 
 
@@ -487,6 +525,17 @@ def _keep(vault: OpenVault, oids: list[Oid]) -> None:
     for start in range(0, len(oids), _AT_ONCE):
         vault.refs.update(vault.hold(*oids[start : start + _AT_ONCE]))
         reach("gc.kept")
+
+
+def _shorten_chains(vault: OpenVault, plan: _Plan, warnings: list[Warning]) -> None:
+    for chain in plan.chains:
+        try:
+            reason = "" if shorten(vault, chain) else "another process has the fork"
+        except AvfsError as error:
+            reason = error.message
+        if reason:
+            plan.forgotten = {oid: each for oid, each in plan.forgotten.items() if each not in chain.members}
+            warnings.append(Warning("gc.sidecars_left", f"old sidecars of fork {quote(chain.fork)} stay: {reason}"))
 
 
 def _empty_trash(vault: OpenVault, places: list[Path]) -> None:

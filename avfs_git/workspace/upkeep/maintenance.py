@@ -12,7 +12,7 @@ cannot do now, the next run does. One process at a time does it. A step that fai
 | `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
 | `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
 | `fold` | the upper layer of a fork has more than 2,000 files that its head has, too | `workspace.upkeep.folding` |
-| `gc` | asked once a week: an old operation, or a workspace in the trash, is a week older than `gc.keep_days` | `garbage` |
+| `gc` | asked once a week: something is a week older than `gc.keep_days` or `sidecar.keep_days` allow | `garbage` |
 
 A crash leaves what a crash in that step leaves; nothing that is acknowledged, or that undo can bring back, depends on a step.
 The file `avfs/maintenance.json` tells of the last run. It is not forced to disk: without it, maintenance runs once more.
@@ -40,6 +40,7 @@ from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_
 from avfs_git.workspace.upkeep.folding import MANY_ENTRIES, fold_slowly, list_foldable
 from avfs_git.workspace.upkeep.garbage import collect_garbage, find_oldest_ns, read_limits
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
+from avfs_git.workspace.upkeep.oldsidecars import find_oldest_sidecar_ns
 from avfs_git.workspace.vault.log.audit import AuditLog
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.vault import OpenVault
@@ -138,10 +139,10 @@ def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterato
 def _days_too_old(vault: OpenVault) -> int:
     """Tell for how many days something has been old enough for `gc`; 0 up to six."""
     limits = read_limits(vault)
-    oldest_ns = find_oldest_ns(vault, limits)
-    if oldest_ns is None or limits.before_ns - oldest_ns < _WEEK_NS:
-        return 0
-    return (limits.before_ns - oldest_ns) // _DAY_NS
+    ages_ns = [limits.before_ns - oldest_ns] if (oldest_ns := find_oldest_ns(vault, limits)) is not None else []
+    if limits.sidecars_before_ns and (sidecar_ns := find_oldest_sidecar_ns(vault)) is not None:
+        ages_ns.append(limits.sidecars_before_ns - sidecar_ns)
+    return max((age_ns // _DAY_NS for age_ns in ages_ns if age_ns >= _WEEK_NS), default=0)
 
 
 def _days_of_audit(vault: OpenVault) -> int:

@@ -42,6 +42,7 @@ SETTINGS = {
         Setting("user.email", ""),
         Setting("sidecar.max_file_bytes", "0", is_number=True),
         Setting("sidecar.exclude", ""),
+        Setting("sidecar.keep_days", "0", is_number=True),
         Setting("cache.max_bytes", str(1 << 30), is_number=True),
         Setting("quota.fork_bytes", "0", is_number=True, of_forks=True),
         Setting("quota.fork_files", "0", is_number=True, of_forks=True),

@@ -299,6 +299,7 @@ def gc(text: TextOutput, result: GarbageResult) -> None:
         (result.operations, "operations that can no longer be undone"),
         (result.workspaces, "workspaces of deleted forks"),
         (result.refs, "refs that only undo needed"),
+        (result.sidecars, "sidecars of old checkpoints (ignored files)"),
         (result.objects, "objects that nothing reaches"),
     )
     for count, what in counts:
