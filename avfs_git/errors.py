@@ -513,8 +513,8 @@ class PathNotFound(WorkspaceError, code="path.not_found", exit_code=25):
     """Nothing is at that path of the workspace."""
 
     def __init__(self, path: bytes | str) -> None:
-        self._say(f"there is nothing at {quote(path)}")
-        self.path = path
+        text = path if isinstance(path, str) else path.decode("utf-8", "replace")
+        self._say(f"there is nothing at {quote(path)}", path=text)
 
 
 class PathUnsuitable(WorkspaceError, code="path.unsuitable", exit_code=26):
@@ -648,7 +648,7 @@ class SparseCheckout(CheckpointError, code="checkpoint.sparse"):
         self._say(
             f"git leaves {quote(path)}{more} out of this tree (`skip-worktree`), and a checkpoint would remove what is left out",
             "Run `git sparse-checkout disable` in the tree, which brings the files back.",
-            path=path,
+            path=path.decode("utf-8", "replace"),
         )
 
 
@@ -657,12 +657,12 @@ class MarkedUnchanged(CheckpointError, code="checkpoint.marked_unchanged"):
 
     def __init__(self, path: bytes, count: int, mark: str) -> None:
         more = f" and {count - 1} more" if count > 1 else ""
-        shown = shlex.quote(path.decode("utf-8", "replace"))
+        text = path.decode("utf-8", "replace")
         self._say(
             f"git keeps changes of {quote(path)}{more} out of commits (`{mark}`), and a checkpoint would commit them",
-            f"Run `git update-index --no-{mark} {shown}` in the tree to have them saved, "
+            f"Run `git update-index --no-{mark} {shlex.quote(text)}` in the tree to have them saved, "
             "or move them to a file that `.gitignore` names and put this one back.",
-            path=path,
+            path=text,
         )
 
 

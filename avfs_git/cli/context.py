@@ -336,7 +336,7 @@ class State:
                     err.hint = "Paths are relative to the current directory; from the root of the workspace they begin with `/`."
                 from avfs_git.cli.names import hint_at_path  # noqa: PLC0415 - only after a mistake
 
-                err.hint = err.hint or hint_at_path(os.fsdecode(err.path))
+                err.hint = err.hint or hint_at_path(str(err.details["path"]))
                 raise
 
     def _say_directory(self, error: AvfsError) -> None:

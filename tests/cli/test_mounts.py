@@ -232,6 +232,27 @@ def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None
     cli("stop").ok()
 
 
+_REFUSED = [
+    "rm nosuch", "rm src", "mv nosuch x", "mv README src/data.bin", "cp nosuch x", "cp README src/data.bin", "write src x",
+    "mkdir src", "mkdir q/w", "touch nosuch/x", "add nosuch", "meta set nosuch k v", "meta get nosuch", "cat nosuch", "cat src",
+    "ls nosuch", "ls src*", "stat nosuch", "tree nosuch", "log nosuch", "blame nosuch", "grep x nosuch", "export nosuch out",
+    "checkout nosuch --at HEAD", "revert nosuch", "checkpoint restore HEAD nosuch", "checkpoint restore nosuch",
+    "checkpoint delete nosuch", "diff nosuch", "merge nosuch", "merge --continue", "resolve nosuch --ours", "redo", "op undo 99",
+    "exec --cwd nosuch ls",
+]  # fmt: skip
+
+
+def test_refusals_are_the_same_in_a_mounted_fork(cli: Cli, work: str, at: Path) -> None:
+    """A session's error crosses a socket, and comes to the same text, hint and exit status."""
+    plainly = {typed: cli(*typed.split()) for typed in _REFUSED}
+    cli("mount", "main", str(at)).ok()
+    for typed, here in plainly.items():
+        there = cli(*typed.split())
+        assert (there.status, there.stderr) == (here.status, here.stderr), typed
+        assert here.status not in (0, 70), typed
+    cli("stop").ok()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_foreground_mount_ends_with_its_command(cli: Cli, work: str, at: Path, number: signal.Signals) -> None:
     """A mount in the foreground goes when its command does, whatever ends that."""
