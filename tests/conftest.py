@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from avfs_git import faults
 from tests.support import as_ordinary, capabilities, sweep
 from tests.support.cli import Cli, Transcript
 
@@ -115,6 +116,13 @@ def collector() -> Iterator[None]:
     is_enabled = gc.isenabled()
     gc.enable()
     assert is_enabled
+
+
+@pytest.fixture(autouse=True)
+def disarmed() -> Iterator[None]:
+    """No test leaves a fault armed."""
+    yield
+    faults.arm(None)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from threading import Thread, current_thread, main_thread
 
 import pytest
 
-from avfs_git import Home, faults
+from avfs_git import Home
 from avfs_git.errors import HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -19,6 +19,7 @@ from avfs_git.sdk.background import start
 from avfs_git.workspace.upkeep import folding
 from avfs_git.workspace.upkeep.due import is_worth_asking, maintenance_held, measure, read_last
 from avfs_git.workspace.upkeep.folding import list_foldable
+from tests.support.failing import armed
 from tests.support.faults import git
 from tests.support.grown import Size, grow
 
@@ -180,11 +181,8 @@ def test_a_fork_whose_disk_refuses_stops_no_other(tmp_path: Path) -> None:
         for name in ("aa", "bb"):
             vault.fork(name).write("f", b"1")
             vault.workspace(name).checkpoint()
-        faults.arm(act)
-        try:
+        with armed(act):
             result = vault.maintain(every_step=True)
-        finally:
-            faults.arm(None)
 
         [warning] = result.warnings
         assert "the new state is in force" in warning.message
@@ -256,11 +254,8 @@ def test_a_vault_is_not_deleted_while_it_is_maintained(home: Path) -> None:
             beside.delete_vault("v")
 
     other = Thread(target=delete)
-    faults.arm(act)
-    try:
+    with armed(act):
         _steps(home, dry_run=False)
-    finally:
-        faults.arm(None)
     other.join()
 
     assert points
@@ -283,12 +278,8 @@ def test_a_vault_that_is_removed_meanwhile_does_not_come_back(tmp_path: Path) ->
         for number in range(20):
             workspace.write(f"f{number}", b"1")
             workspace.checkpoint()
-        faults.arm(act)
-        try:
-            with pytest.raises(HostError):
-                vault.maintain()
-        finally:
-            faults.arm(None)
+        with armed(act), pytest.raises(HostError):
+            vault.maintain()
 
     assert points
     assert not (tmp_path / "home").exists()

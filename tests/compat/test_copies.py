@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ import pytest
 from avfs_git.errors import PushRejected
 from avfs_git.sdk import Avfs, Vault
 from tests.support.servers import git, make_bare
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Avfs]:
-    """A home."""
-    with Avfs(tmp_path / "home") as avfs:
-        yield avfs
 
 
 @pytest.fixture

@@ -20,13 +20,6 @@ from tests.support.servers import git, make_bare
 Door = Callable[[Avfs, Path, Path], Path]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Avfs]:
-    """A home."""
-    with Avfs(tmp_path / "home") as avfs:
-        yield avfs
-
-
 def _create(home: Avfs, bare: Path, tmp_path: Path) -> Path:
     return home.create_vault("v", source=bare).path
 

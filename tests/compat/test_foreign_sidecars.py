@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from avfs_git.model import Kind
 from avfs_git.sdk import Avfs, Vault, Workspace
 from tests.support.hostile import hostile_git_dir, put_commit, put_tree
 from tests.support.servers import git, make_bare
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Avfs]:
-    """A home."""
-    with Avfs(tmp_path / "home") as avfs:
-        yield avfs
 
 
 def _record(mode: str, xattrs: str, name: str) -> bytes:

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -282,13 +282,6 @@ def test_a_blob_may_be_kept_by_a_ref(repo: GitRepo) -> None:
     assert repo.fsck() == []
 
 
-@pytest.fixture
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
-
-
 def _pack_at(repo: GitRepo, point: str, *, then_fail: bool = False) -> Callable[[str], None]:
     """Have git pack all refs when a point is reached, and the operation fail there if it is to."""
 
@@ -301,7 +294,6 @@ def _pack_at(repo: GitRepo, point: str, *, then_fail: bool = False) -> Callable[
     return handler
 
 
-@pytest.mark.usefixtures("disarmed")
 @pytest.mark.parametrize("was_packed", [False, True])
 @pytest.mark.parametrize(
     "point", ["refs.locked", "refs.checked", "refs.packed_written", "refs.packed_removed", "refs.moved_one", "refs.moved"]
@@ -329,7 +321,6 @@ def test_a_deleted_ref_stays_deleted_beside_git_packing_refs(
     assert locks(repo) == []
 
 
-@pytest.mark.usefixtures("disarmed")
 @pytest.mark.parametrize("point", ["refs.moved_one", "refs.moved"])
 def test_a_ref_that_is_taken_back_stays_away_beside_git_packing_refs(repo: GitRepo, commits: list[Oid], point: str) -> None:
     """An update that creates refs, and fails after git has packed them, leaves none of them."""

@@ -40,13 +40,6 @@ def script() -> Iterator[Script]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Avfs]:
-    """A home without vaults."""
-    with Avfs(tmp_path / "home") as avfs:
-        yield avfs
-
-
-@pytest.fixture
 def vault(home: Avfs) -> Vault:
     """A vault with something to push."""
     vault = home.create_vault("v")

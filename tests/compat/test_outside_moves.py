@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import faults
 from avfs_git.errors import BranchCheckedOut, CannotUndo, ForkIsAlias, InvalidInput, NoUpstream, RefConflict, WorkspaceMounted
 from avfs_git.sdk import Avfs, Vault, Workspace
+from tests.support.failing import armed
 from tests.support.faults import check_vault, die_in
 from tests.support.seeds import take_points
 from tests.support.servers import git, make_bare
@@ -391,11 +391,8 @@ def test_a_push_at_any_step_of_an_update_stays(pushed: tuple[Path, str], tmp_pat
                     with suppress(subprocess.CalledProcessError):  # git finds the branch locked, and says so
                         more.append(push_more(work, "later"))
 
-            faults.arm(push)
-            try:
+            with armed(push):
                 work.update()
-            finally:
-                faults.arm(None)
             work.update()
 
             assert all(is_ancestor(work, commit) for commit in (theirs, *more)), point

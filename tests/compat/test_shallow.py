@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,13 +50,6 @@ def origin(tmp_path: Path) -> Path:
     git_commit(place, "text", "2\n" + "same\n" * 20 + "topic\n")
     git(place, "checkout", "-q", "main")
     return place
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Avfs]:
-    """A home."""
-    with Avfs(tmp_path / "home") as avfs:
-        yield avfs
 
 
 def clone(origin: Path, tmp_path: Path, depth: int) -> Path:

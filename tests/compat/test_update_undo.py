@@ -10,7 +10,7 @@ import pytest
 
 from avfs_git import Avfs, Vault
 from avfs_git.errors import CannotUndo, NothingToUndo, NoUpstream, UnrelatedHistories
-from avfs_git.faults import arm
+from tests.support.failing import armed
 from tests.support.faults import die_in
 from tests.support.servers import git, make_bare
 
@@ -202,11 +202,8 @@ def test_a_part_of_an_update_that_cannot_be_undone_is_named(tmp_path: Path, bare
         work.update(upstream="dev")
         for turn in (work.undo, work.redo):
             steps = 0
-            arm(refuse)
-            try:
+            with armed(refuse):
                 first = turn()
-            finally:
-                arm(None)
             assert len(first.joined) == refused_at - 1
             assert len(first.left) == 4 - refused_at
             assert {each.undone for each in first.left} == {turn == work.redo}

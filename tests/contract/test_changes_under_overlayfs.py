@@ -17,6 +17,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import TreePath
 from tests.support.capabilities import mount, unmount
+from tests.support.failing import armed
 from tests.support.faults import check_vault, make_source, make_vault, reachable_contents, read_files
 from tests.support.shown import Program, mounted_layers, opened_of, read_shown, serving
 
@@ -54,11 +55,8 @@ def test_what_a_program_writes_beside_a_restore_is_not_lost(place: tuple[Path, P
     with serving(home, tree) as work:
         for content, operation in ((b"first", lambda: work.restore("one")), (b"second", work.undo)):
             program = Program(tree, content, point, turn)
-            faults.arm(program)
-            try:
+            with armed(program):
                 operation()
-            finally:
-                faults.arm(None)
             held = {entry[2] for entry in read_shown(tree).values()} | reachable_contents(work.vault.path)
 
             assert {one for one in program.written if one not in held} == set()
@@ -82,25 +80,19 @@ def test_a_write_that_expects_a_content_gives_way_to_a_program(place: tuple[Path
     home, tree = place
     seen = hash_object(KIND_BLOB, b"third, uncommitted\n").hex()
     with serving(home, tree) as work:
-        faults.arm(when(point, lambda: (tree / "a").write_bytes(b"of the program\n")))
-        try:
+        with armed(when(point, lambda: (tree / "a").write_bytes(b"of the program\n"))):
             if point == "write.made":
                 with pytest.raises(ContentChanged):
                     work.write("a", b"of the caller\n", expect=seen)
             else:  # the caller was first
                 work.write("a", b"of the caller\n", expect=seen)
-        finally:
-            faults.arm(None)
 
         assert (tree / "a").read_bytes() == b"of the program\n"
 
         # A file that was to be made, and that a program has made first.
-        faults.arm(when("write.made", lambda: (tree / "made").write_bytes(b"of the program\n")))
-        try:
-            with pytest.raises(ContentChanged):
-                work.write("made", b"of the caller\n", expect="")
-        finally:
-            faults.arm(None)
+        make = when("write.made", lambda: (tree / "made").write_bytes(b"of the program\n"))
+        with armed(make), pytest.raises(ContentChanged):
+            work.write("made", b"of the caller\n", expect="")
 
         assert (tree / "made").read_bytes() == b"of the program\n"
         assert not list(tree.glob(".avfs-*"))
@@ -250,11 +242,8 @@ def test_a_checkpoint_is_one_moment_or_says_that_it_is_not(place: tuple[Path, Pa
     home, tree = place
     with serving(home, tree) as work:
         program = Counter(tree, most)
-        faults.arm(program)
-        try:
+        with armed(program):
             result = work.checkpoint("counted")
-        finally:
-            faults.arm(None)
         git = ["git", "-C", os.fspath(work.vault.path), "show"]
         saved = [subprocess.check_output([*git, f"refs/heads/work:number-{name}"]) for name in ("first", "last")]
         is_moment = "capture.per_file" not in {warning.code for warning in result.warnings}
@@ -276,11 +265,8 @@ def test_rules_that_were_there_for_a_moment_place_nothing(place: tuple[Path, Pat
         def ignore() -> None:
             (tree / ".gitignore").write_text("build/\n*.log\nA-private\n")
 
-        faults.arm(when("capture.file_read", ignore))
-        try:
+        with armed(when("capture.file_read", ignore)):
             work.checkpoint("ignored")
-        finally:
-            faults.arm(None)
         names = subprocess.check_output(["git", "-C", os.fspath(work.vault.path), "ls-tree", "-r", "--name-only", "work"])
         assert b"A-private" not in names.split()
         assert b"A-private" in read_files(work)

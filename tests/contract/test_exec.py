@@ -76,12 +76,6 @@ def mounts(directory: Path) -> list[Path]:
     return [mount.directory for mount in list_mounts() if directory in mount.directory.parents]
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 def sleeping() -> list[int]:
     """Find what `DAEMONS` has started."""
     found = []

@@ -52,12 +52,6 @@ def vault(mount_dir: Path, tmp_path: Path, policy: Path, monkeypatch: pytest.Mon
         yield avfs.create_vault("v", source=source)
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 class AtTerminal(Terminal):
     """`avfs exec -t` at a terminal."""
 

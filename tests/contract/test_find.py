@@ -39,12 +39,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 def names(result: FindResult) -> list[str]:
     """Give the paths."""
     return [os.fsdecode(entry.path) for entry in result.entries]

@@ -46,12 +46,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 def lines(result: GrepResult) -> Matches:
     """Give path, number and text of each line."""
     return [(os.fsdecode(file.path), line.number, line.text) for file in result.files for line in file.lines]

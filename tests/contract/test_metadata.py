@@ -32,12 +32,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 def test_a_path_has_what_was_set_until_it_is_deleted(work: Workspace) -> None:
     """Tags keep their order and stand once; a link leads to its file; what is not there cannot go."""
     work.tag("link", "two", "one", " two ")

@@ -17,6 +17,7 @@ from avfs_git.errors import MountCovered, MountError
 from avfs_git.host.mounts.mounts import Mounted, detach, find_cover, find_mount, list_mounts, unmount
 from avfs_git.host.processes.copies import describe_copies, find_copy_users, is_copy, remove_copies
 from tests.support import capabilities
+from tests.support.failing import armed
 
 pytestmark = pytest.mark.needs("root")
 
@@ -159,11 +160,8 @@ def test_only_the_mount_that_was_seen_is_detached(mount_dir: Path) -> None:
             unmount(second, lazy=True)
             assert capabilities.mount("avfs-three", place, "tmpfs")
 
-    faults.arm(be_faster)
-    try:
+    with armed(be_faster):
         detach(second)
-    finally:
-        faults.arm(None)
     third = find_mount(place)
     assert third is not None
     assert third.source == "avfs-three"

@@ -29,12 +29,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 def newest(vault: Vault, kind: str) -> Operation:
     """Give the newest operation of a kind."""
     return next(operation for operation in vault.operations() if operation.kind == kind)

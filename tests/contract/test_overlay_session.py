@@ -54,12 +54,6 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
 
 
 @pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace("work")
-
-
-@pytest.fixture
 def tree(mount_dir: Path) -> Path:
     """Where to mount; not there yet."""
     return mount_dir / "m"

@@ -39,12 +39,6 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
     assert not [mount for mount in list_mounts() if mount_dir in mount.directory.parents]
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace("work")
-
-
 @pytest.mark.usefixtures("person")
 def test_it_is_a_session_like_any_other(vault: Vault, work: Workspace, mount_dir: Path) -> None:
     """It says what it is, refuses a second one, works with git, and stops with a last checkpoint."""

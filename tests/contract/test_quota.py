@@ -52,12 +52,6 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
                 found.unmount(force=True)
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace("work")
-
-
 def used(vault: Vault) -> tuple[int, int]:
     """Tell the bytes and files that the fork holds."""
     usage = vault.fork_info("work", usage=True).usage

@@ -40,12 +40,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield vault
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace()
-
-
 def names(result: SearchResult) -> list[str]:
     """Give the paths of the files, sorted."""
     return sorted(os.fsdecode(hit.path) for hit in result.hits)

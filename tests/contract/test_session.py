@@ -69,12 +69,6 @@ def vault(home: Path, tmp_path: Path) -> Iterator[Vault]:
 
 
 @pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """The workspace of that fork."""
-    return vault.workspace("work")
-
-
-@pytest.fixture
 def tree(mount_dir: Path) -> Path:
     """Where to mount; not there yet."""
     return mount_dir / "tree"

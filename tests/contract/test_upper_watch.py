@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Workspace, faults
+from avfs_git import Workspace
 from avfs_git.errors import AvfsError
 from avfs_git.host.processes.watches import Told, Watches
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
 from avfs_git.vfs.scan.upperwatch import UpperWatch
 from avfs_git.workspace.opened.shown import Shown
+from tests.support.failing import armed
 from tests.support.faults import make_source, make_vault
 from tests.support.shown import mounted_layers, opened_of, serving
 
@@ -277,12 +278,8 @@ def test_what_a_failed_checkpoint_has_seen_is_seen_again(work: Workspace) -> Non
             if reached == point:
                 raise OSError(errno.EIO, "fails")
 
-        faults.arm(fail)
-        try:
-            with pytest.raises((AvfsError, OSError)):
-                work.checkpoint()
-        finally:
-            faults.arm(None)
+        with armed(fail), pytest.raises((AvfsError, OSError)):
+            work.checkpoint()
     found = {change.path for change in work.checkpoint().changed_files}
     assert found == {b"many/one", b"many/new/file", b"link"}
     check_recorded(work)

@@ -30,7 +30,7 @@ from avfs_git.errors import (
     MergeInProgress,
     WorkspaceMounted,
 )
-from tests.support.failing import FailAt
+from tests.support.failing import FailAt, armed
 from tests.support.faults import check_vault, die_in, git
 from tests.support.seeds import take_points, take_turns
 
@@ -216,11 +216,8 @@ def test_a_new_fork_of_the_old_name_leaves_the_renamed_one_its_workspace(tmp_pat
     make(tmp_path / "home")
     seen: list[str] = []
     shutil.copytree(tmp_path / "home", tmp_path / "counted", symlinks=True)
-    faults.arm(seen.append)
-    try:
+    with armed(seen.append):
         rename(tmp_path / "counted")
-    finally:
-        faults.arm(None)
     assert die_in(partial(rename, tmp_path / "home"), seen.index("fork.renamed_refs") + 1)
     with Home(tmp_path / "home") as avfs:
         vault = avfs.open_vault("v")
@@ -315,12 +312,8 @@ def _run_beside(home: Path, second: str, point: int) -> tuple[bool, bool]:
                 other.start()
                 other.join(0.05)
 
-    faults.arm(reached)
-    try:
-        with suppress(AvfsError):
-            rename(home)
-    finally:
-        faults.arm(None)
+    with armed(reached), suppress(AvfsError):
+        rename(home)
     if seen[0] < point:
         return True, False
     other.join()

@@ -20,6 +20,7 @@ from avfs_git.errors import ObjectMissing
 from avfs_git.gitstore.objects import sweep
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
+from tests.support.failing import armed
 from tests.support.faults import check_objects, git
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("git", "user-xattrs", "whiteout")]
@@ -148,11 +149,8 @@ def test_no_ref_dangles_whenever_garbage_is_collected(case: Case, tmp_path: Path
         _age(vault.path)
         for path in (vault.path / "objects" / "pack").iterdir():
             os.utime(path, (1, 1))
-        faults.arm(collect)
-        try:
+        with armed(collect):
             case.run(vault, oid)
-        finally:
-            faults.arm(None)
         check_objects(vault.path)
     assert reached or case.name == "doctor"
     with Avfs(home) as avfs:

@@ -24,7 +24,7 @@ from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, Vau
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
 from avfs_git.workspace.vault import notes
-from tests.support.failing import DISKS, FailAt
+from tests.support.failing import DISKS, FailAt, armed
 from tests.support.faults import (
     UNCOMMITTED,
     Files,
@@ -258,12 +258,8 @@ def _bounds(operation: Operation, directory: Path) -> tuple[Bounds, int]:
     with _open(home) as vault:
         old = _look(vault)
     counter = FailAt(0, AssertionError)
-    with _open(home) as vault:
-        faults.arm(counter)
-        try:
-            operation.run(vault)
-        finally:
-            faults.arm(None)
+    with _open(home) as vault, armed(counter):
+        operation.run(vault)
     with _open(home) as vault:
         new = _look(vault)
         check_vault(vault)
@@ -429,11 +425,8 @@ def _check_creation(home: Path, source: Path, expected: Files) -> None:
 def _creation(directory: Path) -> tuple[Path, Files, int]:
     source = make_source(directory / "source")
     counter = FailAt(0, AssertionError)
-    faults.arm(counter)
-    try:
+    with armed(counter):
         _create(directory / "undisturbed", source)
-    finally:
-        faults.arm(None)
     with Avfs(directory / "undisturbed") as avfs:
         return source, read_files(avfs.open_vault("v").workspace()), len(counter.seen)
 
@@ -487,12 +480,8 @@ def test_a_vault_that_is_not_acknowledged_is_not_there(make: Callable[[Avfs, Pat
         refuse(point)
 
     def failure(handler: Callable[[str], None]) -> AvfsError:
-        faults.arm(handler)
-        try:
-            with Avfs(home) as avfs, pytest.raises(HostError) as caught:
-                make(avfs, source)
-        finally:
-            faults.arm(None)
+        with armed(handler), Avfs(home) as avfs, pytest.raises(HostError) as caught:
+            make(avfs, source)
         return caught.value
 
     assert not isinstance(failure(refuse), LeftInForce)
@@ -538,12 +527,8 @@ def test_a_vault_whose_deletion_is_interrupted_is_there_or_gone(dies: bool, tmp_
             avfs.create_vault("other")
             avfs.delete_vault("other")
     else:
-        faults.arm(FailAt(2, lambda: OSError(errno.EIO, "Input/output error")))
-        try:
-            with pytest.raises(HostError):
-                delete()
-        finally:
-            faults.arm(None)
+        with armed(FailAt(2, lambda: OSError(errno.EIO, "Input/output error"))), pytest.raises(HostError):
+            delete()
         with Avfs(home) as avfs:
             check_vault(avfs.open_vault("v"))
         delete()
@@ -560,12 +545,13 @@ def test_a_vault_that_somebody_mounts_while_it_is_deleted_stays(has_workspace: b
             vault.workspace().write("a", b"1\n")
     with Avfs(home) as second, second.open_vault("v") as opened, Avfs(home, lock_timeout_s=0.1) as first:
         sessions: list[Session] = []
-        faults.arm(lambda point: sessions.append(opened.workspace().mount(tree)) if point == "vault.deleting" else None)
-        try:
-            with pytest.raises((WorkspaceBusy, WorkspaceMounted)):
-                first.delete_vault("v")
-        finally:
-            faults.arm(None)
+
+        def mount(point: str) -> None:
+            if point == "vault.deleting":
+                sessions.append(opened.workspace().mount(tree))
+
+        with armed(mount), pytest.raises((WorkspaceBusy, WorkspaceMounted)):
+            first.delete_vault("v")
         (tree / "b").write_bytes(b"2\n")
         sessions[0].unmount()
 
@@ -594,12 +580,8 @@ def test_two_who_delete_a_vault_leave_the_next_one_of_its_name(tmp_path: Path) -
             acts.wait()
             thread.join(0.5)  # it has to wait; without the lock it is done by then
 
-    faults.arm(meet)
-    try:
-        with Avfs(home) as avfs:
-            avfs.delete_vault("v")
-    finally:
-        faults.arm(None)
+    with armed(meet), Avfs(home) as avfs:
+        avfs.delete_vault("v")
     thread.join()
     with Avfs(home) as avfs, avfs.open_vault("v") as vault:
         assert vault.workspace().read("work") == b"acknowledged\n"

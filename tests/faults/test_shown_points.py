@@ -18,7 +18,7 @@ import pytest
 
 from avfs_git import Avfs, Workspace, faults
 from avfs_git.errors import AvfsError
-from tests.support.failing import DieAt, FailAt
+from tests.support.failing import DieAt, FailAt, armed
 from tests.support.faults import Files, check_vault, die_in, make_source, make_vault, reachable_contents, read_files
 from tests.support.seeds import take_points
 from tests.support.shown import Program, mounted_layers, read_shown, serving
@@ -168,12 +168,8 @@ def test_a_failing_step_leaves_the_old_state(operation: Operation, tmp_path: Pat
             number = errno.EIO if turn % 2 else errno.ENOSPC
             fault = FailAt(step, lambda: OSError(number, os.strerror(number)), stay=number == errno.ENOSPC)  # noqa: B023
             with serving(home, point) as work:
-                faults.arm(_both(program, fault))
-                try:
-                    with suppress(AvfsError, OSError):
-                        operation.run(work)
-                finally:
-                    faults.arm(None)
+                with armed(_both(program, fault)), suppress(AvfsError, OSError):
+                    operation.run(work)
                 if turn % 4 < 2:
                     _check(read_files(work), bounds, program, work.vault.path)
                     work.status()

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from avfs_git import faults
 
 DISKS = ((errno.EIO, False), (errno.ENOSPC, True))
 """How disks fail: once, or from then on."""
+
+
+@contextmanager
+def armed(handler: Callable[[str], None]) -> Iterator[None]:
+    """Call a handler at each point that is reached while the block runs."""
+    faults.arm(handler)
+    try:
+        yield
+    finally:
+        faults.arm(None)
 
 
 class FailAt:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import faults
 from avfs_git.errors import AvfsError, ForkExists, HostError, InvalidName, MountPointUnusable
 from avfs_git.sdk import Avfs, Session
 from avfs_git.sdk.running.runs import begin_in_directory
+from tests.support.failing import armed
 from tests.support.live_tree import ADA
 from tests.support.trees import describe_dir
 
@@ -527,12 +527,8 @@ def test_only_a_deletion_that_happens_moves_the_default_fork(clone: Path, mount_
             if point == "fork.refs_gone":
                 raise OSError(28, "No space left on device")
 
-        faults.arm(refuse)
-        try:
-            with pytest.raises((AvfsError, OSError)):
-                vault.delete_fork("zeta")
-        finally:
-            faults.arm(None)
+        with armed(refuse), pytest.raises((AvfsError, OSError)):
+            vault.delete_fork("zeta")
         assert (vault.has_fork("zeta"), head.read_text()) == (True, "ref: refs/heads/zeta\n")
         vault.delete_fork("zeta")
         assert head.read_text() == "ref: refs/heads/alpha\n"

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,13 +22,6 @@ A = Oid(b"a" * 20)
 B = Oid(b"b" * 20)
 C = Oid(b"c" * 20)
 MAIN = "refs/heads/main"
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
 
 
 @pytest.fixture

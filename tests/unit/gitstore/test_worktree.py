@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -22,13 +21,6 @@ from tests.support.faults import die_in
 FILES = ["HEAD", "avfs", "commondir", "gitdir", "locked"]
 REF = "refs/heads/main"
 A, B = Oid(b"a" * 20), Oid(b"b" * 20)
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
 
 
 def _names(git_dir: Path) -> list[str]:

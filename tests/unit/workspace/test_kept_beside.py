@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import faults
 from avfs_git.errors import PathNotFound, PathUnsuitable
 from avfs_git.model import Identity
 from avfs_git.sdk import Avfs, Vault
+from tests.support.failing import armed
 from tests.support.oracle import git
 
 SECRET = b"TOKEN=1\n"
@@ -191,11 +191,8 @@ def test_files_are_read_once_where_rules_came(avfs: Avfs, vault: Vault, tmp_path
         work = again.open_vault("v").workspace("main")
         work.write(".gitignore", b"other\n")
         read: list[str] = []
-        faults.arm(lambda point: read.append(point) if point == "capture.file_read" else None)
-        try:
+        with armed(lambda point: read.append(point) if point == "capture.file_read" else None):
             assert {each.path for each in work.status().changed_files} >= {b"new0", b"new9", b".gitignore"}
-        finally:
-            faults.arm(None)
     assert 10 <= len(read) < 20
 
 

@@ -30,6 +30,7 @@ from avfs_git.workspace.history import undo
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore import restore
 from avfs_git.workspace.vault.log.oprecord import REDO
+from tests.support.failing import armed
 from tests.support.faults import git
 
 pytestmark = pytest.mark.needs("git", "whiteout", "user-xattrs")
@@ -232,11 +233,8 @@ def test_revert_goes_back_from_what_is_uncommitted(side: Workspace) -> None:
 def test_what_is_uncommitted_is_read_once(side: Workspace) -> None:
     """A file that has not changed and differs from the state tells that there is work to do; no capture looks for more."""
     read = []
-    faults.arm(lambda point: read.append(point) if point == "capture.file_read" else None)
-    try:
+    with armed(lambda point: read.append(point) if point == "capture.file_read" else None):
         result = side.restore("main~1")
-    finally:
-        faults.arm(None)
     assert (result.outcome, len(read)) == ("restored", 2)
     assert result.saved is not None
     assert git(side.vault.path, "show", f"{result.saved}:a") == "uncommitted\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from avfs_git.workspace.vault.log.oprecord import OpRecord
 from tests.support.servers import git
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
 
 
 def test_an_interrupted_operation_behind_many_others_is_completed(vault: Vault, work: Workspace) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import faults
 from avfs_git.errors import FormatUnsupported, HostError, ObjectMissing
 from avfs_git.gitstore.objects.owncommits import NAME, OwnCommits, make_table
 from avfs_git.paths import Oid
-from tests.support.failing import FailAt
+from tests.support.failing import FailAt, armed
 
 
 @pytest.fixture
@@ -124,12 +123,8 @@ def test_a_refused_write_is_written_again(vault: Path, monkeypatch: pytest.Monke
         return write(fd, data, at)
 
     monkeypatch.setattr(os, "pwrite", count)
-    faults.arm(FailAt(1, lambda: OSError(5, "the disk")))
-    try:
-        with pytest.raises(HostError):
-            own.add({oid: None})
-    finally:
-        faults.arm(None)
+    with armed(FailAt(1, lambda: OSError(5, "the disk"))), pytest.raises(HostError):
+        own.add({oid: None})
     own.add({oid: None})
 
     assert len(written) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,6 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.paths import Oid
 from tests.support.failing import FailAt
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
 
 
 def fill(store: ObjectStore, packs: int, *, size: int = 0) -> dict[Oid, bytes]:

@@ -35,13 +35,6 @@ from tests.support.objects import MemorySource
 ROOT = Path(__file__).parents[4]
 
 
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
-
-
 def files_in(git_dir: Path) -> list[str]:
     """List the directory of packs by kind of file."""
     return sorted(path.suffix or path.name[:8] for path in (git_dir / "objects" / "pack").iterdir())

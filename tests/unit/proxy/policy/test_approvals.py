@@ -306,11 +306,10 @@ def test_of_two_processes_at_once_one_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(1, 5))
-def test_a_disk_that_fails_uses_nothing_twice(approvals: Approvals, number: int, request: pytest.FixtureRequest) -> None:
+def test_a_disk_that_fails_uses_nothing_twice(approvals: Approvals, number: int) -> None:
     """Whatever fails, the token is used or not, and never lets two in."""
     token = ask(approvals)
     approvals.grant(id_of(token))
-    request.addfinalizer(lambda: faults.arm(None))
     failed = False
     faults.arm(FailAt(number, lambda: OSError(28, "full")))
     try:

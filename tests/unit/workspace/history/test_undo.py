@@ -12,6 +12,7 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
 from avfs_git.workspace.history import undo
+from tests.support.failing import armed
 from tests.support.trees import describe_tree
 
 pytestmark = pytest.mark.needs("whiteout", "user-xattrs")
@@ -249,12 +250,8 @@ def test_fork_in_which_another_process_writes_meanwhile_is_not_undone(home: Avfs
                 faults.arm(None)
                 elsewhere.open_vault("v").workspace("other").write("kept", b"acknowledged")
 
-        faults.arm(write)
-        try:
-            with pytest.raises(CannotUndo, match="works in 'other'"):
-                vault.undo(fork="other")
-        finally:
-            faults.arm(None)
+        with armed(write), pytest.raises(CannotUndo, match="works in 'other'"):
+            vault.undo(fork="other")
     assert other.read("kept") == b"acknowledged"
     other.undo()
     assert vault.undo(fork="other").operation.kind == "fork_create"

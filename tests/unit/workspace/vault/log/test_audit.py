@@ -189,10 +189,9 @@ def test_processes_at_once(tmp_path: Path) -> None:
     assert AuditLog(tmp_path).verify() == 150
 
 
-def test_what_cannot_be_written_is_an_error(log: AuditLog, request: pytest.FixtureRequest) -> None:
+def test_what_cannot_be_written_is_an_error(log: AuditLog) -> None:
     """The caller must know: a command that is not recorded does not run."""
     fill(log, 1)
-    request.addfinalizer(lambda: faults.arm(None))
     faults.arm(FailAt(1, lambda: OSError(28, "full")))
 
     with pytest.raises(HostError):

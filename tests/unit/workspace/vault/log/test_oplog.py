@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -26,13 +26,6 @@ from tests.support.faults import die_in
 A, B, C = (letter * 20 for letter in (b"a", b"b", b"c"))
 MAIN = "refs/heads/main"
 LABEL = "refs/avfs/checkpoints/main/one"
-
-
-@pytest.fixture(autouse=True)
-def disarmed() -> Iterator[None]:
-    """Leave no fault armed."""
-    yield
-    faults.arm(None)
 
 
 class Refs:
