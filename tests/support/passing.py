@@ -71,13 +71,14 @@ def _find_place() -> str:
 
 
 def _look_at(scene: Path) -> list[str]:
-    mounts = {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
+    lines = Path("/proc/self/mountinfo").read_bytes().split(b"\n")  # of others' mounts, too, whose names may be any bytes
+    mounts = {os.fsdecode(line.split(b" ")[4]) for line in lines if line}
     found = []
     todo = [os.fspath(scene)]
     while todo:
         try:
             entries = sorted(os.scandir(todo.pop()), key=lambda entry: entry.name)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # overlayfs closes its own directory to an ordinary user
             continue
         for entry in entries:
             if entry.path in mounts:
