@@ -9,9 +9,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 from avfs_git.errors import quote
+from avfs_git.host.files.durable import find_refusal
 from avfs_git.paths import Oid, PathLike
 from avfs_git.sdk.parts import files, holding, lent, nursery_client, operations, point, record, revisions, workspaces
 
@@ -121,7 +123,9 @@ class ForkHandle:
         backend: str = "auto",
     ) -> record.FoundSession:
         """Start a session that shows the workspace or, read-only, a state; see `Workspace.mount`."""
-        with nursery_client.starting_early():
+        names_state = (at is not None or readonly) and find_refusal(self.core.layout.root) is None
+        # Until the record of the session names it.
+        with nursery_client.starting_early(), holding.objects_held(self.core.git_dir) if names_state else nullcontext():
             commit = revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
             if directory is None:
                 directory = point.default_directory(self.dispatch.mounts, self.dispatch.home_name, self.fork, commit)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git import faults
 from avfs_git.sdk import Avfs
 
 pytestmark = [pytest.mark.needs("fuse", "git", "user-xattrs", "whiteout"), pytest.mark.slow]
@@ -62,3 +63,41 @@ def test_a_live_tree_goes_on_while_its_objects_move(mount_dir: Path) -> None:
         session.stop()
 
         assert vault.doctor().problems == ()
+
+
+@pytest.mark.parametrize("point", ["gc.checked", "gc.refs_dropped", "sweep.packed", "sweep.carried"])
+def test_a_state_that_is_mounted_meanwhile_stays_whole(mount_dir: Path, point: str) -> None:
+    """A mount of what only undo kept, made while that is collected, shows all files: those beside history, too."""
+    content = {"of-git": random.Random(4).randbytes(200_000), "beside.log": random.Random(5).randbytes(200_000)}
+    with Avfs(mount_dir / "home") as avfs:
+        vault = avfs.create_vault("v")
+        main = vault.workspace()
+        main.write(".gitignore", b"*.log\n")
+        main.checkpoint()
+        gone = vault.fork("gone")
+        for name, data in content.items():
+            gone.write(name, data)
+            gone.checkpoint()
+        gone.write("n", b"1")  # the mount opens the pack of the last one alone
+        last = gone.checkpoint().checkpoint
+        assert last is not None
+        vault.delete_fork("gone")
+        main.write("n", b"2")
+        main.checkpoint()
+
+        def mount(passed: str) -> None:
+            if passed == point:
+                faults.arm(None)
+                main.mount(mount_dir / "tree", at=last.id)
+
+        faults.arm(mount)
+        try:
+            assert vault.gc(keep_days=0, keep_operations=1, grace_days=0).operations
+            found = {name: (mount_dir / "tree" / name).read_bytes() for name in content}
+        finally:
+            faults.arm(None)
+            session = vault.find_session("main")
+            assert session is not None
+            session.unmount()
+
+        assert found == content

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, WorkspaceBusy
 from avfs_git.model import DoctorReport, GarbageResult, HookInfo, MaintenanceResult, PluginInfo, VaultStats
+from avfs_git.paths import Oid
 from avfs_git.sdk.parts import background, doctor, forkinfo, garbage, maintenance, stats, upkeepdue, userhooks
 
 if TYPE_CHECKING:
@@ -152,8 +153,7 @@ class VaultUpkeep:
             ObjectMissing, ObjectCorrupt: If the history is damaged; nothing is removed.
         """
         limits = garbage.read_limits(self._core, keep_days=keep_days, keep_operations=keep_operations, grace_days=grace_days)
-        shown = background.list_shown(self._core)
-        return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run, deltas=compact)
+        return garbage.collect_garbage(self._core, limits, in_use=self._shown, dry_run=dry_run, deltas=compact)
 
     def prune(
         self,
@@ -187,7 +187,6 @@ class VaultUpkeep:
             raise InvalidInput(
                 "nothing says what to forget", hint="Say it with `--keep N`, `--older-than DAYS` or `--max-size SIZE`."
             )
-        shown = background.list_shown(self._core)
         limits = garbage.choose_limits(
             self._core,
             keep_operations=keep_operations,
@@ -195,9 +194,12 @@ class VaultUpkeep:
             max_bytes=max_bytes,
             sidecars=sidecars,
             grace_s=grace_s,
-            in_use=shown,
+            in_use=self._shown,
         )
-        return garbage.collect_garbage(self._core, limits, in_use=shown, dry_run=dry_run)
+        return garbage.collect_garbage(self._core, limits, in_use=self._shown, dry_run=dry_run)
+
+    def _shown(self) -> list[Oid]:
+        return background.list_shown(self._core)
 
     def stats(self) -> VaultStats:
         """Count what this vault holds, and the room that its parts take on disk; reads every directory of the vault."""
@@ -213,9 +215,7 @@ class VaultUpkeep:
             dry_run: Only tell what is due, and what the last run did.
             every_step: Do all steps but `gc`, however little is due.
         """
-        return maintenance.maintain(
-            self._core, in_use=lambda: background.list_shown(self._core), dry_run=dry_run, every_step=every_step
-        )
+        return maintenance.maintain(self._core, in_use=self._shown, dry_run=dry_run, every_step=every_step)
 
     @contextmanager
     def _idle(self) -> Iterator[None]:

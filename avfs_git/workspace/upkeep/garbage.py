@@ -29,7 +29,7 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +64,8 @@ _GOING = ".removing-"
 _ALL = 1 << 62
 _AT_ONCE = 200
 """Refs that are locked at a time."""
+InUse = Callable[[], Collection[Oid]]
+"""Names further commits that stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def choose_limits(
     max_bytes: int | None,
     grace_s: float,
     sidecars: bool = False,
-    in_use: Collection[Oid] = (),
+    in_use: InUse = tuple,
 ) -> Limits:
     """Choose what to forget by number, age and size. What none of them spares is old; with `sidecars`, those of checkpoints too.
 
@@ -162,9 +164,11 @@ def choose_limits(
 
 
 def collect_garbage(
-    vault: OpenVault, limits: Limits, *, in_use: Collection[Oid] = (), dry_run: bool = False, deltas: bool = False
+    vault: OpenVault, limits: Limits, *, in_use: InUse = tuple, dry_run: bool = False, deltas: bool = False
 ) -> GarbageResult:
     """Free space used by unreachable data. Commits `in_use`, such as the commits that sessions show, stay.
+
+    `in_use` is called again before objects go: a process that begins to use a commit holds objects until `in_use` names it.
 
     Raises:
         RefDamaged, WorkspaceDamaged: If one of them does not say what it stands for, or that is not here. Nothing is gone.
@@ -196,7 +200,7 @@ def collect_garbage(
             vault.oplog.write_index(beyond=INDEXED_ABOVE)
             _empty_trash(vault, plan.trash)
             # What was done meanwhile may count on one of them.
-            named = {*_named_by(vault.oplog.read()), *_named_by_workspaces(_workspaces(vault))}
+            named = set(_roots(vault, in_use))
             plan.unneeded = {name: oid for name, oid in plan.unneeded.items() if oid not in named}
             plan.forgotten = {oid: each for oid, each in plan.forgotten.items() if each not in named}
             vault.store.own_commits.add(dict.fromkeys(plan.forgotten))
@@ -229,7 +233,7 @@ def collect_garbage(
 def _sweep(
     vault: OpenVault,
     limits: Limits,
-    in_use: Collection[Oid],
+    in_use: InUse,
     plan: _Plan,
     warnings: list[Warning],
     *,
@@ -241,7 +245,7 @@ def _sweep(
         going = plan.unneeded.keys() | {SIDECARS + chain.fork for chain in plan.chains}
         refs = [oid for name, oid in vault.refs.list().items() if name not in going]
         places = [place for place in _workspaces(vault) if place not in plan.trash]
-        wanted = [*in_use, *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
+        wanted = [*in_use(), *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
         wanted += [vault.store.read_commit(oid).tree for chain in plan.chains for oid in chain.staying]
         swept = survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
     else:
@@ -259,9 +263,9 @@ def _sweep(
     return swept
 
 
-def _roots(vault: OpenVault, in_use: Collection[Oid]) -> Iterator[Oid]:
+def _roots(vault: OpenVault, in_use: InUse) -> Iterator[Oid]:
     """List what keeps objects beside what git knows of."""
-    yield from in_use
+    yield from in_use()
     yield from _named_by(vault.oplog.read())
     yield from _named_by_workspaces(_workspaces(vault))
 
@@ -284,7 +288,7 @@ def _check_workspaces(vault: OpenVault) -> None:
 # --- what may go -----------------------------------------------------------------------------------------------
 
 
-def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Plan:
+def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     records = list(vault.oplog.read())
     chosen = _choose(vault, records, limits)
     plan = _Plan([each for at, each in enumerate(records) if at < chosen.newest or at in chosen.whole])
@@ -300,7 +304,7 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: Collection[Oid]) -> _Pl
     kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}
     times = KeptTimes(vault.layout.kept_times).read()
     by_log = set(_named_by(plan.records))
-    needed = {*in_use, *by_log, *_named_by_workspaces(places)}
+    needed = {*in_use(), *by_log, *_named_by_workspaces(places)}
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)
     commits.add(needed)

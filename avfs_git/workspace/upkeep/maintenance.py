@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 from avfs_git.errors import AvfsError
@@ -35,10 +35,9 @@ from avfs_git.gitstore.remote.reflogs import expire_logs, list_old_logs
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
-from avfs_git.paths import Oid
 from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_last
 from avfs_git.workspace.upkeep.folding import MANY_ENTRIES, fold_slowly, list_foldable
-from avfs_git.workspace.upkeep.garbage import collect_garbage, find_oldest_ns, read_limits
+from avfs_git.workspace.upkeep.garbage import InUse, collect_garbage, find_oldest_ns, read_limits
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.upkeep.oldsidecars import find_oldest_sidecar_ns
 from avfs_git.workspace.vault.log.audit import AuditLog
@@ -52,9 +51,7 @@ _DAY_NS = 86_400 * 10**9
 _WEEK_NS = 7 * _DAY_NS
 
 
-def maintain(
-    vault: OpenVault, *, in_use: Callable[[], Collection[Oid]] = tuple, dry_run: bool = False, every_step: bool = False
-) -> MaintenanceResult:
+def maintain(vault: OpenVault, *, in_use: InUse = tuple, dry_run: bool = False, every_step: bool = False) -> MaintenanceResult:
     """Do the steps that are due, or only tell which are.
 
     Args:
@@ -82,9 +79,7 @@ def maintain(
         return _maintain(vault, in_use, last, is_automatic=is_automatic, every_step=every_step)
 
 
-def _maintain(
-    vault: OpenVault, in_use: Callable[[], Collection[Oid]], last: Last, *, is_automatic: bool, every_step: bool
-) -> MaintenanceResult:
+def _maintain(vault: OpenVault, in_use: InUse, last: Last, *, is_automatic: bool, every_step: bool) -> MaintenanceResult:
     many = 0 if every_step else MANY_ENTRIES
     works: Mapping[str, Callable[[], int]] = {
         "refs": lambda: _pack_refs(vault, 0.0 if every_step else _SETTLED_S),
@@ -93,7 +88,7 @@ def _maintain(
         "logs": lambda: expire_logs(vault.store, vault.refs),
         "audit": lambda: _release_audit(vault),
         "fold": lambda: fold_slowly(vault, many),
-        "gc": lambda: _collect(vault, in_use()),
+        "gc": lambda: _collect(vault, in_use),
     }
     warnings: list[Warning] = []
     steps: list[MaintenanceStep] = []
@@ -178,6 +173,6 @@ def _repack(vault: OpenVault, more_than: int) -> int:
     return joined
 
 
-def _collect(vault: OpenVault, in_use: Collection[Oid]) -> int:
+def _collect(vault: OpenVault, in_use: InUse) -> int:
     result = collect_garbage(vault, read_limits(vault), in_use=in_use)
     return result.operations + result.workspaces + result.refs + result.objects
