@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from avfs_git.errors import InternalError, LeftInForce, PathUnsuitable
+from avfs_git.errors import InternalError, PathUnsuitable
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -223,11 +223,7 @@ def _carry_out(
             after=new.hex(),
             more=facts,
         )
-        try:
-            vault.move_refs(changes, record)
-        except LeftInForce:
-            locked.opened.forget()  # the next holder of the lock completes it
-            raise
+        vault.move_refs(changes, record)
         told = [] if is_other else mark_captured(locked, captured, commit=new)
         if is_other:
             with aftermath(intent.warnings, "the next checkpoint reads more than it would have to"):

@@ -109,7 +109,7 @@ def plan_restore(
     wanted = _target_trees(locked, target, commit, now)
     if beside is not None:
         wanted = (wanted[0], vault.store.read_commit(beside).tree)
-    steps = _plan(writer, now, wanted, commit, paths)
+    steps = _plan(writer, now, wanted, commit, paths).steps
     files, untracked = _preview(writer, steps, now, wanted, paths)
     return RestoreResult(
         "planned" if steps or files else "unchanged", target.hex(), files, untracked, warnings=tuple(captured.warnings)
@@ -158,17 +158,16 @@ def _replace_files(
     found = _find_steps(locked, vault.store, target, now, paths)
     if found is None:
         return RestoreResult("unchanged", target.hex(), (), saved=saved, warnings=left_out)
-    wanted, steps = found
-    vault.store.expect(list_contents(steps))
+    wanted, plan = found
+    vault.store.expect(list_contents(plan.steps))
     before = keep_state(locked, vault.read_head(locked.fork) if saved is None else oid_of(saved), now)
-    plan = Plan(LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit), steps)
     with announced(locked, kind, now, plan) as intent:
         change = Application(locked, plan.now, plan.target, asks=True)
-        change.apply(steps)
+        change.apply(plan.steps)
         reach("restore.applied")
         # Without a sidecar of its own the commit says nothing of what else is there, nor of its times.
         is_whole = not paths and not change.warnings and commit.sidecar is not None and locked.opened.synced_trees() == now
-        confirmed = confirm_restored(locked, steps, change.known, wanted) if is_whole else None
+        confirmed = confirm_restored(locked, plan.steps, change.known, wanted) if is_whole else None
         result = save_checkpoint(
             locked,
             CheckpointRequest(
@@ -237,14 +236,14 @@ def _differs_untouched(locked: LockedWorkspace, commit: Commit, paths: Sequence[
 
 def _find_steps(
     locked: LockedWorkspace, source: ObjectSource, target: Oid, now: Trees, paths: Sequence[TreePath]
-) -> tuple[Trees, list[Step]] | None:
+) -> tuple[Trees, Plan] | None:
     """Find the trees of a state, and what leads from the present one to it; None if nothing has to be done."""
     commit = locked.vault.store.read_commit(target)
     wanted = _target_trees(locked, target, commit, now)
-    steps = _plan(source, now, wanted, commit, paths)
-    if not steps and not find_differences(source, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
+    plan = _plan(source, now, wanted, commit, paths)
+    if not plan.steps and not find_differences(source, now[0], wanted[0], paths=paths):  # submodules are at no file's commit
         return None
-    return wanted, steps
+    return wanted, plan
 
 
 def is_there(locked: LockedWorkspace, path: TreePath) -> bool:
@@ -277,31 +276,21 @@ def _tracked_after(pack: PackWriter, now: Oid | None, wanted: Oid | None, paths:
     return edit_tree(pack, pack, now, outer)
 
 
-def _lower(source: ObjectSource, trees: tuple[Oid | None, Oid | None], commit: Commit) -> LowerTree:
+def _lower(source: ObjectSource, trees: Trees, commit: Commit) -> LowerTree:
     return LowerTree(source, *trees, default_mtime_ns=commit.committer.when_s * 1_000_000_000)
 
 
-def _plan(
-    source: ObjectSource,
-    now: tuple[Oid | None, Oid | None],
-    wanted: tuple[Oid | None, Oid | None],
-    commit: Commit,
-    paths: Sequence[TreePath],
-) -> list[Step]:
+def _plan(source: ObjectSource, now: Trees, wanted: Trees, commit: Commit, paths: Sequence[TreePath]) -> Plan:
     left = LowerTree(source, *now, default_mtime_ns=0)
     right = _lower(source, wanted, commit)
     for path in paths:
         if left.lookup(path) is None and right.lookup(path) is None:
             raise PathNotFound(path)
-    return plan_steps(left, right, paths)
+    return Plan(left, right, plan_steps(left, right, paths))
 
 
 def _preview(
-    source: ObjectSource,
-    steps: list[Step],
-    now: tuple[Oid | None, Oid | None],
-    wanted: tuple[Oid | None, Oid | None],
-    paths: Sequence[TreePath],
+    source: ObjectSource, steps: Sequence[Step], now: Trees, wanted: Trees, paths: Sequence[TreePath]
 ) -> tuple[tuple[ChangedFile, ...], tuple[ChangedFile, ...]]:
     files = diff_trees(source, now[0], wanted[0], paths=paths, size_of=sizes_here(source))
     touched = {step.path for step in steps}
@@ -525,16 +514,15 @@ def replay_operation(locked: LockedWorkspace, replay: Replay) -> Replayed:
     sidecar = replay.sidecar or commit.sidecar
     beside = vault.store.read_commit(sidecar).tree if sidecar is not None else None
     wanted = tree_of(commit), now[1] if sidecar is None and not replay.is_exact else beside
-    steps = _plan(vault.store, now, wanted, commit, ())
-    vault.store.expect(list_contents(steps))
+    plan = _plan(vault.store, now, wanted, commit, ())
+    vault.store.expect(list_contents(plan.steps))
     changed = diff_trees(vault.store, now[0], wanted[0], size_of=sizes_here(vault.store))
     sidecar_changed = diff_sidecars(vault.store, now[1], wanted[1])
     if not replay.ends_merge:
         _open_conflicts(locked, changed)
-    plan = Plan(LowerTree(vault.store, *now, default_mtime_ns=0), _lower(vault.store, wanted, commit), steps)
     with announced(locked, replay.record.kind, now, plan, ends_merge=replay.ends_merge) as intent:
         change = Application(locked, plan.now, plan.target)
-        change.apply(steps)
+        change.apply(plan.steps)
         reach("undo.applied")
         writer = DryWriter(vault.store)
         request = CaptureRequest(known=change.known, index=wanted[0] or EMPTY_TREE, beside=wanted[1])
