@@ -85,7 +85,7 @@ class Call:
         self.warnings: list[Warning] = []
         self.message: str | None = None
         """What is being done, for reports of progress."""
-        self._home = scope.open_home(on_wait=self._wait, on_warnings=self.warnings.extend)
+        self.home = scope.open_home(on_wait=self._wait, on_warnings=self.warnings.extend)
         self._stop: Callable[[], object] | None = None
         self._is_cancelled = False
         self._guard = threading.Lock()
@@ -94,26 +94,21 @@ class Call:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._home.close()
-
-    @property
-    def home(self) -> Home:
-        """The home, for tools that reach all of it."""
-        return self._home
+        self.home.close()
 
     def vault(self, name: str | None = None) -> Vault:
         """Open the vault that is meant."""
-        return self._home.open_vault(self.scope.choose(name, None)[0])
+        return self.home.open_vault(self.scope.choose(name, None)[0])
 
     def workspace(self, vault: str | None = None, fork: str | None = None) -> Workspace:
         """Open the workspace of the fork that is meant."""
         where, name = self.scope.choose(vault, fork)
-        return self._home.open_vault(where).workspace(name)
+        return self.home.open_vault(where).workspace(name)
 
     def vault_and_fork(self, vault: str | None, fork: str | None) -> tuple[Vault, str | None]:
         """Open the vault that is meant, and say which of its forks; None if the call and the server name none."""
         where, name = self.scope.choose(vault, fork)
-        return self._home.open_vault(where), name
+        return self.home.open_vault(where), name
 
     def _wait(self, fork: str, holder: Holder | None) -> None:
         by = holder.describe() if holder is not None else "another process"

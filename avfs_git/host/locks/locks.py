@@ -108,7 +108,8 @@ class LockFile:
 
     def _begin(self) -> None:
         self._thread_lock = threading.RLock()
-        self._depth = 0
+        self.depth = 0
+        """How often the thread that holds the lock has taken it; meaningful only for that thread."""
         self._changing = 0
         self._kept = False
         self.left: str | None = None
@@ -135,8 +136,8 @@ class LockFile:
         """Take the lock; False if another process or thread has it for that long, or a session keeps it."""
         if not self._thread_lock.acquire(timeout=max(timeout_s, 0)):
             return False
-        if self._depth:
-            self._depth += 1
+        if self.depth:
+            self.depth += 1
             return True
         try:
             taken = self._lock_file(timeout_s)
@@ -146,7 +147,7 @@ class LockFile:
         if not taken:
             self._thread_lock.release()
             return False
-        self._depth = 1
+        self.depth = 1
         return True
 
     def _lock_file(self, timeout_s: float) -> bool:
@@ -172,15 +173,10 @@ class LockFile:
 
     def release(self) -> None:
         """Give the lock back."""
-        self._depth -= 1
-        if self._depth == 0 and not self._kept:
+        self.depth -= 1
+        if self.depth == 0 and not self._kept:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._thread_lock.release()
-
-    @property
-    def depth(self) -> int:
-        """How often the thread that holds the lock has taken it. Meaningful only for that thread."""
-        return self._depth
 
     def keep(self, session: str) -> None:
         """Keep the lock between other processes from now on, also when every thread has released it. Called with the lock held.
@@ -342,7 +338,7 @@ class ReadingLock(LockFile):
 
     def _look(self) -> None:
         """Open the file, if it has come to be; one that is being made counts as none."""
-        if self._fd >= 0 or self._depth or not self._thread_lock.acquire(blocking=False):
+        if self._fd >= 0 or self.depth or not self._thread_lock.acquire(blocking=False):
             return  # one look at a time, and none at something that is to be locked while it is not
         try:
             self._open()
@@ -350,7 +346,7 @@ class ReadingLock(LockFile):
             self._thread_lock.release()
 
     def _open(self) -> None:
-        if self._fd >= 0 or self._depth or self._is_closed:  # by now
+        if self._fd >= 0 or self.depth or self._is_closed:  # by now
             return
         try:
             fd = open_plain(self._path)
@@ -375,8 +371,8 @@ class ReadingLock(LockFile):
 
     def release(self) -> None:
         """Give the lock back."""
-        self._depth -= 1
-        if self._depth == 0 and self._fd >= 0:
+        self.depth -= 1
+        if self.depth == 0 and self._fd >= 0:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._thread_lock.release()
 

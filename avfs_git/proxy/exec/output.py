@@ -33,8 +33,10 @@ class Captured:
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._fd = -1
-        self._is_lost = False
-        self._is_cut = False
+        self.is_lost = False
+        """Whether there should be a spill file, and the disk did not take it."""
+        self.is_cut = False
+        """Whether the spill file holds the first bytes only, because there were more than it may hold."""
 
     @property
     def is_truncated(self) -> bool:
@@ -74,7 +76,7 @@ class Captured:
     def _write(self, piece: bytes) -> None:
         if self._fd < 0:
             return
-        self._is_cut |= len(piece) > self._room_in_file
+        self.is_cut |= len(piece) > self._room_in_file
         piece = piece[: self._room_in_file]
         self._room_in_file -= len(piece)
         try:
@@ -84,22 +86,12 @@ class Captured:
             self._give_up()
 
     def _give_up(self) -> None:
-        self._is_lost = True
+        self.is_lost = True
         self.close()
         if self.spill is not None:
             with suppress(OSError):
                 self.spill.unlink()
         self.spill = None
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether there should be a spill file, and the disk did not take it."""
-        return self._is_lost
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the spill file holds the first bytes only, because there were more than it may hold."""
-        return self._is_cut
 
     def data(self) -> bytes:
         """Give what is kept, with a line in place of what is not."""

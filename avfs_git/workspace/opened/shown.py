@@ -38,7 +38,7 @@ class Shown:
             OSError: If the directory cannot be read.
         """
         self._device = os.stat(directory).st_dev
-        self._directory = directory
+        self.shown_at = directory
         self._layers = layers
         self._looks_on = looks_on
         self._watch: UpperWatch | None = None
@@ -47,11 +47,6 @@ class Shown:
         self._mounted: MountedTree | None = None
         self.view = self.read_view()
         self.is_served = self.view.is_shared = is_served
-
-    @property
-    def shown_at(self) -> Path | None:
-        """Where it is mounted."""
-        return self._directory
 
     @property
     def dirty(self) -> DirtySet | None:
@@ -84,7 +79,7 @@ class Shown:
     def mounted(self) -> MountedTree:
         """Open the mounted directory, for one operation."""
         if self._mounted is None:
-            self._mounted = MountedTree(self._layers.vault.store, MountedLayer(self._directory, self._device, self._layers.upper))
+            self._mounted = MountedTree(self._layers.vault.store, MountedLayer(self.shown_at, self._device, self._layers.upper))
         return self._mounted
 
     def leave_mounted(self, *, staging_stays: bool) -> None:
@@ -129,7 +124,7 @@ class Shown:
         from avfs_git.host.processes.copies import find_numbers  # noqa: PLC0415 - the same
         from avfs_git.host.processes.hold import held  # noqa: PLC0415 - the same
 
-        mounted = find_mount(self._directory)
+        mounted = find_mount(self.shown_at)
         if os.geteuid() or mounted is None or os.makedev(*mounted.device) != self._device:
             return contextlib.nullcontext()
         return held(find_numbers(mounted), mounted.device)
@@ -157,5 +152,5 @@ class Shown:
         if self._watch is None and not self._looks_on:
             from avfs_git.vfs.scan.upperwatch import UpperWatch  # noqa: PLC0415 - not before the first capture
 
-            self._watch = UpperWatch(self._directory)
+            self._watch = UpperWatch(self.shown_at)
         return self._watch

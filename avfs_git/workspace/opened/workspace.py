@@ -112,7 +112,8 @@ class OpenWorkspace:
         self.standstill = Standstill()
         self.is_copied_out = False
         """Whether this process has a command run in a copy of it, which is no crash's (`workspace.restore.plaincopy`)."""
-        self._is_distrusted = False
+        self.is_distrusted = False
+        """Whether something failed, so that the disk is looked at again when the lock is next taken."""
         self._cache: StatCache | None = None
         self._cache_known = False
         try:
@@ -196,7 +197,7 @@ class OpenWorkspace:
     def forget(self) -> None:
         """Look at everything anew when the lock is next taken."""
         if self.is_served:
-            self._is_distrusted = True
+            self.is_distrusted = True
         else:
             self.epoch = -1
 
@@ -279,7 +280,7 @@ class OpenWorkspace:
             raise ForkNotFound(self.fork)
         self.layers.limit()
         if self.is_served:
-            if self._is_distrusted:
+            if self.is_distrusted:
                 try:
                     self._look_again()
                 except BaseException:
@@ -406,14 +407,14 @@ class OpenWorkspace:
 
         Called before anything is served. What it had begun is completed or put back; what it knew is found by a scan.
         """
-        self._is_distrusted = True
+        self.is_distrusted = True
         self.upper.clean_work(keep_attic=True)
         self.acquire()
         self.release()
 
     def _look_again(self) -> None:
         """Believe nothing but the nodes, after a failure while the workspace is served."""
-        self._is_distrusted = False
+        self.is_distrusted = False
         self._cache, self._cache_known = None, False
         try:
             self.state = load_state(self.vault, self.layout, has_lock=True)
@@ -421,17 +422,12 @@ class OpenWorkspace:
             if self.state.is_unfinished or self.vault.oplog.find_unconfirmed(self.fork) or self.list_staging():
                 self._recover(self._locked)
         except BaseException:
-            self._is_distrusted = True
+            self.is_distrusted = True
             raise
-
-    @property
-    def is_distrusted(self) -> bool:
-        """Whether something failed, so that the disk is looked at again when the lock is next taken."""
-        return self._is_distrusted
 
     def read_view(self) -> MergedTree:
         """Get the merged view for reading, without the lock unless another process wrote."""
-        if self._is_distrusted if self.shown_at is not None else self.lock.epoch != self.epoch:
+        if self.is_distrusted if self.shown_at is not None else self.lock.epoch != self.epoch:
             with self.locked(to_read=True, is_patient=False):
                 pass
         return self.mode.read_view()
@@ -529,16 +525,8 @@ class LockedWorkspace:
 
     def __init__(self, opened: OpenWorkspace) -> None:
         self.opened = opened
-
-    @property
-    def vault(self) -> OpenVault:
-        """The vault it is in."""
-        return self.opened.vault
-
-    @property
-    def fork(self) -> str:
-        """Its fork."""
-        return self.opened.fork
+        self.vault = opened.vault
+        self.fork = opened.fork
 
     def signature(self) -> Signature:
         """Make the signature of a commit that is made here now: by the fork's author, if it has one."""

@@ -107,13 +107,8 @@ class AuditLog:
     """One audit log of a vault."""
 
     def __init__(self, root: Path, name: str = "audit", *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
-        self._path = root / f"{name}.ndjson"
+        self.path = root / f"{name}.ndjson"
         self._max_file_bytes = max_file_bytes
-
-    @property
-    def path(self) -> Path:
-        """The file that is written to."""
-        return self._path
 
     def append(self, event: str, *, fork: str | None, details: Mapping[str, object]) -> None:
         """Add an event.
@@ -121,7 +116,7 @@ class AuditLog:
         Raises:
             HostError: If the system refuses; then the event is not in the log.
         """
-        with host_errors(f"write '{self._path}'"), self._locked():
+        with host_errors(f"write '{self.path}'"), self._locked():
             self._write((event, fork, details))
 
     def append_all(self, events: Iterable[tuple[str, Mapping[str, object]]], *, fork: str) -> None:
@@ -130,7 +125,7 @@ class AuditLog:
         Raises:
             HostError: If the system refuses; then of the events only the first may be in the log.
         """
-        with host_errors(f"write '{self._path}'"), self._locked():
+        with host_errors(f"write '{self.path}'"), self._locked():
             self._write(*((event, fork, details) for event, details in events))
 
     def note(self, *operations: OpRecord) -> None:
@@ -138,7 +133,7 @@ class AuditLog:
 
         A line that cannot be written now is no failure of the operation: `note_missing` writes it.
         """
-        with suppress(HostError), host_errors(f"write '{self._path}'"), self._locked():
+        with suppress(HostError), host_errors(f"write '{self.path}'"), self._locked():
             for record in operations:
                 self._write((record.kind, record.fork, _tell(record)))
 
@@ -147,9 +142,9 @@ class AuditLog:
 
         Operations of the last seconds are left to their own process, and those from before the first that is here do not count.
         """
-        if not self._path.is_file():  # a reader makes no file
+        if not self.path.is_file():  # a reader makes no file
             return
-        with suppress(HostError), host_errors(f"write '{self._path}'"), self._locked():
+        with suppress(HostError), host_errors(f"write '{self.path}'"), self._locked():
             known: set[int] = set()
             for entry in self.walk():
                 number = entry.details.get(OPERATION)
@@ -209,7 +204,7 @@ class AuditLog:
     def stamp(self) -> object:
         """Say what the file is like, such that it differs when a line was added."""
         try:
-            found = self._path.stat()
+            found = self.path.stat()
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
@@ -220,7 +215,7 @@ class AuditLog:
         Raises:
             AuditDamaged: If a line was changed, added or taken out; it names the first line that does not fit.
         """
-        with host_errors(f"read '{self._path}'"), self._locked_to_read():  # no file is put aside meanwhile
+        with host_errors(f"read '{self.path}'"), self._locked_to_read():  # no file is put aside meanwhile
             count, begins, released = self._check_chain()
         if begins is not None and begins[0] > 1:
             _check_released(*begins, released)
@@ -282,7 +277,7 @@ class AuditLog:
             AuditDamaged: If a line was changed, added or taken out from between others: that stays to be seen.
             HostError: If the disk refuses. If the event is in the log by then, the next call removes the lines.
         """
-        with host_errors(f"shorten '{self._path}'"), self._locked():
+        with host_errors(f"shorten '{self.path}'"), self._locked():
             _, _, last = self._check_chain()
             done = last.details.get("last") if last is not None else None
             if isinstance(done, int) and not dry_run:
@@ -306,7 +301,7 @@ class AuditLog:
             self._write((RELEASED, None, facts))
             with os.fdopen(self._open(), "rb") as file:
                 sync_file(file.fileno())
-            fsync_dir(self._path.parent)
+            fsync_dir(self.path.parent)
             reach("audit.released")
             self._remove(newest.seq)
             return self.find_release()
@@ -343,11 +338,11 @@ class AuditLog:
 
     def _files(self) -> Iterator[Path]:
         """Yield the files, the newest first; those put aside are listed when the caller is done with the present one."""
-        yield self._path
+        yield self.path
         yield from self._list_aside()
 
     def _list_oldest_first(self) -> list[Path]:
-        return [*reversed(self._list_aside()), self._path]
+        return [*reversed(self._list_aside()), self.path]
 
     def _list_aside(self) -> list[Path]:
         """List the files that were put aside, the newest first: the numbers in their names do not tell that in older vaults."""
@@ -358,12 +353,12 @@ class AuditLog:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _find_aside(self) -> list[Path]:
-        return [path for path in self._path.parent.glob(f"{self._path.stem}.*.ndjson") if _ASIDE.fullmatch(path.name)]
+        return [path for path in self.path.parent.glob(f"{self.path.stem}.*.ndjson") if _ASIDE.fullmatch(path.name)]
 
     def _locked(self) -> AbstractContextManager[None]:
         """Keep others from writing. The lock is on a file beside the log, which itself is renamed."""
-        make_private_dirs(self._path.parent)
-        return held(open_file(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
+        make_private_dirs(self.path.parent)
+        return held(open_file(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))
 
     def _locked_to_read(self) -> AbstractContextManager[None]:
         """Keep others from writing, as far as that is possible where the vault is read-only: its log is read without a lock."""
@@ -376,7 +371,7 @@ class AuditLog:
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        return open_file(self._path, flags)
+        return open_file(self.path, flags)
 
     def _last(self, fd: int, size: int) -> tuple[int, str, bool]:
         """Give number and hash of the last whole line, and whether the file ends with one."""
@@ -398,7 +393,7 @@ class AuditLog:
     def _rotate(self) -> None:
         """Put the file aside, under a number that no other has."""
         used = [int(path.name.split(".")[1]) for path in self._find_aside()]
-        self._path.rename(self._path.with_suffix(f".{max(used, default=0) + 1}.ndjson"))
+        self.path.rename(self.path.with_suffix(f".{max(used, default=0) + 1}.ndjson"))
 
 
 def _check_released(seq: int, prev: str, path: Path, released: AuditEntry | None) -> None:

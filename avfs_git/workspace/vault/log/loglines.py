@@ -82,7 +82,8 @@ class LogView:
         """
         self._path = path
         self._keys_of = keys_of
-        self._size = 0
+        self.size = 0
+        """How many bytes the log has."""
         self._index: _Index | None = None
         self._lookups = 0
         self._end: list[tuple[int, bytes]] | None = None
@@ -94,8 +95,8 @@ class LogView:
             return
         try:
             status = os.fstat(self._fd)
-            self._size = status.st_size
-            if self._size > indexed_above:
+            self.size = status.st_size
+            if self.size > indexed_above:
                 self._index = _Index.open(path, self._fd, status)
         except BaseException:
             os.close(self._fd)
@@ -115,11 +116,6 @@ class LogView:
     def covered(self) -> int:
         """How many bytes of the log the index covers."""
         return self._index.covered if self._index is not None else 0
-
-    @property
-    def size(self) -> int:
-        """How many bytes the log has."""
-        return self._size
 
     def lines(self) -> Iterator[Line]:
         """Yield all lines, newest first."""
@@ -170,13 +166,13 @@ class LogView:
     def after(self, at: int) -> Iterator[Line]:
         """Yield the lines after the one at an offset, the first one first."""
         at += len(self._line_at(at)[1]) + 1
-        while at < self._size:
+        while at < self.size:
             yield (found := self._line_at(at))
             at += len(found[1]) + 1
 
     def _blocks(self, down_to: int) -> Iterator[tuple[int, bytes]]:
         """Yield the log in pieces of whole lines with their offsets, the last one first."""
-        stop = self._size
+        stop = self.size
         while stop > down_to:
             start, data = stop, b""
             while start > down_to:
@@ -195,7 +191,7 @@ class LogView:
         if self._end is not None:
             return self._end
         pieces = self._blocks(self.covered)
-        if self._size - self.covered > 8 * _BLOCK:
+        if self.size - self.covered > 8 * _BLOCK:
             return pieces
         self._end = list(pieces)
         return self._end
@@ -234,7 +230,7 @@ class LogView:
         status = os.fstat(self._fd)
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         os.fdatasync(self._fd)  # of a process that died before it did that
-        self._size = status.st_size
+        self.size = status.st_size
         known = self._index.entries() if self._index is not None else None
         covered = self.covered if known is not None else 0
         end = covered
