@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
 from tests.bench.measure import measure, show_time
 from tests.bench.native import run
 
@@ -145,12 +146,9 @@ def describe_machine(scratch: Path) -> list[str]:
     file = scratch / "synced"
 
     def write_and_sync() -> None:
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        try:
+        with closing_fd(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)) as fd:
             os.write(fd, bytes(4096))
             os.fsync(fd)
-        finally:
-            os.close(fd)
 
     synced = measure(write_and_sync, 20)
     file.unlink()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -112,11 +112,8 @@ def between(tmp_path: Path) -> Iterator[tuple[Between, str]]:
     with serve("daemon", tmp_path / "served") as server:
         fill(server.make("shop.git"), tmp_path / "work")
         url = server.url("shop.git")
-        found = Between(urlsplit(url).port or 0)
-        try:
+        with closing(Between(urlsplit(url).port or 0)) as found:
             yield found, f"git://127.0.0.1:{found.port}/shop.git"
-        finally:
-            found.close()
 
 
 @pytest.fixture

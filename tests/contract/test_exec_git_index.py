@@ -11,6 +11,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.gitstore import reflocks
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.paths import Oid
 from avfs_git.sdk import Workspace
 from avfs_git.sdk.workspace.commands import Prepared
@@ -132,11 +133,8 @@ def test_several_gits_wait_for_one_index(prepared: Prepared) -> None:
 def test_where_nobody_can_be_held_back_the_index_is_brought_up_before(work: Workspace, prepared: Prepared) -> None:
     """Somebody has the file open, so that the kernel gives no lease on it."""
     out(prepared, "echo 1 > file")
-    fd = os.open(work._opened.layout.root / "gitlink" / ".git", os.O_RDONLY)
-    try:
+    with closing_fd(os.open(work._opened.layout.root / "gitlink" / ".git", os.O_RDONLY)):
         assert out(prepared, STATUS) == ""
-    finally:
-        os.close(fd)
 
 
 def test_a_command_alone_has_the_same(work: Workspace) -> None:

@@ -23,6 +23,7 @@ import pytest
 
 from avfs_git import Avfs
 from avfs_git.errors import IsolationUnavailable
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.model import Identity
 from avfs_git.proxy.exec.syscalls import make_filter
 from avfs_git.sdk import Vault, Workspace
@@ -248,10 +249,8 @@ def test_descriptors(work: Workspace, outside: dict[str, Any]) -> None:
     """What this process lets its children inherit does not come in."""
     fd = os.open(outside["secrets"][0], os.O_RDONLY)
     os.set_inheritable(fd, True)
-    try:
+    with closing_fd(fd):
         assert isolated(work, outside, "descriptors") == {"descriptors": False}
-    finally:
-        os.close(fd)
 
 
 def test_kernel_interfaces(work: Workspace, outside: dict[str, Any]) -> None:

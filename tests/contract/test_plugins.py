@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import BackendUnavailable, InvalidInput, MountError, PluginFailed, PluginRefused, WorkspaceMounted
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.model import PluginState
 from avfs_git.sdk import Avfs, Vault
 from tests.support.commands import ALLOW_ALL
@@ -166,8 +167,7 @@ def test_a_hard_link_is_no_way_past_a_plugin(vault: Vault, seen: Path, tmp_path:
         for change in (os.utime, lambda way: os.truncate(way, 0), lambda way: os.link(way, tree / "new")):
             with pytest.raises(PermissionError):
                 change(tree / "way")
-        descriptor = os.open(tree / "way", os.O_RDWR)
-        try:
+        with closing_fd(os.open(tree / "way", os.O_RDWR)) as descriptor:
             (tree / "way").unlink()
             (tree / "other").unlink()
             for call in (
@@ -178,8 +178,6 @@ def test_a_hard_link_is_no_way_past_a_plugin(vault: Vault, seen: Path, tmp_path:
             ):
                 with pytest.raises(PermissionError):
                     call()
-        finally:
-            os.close(descriptor)
         (tree / "new").write_bytes(b"1\n")
         with (tree / "new").open("r+b") as file:
             (tree / "new").unlink()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -178,13 +179,10 @@ os.kill(os.getpid(), 9)
     subprocess.run([sys.executable, "-c", killed, str(index_of(vault))], check=False)
     assert names(work.search("needle")) == expected
 
-    other = sqlite3.connect(index_of(vault), isolation_level=None)
-    try:
+    with closing(sqlite3.connect(index_of(vault), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         work.write("more", b"needle")
         assert names(work.search("needle")) == sorted([*expected, "more"])
-    finally:
-        other.close()
     assert names(work.search("needle")) == sorted([*expected, "more"])
 
 

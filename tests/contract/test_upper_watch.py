@@ -20,6 +20,7 @@ import pytest
 
 from avfs_git import Workspace
 from avfs_git.errors import AvfsError
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.processes.watches import Told, Watches
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
@@ -161,13 +162,10 @@ def _keep_another_name(tree: Path) -> None:
 
 def _give_a_name(tree: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    fd = os.open(tree / "many", os.O_TMPFILE | os.O_RDWR)
-    try:
+    with closing_fd(os.open(tree / "many", os.O_TMPFILE | os.O_RDWR)) as fd:
         os.write(fd, b"without a name at first")
         source, target = b"/proc/self/fd/%d" % fd, os.fsencode(tree / "many" / "named")
         assert libc.linkat(_AT_FDCWD, source, _AT_FDCWD, target, _AT_SYMLINK_FOLLOW) == 0
-    finally:
-        os.close(fd)
 
 
 def _replace_link(tree: Path) -> None:

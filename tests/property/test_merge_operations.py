@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -80,11 +81,8 @@ _numbers = iter(range(1_000_000))
 def test_a_merge_leaves_what_git_makes_of_it(avfs: Avfs, seed: int) -> None:
     """Merged or put into the workspace with conflicts, the tree is git's and the files are the tree's; undo brings all back."""
     rng = random.Random(seed)
-    vault = avfs.create_vault(f"v{next(_numbers)}")
-    try:
+    with closing(avfs.create_vault(f"v{next(_numbers)}")) as vault:
         _merge_and_compare(vault, rng)
-    finally:
-        vault.close()
 
 
 def _merge_and_compare(vault: Vault, rng: random.Random) -> None:

@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from avfs_git.host.files.closing import closing_fd
+
 NOBODY = 65534
 """Another user than the one who runs the tests."""
 
@@ -107,12 +109,9 @@ def _fuse() -> bool:
         device = os.open("/dev/fuse", os.O_RDWR)
     except OSError:
         return False
-    try:
-        with _scratch() as scratch:
-            made = mount("avfs-probe", scratch, "fuse", f"fd={device},rootmode=40000,user_id=0,group_id=0")
-            return made and unmount(scratch)
-    finally:
-        os.close(device)
+    with closing_fd(device), _scratch() as scratch:
+        made = mount("avfs-probe", scratch, "fuse", f"fd={device},rootmode=40000,user_id=0,group_id=0")
+        return made and unmount(scratch)
 
 
 def _fuse_by_helper() -> bool:

@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,10 @@ def headers_of(request: dict[str, Any]) -> dict[str, str]:
 def read_file(port: int) -> str:
     """Read a file as a good client does."""
     request = call("read_text_file", path="kept")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_GOOD_S)
-    try:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_GOOD_S)) as connection:
         connection.request("POST", "/mcp", json.dumps(request), headers_of(request))
         answer = connection.getresponse()
         body = answer.read().decode()
-    finally:
-        connection.close()
     if answer.status != 200:
         raise AssertionError(f"a good request got {answer.status}: {body[:500]}")
     document = json.loads(body.partition("data: ")[2] if body.startswith(("event:", "data:", "id:")) else body)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avfs_git import Avfs, Vault
+from avfs_git.host.files.closing import closing_fd
 from tests.support.capabilities import find_tool
 from tests.support.faults import check_objects, check_vault, git
 from tests.support.sweep import mounts_below
@@ -99,11 +100,8 @@ class Disk:
 
     def cut_power(self) -> None:
         """Shut it down as it is: nothing that is still in memory gets to the device."""
-        fd = os.open(self.point, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with closing_fd(os.open(self.point, os.O_RDONLY | os.O_DIRECTORY)) as fd:
             fcntl.ioctl(fd, _SHUT_DOWN, _WITHOUT_LOG)
-        finally:
-            os.close(fd)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from avfs_git import Avfs, Vault, Workspace
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from tests.support.capabilities import mount
 from tests.support.faults import Files
@@ -100,8 +101,7 @@ def private_mounts() -> Iterator[None]:
     A mount namespace that somebody makes at the same time would have a copy of the mount, and keep it in use.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
-    try:
+    with closing_fd(os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)) as before:
         assert libc.unshare(_CLONE_NEWNS) == 0
         assert mount("none", Path("/"), "", flags=_MS_REC | _MS_PRIVATE)
         try:
@@ -110,8 +110,6 @@ def private_mounts() -> Iterator[None]:
             here = Path.cwd()
             assert libc.setns(before, _CLONE_NEWNS) == 0
             os.chdir(here)
-    finally:
-        os.close(before)
 
 
 @contextmanager

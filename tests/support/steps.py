@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from avfs_git.errors import PathEscapes
 from avfs_git.host.files.beneath import RENAME_EXCHANGE, RENAME_NOREPLACE, rename_at
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.paths import TreePath, split
 from avfs_git.vfs.tree.merged import MergedTree
 from tests.support.trees import Described
@@ -254,19 +255,13 @@ def _in_directory(base: bytes, step: Step) -> None:  # noqa: PLR0912 - one branc
 def _write(place: bytes, flags: int, data: bytes, offset: int) -> None:
     if flags and os.path.exists(place) and not os.path.isfile(place) and not os.path.isdir(place):
         raise OSError(errno.EINVAL, "")  # a fifo, which would block
-    fd = os.open(place, os.O_WRONLY | flags, 0o666)
-    try:
+    with closing_fd(os.open(place, os.O_WRONLY | flags, 0o666)) as fd:
         os.pwrite(fd, data, offset)
-    finally:
-        os.close(fd)
 
 
 def _truncate(place: bytes, size: int) -> None:
-    fd = os.open(place, os.O_WRONLY)
-    try:
+    with closing_fd(os.open(place, os.O_WRONLY)) as fd:
         os.ftruncate(fd, size)
-    finally:
-        os.close(fd)
 
 
 def make_lower(directory: Path) -> None:

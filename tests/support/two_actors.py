@@ -51,7 +51,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -756,13 +756,10 @@ def run(
 
 def run_cell(name: str, root: Path, say: Callable[[str], object] = lambda _: None) -> list[str]:
     """Run one cell, in a directory of its own; tell what is wrong after it."""
-    bench = Bench(root)
-    try:
+    with closing(Bench(root)) as bench:
         found = bench.run(cell_of(name))
         say("\n".join(bench.story))
         return found
-    finally:
-        bench.close()
 
 
 def main() -> int:

@@ -9,16 +9,14 @@ from pathlib import Path
 import pytest
 
 from avfs_git.host.files import freeing
+from avfs_git.host.files.closing import closing_fd
 
 _LARGE = 9 << 20
 
 
 def _remove(path: Path) -> None:
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
+    with closing_fd(os.open(path.parent, os.O_RDONLY)) as directory:
         freeing.unlink_last(directory, os.fsencode(path.name))
-    finally:
-        os.close(directory)
 
 
 def _wait() -> None:

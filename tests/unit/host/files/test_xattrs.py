@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git.host.files.beneath import OPEN_DIR, Descriptor
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.xattrs import entry_of, has_user_xattrs, list_xattrs, read_xattr, read_xattrs, remove_xattr, write_xattr
 
 pytestmark = pytest.mark.needs("user-xattrs")
@@ -20,15 +21,12 @@ def test_by_entry_of_a_directory_and_by_descriptor(tmp_path: Path) -> None:
     directory = Descriptor(os.open(tmp_path, OPEN_DIR))
     place = entry_of(directory.fd, b"file")
     write_xattr(place, b"user.\xff", b"\0value")
-    fd = os.open(tmp_path / "file", os.O_RDONLY)
-    try:
+    with closing_fd(os.open(tmp_path / "file", os.O_RDONLY)) as fd:
         for target in (place, fd):
             assert list_xattrs(target) == [b"user.\xff"]
             assert read_xattrs(target) == {b"user.\xff": b"\0value"}
             assert read_xattr(target, b"user.none") is None
         remove_xattr(fd, b"user.\xff")
-    finally:
-        os.close(fd)
     assert read_xattrs(place) == {}
     with pytest.raises(OSError, match="No data"):
         remove_xattr(place, b"user.\xff")

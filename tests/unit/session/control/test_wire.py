@@ -8,6 +8,7 @@ import inspect
 import json
 import os
 import typing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,9 @@ def carry(value: object, hint: object) -> object:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert len(line) <= wire.LINE_MAX
-    incoming = wire.Incoming(descriptors)
-    try:
+    with closing(wire.Incoming(descriptors)) as incoming:
         message = wire.unpack_message(line, incoming)
         return wire.codec_of(hint)[1](wire.body_of(message, "result", incoming), incoming)
-    finally:
-        incoming.close()
 
 
 def test_every_operation_has_a_spelling() -> None:

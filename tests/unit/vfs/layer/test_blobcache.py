@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.paths import Oid
 from avfs_git.vfs.layer.blobcache import BlobCache
@@ -21,11 +22,9 @@ def _oid(number: int) -> Oid:
 
 
 def _read(fd: int) -> bytes:
-    try:
+    with closing_fd(fd):
         assert os.fstat(fd).st_mode & 0o777 == 0o400
         return os.pread(fd, 1 << 20, 0)
-    finally:
-        os.close(fd)
 
 
 def _none() -> Iterator[bytes]:
