@@ -18,7 +18,7 @@ from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import replace
 
 _ASSIGNMENT = compiled(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_REMOTE = compiled(r"[^/\s]+::?[^:]|rsync://")
+_REMOTE = compiled(r"[^/\s]+:")
 _UNKNOWN_WORD = Word(UNKNOWN, exact=False, text="", splits=True)
 
 
