@@ -34,19 +34,39 @@ def turn(at: Dispatch, fork: str | None, *, back: bool, inside: bool = False, al
 
 
 def plan_undo(at: Dispatch, fork: str | None, *, inside: bool = False, alone: bool = False) -> UndoResult:
-    """Tell what `turn` would take back; newer changes of files are recorded first, as they are then."""
-    fork = _choose_turned(at, fork, back=True)
-    told = at.record_changes(fork) if fork is not None and at.core.has_fork(fork) else ()
-    _adopt_moves(at, fork)
+    """Tell what `turn` would take back; newer changes of files are recorded first, as they are then.
+
+    Where another process works in the fork, nothing is recorded, and the log tells what there is.
+    """
+    at_hand = fork or at.core.default_fork()
+    user = _find_user(at, at_hand) if at_hand is not None and at.core.has_fork(at_hand) else None
+    fork = _choose_turned(at, fork, back=True, records=user is None)
+    told: tuple[Warning, ...] = ()
+    if user is None:
+        told = at.record_changes(fork) if fork is not None and at.core.has_fork(fork) else ()
+        _adopt_moves(at, fork)
+    elif fork == at_hand:
+        text = f"fork '{fork}' is in use by {user}: once that has ended, what it changed is taken back first"
+        told = (Warning("workspace.in_use", text),)
     if inside and (record := undo.find_next(at.core, fork, oprecord.UNDO, alone=alone)) is not None:
         undo.check_outside(record, fork)
     return replace(planned := opdetails.plan_undo(at.core, fork, alone=alone), warnings=(*told, *planned.warnings))
 
 
-def _choose_turned(at: Dispatch, fork: str | None, *, back: bool) -> str | None:
+def _find_user(at: Dispatch, fork: str) -> str | None:
+    """Tell which process works in a fork that is not mounted, and would be waited for."""
+    opened = at.open_workspace(fork)
+    try:
+        with opened.locked(to_read=True, is_patient=False):
+            return None
+    except WorkspaceBusy as busy:
+        return str(busy.details["holder"] or "another process") if opened.lock.session is None else None
+
+
+def _choose_turned(at: Dispatch, fork: str | None, *, back: bool, records: bool = True) -> str | None:
     """Choose the fork whose operation is undone or redone; None if the vault has no fork."""
     if fork is None:
-        if back:
+        if back and records:
             at.record_work(at.core.default_fork())  # it is newer than what the log has
         fork = undo.find_ended(at.core, oprecord.UNDO if back else oprecord.REDO)
     with contextlib.suppress(NoForks):  # the deletion of the last one is taken back

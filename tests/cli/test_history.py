@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -407,3 +408,34 @@ def test_diff_takes_a_range_and_tells_paths_from_states(cli: Cli, work: str) -> 
     assert cli("diff", "a.txt", "--name-status").ok().text == ""
     for wrong in (["nowhere"], ["v1", "v2", "nowhere"], ["v1..nowhere"], ["nowhere", "a.txt"]):
         assert cli("diff", *wrong).status != 0
+
+
+def test_a_plan_of_undo_is_what_undo_does(cli: Cli, work: str) -> None:
+    """A rename is a removal and an addition in both, and what undo refuses in the middle of a merge is not foretold."""
+    cli("mv", "README", "READ").ok()
+    plan, done = (cli("--json", "undo", *option).result for option in (["-n"], []))
+    assert plan["changed_files"] == done["changed_files"]
+    assert [(change["path"], change["kind"]) for change in plan["changed_files"]] == [("READ", "deleted"), ("README", "added")]
+
+    cli("fork", "create", "task").ok()
+    for fork in ("task", "main"):
+        cli("--fork", fork, "write", "README", fork).ok()
+        cli("--fork", fork, "checkpoint", "save").ok()
+    assert cli("merge", "task", "--on-conflict", "workspace").status == 1
+    assert [cli("undo", *option).status for option in (["-n"], [])] == [43, 43]
+    cli("write", "other", "1").ok()
+    assert "write 'other'" in cli("undo", "-n").ok().text
+
+
+@pytest.mark.needs("git")
+def test_a_plan_of_undo_waits_for_no_command(cli: Cli, work: str) -> None:
+    """It tells what the log has, and which command is under way."""
+    cli("write", "notes", "1").ok()
+    typed = [sys.executable, "-m", "avfs_git", "exec", "--", "sh", "-c", "echo 2 > more; echo on; sleep 60"]
+    with subprocess.Popen(typed, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"on\n"
+        plan = cli("undo", "-n").ok()
+        running.terminate()
+    assert "is in use by 'sh'" in plan.stderr
+    assert "more" not in plan.text

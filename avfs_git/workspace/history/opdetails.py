@@ -10,6 +10,7 @@ from __future__ import annotations
 from itertools import takewhile
 
 from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
+from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import ChangedFile, Operation, OperationDetails, UndoResult, Warning
@@ -108,10 +109,12 @@ def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> Und
 
     Raises:
         NothingToUndo: If there is no operation.
+        MergeInProgress: If undo is refused because of what waits for a decision in the workspace.
     """
     record = undo.find_next(vault, fork, UNDO, alone=alone)
     if record is None:
         raise NothingToUndo(UNDO)
+    undo.check_planned(vault, record)
     planned = _plan_undo(vault, record)
     while record.more.get(JOINS) is not None:
         try:
@@ -138,8 +141,9 @@ def _plan_undo(vault: OpenVault, record: OpRecord) -> UndoResult:
     operation = record.to_operation()
     if record.before is None or after is None or before is None:
         return UndoResult(operation)  # a checkpoint changes no files, nor does what makes or ends another fork
-    diff = compare.diff_commits(vault, after, before, fork=record.fork, patches=False)
-    return UndoResult(operation, tuple(file.change for file in diff.files), sidecar_changed=diff_beside(vault, record))
+    trees = (vault.store.read_commit(state).tree for state in (after, before))
+    changed = diff_trees(vault.store, *trees, size_of=sizes_here(vault.store))
+    return UndoResult(operation, tuple(changed), sidecar_changed=diff_beside(vault, record))
 
 
 def diff_beside(vault: OpenVault, record: OpRecord) -> tuple[ChangedFile, ...]:

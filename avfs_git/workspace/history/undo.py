@@ -28,7 +28,7 @@ from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ChangedFile, UndoResult, Warning
 from avfs_git.paths import maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging
+from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.forks.forks import Opener, end_fork, find_in_the_way
 from avfs_git.workspace.forks.rename import move_fork
@@ -360,6 +360,13 @@ def _check_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> tu
             hint="Run `git rebase --continue` or `git rebase --abort` in the tree first.",
         )
     return found
+
+
+def check_planned(vault: OpenVault, record: OpRecord) -> None:
+    """Refuse to plan what undo would refuse in the middle of a merge."""
+    state = read_own_state(vault, record.fork) if record.kind not in OF_FORKS and IN_MERGE not in record.more else None
+    if state is not None and state.merging is not None:
+        raise merge_in_progress(record.fork, state.merging)
 
 
 def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> UndoResult:
