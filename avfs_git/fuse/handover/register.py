@@ -29,7 +29,8 @@ class Register:
 
     def __init__(self, handover: Handover) -> None:
         """Go on with the numbers that a server before this one has noted, or begin."""
-        self._handover = handover
+        self.handover = handover
+        """What notes and reads what a node is, and whether a number is free."""
         self.roots: dict[int, int] = {}
         """The number of the root of the tree that a number belongs to, of what is in a tree."""
         self.below, _ = handover.load()
@@ -39,15 +40,7 @@ class Register:
 
     def take(self) -> int:
         """Take a number that nothing has."""
-        return next(number for number in self.numbers if self.is_free(number))
-
-    def is_free(self, ino: int) -> bool:
-        """Whether a number can be given to something."""
-        return self._handover.is_free(ino)
-
-    def read(self, ino: int) -> Noted | None:
-        """Read what is noted of a number."""
-        return self._handover.read(ino)
+        return next(number for number in self.numbers if self.handover.is_free(number))
 
     def way_to(self, ino: int, known: Container[int]) -> list[tuple[int, Noted]]:
         """List the records of a node and of its parents that are not in `known`, the uppermost first.
@@ -57,7 +50,7 @@ class Register:
         """
         way: list[tuple[int, Noted]] = []
         while ino not in self.roots and ino not in known:
-            about = self.read(ino)
+            about = self.handover.read(ino)
             if about is None or about.place is not Place.NAMED or len(way) > _DEEPEST:
                 raise fail(errno.ESTALE)
             way.append((ino, about))
@@ -72,28 +65,20 @@ class Register:
         text = _text(name, identity)
         noted = self.below.pop(folder, None)
         if noted is not None:
-            found = ((self.read(ino), ino) for ino in noted)
+            found = ((self.handover.read(ino), ino) for ino in noted)
             self._names[folder] = {about.text: ino for about, ino in found if about is not None and about.parent == folder}
         ino = self._names.get(folder, {}).pop(text, None)
-        about = None if ino is None else self.read(ino)
+        about = None if ino is None else self.handover.read(ino)
         return None if ino is None or about is None or (about.parent, about.text) != (folder, text) else (ino, about.pins)
 
     def note(self, ino: int, kind: int, folder: int, name: bytes, pins: int) -> None:
         """Note an entry of a folder with how often the kernel knows it."""
-        self._handover.keep(_entry(ino, kind, folder, name, pins))
-
-    def count(self, node: Node) -> None:
-        """Record the kernel's lookup count of a recorded node."""
-        self._handover.count(node)
-
-    def keep(self, node: Node, place: Place, text: bytes | None) -> None:
-        """Note a node of a tree."""
-        self._handover.keep(node, place, text)
+        self.handover.keep(_entry(ino, kind, folder, name, pins))
 
     def drop(self, ino: int) -> None:
         """Forget a number."""
         self.roots.pop(ino, None)
-        self._handover.drop(ino)
+        self.handover.drop(ino)
 
     def drop_tree(self, root: int, nodes: Iterator[Node] | None) -> None:
         """Forget whose the numbers of a tree are that is closed, and with its nodes all that is noted of it."""
@@ -118,7 +103,7 @@ class TreeLedger:
         if node.ino == self._root:
             self._register.note(node.ino, stat.S_IFDIR, self._folder, self._text, node.pins)
         else:
-            self._register.keep(node, place, text)
+            self._register.handover.keep(node, place, text)
 
     def keep_both(self, one: Node, other: Node) -> None:
         """Note two nodes."""
@@ -128,7 +113,7 @@ class TreeLedger:
     def count(self, node: Node) -> None:
         """Note the pins of a node that is noted."""
         self._register.roots[node.ino] = self._root
-        self._register.count(node)
+        self._register.handover.count(node)
 
     def drop(self, ino: int) -> None:
         """Forget a node."""
@@ -136,7 +121,7 @@ class TreeLedger:
 
     def read(self, ino: int) -> Noted | None:
         """Read what is noted of a number."""
-        return self._register.read(ino)
+        return self._register.handover.read(ino)
 
     def load(self) -> tuple[dict[int, array[int]], list[int]]:
         """List all numbers by their directories: no two trees have one of the same number."""
@@ -144,7 +129,7 @@ class TreeLedger:
 
     def is_free(self, ino: int) -> bool:
         """Whether a number can be given to a node."""
-        return self._register.is_free(ino)
+        return self._register.handover.is_free(ino)
 
     def numbers(self) -> Iterator[int]:
         """Give the numbers that nodes get, as far as they are free."""
