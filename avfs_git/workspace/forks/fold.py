@@ -3,8 +3,10 @@
 Decided here: when a workspace may be folded, and in which order. The merged view is the same at every step:
 the state with the new base is on disk before the first entry goes, and each entry that goes equals what the
 new base shows in its place. A directory that was moved shows what the new base has at its place from then on: redirects
-mean the old base only (`opened.layers`). What no checkpoint holds stays in the upper layer. Cut short, it leaves entries that
-equal the base; the next fold drops them, and so it is after a failure. Maintenance folds so, a few entries at a time.
+mean the old base only (`opened.layers`). What no checkpoint holds stays in the upper layer, and so does each entry of which
+the base would show less: one with another name (a hard link), another owner, or an access control list. Cut short, a fold
+leaves entries that equal the base; the next one drops them, and so it is after a failure. Maintenance folds so, a few
+entries at a time.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ import time
 
 from avfs_git.errors import AvfsError, LeftInForce
 from avfs_git.faults import reach
-from avfs_git.host.files.xattrs import entry_of
+from avfs_git.host.files.xattrs import entry_of, list_xattrs
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.vfs.layer.upper import UpperLayer
-from avfs_git.vfs.scan.scan import WHITEOUT
+from avfs_git.vfs.scan.scan import WHITEOUT, Found
 from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate, show_lower
+from avfs_git.vfs.values import ACCESS_LISTS
 from avfs_git.workspace.checkpoint.checkpoint import save_first
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.log.oprecord import OpRecord
@@ -140,6 +143,8 @@ class _Dropping:
     def __init__(self, upper: UpperLayer, slice_s: float) -> None:
         self._upper = upper
         self._slice_s = slice_s
+        self._owner = (os.getuid(), os.getgid())
+        """As which the base shows all of it."""
         self._start_s = time.monotonic()
         self._until_s = math.inf
         self._directories = Directories(upper.root)
@@ -174,12 +179,22 @@ class _Dropping:
                             upper.clear_opaque(entry_of(directory, found.name))
                             self._uncovered.setdefault(path, []).append(found.name)
                         stack.append((join(path, found.name), there, None))
-                elif is_repeated(found.kind, found.stat.st_mtime_ns, there):
+                elif is_repeated(found.kind, found.stat.st_mtime_ns, there) and not self._has_more(found, directory):
                     os.unlink(found.name, dir_fd=directory)
                     self._note(path, found.name)
                 reach("fold.entry")
                 if self._is_over():
                     break
+
+    def _has_more(self, found: Found, directory: int) -> bool:
+        if found.kind == WHITEOUT:  # all are names of one device
+            return False
+        return found.stat.st_nlink > 1 or self._has_other_access(found.stat, entry_of(directory, found.name))
+
+    def _has_other_access(self, status: os.stat_result, place: bytes) -> bool:
+        if (status.st_uid, status.st_gid) != self._owner:
+            return True
+        return any(name.startswith(ACCESS_LISTS) for name in list_xattrs(place))
 
     def _note(self, directory: TreePath, name: bytes) -> None:
         if not self.count:
@@ -190,7 +205,8 @@ class _Dropping:
 
     def _drop_directory(self, path: TreePath, entry: LowerEntry, before: os.stat_result) -> None:
         """Remove an empty directory; a directory that stays gets back its time, which the fold has moved."""
-        if path != ROOT and before.st_mtime_ns == entry.mtime_ns:
+        here = self._directories.get(path)
+        if path != ROOT and before.st_mtime_ns == entry.mtime_ns and not self._has_other_access(before, entry_of(here, b".")):
             above, name = split(path)
             try:
                 os.rmdir(name, dir_fd=self._directories.get(above))
@@ -202,7 +218,7 @@ class _Dropping:
                 self._uncovered.pop(path, None)
                 self._note(above, name)
                 return
-        os.utime(entry_of(self._directories.get(path), b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.utime(entry_of(here, b"."), ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def find_update(self, cache: StatCache) -> StatCacheUpdate:
         """Tell what a stat cache of the layer need not hold any more."""

@@ -57,7 +57,8 @@ def list_foldable(vault: OpenVault, more_than: int) -> Iterator[tuple[str, int]]
 def _count_repeated(vault: OpenVault, cache: StatCache) -> int:
     """Count the files of an upper layer that the state of its stat cache shows as well; 0 if a directory is too large.
 
-    The rest stays: files that no checkpoint holds, and times that none recorded.
+    The rest stays: files that no checkpoint holds, and times that none recorded. What has another name, too, or another
+    owner stays as well, and is counted: a stat cache does not tell.
     """
     lower = LowerTree(vault.store, cache.tree, cache.sidecar, default_mtime_ns=0)
     count, pending = 0, [(ROOT, lower.root)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from avfs_git import Workspace
@@ -35,6 +36,29 @@ def test_each_slice_changes_nothing(tmp_path: Path) -> None:
         assert slices > 4
         assert list(upper.iterdir()) == []
         assert read_files(work) == before
+
+
+def test_a_fold_takes_no_name_and_no_owner(tmp_path: Path) -> None:
+    """Of two names of one file neither goes, nor a file of another user: the base would show two files, and of one user."""
+    with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
+        work = vault.workspace("work")
+        work.write("dir/one", b"1\n")
+        work.link("dir/one", "two")
+        work.write("dir/other", b"goes\n")
+        work.write("owned", b"of another user\n")
+        upper = vault._core.layout.workspace("work").upper
+        if os.geteuid() == 0:
+            os.chown(upper / "owned", 12345, 12345)
+        work.checkpoint()
+        assert vault.maintain(every_step=True).warnings == ()
+        assert not work.fold()
+
+        assert not (upper / "dir" / "other").exists()
+        assert work.stat("two").nlink == 2
+        work.write("two", b"written in place\n")
+        assert work.read("dir/one") == b"written in place\n"
+        if os.geteuid() == 0:
+            assert (upper / "owned").stat().st_uid == 12345
 
 
 def test_a_slice_lasts_as_long_as_the_look_before_it(tmp_path: Path) -> None:
