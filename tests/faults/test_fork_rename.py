@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Home, Vault, faults
+from avfs_git import Home, Vault
 from avfs_git.errors import (
     AvfsError,
     BranchCheckedOut,
@@ -244,17 +244,15 @@ def test_interrupted_at_every_point(how: str, tmp_path: Path) -> None:
             is_over = not die_in(partial(rename, home), point)
         else:
             fault = FailAt(point, lambda: OSError(errno.EIO, "injected"), stay=how == "always")
-            faults.arm(fault)
             try:
-                rename(home)
+                with armed(fault):
+                    rename(home)
             except LeftInForce:
                 names = ("new",)
             except (AvfsError, OSError):
                 names = ("old",)
             else:
                 names = ("new",)
-            finally:
-                faults.arm(None)
             is_over = len(fault.seen) < point
         if check(home, *names) == "old":
             rename(home)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs, Vault, faults
+from avfs_git import Avfs, Vault
 from avfs_git.errors import AvfsError
-from tests.support.failing import FailAt
+from tests.support.failing import FailAt, armed
 from tests.support.faults import Files, check_vault, copy_home, die_in, git, make_source, make_vault, read_files
 from tests.support.seeds import take_points
 
@@ -171,16 +171,14 @@ def test_a_failing_step_leaves_the_merge_as_it_was(case: str, tmp_path: Path) ->
         home = copy_home(made, tmp_path / str(point))
         fault = FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO)))
         vault = _open(home)
-        faults.arm(fault)
         try:
-            run(vault)
+            with armed(fault):
+                run(vault)
         except (AvfsError, OSError) as error:
             stays = isinstance(error, AvfsError) and error.details.get("in_force") == "new"
             allowed = (new,) if stays else (old,)
         else:
             allowed = (new,)
-        finally:
-            faults.arm(None)
         try:
             if turn % 2:
                 assert _look(vault) in allowed

@@ -19,7 +19,7 @@ from threading import Event, Thread
 
 import pytest
 
-from avfs_git import Avfs, Session, Vault, faults
+from avfs_git import Avfs, Session, Vault
 from avfs_git.errors import AvfsError, ForkNotFound, HostError, LeftInForce, VaultNotFound, WorkspaceBusy, WorkspaceMounted
 from avfs_git.workspace.capture.requests import CheckpointRequest
 from avfs_git.workspace.checkpoint.checkpoint import save_checkpoint
@@ -332,17 +332,15 @@ def _check_after(operation: Operation, bounds: Bounds, home: Path, *, allowed: t
 
 def _fail_and_check(operation: Operation, bounds: Bounds, fault: FailAt, turn: int, home: Path) -> None:
     vault = _open(home)
-    faults.arm(fault)
     allowed: tuple[Seen | None, ...]
     try:
-        operation.run(vault)
+        with armed(fault):
+            operation.run(vault)
     except (HostError, OSError) as error:  # what a point raises is not always at a system call, where it would be typed
         stays = isinstance(error, HostError) and error.details.get("in_force") == "new"
         allowed = (bounds.new,) if stays else (bounds.old, bounds.saved)
     else:
         allowed = (bounds.new,)  # a step whose failure costs nothing: the operation is done
-    finally:
-        faults.arm(None)
     if turn % 2:
         # The same objects go on, too: what is in memory agrees with the disk.
         bounds.check(_look(vault), allowed=allowed)
@@ -438,13 +436,11 @@ def test_a_vault_whose_making_fails_is_not_there(number: int, stay: bool, tmp_pa
     for point in range(1, points + 1):
         home = tmp_path / str(point)
         fault = FailAt(point, lambda: OSError(number, os.strerror(number)), stay=stay)
-        faults.arm(fault)
         try:
-            _create(home, source)
+            with armed(fault):
+                _create(home, source)
         except (AvfsError, OSError):
             assert not list((home / "vaults").glob("*.git"))
-        finally:
-            faults.arm(None)
         _check_creation(home, source, expected)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs, faults
+from avfs_git import Avfs
 from avfs_git.errors import AvfsError, RemoteError
-from tests.support.failing import FailAt
+from tests.support.failing import FailAt, armed
 from tests.support.faults import check_objects, check_vault, die_in
 from tests.support.seeds import take_points
 from tests.support.servers import git, make_bare, serve
@@ -124,14 +124,12 @@ def test_a_disk_that_fails_changes_nothing_here(
     """Whatever point fails, the refs here are the old ones or all new, and the same command then completes it."""
     for number, place in copies(1 + stay, scene, tmp_path):
         handler = FailAt(number, lambda: OSError(errno.ENOSPC, "No space left on device"), stay=stay)
-        faults.arm(handler)
         failed = False
         try:
-            operation(place)
+            with armed(handler):
+                operation(place)
         except AvfsError:
             failed = True
-        finally:
-            faults.arm(None)
         check_scene(place)
         operation(place)
         if not failed and len(handler.seen) < number:

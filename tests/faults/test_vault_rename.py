@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Home, faults
+from avfs_git import Home
 from avfs_git.errors import AvfsError, InvalidInput, VaultExists, VaultNotFound, WorkspaceMounted
-from tests.support.failing import FailAt
+from tests.support.failing import FailAt, armed
 from tests.support.faults import check_vault, die_in
 
 pytestmark = [pytest.mark.needs("user-xattrs", "whiteout"), pytest.mark.usefixtures("unsynced")]
@@ -106,14 +106,12 @@ def test_a_failing_step_leaves_the_old_name(stay: bool, tmp_path: Path) -> None:
     for point in count(1):
         make(home := tmp_path / str(point))
         fault = FailAt(point, lambda: OSError(errno.EIO, os.strerror(errno.EIO)), stay=stay)
-        faults.arm(fault)
         name = "new"
         try:
-            rename(home)
+            with armed(fault):
+                rename(home)
         except (AvfsError, OSError):
             name = "old"
-        finally:
-            faults.arm(None)
         check(home, name)
         with Home(home) as avfs:
             avfs.rename_vault(name, "last")
