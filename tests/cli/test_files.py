@@ -303,6 +303,26 @@ def test_names_that_are_not_utf8_survive_the_process(work: str) -> None:
         assert spawn("cat", b"\xfe\xff", env={"LC_ALL": locale}).stdout == b"1"
 
 
+def test_an_error_names_the_path_that_is_in_the_way(cli: Cli, work: str, tmp_path: Path) -> None:
+    """Not the source of a copy, nor the root of an import, which tells that it stopped half way."""
+    cli("rm", "README").ok()  # `link` leads nowhere then
+    for typed in ("mv run.sh link", "cp run.sh link", "mv src link", "cp -r src link"):
+        ran = cli(*typed.split())
+        assert (ran.status, ran.stderr.splitlines()[0]) == (26, "error: '/link' is there already"), typed
+    assert "'/run.sh/x' is below" in cli("mv", "link", "run.sh/x").stderr
+
+    source = tmp_path / "source"
+    (source / "z/run.sh").mkdir(parents=True)
+    (source / "a").write_text("1")
+    cli("mkdir", "z").ok()
+    cli("mv", "run.sh", "z").ok()
+    ran = cli("import", "-r", str(source))
+    assert (ran.status, ran.stderr.splitlines()[0]) == (26, "error: '/z/run.sh' is there already")
+    assert "What was imported before that stays" in ran.stderr
+    assert cli("cat", "a").ok().text == "1"
+    assert "stays" not in cli("import", str(source / "a"), "z/run.sh/a").stderr
+
+
 def test_symbolic_link_cannot_lead_out(cli: Cli, project: Path) -> None:
     """A link to the machine's files stays a link."""
     (project / "out").symlink_to("/etc/passwd")

@@ -12,7 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,6 +51,7 @@ _BAD = (ObjectMissing, ObjectCorrupt)
 """Errors of one file or directory, which hide no other entry of a list."""
 _KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
+_OF_NEW_NAMES = frozenset({errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM})
 _DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 _REASONS = {
@@ -350,7 +351,8 @@ class Files:
             target = _into(merged, source, destination)
             if target == source or (node.is_dir and _is_inside(merged, split(target)[0], node)):
                 raise PathUnsuitable(b"/" + source, "cannot be moved into itself")
-            merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
+            with _naming(target):
+                merged.move(source, target, flags=1)  # RENAME_NOREPLACE, renameat2(2)
             return target
 
         return self.stat(self._change(source, act, ask_again))
@@ -366,7 +368,8 @@ class Files:
                 raise PathUnsuitable(b"/" + source, "is a directory; copy it with `-r`")
             if node.is_dir and _is_inside(merged, split(target)[0], node):
                 raise PathUnsuitable(b"/" + source, "cannot be copied into itself")
-            _copy_entry(merged, source, node, target)
+            with _naming(target):
+                _copy_entry(merged, source, node, target)
             return target
 
         return self.stat(self._change(source, act, ask_again))
@@ -413,27 +416,49 @@ class Files:
     def link(self, source: TreePath, destination: TreePath) -> None:
         """Give a file one more name."""
         ask_again = self._ask("link", source, destination, follow=False)
-        self._change(source, lambda merged: merged.make_link(source, destination), ask_again)
+
+        def act(merged: MergedTree) -> None:
+            merged.resolve(source, follow_last=False)
+            _check_free(merged, destination)
+            with _naming(destination):
+                merged.make_link(source, destination)
+
+        self._change(source, act, ask_again)
 
 
 def _into(merged: MergedTree, source: TreePath, destination: TreePath) -> TreePath:
-    try:
-        node = merged.resolve(destination)
-    except FileNotFoundError:
-        above = split(destination)[0]
+    with file_errors(destination, "read the workspace"):
         try:
-            merged.resolve(above)
-        except FileNotFoundError:  # else the error would name the source
-            raise PathNotFound(b"/" + above) from None
-        return destination
+            node = merged.resolve(destination)
+        except FileNotFoundError:
+            _check_free(merged, destination)
+            return destination
     if not node.is_dir:
         raise PathUnsuitable(b"/" + destination, "is there already")
     target = join(destination, split(source)[1])
+    _check_free(merged, target)
+    return target
+
+
+def _check_free(merged: MergedTree, path: TreePath) -> None:
+    """Refuse a new path that is taken, also by a symbolic link to nowhere, or whose directory is missing."""
+    above = split(path)[0]
+    with file_errors(above, "read the workspace"):
+        merged.resolve(above)
+    with file_errors(path, "read the workspace"), suppress(FileNotFoundError):
+        merged.resolve(path, follow_last=False)
+        raise PathUnsuitable(b"/" + path, "is there already")
+
+
+@contextmanager
+def _naming(target: TreePath) -> Iterator[None]:
+    """Name the new path instead of the source in errors that only a new name can have."""
     try:
-        merged.resolve(target, follow_last=False)
-    except FileNotFoundError:
-        return target
-    raise PathUnsuitable(b"/" + target, "is there already")
+        yield
+    except OSError as error:
+        if error.errno in _OF_NEW_NAMES:
+            raise translate_os_error(error, target, "write to the workspace") from error
+        raise
 
 
 def _is_inside(merged: MergedTree, path: TreePath, outer: Node) -> bool:

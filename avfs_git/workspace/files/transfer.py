@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from avfs_git.errors import HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
+from avfs_git.errors import AvfsError, HostError, InvalidInput, InvalidPath, PathEscapes, PathUnsuitable, quote
 from avfs_git.gitstore.config.outside import POINTER_MAX, leads_inside, names_other_repository, parse_pointer, works_elsewhere
 from avfs_git.host.files.beneath import Descriptor, open_at
 from avfs_git.host.files.closing import closing_fd
@@ -47,17 +47,32 @@ class _Tally:
 
     Attributes:
         question: Asks the plug-ins before each path changes; None without plug-ins.
+        at: The path of the workspace that is changed, or is about to be.
     """
 
-    def __init__(self, question: Question | None = None) -> None:
+    def __init__(self, question: Question | None = None, at: TreePath = ROOT) -> None:
         self.question = question
+        self.at = at
         self.files = self.directories = self.total_bytes = 0
         self.warnings: list[Warning] = []
 
     def ask(self, merged: MergedTree, path: TreePath, *, follow: bool = True) -> None:
         """Ask about a path that is about to change, unless that was asked."""
+        self.at = path
         if self.question is not None:
             self.question.ask(merged, path, follow=follow)
+
+    @contextlib.contextmanager
+    def explaining(self, action: str) -> Iterator[None]:
+        """Name the path at which an import stops, and say that the rest of what was carried stays."""
+        try:
+            yield
+        except (OSError, AvfsError) as error:
+            told = translate_os_error(error, self.at, action) if isinstance(error, OSError) else error
+            if self.files or self.directories:
+                stays = "What was imported before that stays in the workspace: see it with `avfs status`."
+                told.hint = f"{told.hint} {stays}" if told.hint else stays
+            raise told from error.__cause__ if told is error else error
 
     def leave_out(self, path: bytes, reason: str) -> None:
         self.warnings.append(Warning("transfer.left_out", f"'{show_path(path)}' {reason}", path))
@@ -91,29 +106,26 @@ def import_path(
     opened: OpenWorkspace, source: Path, path: TreePath, *, recursive: bool, max_depth: int | None, shown: str | None = None
 ) -> TransferResult:
     """Copy a file or directory of the host into a workspace; `shown` is what the caller calls the source."""
-    tally = _Tally(ask_before(opened, "import", path, recursive=recursive))
+    tally = _Tally(ask_before(opened, "import", path, recursive=recursive), path)
     named = Path(shown) if shown is not None else source
     try:
         status = os.stat(source)
     except OSError as error:
         raise HostError(f"read '{named}'", error) from error
-    with opened.locked() as locked, locked.changing() as merged:
-        try:
-            if stat.S_ISDIR(status.st_mode):
-                if not recursive:
-                    raise InvalidInput(f"{quote(str(named))} is a directory", hint="Import it with `-r`.")
-                layer = PlainDirectory(source)
-                layer.left_out = find_own(source, opened.vault.git_dir)
-                for inside in layer.left_out:
-                    tally.leave_out(inside, "is avfs's own, with its vaults")
-                ask_about_all(merged, layer, path, max_depth, tally.question)
-                _import_directory(merged, layer, source, path, max_depth, tally)
-            elif stat.S_ISREG(status.st_mode):
-                _import_file(merged, source, path, tally, os.fsencode(named.name))
-            else:
-                raise InvalidInput(f"{quote(str(named))} is neither a file nor a directory")
-        except OSError as error:
-            raise translate_os_error(error, path, f"import '{named}'") from error
+    with opened.locked() as locked, locked.changing() as merged, tally.explaining(f"import '{named}'"):
+        if stat.S_ISDIR(status.st_mode):
+            if not recursive:
+                raise InvalidInput(f"{quote(str(named))} is a directory", hint="Import it with `-r`.")
+            layer = PlainDirectory(source)
+            layer.left_out = find_own(source, opened.vault.git_dir)
+            for inside in layer.left_out:
+                tally.leave_out(inside, "is avfs's own, with its vaults")
+            ask_about_all(merged, layer, path, max_depth, tally.question)
+            _import_directory(merged, layer, source, path, max_depth, tally)
+        elif stat.S_ISREG(status.st_mode):
+            _import_file(merged, source, path, tally, os.fsencode(named.name))
+        else:
+            raise InvalidInput(f"{quote(str(named))} is neither a file nor a directory")
     return tally.result(str(named), show_path(path) or "/")
 
 
@@ -222,24 +234,23 @@ def _import_entry(
 
 def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> TransferResult:
     """Unpack a tar archive into a workspace."""
-    tally = _Tally(ask_before(opened, "import", path, recursive=True))
+    tally = _Tally(ask_before(opened, "import", path, recursive=True), path)
     directories: dict[TreePath, tarfile.TarInfo] = {}
-    try:
-        with contextlib.ExitStack() as stack:
-            merged = stack.enter_context(stack.enter_context(opened.locked()).changing())
-            file = ask_for_archive(merged, file, path, stack)
-            archive = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
-            for member in archive:
-                try:
-                    _unpack(merged, archive, member, path, tally, directories)
-                except PathEscapes:
-                    tally.leave_out(os.fsencode(member.name), "goes through a symbolic link that leads out of the workspace")
-            for there in sorted(directories, reverse=True):
-                _finish_directory(merged, there, directories[there])
-    except tarfile.TarError as error:
-        raise InvalidInput(f"this is no tar archive that can be read: {error}") from error
-    except OSError as error:
-        raise translate_os_error(error, path, "unpack the archive") from error
+    with tally.explaining("unpack the archive"):
+        try:
+            with contextlib.ExitStack() as stack:
+                merged = stack.enter_context(stack.enter_context(opened.locked()).changing())
+                file = ask_for_archive(merged, file, path, stack)
+                archive = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
+                for member in archive:
+                    try:
+                        _unpack(merged, archive, member, path, tally, directories)
+                    except PathEscapes:
+                        tally.leave_out(os.fsencode(member.name), "goes through a symbolic link that leads out of the workspace")
+                for there in sorted(directories, reverse=True):
+                    _finish_directory(merged, there, directories[there])
+        except tarfile.TarError as error:
+            raise InvalidInput(f"this is no tar archive that can be read: {error}") from error
     return tally.result("-", show_path(path) or "/")
 
 
