@@ -38,13 +38,14 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 
 def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> OperationDetails:
-    """Describe an operation with what it changed.
+    """Describe an operation with what it changed; its fork is called as it is today.
 
     Raises:
         OperationNotFound: If the log has none of that number.
     """
     record, is_undone = _find_with_turn(vault, number)
-    return _describe(vault, record, record.to_operation(undone=is_undone), context, vault.oplog.find_name_today(record))
+    fork = vault.oplog.find_name_today(record)
+    return _describe(vault, record, replace(record.to_operation(undone=is_undone), fork=fork), context, fork)
 
 
 def describe_operations(vault: OpenVault, fork: str | None, limit: int) -> list[OperationDetails]:

@@ -23,7 +23,7 @@ from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, show_path
-from avfs_git.values import NamedTuple
+from avfs_git.values import NamedTuple, replace
 from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen
 from avfs_git.workspace.history.opdetails import diff_beside, find_operation, is_first, states_of
@@ -78,7 +78,9 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
         if not dry_run and tree != now:
             return _undo(locked, record, sides, told)
         changed = tuple(diff_trees(tried, now, tree, size_of=sizes_here(tried)))
-        return UndoResult(record.to_operation(), changed, warnings=join_warnings(told, tried.captured.warnings))
+        return UndoResult(
+            replace(record.to_operation(), fork=locked.fork), changed, warnings=join_warnings(told, tried.captured.warnings)
+        )
 
 
 def find_undone(vault: OpenVault, number: int) -> OpRecord:
@@ -121,7 +123,8 @@ def _undo(locked: LockedWorkspace, record: OpRecord, sides: _Sides, told: tuple[
         request = AdvanceRequest(tree, make_head, start.head, start.now, OP_UNDO, description, asks=False)
         done = advance(locked, pack, request)
     warnings = join_warnings(told, start.warnings, done.warnings, merge_small_packs(locked.vault))
-    return UndoResult(record.to_operation(undone=True), changed, start.saved, warnings, done.sidecar_changed)
+    operation = replace(record.to_operation(undone=True), fork=locked.fork)  # as it is called today
+    return UndoResult(operation, changed, start.saved, warnings, done.sidecar_changed)
 
 
 def _find_sides(locked: LockedWorkspace, record: OpRecord) -> _Sides:

@@ -69,6 +69,16 @@ def test_operations_of_before_are_restored_and_undone_by_number(vault: Vault, ol
     assert not vault.workspace("old").exists("file")
 
 
+def test_an_operation_by_number_names_its_fork_as_it_is_called(vault: Vault, old: Workspace) -> None:
+    """Also where another fork has the old name since."""
+    number = vault.operations(fork="old")[0].id
+    vault.rename_fork("old", "new")
+    vault.fork("old", source="main")
+    assert vault.operation(number).operation.fork == "new"
+    for dry_run in (True, False):
+        assert vault.undo_operation(number, dry_run=dry_run).operation.fork == "new"
+
+
 def test_what_was_undone_before_a_rename_is_done_again_after_it(vault: Vault, old: Workspace) -> None:
     """The rename was typed in another fork. Then each undo goes on, through the rename."""
     start = vault.fork_info("old").head
