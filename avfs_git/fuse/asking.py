@@ -45,8 +45,8 @@ class Asking:
             p.SYMLINK: self._symlink,
             p.UNLINK: partial(self._in_directory, "unlink", 0),
             p.RMDIR: partial(self._in_directory, "rmdir", 0),
-            p.RENAME: partial(self._rename, p.RENAME_IN.size),
-            p.RENAME2: partial(self._rename, p.RENAME2_IN.size),
+            p.RENAME: self._rename,
+            p.RENAME2: self._rename,
             p.LINK: self._link,
             p.SETATTR: self._setattr,
             p.SETXATTR: partial(self._xattr, p.SETXATTR_IN.size),
@@ -99,10 +99,8 @@ class Asking:
         name, target = request.names_at(p.BODY)
         return [_change(request, "symlink", self._path_in(request.ino, name), facts={"target": _text(target)})]
 
-    def _rename(self, start: int, request: Request) -> list[Change]:
-        name, new_name = request.names_at(p.BODY + start)
-        (above,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)
-        flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)[1] if request.operation == p.RENAME2 else 0
+    def _rename(self, request: Request) -> list[Change]:
+        name, above, new_name, flags = request.renamed()
         path, new_path = self._path_in(request.ino, name), self._path_in(above, new_name)
         return [_change(request, "rename", path, new_path, {"exchange": bool(flags & RENAME_EXCHANGE)})]
 

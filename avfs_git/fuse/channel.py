@@ -129,6 +129,15 @@ class Request:
         first, _, second = bytes(self.view[start : self.end - 1]).partition(b"\0")
         return first, second
 
+    def renamed(self) -> tuple[bytes, int, bytes, int]:
+        """Read a RENAME or RENAME2: the name, the number of the new directory, the new name, and the flags of renameat2(2)."""
+        if self.operation == p.RENAME:
+            (above,), flags, start = p.RENAME_IN.unpack_from(self.buffer, p.BODY), 0, p.BODY + p.RENAME_IN.size
+        else:
+            (above, flags), start = p.RENAME2_IN.unpack_from(self.buffer, p.BODY), p.BODY + p.RENAME2_IN.size
+        name, new_name = self.names_at(start)
+        return name, above, new_name, flags
+
     def forgotten(self) -> list[tuple[int, int]]:
         """Read a FORGET or BATCH_FORGET: nodes, and how often each is forgotten."""
         if self.operation == p.FORGET:

@@ -164,14 +164,7 @@ class FileEvents:
         return [_Told("create", made, old_path=self._path(ino))]
 
     def _rename(self, request: Request, _body: bytes | None) -> list[_Told]:
-        flags = 0
-        if request.operation == p.RENAME:
-            (ino,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)
-            start = p.BODY + p.RENAME_IN.size
-        else:
-            ino, flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)
-            start = p.BODY + p.RENAME2_IN.size
-        name, new_name = request.names_at(start)
+        name, ino, new_name, flags = request.renamed()
         old, new = self._entry(request.ino, name), self._entry(ino, new_name)
         found = [_Told("rename", new, old_path=old)]
         if flags & RENAME_EXCHANGE:

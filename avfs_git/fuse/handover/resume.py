@@ -98,14 +98,7 @@ def _find_made_answer(tree: MergedTree, request: Request, parent: Node, told: To
 
 
 def _find_rename_answer(tree: MergedTree, request: Request, mark: Mark) -> bytes | None:
-    flags = 0
-    if request.operation == p.RENAME:
-        (new_ino,) = p.RENAME_IN.unpack_from(request.buffer, p.BODY)
-        start = p.BODY + p.RENAME_IN.size
-    else:
-        new_ino, flags = p.RENAME2_IN.unpack_from(request.buffer, p.BODY)
-        start = p.BODY + p.RENAME2_IN.size
-    name, new_name = request.names_at(start)
+    name, new_ino, new_name, flags = request.renamed()
     parent, new_parent = tree.pins.node_at(request.ino), tree.pins.node_at(new_ino)
     exchanged = bool(flags & RENAME_EXCHANGE)
     done = tree.nodes.stat_upper(parent, name).st_ino != mark.on_disk if exchanged else not tree.nodes.shows(parent, name)
