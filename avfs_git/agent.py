@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 from avfs_git.errors import AvfsError, VaultNotFound
+from avfs_git.host.files.closing import Closing
 from avfs_git.model import Identity, Kind, TreeNode
 from avfs_git.records import to_error, to_record, to_warning
 from avfs_git.sdk import Avfs, ExecOptions, GrepOptions, PathLike, Vault, Workspace
@@ -32,7 +33,7 @@ _SCHEMA_VERSION = 1
 _MATCHES_MAX = 10_000
 
 
-class AVFS:
+class AVFS(Closing):
     """A vault, and the fork in it that the agent works on."""
 
     def __init__(
@@ -57,12 +58,6 @@ class AVFS:
         self._name = vault
         self._fork = fork
         self._vault: Vault | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the vault. A second call does nothing."""

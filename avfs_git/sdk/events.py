@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput, quote
+from avfs_git.host.files.closing import Closing
 from avfs_git.model import Event
 from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import OPERATION, POLL_S
@@ -31,7 +32,7 @@ _AGAIN = 64
 """So many operations before the newest one may still become known."""
 
 
-class Events:
+class Events(Closing):
     """The events of a vault, the oldest first: iterate over it. With `follow`, the iteration waits for the next one."""
 
     def __init__(self, core: OpenVault, audit: AuditLog, *, fork: str | None, since: str | None, follow: bool) -> None:
@@ -47,12 +48,6 @@ class Events:
         self._named_at = self._last_number()
         """Up to which operation the fork has the name that the caller knows."""
         self._spans = core.oplog.read_spans(fork) if fork is not None else ()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the iteration, also while it waits; from any thread."""

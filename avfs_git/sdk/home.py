@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from avfs_git.errors import (
     AvfsError,
@@ -30,6 +30,7 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.gitstore.config import trust
+from avfs_git.host.files.closing import Closing
 from avfs_git.host.files.durable import fsync_dir, host_errors
 from avfs_git.host.files.modes import is_open, make_private
 from avfs_git.host.files.seal import Seal
@@ -68,7 +69,7 @@ _SUFFIX = ".git"
 _DEFAULT = "~/.local/share/avfs"
 
 
-class Home:
+class Home(Closing):
     """A directory with the vaults of one user, and which of them is current."""
 
     def __init__(
@@ -115,12 +116,6 @@ class Home:
 
     def __repr__(self) -> str:
         return f"<Home {str(self.home)!r}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all vaults that this object opened. A second call does nothing."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.errors import InvalidInput, NoForkChosen, NoForks, OperationNotFound
+from avfs_git.host.files.closing import Closing
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.lazy import LazyModule
 from avfs_git.model import (
@@ -72,7 +73,7 @@ else:
     fileevents = LazyModule("avfs_git.sdk.workspace.fileevents")  # and listen to nothing
 
 
-class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep):
+class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
     """A vault that is open: a bare git repository, its forks and their workspaces.
 
     Attributes:
@@ -87,12 +88,6 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep):
 
     def __repr__(self) -> str:
         return f"<Vault {self.name!r}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the vault and its workspaces. A second call does nothing."""

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from avfs_git.errors import GitFailed, HostError, InternalError, ObjectCorrupt, ObjectMissing
 from avfs_git.gitstore.formats import packfile
@@ -29,7 +29,7 @@ from avfs_git.gitstore.objects.owncommits import OwnCommits
 from avfs_git.gitstore.objects.packset import Pack, PackSet
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.source import Tree
-from avfs_git.host.files.closing import closing_fd
+from avfs_git.host.files.closing import Closing, closing_fd
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
@@ -88,7 +88,7 @@ def _weigh_commit(commit: Commit) -> int:
     return 1_500 + 4 * len(commit.message) + 60 * len(commit.parents) + extra
 
 
-class ObjectStore:
+class ObjectStore(Closing):
     """The objects of one repository, for reading."""
 
     def __init__(self, git_dir: Path) -> None:
@@ -109,12 +109,6 @@ class ObjectStore:
         self.own_commits = OwnCommits(git_dir, self.read)
         self.judge: Callable[[Tree], None] | None = None
         """Called with each tree that is read from disk; raises if the tree must not be shown. None if each may be."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of files and memory."""

@@ -27,9 +27,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from avfs_git.host.files.closing import Closing
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.values import NamedTuple
@@ -79,7 +78,7 @@ def _look_at(pid: int) -> tuple[bytes, int]:
     return _ABOVE.pack(os.stat("/proc/self/ns/pid").st_ino, pid, int(fields[19])), int(fields[1])
 
 
-class LockFile:
+class LockFile(Closing):
     """An exclusive lock between processes, with change counters.
 
     Raises OSError from any method if the file system fails.
@@ -309,12 +308,6 @@ class LockFile:
     def retire(self, *, retired: bool = True) -> None:
         """Say, to all who have the lock open, whether what it guards is put away."""
         self._map[_RETIRED] = retired
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class ReadingLock(LockFile):

@@ -17,9 +17,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from avfs_git.errors import HostError
+from avfs_git.host.files.closing import Closing
 from avfs_git.host.mounts.overlayfs import layer_options
 from avfs_git.host.processes.processes import list_family
 from avfs_git.values import value_class
@@ -203,7 +204,7 @@ def _start() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     return ours, process
 
 
-class Runner:
+class Runner(Closing):
     """A process that runs commands, one at a time."""
 
     def __init__(self, *, held: Sequence[int] = (), on_silence: Callable[[], object] | None = None) -> None:
@@ -242,12 +243,6 @@ class Runner:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _await_answer(self) -> dict[str, Any] | None:
         """Wait for the answer to a request; None if the process is gone.

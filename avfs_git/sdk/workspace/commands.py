@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from avfs_git.backends.shown import Served
 from avfs_git.errors import InvalidInput, NothingToUndo, WorkspaceMounted
+from avfs_git.host.files.closing import Closing
 from avfs_git.host.mounts.mounts import check_in_sight
 from avfs_git.lazy import LazyModule
 from avfs_git.model import Diff, RestoreResult, SessionBackend, SessionState
@@ -170,7 +171,7 @@ class Running:
         return self._result
 
 
-class Prepared:
+class Prepared(Closing):
     """A workspace that is kept ready for many commands, and the commands that ran in it since `Workspace.prepare`.
 
     This process keeps it shown until `close`, or the end of a `with` block. The session lasts until `finish`, also beyond this
@@ -182,12 +183,6 @@ class Prepared:
         self._states = states
         self._executor = make_executor(at, keep=True)
         self._log = StepLog(at.opened.layout.root, at.fork)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop showing the workspace. A second call does nothing."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from avfs_git.errors import NoFileEvents, RequestNotUnderstood
+from avfs_git.host.files.closing import Closing
 from avfs_git.model import FileEvent
 from avfs_git.session.control.connection import Connection, Lost, Unread
 from avfs_git.session.control.connections import close_all
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.opened.workspace import OpenWorkspace
 
 
-class FileEvents:
+class FileEvents(Closing):
     """The file events of one live tree, from the call that made this on: iterate over it, which waits for the next one."""
 
     def __init__(self, dispatch: Dispatch, opened: OpenWorkspace) -> None:
@@ -39,12 +40,6 @@ class FileEvents:
         if connection is None:
             raise NoFileEvents(opened.fork, "it is not mounted", "Mount it with `avfs mount`.")
         self._connection: Connection | None = connection
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __iter__(self) -> Self:
         return self

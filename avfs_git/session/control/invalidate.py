@@ -13,7 +13,6 @@ holds a directory's lock while it looks a name up, and ignores attributes that a
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Protocol, Self
 
 from avfs_git.errors import AvfsError
@@ -53,7 +52,7 @@ class Watch:
             self._merged.changes.observer = self
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._merged.guard:
             self._merged.changes.observer = None
 

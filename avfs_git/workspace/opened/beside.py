@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Final, TypeVar
 
 from avfs_git.errors import AvfsError, FileChanging
@@ -129,7 +128,7 @@ class Following:
             guard.release()
             raise Disturbed
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._served.view.guard.release()
 
 

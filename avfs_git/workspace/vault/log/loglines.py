@@ -20,7 +20,6 @@ import struct
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from avfs_git.faults import reach
@@ -105,7 +104,7 @@ class LogView:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._index is not None:
             self._index.close()
         if self._fd >= 0:
