@@ -27,7 +27,7 @@ from avfs_git.gitstore.config.outside import POINTER_MAX, parse_pointer
 from avfs_git.gitstore.worktree import Worktree, list_linked, list_shown_at
 from avfs_git.host.files.durable import host_errors, make_dirs_durably, write_file_atomically
 from avfs_git.host.files.modes import make_dir, mode_below
-from avfs_git.host.files.removal import remove_tree
+from avfs_git.host.locks.making import directory_filled
 from avfs_git.lazy import LazyLogger
 from avfs_git.paths import ROOT, TreePath, join, parse_tree_path
 from avfs_git.vfs.tree.merged import MergedTree
@@ -175,8 +175,8 @@ class _Settling:
         with host_errors(f"make '{place}'"):
             make_dirs_durably(objects / "pack")
             link_objects(source, objects)
-            made = objects.parent / f".making-{os.getpid()}-{os.urandom(4).hex()}"
-            try:
+            with directory_filled(objects.parent, mode=0o700) as filled:
+                made = filled / place.name
                 rebuild_git_dir(source, made, objects.absolute())
                 mode = mode_below(self._git_dir)  # the server of a tree has no umask
                 for directory, _, files in os.walk(made):
@@ -188,9 +188,6 @@ class _Settling:
                     if above.is_relative_to(self._git_dir / "worktrees"):
                         make_dir(above, exist_ok=True)
                 os.rename(made, place)
-            finally:
-                with suppress(OSError):
-                    remove_tree(made)
 
     # --- linked worktrees ----------------------------------------------------------------------------------
 

@@ -466,7 +466,7 @@ def test_a_vault_that_is_not_acknowledged_is_not_there(make: Callable[[Avfs, Pat
 
     def refuse(point: str) -> None:
         if point == "vault.filled":
-            made.extend((home / "vaults").glob(".making-*"))
+            made.extend((home / "vaults").glob(".making-*/*"))
         if point == "vault.renamed":
             raise OSError(errno.EIO, "Input/output error")
 

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git import faults
-from avfs_git.errors import HostError, InternalError, InvalidName, NotAVault, RefConflict
+from avfs_git.errors import InternalError, InvalidName, NotAVault, RefConflict
 from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
 from avfs_git.gitstore.repository import check_config, check_layout, common_dir, list_alternates, read_head, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, sync_path, write_file_atomically
 from avfs_git.host.files.modes import make_dir
-from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.processes.processes import is_gone
+from avfs_git.host.locks.making import directory_filled, remove_abandoned
 from avfs_git.lazy import LazyModule
 from avfs_git.paths import Oid
 from avfs_git.patterns import compiled
@@ -146,10 +145,9 @@ def _take_objects(common: Path, objects_dir: Path) -> None:
     They are taken under another name, synced (the source's git may never have done that), and renamed into place: what has its
     name in the directory is whole, and an import that is done again after a crash need not look at it.
     """
-    _remove_abandoned(objects_dir)
-    staging = objects_dir / f"{_STAGING}{os.getpid()}-{os.urandom(4).hex()}"
-    taken: list[str] = []
-    try:
+    remove_abandoned(objects_dir, _STAGING)
+    with directory_filled(objects_dir, _STAGING) as staging:
+        taken: list[str] = []
         for found in _all_object_dirs(common / "objects"):
             _import_objects(found, objects_dir, staging, taken)
         # Of a pack that went away while it was taken the index is not here.
@@ -167,17 +165,6 @@ def _take_objects(common: Path, objects_dir: Path) -> None:
         for directory in {*((objects_dir / name).parent for name in taken), objects_dir}:
             fsync_dir(directory)
         faults.reach("import.placed")
-    finally:
-        with suppress(OSError, HostError):  # the next import removes it
-            remove_tree(staging)
-
-
-def _remove_abandoned(objects_dir: Path) -> None:
-    """Remove what imports left that died."""
-    with suppress(OSError, HostError):
-        for path in objects_dir.glob(f"{_STAGING}*"):
-            if is_gone(path.name.removeprefix(_STAGING).partition("-")[0]):
-                remove_tree(path)
 
 
 def _refs_to_import(common: Path) -> dict[str, Oid]:

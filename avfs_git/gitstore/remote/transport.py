@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import IO
 
 from avfs_git.errors import (
-    AvfsError,
     ObjectCorrupt,
     ObjectMissing,
     RemoteAccessDenied,
@@ -64,8 +63,7 @@ from avfs_git.gitstore.remote.runner import (
 )
 from avfs_git.gitstore.repository import TOLERATED, common_dir, find_git_dir
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_file_system
-from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.processes.processes import is_gone
+from avfs_git.host.locks.making import directory_filled, remove_abandoned
 from avfs_git.model import PushOutcome
 from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import Progress
@@ -411,11 +409,10 @@ def open_exchange(
     """
     parent = git_dir.absolute() / "avfs" / "exchange"
     make_dirs_durably(parent)
-    remove_abandoned(parent)
-    place = parent / f"{os.getpid()}-{os.urandom(4).hex()}"
-    try:
+    remove_abandoned(parent, "", first=_end_started)
+    with directory_filled(parent, "") as place:
         with host_errors(f"prepare an exchange in '{parent}'"):
-            (place / "refs").mkdir(parents=True)
+            (place / "refs").mkdir()
             (place / "objects" / "pack").mkdir(parents=True)
             (place / "objects" / "info").mkdir()
             (place / "objects" / "info" / "alternates").write_bytes(
@@ -438,20 +435,12 @@ def open_exchange(
             yield exchange
         finally:
             exchange.release()
-    finally:
-        with suppress(OSError, AvfsError):  # what stays is removed by the next one
-            remove_tree(place)
 
 
-def remove_abandoned(parent: Path) -> None:
-    """Remove the exchanges of processes that died, and end what they started and what may wait for a silent server for ever."""
-    with suppress(OSError):
-        for entry in list(parent.iterdir()):
-            if is_gone(entry.name.partition("-")[0]):
-                with suppress(OSError, ValueError):
-                    end_noted(entry)
-                with suppress(OSError, AvfsError):
-                    remove_tree(entry)
+def _end_started(place: Path) -> None:
+    """End what a process that died had started for its exchange, and what may wait for a silent server for ever."""
+    with suppress(OSError, ValueError):
+        end_noted(place)
 
 
 def _find_pushed(push: Push, told: Sequence[tuple[str, PushedRef]]) -> PushedRef | None:

@@ -1,15 +1,14 @@
 """Making a vault's directory: whole or not at all.
 
-Decided here: a vault is filled under another name, renamed into place, and its name is on disk before it is acknowledged. A crash
-leaves none or a whole one; the next process that makes a vault there removes what was left under the other name. Called for
-empty, imported and cloned vaults, without a lock: of two processes that make the same vault, the second is refused.
+Decided here: a vault is filled in another directory, renamed into place, and its name is on disk before it is acknowledged.
+A crash leaves none or a whole one; the next process that makes a vault there removes the other directory. Called for empty,
+imported and cloned vaults, without a lock: of two processes that make the same vault, the second is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from avfs_git.errors import HostError, LeftInForce, VaultExists
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import find_refusal, fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.processes.processes import is_gone
+from avfs_git.host.locks.making import directory_filled, remove_abandoned
 
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 """What the system says of a directory that is not to be written to."""
@@ -38,23 +37,23 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
     name = git_dir.name.removesuffix(".git")
     if git_dir.exists():
         raise VaultExists(name)
-    making = git_dir.with_name(f".making-{os.getpid()}-{os.urandom(4).hex()}-{git_dir.name}")
     _make_place(git_dir.parent)
     remove_unfinished(git_dir.parent)
     try:
-        yield making
-        with host_errors(f"make '{git_dir}'"):
-            reach("vault.filled")
-            making.rename(git_dir)
-            try:
-                reach("vault.renamed")
-                fsync_dir(git_dir.parent)
-            except BaseException as error:
-                _take_back(git_dir, making, error)
-                raise
+        with contextlib.ExitStack() as stack:
+            with host_errors(f"make '{git_dir}'"):
+                making = stack.enter_context(directory_filled(git_dir.parent, mode=0o700)) / git_dir.name
+            yield making
+            with host_errors(f"make '{git_dir}'"):
+                reach("vault.filled")
+                making.rename(git_dir)
+                try:
+                    reach("vault.renamed")
+                    fsync_dir(git_dir.parent)
+                except BaseException as error:
+                    _take_back(git_dir, making, error)
+                    raise
     except BaseException as error:
-        with contextlib.suppress(OSError, HostError):
-            remove_tree(making)
         if isinstance(error, HostError) and not isinstance(error, LeftInForce) and error.errno in _TAKEN:
             raise VaultExists(name) from error
         raise
@@ -83,10 +82,9 @@ def _take_back(git_dir: Path, making: Path, error: BaseException) -> None:
 
 def remove_unfinished(directory: Path) -> None:
     """Remove the vaults in a directory that a process died while making or deleting."""
+    remove_abandoned(directory)
     with contextlib.suppress(OSError):
         for entry in list(directory.iterdir()):
-            word, _, rest = entry.name.partition("-")
-            # What is being deleted may be deleted by several at once.
-            if word == ".deleted" or (word == ".making" and is_gone(rest.partition("-")[0])):
+            if entry.name.startswith(".deleted-"):  # several at once may delete it
                 with contextlib.suppress(OSError):
                     remove_tree(entry)

@@ -31,8 +31,7 @@ from avfs_git.gitstore.foreign.rebuild import rebuild_git_dir
 from avfs_git.gitstore.foreign.takeover import link_objects
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
-from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.processes.processes import is_gone
+from avfs_git.host.locks.making import directory_filled, remove_abandoned
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT, TreePath, join
 from avfs_git.vfs.layer.readers import PlainDirectory, Xattrs
@@ -53,6 +52,7 @@ class WithModules:
         self._layout = layout
         self._borrowed = VaultLayout(place).module_objects
         self._scratch: Path | None = None
+        self._made = contextlib.ExitStack()
         self._inside: dict[TreePath, PlainDirectory] = {}
         """What is shown at the `.git` of each submodule that was found so far."""
         self.warnings: list[Warning] = []
@@ -63,9 +63,7 @@ class WithModules:
 
     def __exit__(self, *_: object) -> None:
         self._inside.clear()
-        if self._scratch is not None:
-            with contextlib.suppress(OSError):
-                remove_tree(self._scratch)
+        self._made.close()
 
     @property
     def has_any(self) -> bool:
@@ -204,10 +202,5 @@ class WithModules:
 
     def _make_scratch(self) -> Path:
         above = self._layout.module_objects.parent
-        for left in above.glob(".making-*"):
-            if is_gone(left.name.split("-")[1]):
-                with contextlib.suppress(OSError):
-                    remove_tree(left)
-        made = above / f".making-{os.getpid()}-{os.urandom(4).hex()}"
-        made.mkdir(mode=0o700)
-        return made
+        remove_abandoned(above)
+        return self._made.enter_context(directory_filled(above, mode=0o700))

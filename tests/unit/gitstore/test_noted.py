@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.gitstore.remote.transport import remove_abandoned
+from avfs_git.gitstore.remote.transport import open_exchange
 from avfs_git.host.processes.processes import start_time
 
 
@@ -23,16 +23,16 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 @pytest.mark.parametrize("is_own", [True, False])
 def test_a_note_counts_where_it_was_written(tmp_path: Path, other: subprocess.Popen[bytes], is_own: bool) -> None:
     """One in a copy of a vault, or in a stranger's, may name any process; that one lives on. What is abandoned goes."""
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    place = tmp_path / f"{gone.pid}-x"
-    place.mkdir()
+    parent = tmp_path / "avfs" / "exchange"
+    place = parent / "left"
+    place.mkdir(parents=True)
     inode = place.stat().st_ino if is_own else tmp_path.stat().st_ino
     (place / f"started-{other.pid}").write_text(f"{start_time(other.pid)} {inode}")
 
-    remove_abandoned(tmp_path)
+    with open_exchange(tmp_path, "/nowhere", {}):
+        assert [each.name for each in parent.iterdir() if each == place] == []
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(parent.iterdir()) == []
     if is_own:
         assert other.wait(10) != 0
     else:
