@@ -48,15 +48,11 @@ _ANY = "**"
 
 
 class WorkspaceFiles:
-    """The files of a workspace.
+    """The files of a workspace."""
 
-    Attributes:
-        fork: The fork.
-    """
-
-    def __init__(self, at: ForkHandle) -> None:
-        self._at = at
-        self.fork: str = at.fork
+    _at: ForkHandle
+    fork: str
+    """The fork."""
 
     def read(self, path: PathLike) -> bytes:
         """Read a whole file into memory. Symbolic links are followed inside the workspace only.

@@ -33,15 +33,11 @@ _Choice = TypeVar("_Choice", MergeStrategy, MergeMode)
 
 
 class WorkspaceMerging:
-    """Merging into a fork.
+    """Merging into a fork."""
 
-    Attributes:
-        fork: The fork.
-    """
-
-    def __init__(self, at: ForkHandle) -> None:
-        self._at = at
-        self.fork: str = at.fork
+    _at: ForkHandle
+    fork: str
+    """The fork."""
 
     @noted("merge")
     @traced
