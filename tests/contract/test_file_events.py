@@ -363,7 +363,7 @@ def test_without_descriptors_there_are_no_events_and_none_is_lost(tmp_path: Path
     code = (
         "import os, resource, sys; from pathlib import Path; from avfs_git.errors import NoFileEvents\n"
         "from avfs_git.session.serve.overlayevents import OverlayEvents\n"
-        "at = Path(sys.argv[1]); events = OverlayEvents('work', at, at, at)\n"
+        "at = Path(sys.argv[1]); events = OverlayEvents('work', at, at.stat().st_dev, upper=at, work=at)\n"
         "before = len(os.listdir('/proc/self/fd'))\n"
         "for limit in range(3, 20):\n"
         "    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 20))\n"
@@ -391,7 +391,7 @@ def test_overlayfs_tells_what_waits_when_a_listener_goes(tmp_path: Path) -> None
         is_over.wait()
         found.append(event)
 
-    events = OverlayEvents("work", tmp_path, tmp_path, tmp_path)
+    events = OverlayEvents("work", tmp_path, tmp_path.stat().st_dev, upper=tmp_path, work=tmp_path)
     events.add(listen)
     code = "for number in range(1000): open(f'made-{number}', 'w')"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
@@ -422,7 +422,7 @@ def test_overlayfs_tells_a_listener_that_goes_what_waits_while_others_stay(tmp_p
     def stay(_event: FileEvent) -> None:
         may_go_on.wait()
 
-    events = OverlayEvents("work", tmp_path, tmp_path, tmp_path)
+    events = OverlayEvents("work", tmp_path, tmp_path.stat().st_dev, upper=tmp_path, work=tmp_path)
     events.add(going.append)
     events.add(stay)
     made = _create(tmp_path, 1000)
@@ -441,6 +441,28 @@ def test_overlayfs_tells_a_listener_that_goes_what_waits_while_others_stay(tmp_p
 
 
 @pytest.mark.needs("overlayfs")
+def test_nothing_is_told_of_files_outside_of_a_tree(tmp_path: Path) -> None:
+    """A mount that is gone from its directory leaves the files of another one there."""
+    (tmp_path / "work").mkdir()
+    other = Path("/proc").stat().st_dev
+    with pytest.raises(NoFileEvents, match="not at its place"):
+        OverlayEvents("work", tmp_path, other, upper=tmp_path, work=tmp_path).add(print)
+
+
+@pytest.mark.needs("overlayfs")
+def test_what_is_read_in_a_tree_out_of_sight_has_no_path(work: Workspace, mount_dir: Path) -> None:
+    """The kernel tells where it is in the tree, but not that it does so."""
+    with work.mount(mount_dir / "tree", backend="overlay") as session, work.file_events() as events:
+        code = "import sys; sys.stdin.readline(); open('base').read(); open('new', 'w')"
+        with subprocess.Popen([sys.executable, "-c", code], cwd=session.path, stdin=subprocess.PIPE, text=True) as child:
+            session.unmount(lazy=True)
+            child.communicate("\n")
+        found = {(event.op, event.path) for event in events if event.pid == child.pid}
+
+    assert found == {("create", b"new"), ("read", None)}
+
+
+@pytest.mark.needs("overlayfs")
 def test_overlayfs_goes_on_after_an_error(tmp_path: Path) -> None:
     """Those that listen are told that events are missing, and then all others."""
     (tmp_path / "work").mkdir()
@@ -452,7 +474,7 @@ def test_overlayfs_goes_on_after_an_error(tmp_path: Path) -> None:
             has_failed.set()
             raise MemoryError
 
-    events = OverlayEvents("work", tmp_path, tmp_path, tmp_path)
+    events = OverlayEvents("work", tmp_path, tmp_path.stat().st_dev, upper=tmp_path, work=tmp_path)
     events.add(fail)
     events.add(found.append)
     _create(tmp_path, 1)
@@ -479,7 +501,7 @@ def test_what_overlayfs_copied_while_events_were_dropped_is_known_no_more(tmp_pa
         is_held.set()
         may_go_on.wait()
 
-    events = OverlayEvents("work", upper, upper, tmp_path)
+    events = OverlayEvents("work", upper, upper.stat().st_dev, upper=upper, work=tmp_path)
     events.add(listen)
     subprocess.run(["touch", "first"], cwd=upper, check=True)
     is_held.wait()

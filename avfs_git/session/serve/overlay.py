@@ -201,8 +201,10 @@ class OverlayTree:
         git = GitWatch(opened, _place_of_git(mounted))
         if handover.generation:
             opened.take_over()
-        layout = opened.layout
-        events = OverlayEvents(opened.fork, mounted.directory, layout.upper, layout.work) if mounted is not None else None
+        events = None
+        if mounted is not None:
+            upper, work, device = opened.layout.upper, opened.layout.work, os.makedev(*mounted.device)
+            events = OverlayEvents(opened.fork, mounted.directory, device, upper=upper, work=work)
         control = Control(session, None, ending, is_first=not handover.generation, changed=git.renew, events=events)
         trail = begin_trail(session, events, is_first=not handover.generation) if events is not None else None
         session.be_ready(ending, is_first=not handover.generation)

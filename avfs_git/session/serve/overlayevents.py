@@ -12,6 +12,7 @@ The server of an overlayfs tree makes one, as the `EventSource` of its control s
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import threading
@@ -38,9 +39,10 @@ _PAUSE_MS: Final = 1000
 class OverlayEvents:
     """The listeners of one mount."""
 
-    def __init__(self, fork: str, directory: Path, upper: Path, work: Path) -> None:
+    def __init__(self, fork: str, directory: Path, device: int, *, upper: Path, work: Path) -> None:
+        """Prepare: `device` is that of the mount, which may be gone from its directory."""
         self._fork = fork
-        self._places = directory, upper, work
+        self._places = directory, device, upper, work
         self._lock = threading.Lock()
         self._listeners: tuple[Listener, ...] = ()
         self._running: tuple[_Watch, threading.Thread] | None = None
@@ -115,16 +117,20 @@ class OverlayEvents:
 class _Watch:
     """What the kernel tells of one mount and its upper layer."""
 
-    def __init__(self, directory: Path, upper: Path, work: Path) -> None:
+    def __init__(self, directory: Path, device: int, upper: Path, work: Path) -> None:
         """Begin. Raises OSError."""
-        self._top = os.fsencode(directory)
+        self._top = os.fsencode(directory) + b"/"
         self._own = (os.getpid(), os.getppid())
         self._users: tuple[dict[int, int | None], dict[int, int | None]] = {}, {}
         """The users of the processes of this round and of the one before: some have ended by now."""
         with ExitStack() as held:
             self._changes = held.enter_context(closing(Changes(upper)))
-            writes = not _tells_writes(self._changes, directory)
-            self._accesses = held.enter_context(closing(Accesses(directory, writes=writes)))
+            with closing_fd(os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) as fd:
+                if os.fstat(fd).st_dev != device:  # it would be told what is done outside of the tree
+                    raise OSError(errno.ENODEV, "it is not at its place")
+                mount = Path(f"/proc/self/fd/{fd}")
+                writes = not _tells_writes(self._changes, mount)
+                self._accesses = held.enter_context(closing(Accesses(mount, writes=writes)))
             self._names = UpperChanges(self._changes, upper, work)
             self.stop = os.eventfd(0, os.EFD_CLOEXEC)
             """Can be read when the watch is to end."""
@@ -157,7 +163,9 @@ class _Watch:
         for (op, path, old_path), pid in self._names.read():
             yield from self._make(op, path, old_path, pid)
         for access in accessed:
-            path = None if access.path is None else access.path[len(self._top) :].lstrip(b"/")
+            path = None  # also where the mount is out of sight, or was moved
+            if access.path is not None and access.path.startswith(self._top):
+                path = access.path[len(self._top) :]
             if not access.is_complete:
                 yield from self._make("dropped")
             if access.reads:
