@@ -427,6 +427,15 @@ def test_a_plan_of_undo_is_what_undo_does(cli: Cli, work: str) -> None:
     assert "write 'other'" in cli("undo", "-n").ok().text
 
 
+def test_a_directory_beside_history_is_listed_with_a_slash(cli: Cli, work: str) -> None:
+    """It stands for all that came back below it."""
+    cli("write", "src/x.log", "1").ok()
+    cli("checkpoint", "save").ok()
+    cli("rm", "-r", "src").ok()
+    assert cli("undo").ok().text.splitlines()[-2:-1] == ["  A\tsrc/"]
+    assert cli("cat", "src/x.log").text == "1"
+
+
 @pytest.mark.needs("git")
 def test_a_plan_of_undo_waits_for_no_command(cli: Cli, work: str) -> None:
     """It tells what the log has, and which command is under way."""

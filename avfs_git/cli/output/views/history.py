@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
@@ -46,13 +47,14 @@ _NAMED_BESIDE = 20
 
 
 def list_changes(text: TextOutput, changes: Sequence[ChangedFile], *, indent: str = "") -> None:
-    """List paths with git's letters."""
+    """List paths with git's letters; a directory, which stands for all below it, with a slash."""
     for change in changes:
         letter, style = _LETTERS[change.kind]
         if change.similarity is not None:
             letter += f"{change.similarity:03d}"
         names = [path for path in (change.old_path, change.path) if path is not None]
-        text.line(indent, (letter, style), "\t", "\t".join(map(quote_path, names)))
+        is_dir = S_ISDIR((change.old_mode if change.kind == "deleted" else change.new_mode) or 0)
+        text.line(indent, (letter, style), "\t", "\t".join(map(quote_path, names)) + "/" * is_dir)
 
 
 def _subject(message: str) -> str:
