@@ -86,7 +86,8 @@ that write other programs' bytes (`cat`, `exec`, `export --tar` to standard outp
 
 In a mount, and in a clone or folder that has forks, a path of the workspace is relative to the current directory, as
 in git; so is the directory in which `exec` runs its command. Elsewhere a path is relative to the root of the
-workspace. A path that begins with `/` always is.
+workspace. A path that begins with `/` always is, so a path of this machine is refused: what exists outside of a mount, and
+what would be new in your home directory or in the mount around you. With `--vault` or `--fork`, each path is the workspace's.
 """
 
 JSON_INTRO = """# JSON

@@ -371,8 +371,9 @@ class State:
 
         Where an option names vault or fork, a path of the vault is meant. Else a path that is absolute, or that begins with `.`,
         `..` or `~` where nothing is relative to the working directory, is refused if this machine has something there, outside of
-        a mount. Any other name means the vault and is remarked if the working directory has it, too. `command` is named in
-        messages. `refuses_names` refuses names that this machine has as well.
+        a mount. So is one to something new in the user's home, or in the mount around us. Any other name means the vault and is
+        remarked if the working directory has it, too. `command` is named in messages. `refuses_names` refuses names that this
+        machine has as well.
 
         Raises:
             InvalidInput: If it is refused, or is no path.
@@ -384,8 +385,10 @@ class State:
         if self.vault_flag is None and self.fork_flag is None and typed.strip("/") and "\0" not in typed:
             is_name = typed.partition("/")[0] not in {"", ".", ".."} and not typed.startswith("~")
             on_machine = expand(typed)
-            if os.path.lexists(on_machine) and (on_machine.is_absolute() or place is None or not place.is_mount):
-                what = f"{quote(typed)} is {'a directory' if on_machine.is_dir() else 'a file'} on this machine"
+            is_there = os.path.lexists(on_machine) and (on_machine.is_absolute() or place is None or not place.is_mount)
+            if is_there or self._is_new_on_machine(on_machine):
+                kind = "a directory" if on_machine.is_dir() else "a file" if is_there else "a path"
+                what = f"{quote(typed)} is {kind} on this machine"
                 if refuses_names or not (is_name or (place is not None and not typed.startswith("~"))):
                     raise InvalidInput(f"{what}, and `{command}` takes paths of a vault", hint=self._hint_at_path(on_machine))
                 from avfs_git.model import Warning  # noqa: PLC0415 - only for the remark
@@ -399,6 +402,12 @@ class State:
             raise PathEscapes(text) from err
         self._read_relative = self._read_relative or bool(place.prefix)
         return path
+
+    def _is_new_on_machine(self, path: Path) -> bool:
+        """Whether nothing is at an absolute path whose directory is in the user's home, or in the mount around us."""
+        place = self.place()
+        tops = [expand("~"), *([place.top] if place is not None and place.is_mount else [])]
+        return any(top != Path("/") and top in path.parents for top in tops) and path.parent.is_dir()
 
     def _hint_at_path(self, path: Path) -> str:
         place = self.place()

@@ -421,7 +421,7 @@ def test_a_path_of_this_machine_is_never_one_of_the_vault(
         "tree": ("{}",), "export": ("{}", "out"), "resolve": ("{}",), "diff": ("--", "{}"), "exec": ("--cwd", "{}", "--", "true"),
     }  # fmt: skip
     for verb, arguments in taking.items():
-        for text in (str(place / "src"), "./src", "../place/src", "~/place/src"):
+        for text in (str(place / "src"), "./src", "../place/src", "~/place/src", "~/new", str(place / "new")):
             refused = cli(verb, *(argument.format(text) for argument in arguments), env={"HOME": str(tmp_path)})
             assert (refused.status, f"avfs {verb}`" in refused.stderr) == (125 if verb == "exec" else 2, True), (verb, text)
             assert "--vault NAME" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -229,6 +230,9 @@ def test_commands_work_on_what_is_mounted(cli: Cli, work: str, at: Path) -> None
     (at / "by-program").write_bytes(b"2")
     assert cli("cat", "by-program").text == "2"
 
+    with contextlib.chdir(at):  # a new file by its whole path is no directory `tmp` in the fork
+        refused = cli("write", str(at / "new"), "3")
+    assert (refused.status, "from the root of the workspace: `/new`" in refused.stderr) == (2, True)
     cli("stop").ok()
 
 
