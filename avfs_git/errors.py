@@ -567,12 +567,23 @@ class ContentChanged(WorkspaceError, code="path.content_changed", exit_code=27):
 class WorkspaceMounted(WorkspaceBusy, code="workspace.mounted", exit_code=29):
     """A workspace, or a vault with it, is mounted, and what was asked for needs it unmounted."""
 
-    def __init__(self, name: str, directory: str, *, session: str, pid: int | None = None, is_ending: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        directory: str,
+        *,
+        session: str,
+        pid: int | None = None,
+        is_ending: bool = False,
+        is_overlay: bool = False,
+    ) -> None:
         where = f"mounted at {quote(directory)}"
         hint = f"Work in it there, or end it with `avfs stop {shlex.quote(str(directory))}`."
         if is_ending:
             where = f"still in use by programs that have it from a mount at {quote(directory)}, which was taken away"
             hint = f"End them, or take it from them with `avfs unmount --force {quote(name)}`."
+            if is_overlay:
+                hint = "End them: a tree on overlayfs cannot be taken from programs."
         self._say(f"workspace {quote(name)} is {where}", hint, fork=name, directory=directory, session=session, pid=pid)
 
 

@@ -25,7 +25,7 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.locks.flocks import take
-from avfs_git.model import BASES, SessionState
+from avfs_git.model import SessionState
 from avfs_git.session.life import point
 from avfs_git.session.life.places import make_sessions
 from avfs_git.session.life.record import FoundSession, list_sessions
@@ -38,13 +38,6 @@ from avfs_git.workspace.vault.vault import OpenVault
 _KEPT = 4
 """So many commits are kept mounted by one process."""
 _PAUSE_S = 0.02
-LOWER = BASES
-"""The directory that holds them, among the mounts of a vault."""
-
-
-def is_lower(session: FoundSession) -> bool:
-    """Whether a mount is one of these."""
-    return session.record.at is not None and session.directory.parent.name == LOWER
 
 
 class _Use(NamedTuple):

@@ -26,7 +26,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import Holder
-from avfs_git.model import SessionBackend, SessionState, Warning
+from avfs_git.model import BASES, SessionBackend, SessionState, Warning
 from avfs_git.paths import Oid, TreePath, check_fork_name, oid_of
 from avfs_git.sdk.parts import (
     background,
@@ -487,7 +487,7 @@ class Dispatch:
         """The mounts of commits on which commands run."""
         with self._lock:
             if self._lower_mounts is None:
-                place = self.mounts / self.home_name / lower.LOWER
+                place = self.mounts / self.home_name / BASES
                 self._lower_mounts = lower.LowerMounts(self.core, place, lock_timeout_s=self.lock_timeout_s)
             return self._lower_mounts
 
@@ -532,7 +532,7 @@ class Dispatch:
         kept = []
         for found in record.list_sessions(sessions):
             of = found.record
-            if fork is None and lower.is_lower(found):
+            if fork is None and found.is_base:
                 kept.append(found)
                 continue
             if of.state != SessionState.ENDED and (fork is None or (of.fork == fork and found.is_workspace)):

@@ -459,8 +459,8 @@ class Home(Closing):
 
     # --- mounts ----------------------------------------------------------------------------------
 
-    def sessions(self) -> list[SessionInfo]:
-        """List all mounts of this home's vaults, oldest first; clean up those whose process died.
+    def sessions(self, *, bases: bool = False) -> list[SessionInfo]:
+        """List all mounts of this home's vaults, oldest first; clean up those whose process died. `bases`: see `Vault.sessions`.
 
         Vaults that cannot be opened are skipped: `list_vaults` says why.
         """
@@ -469,7 +469,7 @@ class Home(Closing):
             if info.problem is not None:
                 continue
             with self._opened_briefly(info.name) as vault:
-                found += vault.sessions()
+                found += vault.sessions(bases=bases)
         return sorted(found, key=lambda session: session.started_at_ns)
 
     def fork_directory(

@@ -149,9 +149,14 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         """
         return self._core.choose_fork(fork)
 
-    def sessions(self) -> list[SessionInfo]:
-        """List the mounts of this vault, oldest first; clean up those whose process died."""
-        return [found.info(self.name) for found in record.list_sessions(self._core.layout.sessions)]
+    def sessions(self, *, bases: bool = False) -> list[SessionInfo]:
+        """List the mounts of this vault, oldest first; clean up those whose process died.
+
+        Args:
+            bases: Also list the commits that avfs mounts for overlayfs to stand on. They end after their last user.
+        """
+        found = record.list_sessions(self._core.layout.sessions)
+        return [each.info(self.name) for each in found if bases or not each.is_base]
 
     def check_unmounted(self, fork: str | None = None) -> None:
         """Check that no fork of this vault is mounted; or, with `fork`, that its workspace is not.
@@ -445,7 +450,7 @@ class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMer
                 in the home.
             readonly: Mount the head instead of the workspace, read-only. Many such mounts may exist beside one of the workspace.
             at: Mount this checkpoint, commit or fork instead of the head, read-only.
-            allow_other: Give other users access, as far as permissions allow. On overlayfs they have it without this.
+            allow_other: Give other users access, as far as permissions allow.
             leash_fd: The reading end of a pipe: the mount is removed when the other end is closed.
             backend: `fuse`, `portable` (through libfuse), or `auto` for the better of the two that works here; or `overlay`, on
                 the kernel's overlayfs (root, workspaces only; docs/guides/live-tree.md lists differences).

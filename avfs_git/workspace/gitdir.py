@@ -54,19 +54,21 @@ from avfs_git.vfs.layer.lower import LowerEntry, LowerTree, Stored, find_redirec
 from avfs_git.vfs.layer.readers import UpperReader
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.scan.statcache import StatCache, is_same_entry, take_fingerprint
+from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.gitlinks import prepare_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HEADS
-from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.gitmoves import GIT_LINK, is_link_removed, open_worktree
 
 _LOG = LazyLogger(__name__)
 _TRIES = 3
 
 
-def _put_back(link: Path, content: bytes) -> None:
+def _put_back(mounted: MountedTree, content: bytes) -> None:
     """Make the file `.git` of a tree on overlayfs again, as a program does: removing it left a whiteout. What is there stays."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with host_errors(f"make '{link}'"), suppress(FileExistsError), closing_fd(os.open(link, flags, 0o644)) as fd:
+    flags, root = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mounted.upper.root.fd
+    what = f"make '{mounted.upper.directory}/.git'"
+    with host_errors(what), suppress(FileExistsError), closing_fd(os.open(".git", flags, 0o644, dir_fd=root)) as fd:
         write_all(fd, content)
 
 
@@ -93,10 +95,28 @@ class GitDir:
             if self.worktree.is_there:
                 return False
             content = prepare_tree(self.opened, directory)
-            if self.opened.shown_at is not None:
-                _put_back(self.opened.shown_at / ".git", content)
+            if (mounted := self.opened.mounted) is not None:
+                _put_back(mounted, content)
             self.bring_up_within()
         return True
+
+    def put_back_link(self) -> None:
+        """Make the file `.git` of a tree on overlayfs again, if a program has removed it. What it put there instead stays.
+
+        Raises:
+            WorkspaceBusy: If another thread holds the workspace for too long.
+            MountError: If the tree is out of sight.
+            HostError: If the disk refuses.
+        """
+        opened = self.opened
+        if not is_link_removed(opened.layout):
+            return
+        with opened.locked():
+            place = opened.layout.root / GIT_LINK
+            with host_errors(f"read '{place}'"):
+                content = place.read_bytes()
+            if (mounted := opened.mounted) is not None:
+                _put_back(mounted, content)
 
     def bring_up(self) -> bool:
         """Make the index, or bring it to where avfs has moved the branch. Takes long only if there is much to do.

@@ -387,7 +387,7 @@ class LiveBench:
             with suppress(AssertionError):  # no overlayfs here
                 plain.append(theirs())
             with avfs.open_vault("attempts") as vault:
-                while vault.sessions():  # of the turn before
+                while vault.sessions(bases=True):  # of the turn before
                     time.sleep(0.05)
                 shutil.rmtree(vault.path / "avfs" / "cache", ignore_errors=True)
                 first.append(ours(vault))

@@ -41,7 +41,7 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
 @contextmanager
 def _stopped(vault: Vault, is_meant: Callable[[SessionInfo], bool]) -> Iterator[list[int]]:
     """Stop all processes of one session."""
-    (info,) = filter(is_meant, vault.sessions())
+    (info,) = filter(is_meant, vault.sessions(bases=True))
     pids = list_family(info.pid)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

@@ -300,7 +300,7 @@ def test_two_stand_on_one_base(vault: Vault, work: Workspace, tree: Path) -> Non
         with work.mount(tree, backend="overlay"), second.mount(tree.with_name("second"), backend="overlay"):
             (tree / "file").write_text("one\n")
             assert (tree.with_name("second") / "file").read_text() == "content\n"
-            assert len([info for info in vault.sessions() if info.at is not None]) == 1
+            assert len([info for info in vault.sessions(bases=True) if info.at is not None]) == 1
             second.checkpoint()
         assert changed(work) == [b"file"]
         assert changed(second) == []
@@ -334,7 +334,7 @@ def test_a_warm_tree_asks_nothing_of_its_base(vault: Vault, work: Workspace, tre
     """
     program = [str(tree) if word == "TREE" else word for word in _PROGRAMS[name]]
     with work.mount(tree, backend="overlay"):
-        [base] = [info.pid for info in vault.sessions() if info.at is not None]
+        [base] = [info.pid for info in vault.sessions(bases=True) if info.at is not None]
         serving = [base, *map(int, Path(f"/proc/{base}/task/{base}/children").read_text("ascii").split())]
         assert len(serving) == 2
         for _ in range(_WARM_TRIES):
@@ -357,19 +357,19 @@ def test_a_warm_tree_asks_nothing_of_its_base(vault: Vault, work: Workspace, tre
         pytest.fail("each time it waited for the base")
 
 
-@pytest.mark.parametrize("allow_other", [False, True], ids=["by default", "allow_other"])
-def test_others_may_what_permissions_let_them(
-    vault: Vault, work: Workspace, mount_dir: Path, tree: Path, *, allow_other: bool
-) -> None:
-    """Asked for or not: they read and write what is open to them, and nothing else; the base is closed to them."""
+@pytest.mark.parametrize("way", ["allow_other", "core.sharedRepository"])
+def test_others_may_what_permissions_let_them(vault: Vault, work: Workspace, mount_dir: Path, tree: Path, way: str) -> None:
+    """Where they are let in, they read and write what is open to them, and nothing else; the base is closed to them."""
+    if way != "allow_other":
+        subprocess.run(["git", "config", way, "world"], cwd=vault.path, check=True)
     mount_dir.chmod(0o755)
     work.write("secret", b"secret\n")
-    with work.mount(tree, backend="overlay", allow_other=allow_other):
+    with work.mount(tree, backend="overlay", allow_other=way == "allow_other"):
         (tree / "secret").chmod(0o600)
         (tree / "closed").mkdir(0o700)
         (tree / "open").mkdir()
         (tree / "open").chmod(0o777)
-        [base] = [info.directory for info in vault.sessions() if info.at is not None]
+        [base] = [info.directory for info in vault.sessions(bases=True) if info.at is not None]
         for above in base.parents:
             if mount_dir in above.parents:
                 above.chmod(0o755)

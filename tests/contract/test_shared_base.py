@@ -98,12 +98,12 @@ def await_no_mount(directory: Path) -> None:
 
 def bases(vault: Vault) -> list[SessionInfo]:
     """List the mounts of bases."""
-    return [session for session in vault.sessions() if session.readonly]
+    return [session for session in vault.sessions(bases=True) if session.readonly]
 
 
 def await_end(vault: Vault, session: str) -> None:
     """Wait until a session is over."""
-    wait_for(lambda: not any(info.id == session for info in vault.sessions()))
+    wait_for(lambda: not any(info.id == session for info in vault.sessions(bases=True)))
 
 
 @pytest.mark.usefixtures("person")

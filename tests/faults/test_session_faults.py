@@ -87,7 +87,7 @@ def is_over(found: FoundSession) -> bool:
 
 def is_gone(vault: Vault, tree: Path) -> bool:
     """Look as anybody does: whether nothing is left of a session, on disk either; commits may be mounted as bases of trees."""
-    found = vault.sessions()
+    found = vault.sessions(bases=True)
     sessions = vault.path / "avfs" / "sessions"
     left = {*os.listdir(sessions)} if sessions.exists() else set()
     ours = left - {info.id for info in found if info.at is not None} - {"guard", "logs"}
@@ -100,7 +100,7 @@ def check(vault: Vault, tree: Path, content: bytes, backend: SessionBackend) -> 
     if backend is SessionBackend.OVERLAY:
         assert work.read("a") == content
         assert [change.path for change in work.status().changed_files] == [b"a"]
-        for info in vault.sessions():
+        for info in vault.sessions(bases=True):
             found = vault.find_session(info.fork)
             if info.at is None and found is not None:
                 found.unmount()

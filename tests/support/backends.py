@@ -124,7 +124,7 @@ class OverlayTree(ShownTree):
 @contextmanager
 def _overlay(home: Path, path: Path) -> Iterator[OverlayTree]:
     with Avfs(home, identity=ADA) as avfs, avfs.open_vault("v") as vault, vault.workspace(FORK) as work:
-        session = work.mount(path, backend="overlay")
+        session = work.mount(path, backend="overlay", allow_other=True)  # else its root is closed to others
         try:
             # A name like any other there, and in no plain directory.
             (path / ".git").unlink()
@@ -138,7 +138,7 @@ def _await_end(session: Session) -> None:
     """Wait until a session is over, and then the base that it stood on."""
     session.wait()
     vault = session.vault
-    bases = [vault.find_session(info.fork, session_id=info.id) for info in vault.sessions()]
+    bases = [vault.find_session(info.fork, session_id=info.id) for info in vault.sessions(bases=True)]
     vault.check_unmounted()  # which ends them
     for base in bases:
         if base is not None:

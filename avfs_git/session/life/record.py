@@ -35,7 +35,7 @@ from avfs_git.host.locks.flocks import directory_held, held
 from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import list_stopped, start_time
-from avfs_git.model import SessionBackend, SessionInfo, SessionState
+from avfs_git.model import BASES, SessionBackend, SessionInfo, SessionState
 from avfs_git.patterns import compiled
 from avfs_git.session.life.mountsource import session_of_source, vault_of_source
 from avfs_git.session.life.places import SessionPlace, find_elsewhere, is_elsewhere, make_elsewhere, make_sessions, name_elsewhere
@@ -98,6 +98,11 @@ class FoundSession:
     def is_workspace(self) -> bool:
         """Whether it serves the workspace itself, for reading and writing."""
         return not self.record.readonly
+
+    @property
+    def is_base(self) -> bool:
+        """Whether avfs made it for overlayfs, to show the commit below a fork."""
+        return self.record.at is not None and self.directory.parent.name == BASES
 
     @property
     def is_visible(self) -> bool:

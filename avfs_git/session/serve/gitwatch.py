@@ -7,8 +7,9 @@ each operation that may have moved the branch. docs/decisions/lazy-index.md says
 
 A server of a session makes one `GitWatch` when the tree is there; `start` begins a thread that does all of it. `renew` may be
 called from any thread. If the workspace is busy or the disk fails, it is tried again for `_TRIED_S`; after that git sees an index
-that is behind, and the log says so. A program that has replaced `.git` is not held. Nothing survives: a process that waits for
-a server that dies goes on, with the index as it is.
+that is behind, and the log says so. A program that has replaced `.git` is not held. Where one
+has removed that file, it is there again after the next operation that changes something. Nothing survives: a process that waits
+for a server that dies goes on, with the index as it is.
 """
 
 from __future__ import annotations
@@ -55,10 +56,19 @@ class GitWatch:
         self._thread.start()
 
     def renew(self) -> None:
-        """Look whether the index is behind, if nothing tells when a git comes; else watch the file `.git` that is there now."""
+        """Look whether the index is behind, if nothing tells when a git comes; else watch the file `.git` that is there now.
+
+        Where a program has removed that file, it is made again.
+        """
         self._moved.set()
-        if self._openings is not None and self._link is not None:
-            with suppress(OSError):  # a program has removed it, and git does not work there
+        if self._link is None:
+            return
+        try:
+            GitDir(self._opened).put_back_link()
+        except AvfsError:
+            _LOG.exception("git does not work in the tree")
+        if self._openings is not None:
+            with suppress(OSError):
                 self._openings.watch(self._link)
 
     def close(self) -> None:

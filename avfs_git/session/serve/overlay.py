@@ -28,8 +28,9 @@ from pathlib import Path
 from avfs_git.errors import BaseMoved, FuseUnavailable, HostError, MountError, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.fuse.handover.handover import Handover
+from avfs_git.gitstore.config.trust import is_shared
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts
+from avfs_git.host.mounts.mounts import Mounted, check_in_sight, find_mount, list_mounts
 from avfs_git.host.mounts.overlayfs import clear_volatile, layer_options, mark_options, mount_overlay, watch_end
 from avfs_git.host.processes.copies import is_copy, remove_copies
 from avfs_git.lazy import LazyLogger
@@ -72,6 +73,9 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     if base is not None:
         lower.append(Path(base))
     _clear_git(opened.layout.upper)
+    if not session.request.allow_other and not is_shared(opened.vault.git_dir):
+        with host_errors(f"close '{opened.layout.upper}' to other users"):
+            opened.upper.shut_root.shut(opened.upper.root.fd)
     clear_volatile(opened.layout.work)
     before = _device_of(lower[-1])
     mount_overlay(
@@ -103,6 +107,7 @@ def adopt(request: Request, vault: OpenVault, left: str) -> OverlayTree:
     Raises:
         WorkspaceMounted: If only other mount namespaces have the mount, or programs that it was taken from.
         SessionEnding: If another process adopts it, or it is over.
+        MountCovered: If another mount stands over it.
         MountError: If it went just now.
         AvfsError: If the workspace cannot be opened.
     """
@@ -124,6 +129,7 @@ def adopt(request: Request, vault: OpenVault, left: str) -> OverlayTree:
 
 def _watch_found(mounted: Mounted) -> int:
     """Give the watch for the end of a mount that was found."""
+    check_in_sight(mounted)
     fd = os.open(mounted.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Held: what is watched is what was found, also when another process takes it away right now.
@@ -139,7 +145,7 @@ def _find_left(session_id: str, request: Request) -> Mounted:
     for mounted in list_mounts():
         if mounted.kind == "overlay" and session_of_source(mounted.source) == session_id:
             return mounted
-    raise WorkspaceMounted(request.fork, request.directory, session=session_id, is_ending=True)
+    raise WorkspaceMounted(request.fork, request.directory, session=session_id, is_ending=True, is_overlay=True)
 
 
 def _clear_git(upper: Path) -> None:

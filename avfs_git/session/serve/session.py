@@ -197,7 +197,10 @@ def refuse_second(vault: OpenVault, request: Request, held: HeldSession | None =
 def mounted_elsewhere(other: FoundSession, *, is_ending: bool) -> WorkspaceMounted:
     """Make the error that says which session has the workspace."""
     record = other.record
-    return WorkspaceMounted(record.fork, record.directory, session=record.id, pid=record.pid, is_ending=is_ending)
+    is_overlay = record.backend == SessionBackend.OVERLAY
+    return WorkspaceMounted(
+        record.fork, record.directory, session=record.id, pid=record.pid, is_ending=is_ending, is_overlay=is_overlay
+    )
 
 
 def tell(fd: int, message: dict[str, object]) -> bool:

@@ -44,6 +44,7 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattrs
+from avfs_git.host.mounts.mounts import check_in_sight, list_mounts
 from avfs_git.paths import TreePath
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
@@ -169,6 +170,7 @@ class MountedLayer(UpperLayer):
         `below` is the upper layer on disk, for hidden files.
 
         Raises:
+            MountCovered: If another mount stands over it.
             MountError: If the workspace is not there any more.
         """
         try:
@@ -177,6 +179,9 @@ class MountedLayer(UpperLayer):
         except OSError:
             found = None
         if found != device:
+            for mounted in list_mounts():
+                if os.makedev(*mounted.device) == device and mounted.directory == directory:
+                    check_in_sight(mounted)
             raise MountError(
                 f"the live tree is not at {quote(os.fspath(directory))} any more",
                 hint="Unmount it with `avfs unmount`, or wait until the programs in it have ended.",
@@ -189,6 +194,7 @@ class MountedLayer(UpperLayer):
         self.taken: list[Taken] = []
         self.keeps = False
         self.quota = below.quota
+        self.shut_root = below.shut_root
         self._attic = {}
         self.marks = below.marks
         self.follows_redirects = False

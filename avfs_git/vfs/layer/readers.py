@@ -108,6 +108,11 @@ class UpperReader(_Reader):
         self._watch = watch
         self.with_lists: set[TreePath] = set()
 
+    def dir_stat(self, path: TreePath) -> os.stat_result:
+        """Stat a directory."""
+        found = super().dir_stat(path)
+        return found if path else self._upper.shut_root.show(found)
+
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory."""
         directory = self._directories.get(path)

@@ -40,6 +40,7 @@ from avfs_git.host.files.xattrs import Target, entry_of, write_xattr
 from avfs_git.paths import ROOT, TreePath, components, join
 from avfs_git.vfs.layer.marks import USER, WHITEOUT_RDEV, DirMarks, Marks, is_whiteout
 from avfs_git.vfs.layer.quota import Quota
+from avfs_git.vfs.layer.shutroot import ShutRoot
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, OTHER, SYMLINK, WHITEOUT, Found
 
 _TEMPORARY = b"avfs-"
@@ -76,6 +77,7 @@ class UpperLayer:
         marks: How the marks of its entries are spelled.
         follows_redirects: Whether redirects name directories of the present lower layer; else they mean nothing.
         quota: What it may hold.
+        shut_root: Whether its root is closed to other users, and with which mode avfs shows it.
     """
 
     def __init__(self, directory: Path, work: Path, marks: Marks = USER, *, follows_redirects: bool = True) -> None:
@@ -86,6 +88,7 @@ class UpperLayer:
         self.root = Descriptor(os.open(directory, OPEN_DIR))
         self.work = Descriptor(os.open(work, OPEN_DIR))
         self.quota = Quota(self)
+        self.shut_root = ShutRoot(os.fsencode(directory.parent))
         self._attic: dict[int, bytes] = {}
 
     def reopen(self) -> None:

@@ -64,7 +64,8 @@ class Attributes:
                 return attr_of(node.ino, os.stat(node.held.fd))
             if node.is_dir:
                 directory = self._dir_fd(node)
-                attr = attr_of(node.ino, os.stat(directory.fd))
+                found = os.stat(directory.fd)
+                attr = attr_of(node.ino, found if node is not self._nodes.root else self._upper.shut_root.show(found))
                 # The number of sub-directories of both layers is not known; 1 says so, as overlayfs does.
                 return attr if node.lower is None else attr._replace(nlink=1)
             if node.parent is None:
@@ -217,6 +218,8 @@ class Attributes:
                 os.chmod(b"/proc/self/fd/%d" % node.held.fd, mode)
             elif node.kind == stat.S_IFREG and (data := node.descriptor) is not None:
                 os.fchmod(data.fd, mode)
+            elif node is self._nodes.root:
+                self._upper.shut_root.chmod(self._dir_fd(node).fd, mode)
             elif node.parent is None:
                 directory = self._dir_fd(node)
                 os.chmod(entry_of(directory.fd, b"."), mode)

@@ -23,6 +23,7 @@ from avfs_git.vfs.layer.blobcache import BlobCache
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.marks import USER
 from avfs_git.vfs.layer.quota import Quota
+from avfs_git.vfs.layer.shutroot import ShutRoot
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan.scan import Found
 from avfs_git.vfs.tree.inodes import ROOT_INO, Node
@@ -38,6 +39,7 @@ class NoUpper(UpperLayer):
         self.directory = self.work_dir = disk
         self.root = Descriptor(os.open(disk, OPEN_DIR))
         self.quota = Quota(self)
+        self.shut_root = ShutRoot(os.fsencode(disk))
         self._attic = {}
         self.marks = USER
         self.follows_redirects = False

@@ -28,7 +28,7 @@ from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import StagedPaths
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.vault.gitmoves import is_made_inside
+from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside
 from avfs_git.workspace.vault.vault import OpenVault
 
 _NAMED_MAX = 20
@@ -182,8 +182,14 @@ def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
         warnings.append(Warning("workspace.in_use", f"fork '{opened.fork}' is in use by {who}; this is what is there now"))
     own = opened.layout.upper / os.fsdecode(GIT)
     if own.is_dir() and not own.is_symlink():  # only where the kernel shows the tree is the name a program's to take
-        text = f"'.git' in the tree is a repository that a program made, not the vault's; it is in no checkpoint, only in '{own}'"
+        text = (
+            "'.git' in the tree is a repository that a program made, not the vault's, which comes back with the first checkpoint "
+            f"after that one was moved away; it is in no checkpoint, only in '{own}'"
+        )
         warnings.append(Warning("git.own_repository", text))
+    elif opened.shown_at is not None and is_link_removed(opened.layout):
+        text = "a program has removed '.git' from the tree, where git does not work until the next checkpoint puts it back"
+        warnings.append(Warning("git.link_removed", text))
     if opened.is_unfinished:
         text = "an operation was cut short, and cannot be put back here: nothing may be written"
         warnings.append(Warning("workspace.unfinished", text))

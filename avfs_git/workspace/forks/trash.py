@@ -133,7 +133,7 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
             if layout.upper.is_dir() and is_upper_used(layout.upper):
                 mounted = find_overlay(layout.upper)
                 where = os.fspath(mounted.directory if mounted is not None else layout.upper)
-                raise WorkspaceMounted(layout.fork, where, session=lock.session or "", is_ending=mounted is None)
+                raise WorkspaceMounted(layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True)
             lock.retire()
             try:
                 yield

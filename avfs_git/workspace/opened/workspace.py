@@ -348,9 +348,16 @@ class OpenWorkspace:
             mounted = find_overlay(upper)
             session = self.lock.session or ""
             where = os.fspath(mounted.directory if mounted is not None else upper)
-            raise WorkspaceMounted(self.fork, where, session=session, is_ending=mounted is None)
+            raise WorkspaceMounted(self.fork, where, session=session, is_ending=mounted is None, is_overlay=True)
+        self._open_root()
         self.lock.clear_session()
         self.leave_git()
+
+    def _open_root(self) -> None:
+        """Let the root have the mode again that it had before a session closed it to other users."""
+        if self.layers.has_upper:
+            with contextlib.suppress(OSError):  # avfs shows the right mode all the same, and the next session tries again
+                self.upper.shut_root.open(self.upper.root.fd)
 
     # --- being served ----------------------------------------------------------------------------
 
@@ -392,6 +399,7 @@ class OpenWorkspace:
         locked = self.acquire()
         try:
             self.mode = stop_serving(self.mode)
+            self._open_root()
             unchanged = self.dirty is not None and not self.dirty
             locked.end()
             if unchanged and self.cache is not None:

@@ -8,6 +8,7 @@ never mounted.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
@@ -25,7 +26,8 @@ from avfs_git.model import Warning
 from avfs_git.paths import Oid, fork_dir_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
-from avfs_git.workspace.vault.format import HEADS
+from avfs_git.vfs.layer.marks import is_whiteout
+from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
 from avfs_git.workspace.vault.log.oprecord import FORK_CREATE, GIT_HEAD, GIT_LOG, IN_COMMAND, JOINS, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.revisions import peel_to_commit
 from avfs_git.workspace.vault.vault import OpenVault, name_switch
@@ -104,6 +106,14 @@ def link_worktree(vault: OpenVault, fork: str, directory: Path) -> Path:
         if not holds(link, content):
             write_file_atomically(link, content, durable=False)
     return link
+
+
+def is_link_removed(layout: WorkspaceLayout) -> bool:
+    """Tell whether a program has removed the file `.git` of a tree on overlayfs."""
+    try:
+        return is_whiteout(os.lstat(layout.upper / ".git"))
+    except FileNotFoundError:
+        return False
 
 
 def find_head_elsewhere(vault: OpenVault, fork: str) -> str | None:

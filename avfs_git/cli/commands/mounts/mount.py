@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="The way to mount: FUSE, FUSE through libfuse, or overlayfs (root only).",
 )
-@click.option("--allow-other", is_flag=True, help="Allow other users, within permissions; overlayfs always does.")
+@click.option("--allow-other", is_flag=True, help="Allow other users, within permissions.")
 def command(
     state: State,
     name: str | None,
