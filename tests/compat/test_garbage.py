@@ -541,3 +541,32 @@ def test_a_lock_of_a_killed_git_keeps_nobody_from_a_commit_graph(vault: Vault) -
     assert next(step.handled for step in vault.maintain(every_step=True).steps if step.name == "packs")
     assert all(bytes.fromhex(oid) in graph.read_bytes() for oid in git(vault.path, "rev-list", "--branches").split())
     assert lock.exists()  # it may be that of a git at work; the doctor tells of it
+
+
+@pytest.mark.parametrize("name", ["short", "/".join(["part-of"] * 24)], ids=["short", "long"])
+def test_what_the_log_says_of_a_fork_in_the_trash_stays(tmp_path: Path, name: str) -> None:
+    """It was made long ago and deleted lately: undo brings it back with what it began with, however long its name is."""
+    days = [0]
+
+    def clock_ns() -> int:
+        return time.time_ns() + days[0] * 86_400 * 10**9
+
+    with Avfs(tmp_path / "home", clock_ns=clock_ns) as avfs:
+        vault = avfs.create_vault("v")
+        main = vault.workspace()
+        main.write("f", b"1\n")
+        main.checkpoint()
+        fork = vault.fork(name)
+        fork.write("f", b"2\n")
+        fork.checkpoint()
+        days[0] = 40
+        vault.delete_fork(name)
+        days[0] = 41
+        main.write("g", b"1\n")
+        main.checkpoint()
+        assert vault.gc(keep_days=30, keep_operations=1, grace_days=0).operations
+        vault.undo(fork=name)
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "f").write_bytes(b"1\n")
+
+        assert [change.path for change in vault.apply(name, tmp_path / "there").changed_files] == [b"f"]

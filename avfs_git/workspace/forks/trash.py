@@ -47,6 +47,11 @@ def name_in_trash(vault: OpenVault, fork: str) -> str:
     return f"{vault.clock_ns()}-{_name_of_fork(fork)}"
 
 
+def is_of_fork(name: str, fork: str) -> bool:
+    """Whether a workspace that has a name in the trash was of a fork of that name."""
+    return name.partition("-")[2] == _name_of_fork(fork)
+
+
 def clear_orphan(vault: OpenVault, fork: str, name: str | None = None) -> None:
     """Put away a workspace whose branch is gone, so that a new fork of that name does not find it.
 
@@ -229,11 +234,10 @@ def _find_in_trash(vault: OpenVault, fork: str, name: str) -> Path | None:
     ended = {record.more.get("trash") for record in vault.oplog.read_fork(fork)}
     with host_errors(f"read '{trash}'"):
         found = [place for place in trash.iterdir() if place.is_dir()] if trash.is_dir() else []
-    wanted = _name_of_fork(fork)
     again = [
         place
         for place in found
-        if place.name.partition("-")[2] == wanted and place.name not in ended and (_time_of(place.name) or 0) > (since_ns or 0)
+        if is_of_fork(place.name, fork) and place.name not in ended and (_time_of(place.name) or 0) > (since_ns or 0)
     ]
     return min(again, key=lambda place: _time_of(place.name) or 0, default=None)
 

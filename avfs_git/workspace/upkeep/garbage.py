@@ -47,9 +47,10 @@ from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import GarbageResult, Warning
-from avfs_git.paths import Oid, fork_dir_name, oid_of
+from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import listener
 from avfs_git.vfs.scan.statcache import StatCache
+from avfs_git.workspace.forks.trash import is_of_fork
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
 from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, peel_all, shorten
 from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS, WorkspaceLayout
@@ -385,7 +386,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
             continue
         # The last move of a branch tells what git has done to it since (`workspace.vault.gitmoves`).
         is_told = "move" in news or record.more.get(INTENT) in intents or is_left
-        is_gone = fork not in living and not any(name.endswith(f"-{fork_dir_name(record.fork)}") for name in in_trash)
+        is_gone = fork not in living and not any(is_of_fork(name, record.fork) for name in in_trash)
         is_turn = record.kind in (UNDO, REDO)  # without its target it turns nothing
         can_turn = record.id in turned or (is_told and not is_turn and not concerned & passed)
         if can_turn and not is_gone:
