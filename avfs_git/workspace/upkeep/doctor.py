@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
+from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import edit_config
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
@@ -33,7 +34,7 @@ from avfs_git.workspace.forks.forks import Opener
 from avfs_git.workspace.forks.trash import clear_orphan, is_lost, note_deletion, put_away
 from avfs_git.workspace.opened.layers import has_lost_upper
 from avfs_git.workspace.upkeep.due import MAINTENANCE_WAIT_S, maintenance_held
-from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS
+from avfs_git.workspace.vault.format import KEPT, KNOWN, LABELS, REMOTE_STATE, REMOTES, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import PUT_AWAY
 from avfs_git.workspace.vault.log.oprecord import REDO, RENAMED_FROM, TRASH, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
@@ -69,7 +70,7 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
         ("leftovers", _check_leftovers(vault)),
         ("orphans", _check_orphans(vault)),
         ("trash", _check_trash(vault)),
-        ("worktrees", _check_worktrees(vault)),
+        ("worktrees", _check_worktrees(vault, open_workspace)),
         ("left refs", _check_left_refs(vault)),
         ("forks", _check_forks(vault)),
         ("workspaces", _check_workspaces(vault, open_workspace, is_patient=repair)),
@@ -85,6 +86,7 @@ def _treat(finding: _Finding) -> Problem:
     if finding.repair is None:
         return problem
     try:
+        reach("doctor.repairing")
         finding.repair()
         fixed = finding.is_mended is None or finding.is_mended()
     except (AvfsError, OSError):  # the report says that it is still there; that is all a failed repair may do
@@ -148,7 +150,7 @@ def _check_refs(vault: OpenVault) -> Iterator[_Finding]:
                 error.message,
                 f"Give it {last.hex()[:12]} again, its last value in the log.",
                 lambda name=name, last=last: _give_back(vault, name, last),  # type: ignore[misc]  # a default binds the loop's value
-                lambda name=name, last=last: vault.refs.read(name) == last,  # type: ignore[misc]  # as above
+                lambda name=name: _is_whole(vault, name),  # type: ignore[misc]  # as above
                 severity="error",
             )
         elif name == "packed-refs":
@@ -199,12 +201,22 @@ def _has_fork(vault: OpenVault, fork: str) -> bool:
 
 
 def _give_back(vault: OpenVault, name: str, last: Oid) -> None:
+    """Give a ref its last value, if it is still damaged: another process may have moved or deleted it since it was found."""
     try:
         held = vault.refs.read(name)
     except RefDamaged:
         vault.refs.repair(name, last)
     else:
-        vault.refs.update([RefChange(name, held, last)])
+        if held is not None and not vault.store.exists(held):
+            vault.refs.update([RefChange(name, held, last)])
+
+
+def _is_whole(vault: OpenVault, name: str) -> bool:
+    try:
+        held = vault.refs.read(name)
+    except RefDamaged:
+        return False
+    return held is None or vault.store.exists(held)
 
 
 def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
@@ -240,7 +252,14 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         if is_young and (owner is None or not owner.is_gone):
             yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
         else:
-            yield _removable("lock.left", path, description, "Remove the lock file.")
+            known = held[path]
+            yield _fixable(
+                "lock.left",
+                description,
+                "Remove the lock file.",
+                lambda path=path, known=known: path.unlink() if _identify(path) == known else None,  # type: ignore[misc]  # as below
+                lambda path=path, known=known: _identify(path) != known,  # type: ignore[misc]  # defaults bind the loop's values
+            )
 
 
 class _Owner(NamedTuple):
@@ -353,21 +372,26 @@ def _take_refs_away(vault: OpenVault, fork: str, changes: list[RefChange]) -> No
             vault.refs.update([*vault.hold(*(each.old for each in changes)), *changes])
 
 
-def _check_worktrees(vault: OpenVault) -> Iterator[_Finding]:
+def _check_worktrees(vault: OpenVault, open_workspace: Opener) -> Iterator[_Finding]:
     for place in list_half_made(vault.git_dir):
         yield _fixable(
             "worktree.half_made",
             f"'{place.relative_to(vault.git_dir)}' is incomplete: a mount was cut short",
             "Put it into the trash of the vault; the next mount makes it again.",
-            lambda place=place: _put_worktree_away(vault, place),  # type: ignore[misc]  # a default binds the loop's value
+            lambda place=place: _put_worktree_away(vault, open_workspace, place),  # type: ignore[misc]  # a default binds the loop's value
             lambda place=place: place not in list_half_made(vault.git_dir),  # type: ignore[misc]  # as above
         )
 
 
-def _put_worktree_away(vault: OpenVault, place: Path) -> None:
-    away = vault.layout.trash / f"{time.time_ns()}-%worktree"
-    away.mkdir(parents=True)
-    place.rename(away / PUT_AWAY)
+def _put_worktree_away(vault: OpenVault, open_workspace: Opener, place: Path) -> None:
+    fork = fork_of_dir_name(place.name.removesuffix("%avfs"))
+    with ExitStack() as stack:
+        if _has_fork(vault, fork):  # a mount that makes it whole holds the workspace
+            stack.enter_context(open_workspace(fork).locked())
+        if place in list_half_made(vault.git_dir):
+            away = vault.layout.trash / f"{time.time_ns()}-%worktree"
+            away.mkdir(parents=True)
+            place.rename(away / PUT_AWAY)
 
 
 def _check_trash(vault: OpenVault) -> Iterator[_Finding]:
@@ -450,8 +474,8 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
                 "workspace.upper_lost",
                 f"the workspace of '{fork}' has lost '{layout.upper}', with every file that changed since the fork began",
                 "Put that directory back; else have the workspace made again, with the files as they were last recorded.",
-                lambda fork=fork: put_away(vault, fork),  # type: ignore[misc]  # a default binds the loop's value
-                lambda layout=layout: not layout.root.exists(),  # type: ignore[misc]  # as above
+                lambda layout=layout: _put_lost_away(vault, layout),  # type: ignore[misc]  # a default binds the loop's value
+                lambda layout=layout: not has_lost_upper(layout),  # type: ignore[misc]  # as above
                 severity="error",
             )
             continue
@@ -475,6 +499,12 @@ def _check_workspaces(vault: OpenVault, open_workspace: Opener, *, is_patient: b
                 if warning.code not in _AS_MEANT:
                     what = f"in '{fork}', {warning.message}"
                     yield _found(warning.code, what, "Copy it elsewhere if it matters.", severity="warning")
+
+
+def _put_lost_away(vault: OpenVault, layout: WorkspaceLayout) -> None:
+    with vault.fork_locked(layout.fork):
+        if has_lost_upper(layout):  # else it was put back, or the workspace was made again, and has new work
+            put_away(vault, layout.fork)
 
 
 @contextmanager

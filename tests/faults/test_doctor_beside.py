@@ -1,0 +1,95 @@
+"""What the doctor repairs, it looks at again: another process may have mended it, or work there, since it was found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from avfs_git import Avfs, Vault, faults
+from tests.support.faults import git
+
+pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout")]
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    """A vault with a fork that has a checkpoint, and a branch of git's."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("file", b"1\n")
+        vault.workspace().checkpoint()
+        work = vault.fork("work")
+        work.write("file", b"2\n")
+        work.checkpoint()
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault("v") as vault:
+        yield vault
+
+
+@contextmanager
+def _meanwhile(act: Callable[[], object]) -> Iterator[None]:
+    """Let another one act right before the doctor repairs something."""
+
+    def meet(point: str) -> None:
+        if point == "doctor.repairing":
+            faults.arm(None)
+            act()
+
+    faults.arm(meet)
+    try:
+        yield
+    finally:
+        faults.arm(None)
+
+
+def test_a_workspace_that_was_repaired_meanwhile_keeps_its_work(vault: Vault, tmp_path: Path) -> None:
+    """Two find that its upper layer is gone; what is written after the first repair is not put into the trash by the second."""
+    shutil.rmtree(vault.path / "avfs" / "workspaces" / "work" / "upper")
+
+    with Avfs(tmp_path / "home") as avfs:
+        other = avfs.open_vault("v")
+
+        def repair_and_work() -> None:
+            other.doctor(repair=True)
+            other.workspace("work").write("new", b"not saved, nor in the log yet\n")
+
+        with _meanwhile(repair_and_work):
+            (problem, *_) = vault.doctor(repair=True).problems
+
+        assert (problem.code, problem.fixed) == ("workspace.upper_lost", True)
+        assert other.workspace("work").read("new") == b"not saved, nor in the log yet\n"
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["moved", "deleted"])
+def test_a_ref_that_was_moved_meanwhile_stays_there(vault: Vault, gone: bool) -> None:
+    """A branch that names a missing commit has another value, or is deleted, when the doctor comes to it."""
+    place, main = vault.path / "refs" / "heads" / "work", git(vault.path, "rev-parse", "main").strip()
+    place.write_text("1" * 40 + "\n")
+
+    with _meanwhile(place.unlink if gone else lambda: place.write_text(f"{main}\n")):
+        found = [problem for problem in vault.doctor(repair=True).problems if problem.code == "ref.damaged"]
+
+    assert [problem.fixed for problem in found] == [True]
+    assert git(vault.path, "for-each-ref", "--format=%(objectname)", "refs/heads/work").split() == ([] if gone else [main])
+
+
+def test_a_lock_that_is_another_one_by_then_stays(vault: Vault) -> None:
+    """The old lock was removed, and a git that is at work has taken it."""
+    lock = vault.path / "refs" / "heads" / "main.lock"
+    lock.write_bytes(b"")
+    os.utime(lock, (time.time() - 10_000,) * 2)
+
+    def take() -> None:
+        lock.unlink()
+        lock.write_bytes(b"of a git that is at work\n")
+
+    with _meanwhile(take):
+        (problem,) = vault.doctor(repair=True).problems
+
+    assert (problem.code, problem.fixed) == ("lock.left", True)
+    assert lock.read_bytes() == b"of a git that is at work\n"
