@@ -76,6 +76,21 @@ def test_a_sparse_checkout(home: Avfs, clone: Path, mode: str) -> None:
     assert not expect_as_added(home, clone, "changed")
 
 
+def test_rules_that_a_sparse_checkout_leaves_out(home: Avfs, clone: Path) -> None:
+    """They hold, as for git: what they ignore is a secret in no commit, at this fork and at the next."""
+    (clone / ".gitignore").write_text(".env\n")
+    (clone / "a/.gitignore").write_text("*.o\n")
+    git("add", ".", cwd=clone)
+    git("commit", "-qm", "rules", cwd=clone)
+    git("sparse-checkout", "set", "--no-cone", "/*", "!.gitignore", cwd=clone)
+    assert not (clone / ".gitignore").exists()
+    for name in (".env", "a/x.o", "new"):
+        (clone / name).write_text("1")
+    expect_as_added(home, clone, "rules")
+    (clone / "a/y.o").write_text("1")
+    assert b".o\n" not in fork_directory(home, clone, "rules", "three")
+
+
 def test_a_directory_that_is_gone_and_left_out_in_part(home: Avfs, clone: Path) -> None:
     """What the sparse checkout holds of it is deleted, the rest is not."""
     git("sparse-checkout", "set", "--no-cone", "/a/", "/b/f", cwd=clone)

@@ -300,7 +300,8 @@ def _capture(
 
     if lookback is not None and known is not None:
         lookback.looks = known.looks
-        lookback.is_whole = known.cache.tree == index  # what is staged is tracked, too, and no commit says so
+        # What is staged is tracked, too, and no commit says so. Rules that are in the index alone are read from there each time.
+        lookback.is_whole = known.cache.tree == index and not known.rules
     if git_dir == source:
         return capture(layer)
     with WithModules(layer, source, common_dir(git_dir) if git_dir is not None else None, vault.layout, place) as shown:

@@ -36,6 +36,7 @@ from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, 
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.gitstore.rules.attributes import FILE_MAX_BYTES, TreeAttributes, read_info_attributes
+from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ
 from avfs_git.gitstore.source import ObjectSink
 from avfs_git.host.files.beneath import OPEN_LIST, open_at
 from avfs_git.host.files.closing import closing_fd
@@ -63,6 +64,7 @@ _MODES = {mode.to_bytes(4, "big"): mode for mode in (MODE_FILE, MODE_EXEC, MODE_
 _SUSPICIOUS = b".gG"
 """What names begin with that git may refuse, where they are of ASCII and have no backslash."""
 _ATTRIBUTES = b".gitattributes"
+_IGNORE = b".gitignore"
 _CHANGING = (b"filter", b"ident", b"working-tree-encoding")
 """Attributes by which git gives a file another content than it stores (gitattributes(5)), which may be as long."""
 _GONE = b"tracked".ljust(45, b"\0")
@@ -101,15 +103,30 @@ class _Tracked:
 class KnownClone(PlainDirectory):
     """A working tree without the files that are known from its index: a capture with `cache` adds all others."""
 
-    def __init__(self, root: Path, cache: StatCache) -> None:
+    def __init__(self, root: Path, cache: StatCache, store: ObjectStore) -> None:
         super().__init__(root)
+        self._store = store
         self.cache = cache
         """The state of what is known, as if it had been captured before."""
         self.looks: dict[TreePath, DirCache] = {}
         """How the entries look that are not left, by directory."""
         self.marked: list[TreePath] = []
         """Files that git was told not to look at, and that may differ from the index."""
+        self.rules: dict[TreePath, Oid] = {}
+        """Ignore files that git was told not to look at, by directory."""
         self._left: dict[TreePath, list[Found]] = {}
+
+    def read_ignore(self, path: TreePath) -> bytes | None:
+        """Read the `.gitignore` of a directory, as git does: where a sparse checkout leaves it out, that of the index."""
+        found = super().read_ignore(path)
+        if found is not None or path not in self.rules:
+            return found
+        text = bytearray()
+        for piece in self._store.stream_blob(self.rules[path]):
+            text += piece
+            if len(text) >= IGNORE_FILE_READ:
+                break
+        return bytes(text[:IGNORE_FILE_READ])
 
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List what is left of a directory."""
@@ -148,7 +165,7 @@ def read_known(
     top = _arrange(index)
     if top is None:
         return None
-    clone = KnownClone(source, StatCache(source))
+    clone = KnownClone(source, StatCache(source), store)
     reading = _Reading(clone, index, git_dir, written_ns, store, modes)
     try:
         reading.read(top)
@@ -289,7 +306,7 @@ class _Reading:
             if path == ROOT or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 raise
             # It went, or something else has its name: the one above shows that. A sparse checkout leaves it out.
-            self._need_marked(place)
+            self._need_marked(path, place)
             return left
         place.status = os.fstat(directory)
         place.xattrs = self._clone.dir_xattrs(path)
@@ -335,15 +352,18 @@ class _Reading:
                     self._clone.marked.append(join(path, name))
                     continue
                 left.append(Found(name, status, kind_of_mode(status.st_mode), opaque=False))
-        self._need_marked(place)
+        self._need_marked(path, place)
         return left
 
-    def _need_marked(self, place: _Tracked) -> None:
-        """Note the blobs of what git was told not to look at: they have to be there."""
+    def _need_marked(self, path: TreePath, place: _Tracked) -> None:
+        """Note the blobs of what git was told not to look at: they have to be there, and rules among them hold."""
         data, records = self._data, place.records
         for name, (at, mode) in place.entries.items() if len(records) < len(place.entries) else ():
             if _is_marked(data, at) and mode != MODE_GITLINK and name not in records:
-                self._needed.add(Oid(data[at + 40 : at + 60]))
+                oid = Oid(data[at + 40 : at + 60])
+                self._needed.add(oid)
+                if name == _IGNORE and mode != MODE_SYMLINK:  # git follows no symbolic link here
+                    self._clone.rules[path] = oid
 
 
 class _Filters(TreeAttributes):
