@@ -37,7 +37,7 @@ _OPTIONS: Mapping[str, str] = {
     " --depth=20 --window-memory=128m --threads=1",
     "rev-list": "--objects --no-object-names --reflog --indexed-objects --stdin --missing=allow-any --missing=print"
     " --filter=blob:none --quiet",
-    "grep": "--no-color --color=always --full-name --null --line-number --column -E -F -P -i -w -v -o --threads=1"
+    "grep": "--no-color --color=always --full-name --null --line-number --column -E -F -P -i -w -v -o"
     " --files-with-matches --files-without-match --count -f - ( )",
     "blame": "--porcelain --no-textconv",
     "log": "--no-show-signature --no-ext-diff --no-textconv --patch --graph --stat --name-status --color=always --no-color"
@@ -50,7 +50,7 @@ _OPTIONS: Mapping[str, str] = {
 """The commands that may be run, and their options."""
 _OPTIONS_WITH_VALUE = {
     "pack-objects": re.compile(r"--keep-pack=pack-[0-9a-f]+\.pack"),
-    "grep": re.compile(r"-[AB]\d{1,9}"),
+    "grep": re.compile(r"-[AB]\d{1,9}|--threads=[1-8]"),
     "log": re.compile(r"--max-count=\d{1,18}|--decorate-refs=refs/[a-z/]+/\*|--(format|grep)=.*", re.DOTALL),
 }
 _COLORED_PARTS = ("match", "selected", "context", "filename", "lineNumber", "column", "separator", "function")

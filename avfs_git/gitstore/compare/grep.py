@@ -36,6 +36,8 @@ _OUTCOME = {
 _MAY_BE_EMPTY = compiled(rb"[*?{^$|(\\]|\A\n|\n\n|\n\Z")
 """What one of the patterns must have that match an empty line."""
 _CONTEXT_MAX = 999_999_999
+_THREADS_MAX = 8
+"""As many as git takes by itself, on any machine. Where few run at a time, the others cost more than the search does."""
 _BAD_PATTERN = compiled(r"fatal: [^\n]*?'[^\n]*': ([^\n]*)|fatal: ([^\n]*(?:PCRE|Perl)[^\n]*)")
 
 
@@ -107,9 +109,10 @@ def _spell_options(query: GrepQuery, *, is_colored: bool) -> list[str]:
     ]
     if query.outcome is GrepOutcome.LINES:
         options += ["-o"] if query.only_matching else [f"-B{query.before}", f"-A{query.after}"]
-        if query.before or query.after:
-            options.append("--threads=1")  # several leave out the first file, if it is binary
-    return options
+    threads = min(_THREADS_MAX, 2 * len(os.sched_getaffinity(0)))
+    if query.outcome is GrepOutcome.LINES and (query.before or query.after):
+        threads = 1  # several leave out the first file, if it is binary
+    return [*options, f"--threads={threads}"]
 
 
 def _make_filter(query: GrepQuery) -> Callable[[bytes], bool]:
