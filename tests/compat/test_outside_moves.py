@@ -316,6 +316,45 @@ def test_undo_takes_back_no_push_that_gits_log_has(tmp_path: Path, mount_dir: Pa
         assert theirs in git("rev-list", "t", cwd=vault.path).split()
 
 
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("how", ["looked at", "made"])
+def test_a_push_of_what_head_was_at_in_the_live_tree_is_a_push(tmp_path: Path, mount_dir: Path, how: str) -> None:
+    """Git in the live tree knew the commit before it was pushed; the files do not have it, and no checkpoint takes it back."""
+    with Avfs(tmp_path / "home") as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        work = vault.fork("t")
+        clone = tmp_path / "clone"
+        git("clone", "-q", "-b", "t", str(vault.path), str(clone), cwd=tmp_path)
+        with work.mount(mount_dir / "tree") as session:
+            if how == "looked at":
+                (clone / "a").write_bytes(b"theirs\n")
+                git("commit", "-qam", "theirs", cwd=clone)
+                git("fetch", "-q", str(clone), "t", cwd=session.path)
+                git("checkout", "-q", "FETCH_HEAD", cwd=session.path)
+            else:
+                git("checkout", "-q", "--detach", cwd=session.path)
+                (session.path / "a").write_bytes(b"theirs\n")
+                git("commit", "-qam", "theirs", cwd=session.path)
+                git("fetch", "-q", str(vault.path), git("rev-parse", "HEAD", cwd=session.path).strip(), cwd=clone)
+                git("reset", "-q", "--hard", "FETCH_HEAD", cwd=clone)
+            git("checkout", "-q", "t", cwd=session.path)
+        work.status()
+        git("push", "-q", "origin", "t", cwd=clone)
+        theirs = git("rev-parse", "t", cwd=vault.path)
+
+        assert work.read("a") == b"1\n"
+        assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+        work.write("b", b"mine\n")
+        with pytest.raises(RefConflict):
+            work.checkpoint()
+        assert work.update()[0].outcome == "clean"
+        assert (work.read("a"), work.read("b")) == (b"theirs\n", b"mine\n")
+        work.undo()
+        assert git("rev-parse", "t", cwd=vault.path) == theirs
+
+
 @pytest.fixture
 def pushed(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A home whose workspace has a change, and a commit that was pushed onto its branch."""
