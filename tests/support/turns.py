@@ -157,7 +157,9 @@ class Turns(Bench):
         """Undo; give how it ended where the fork kept its name and its files may be others."""
         told = self.call("undo", fork)
         names = self._names_after(told)
-        if fork not in names and len(new := names - self.forks.keys()) == 1 and state.last in {"renamed", "undone", "unsure"}:
+        # A call that wrote what was there is no operation: the one before it is taken back.
+        may_be_renamed = state.last in {"renamed", "undone", "unsure"} or (state.last == "call" and state.files == state.since[0])
+        if fork not in names and len(new := names - self.forks.keys()) == 1 and may_be_renamed:
             self._rename(fork, new.pop(), "undone")
             return None
         if told.status == "refused":
