@@ -179,14 +179,17 @@ def _find(window: bytes | bytearray, commit: bytes) -> tuple[int, bytes] | None:
 
 
 def _put_all(path: bytes, fd: int, commits: Mapping[Oid, Oid | None]) -> bool:
-    """Write commits to their slots; False if the table has to grow."""
+    """Write commits to their slots; False if the table has to be made anew: to grow, or because a commit gets another sidecar.
+
+    A slot may stand in two sectors of the disk, and a power cut would leave half of the former sidecar in it.
+    """
     _check_header(path, os.pread(fd, _SLOT, 0))
     capacity = _capacity(os.fstat(fd).st_size)
     for commit, sidecar in commits.items():
         first = _place(commit, capacity)
         window = os.pread(fd, _WINDOW * _SLOT, first)
         found = _find(window, commit) or _find(window, _NONE)
-        if found is None:
+        if found is None or found[1] not in (_NONE, sidecar or _NONE):
             return False
         # Also what is there already: whether that reached the disk is not known.
         if os.pwrite(fd, commit + (sidecar or _NONE), first + found[0]) != _SLOT:

@@ -75,6 +75,20 @@ def test_a_later_sidecar_is_the_one_that_counts(vault: Path) -> None:
         assert own.find(oid) == sidecar
 
 
+def test_a_sidecar_is_never_overwritten_in_place(vault: Path) -> None:
+    """A power cut may tear a write: the table with the other sidecar is another file, and the former one is whole."""
+    (oid,) = _commits(1)
+    own = _open(vault)
+    own.add({oid: Oid(b"a" * 20)})
+    former = (vault / NAME).open("rb")
+    with former:
+        own.add({oid: None})
+
+        assert b"a" * 20 in former.read()
+    assert own.has(oid)
+    assert own.find(oid) is None
+
+
 def test_many_may_add_at_once(vault: Path) -> None:
     """What each of several adds is there afterwards, also where the table grew under them."""
     parts = [_commits(300, seed) for seed in range(6)]
