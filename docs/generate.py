@@ -108,7 +108,7 @@ begins; an expression that fails on the document ends with status 2 after it.
 |---|---|
 | `schema_version` | 1 |
 | `kind` | which verb answers: `checkpoint_save_result`; `error_result` where no verb was understood, without a schema |
-| `success` | false after an error or a failed `exec`; true with status 1 for a search without a match, a merge with conflicts |
+| `success` | false after an error, a failed `exec`, an unread file of `cat`; true with status 1 for no match, or for conflicts |
 | `request` | the arguments with defaults, and the vault and fork meant; `arguments` as given where they are not understood |
 | `result` | the record of the verb's result; null on failure |
 | `warnings` | what the caller should know: objects with a [`code`](#codes-of-warnings), `message` and, if one is meant, `path` |

@@ -6,6 +6,7 @@ Decided here: their fields. All are JSON objects, never bare lists, so that fiel
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict, final
 
 if TYPE_CHECKING:
@@ -367,6 +368,30 @@ class Content(TypedDict, total=False):
     size: int
     content: str
     content_b64: str
+
+
+class UnreadFile(TypedDict):
+    """A path whose content could not be read."""
+
+    path: bytes
+    code: str
+    """The code of the error, as in `error`."""
+    message: str
+
+
+@final
+@dataclass(frozen=True)
+class Contents:
+    """The contents of several files, in the order in which they were named."""
+
+    files: Sequence[Content]
+    unread: Sequence[UnreadFile]
+    """The paths where nothing is, or no file."""
+
+    @property
+    def success(self) -> bool:
+        """Whether all of them were read."""
+        return not self.unread
 
 
 class Written(TypedDict):

@@ -89,7 +89,7 @@ VERBS = {
     "update": Entry("remotes", "Update a fork from its upstream"),
     "apply": Entry("remotes", "Write the changes of a fork into a directory, unstaged"),
     "ls": Entry("files", "List a directory"),
-    "cat": Entry("files", "Print a file"),
+    "cat": Entry("files", "Print files"),
     "grep": Entry("files", "Find lines that match a pattern"),
     "search": Entry("files", "Find files by their words, the best first"),
     "find": Entry("files", "Find files by name, kind, size, time, tag or change"),

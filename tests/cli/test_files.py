@@ -269,6 +269,38 @@ def test_cat_of_earlier_states(cli: Cli, work: str) -> None:
     assert cli("cat", "README", "--at", "nosuch").status == 31
 
 
+def test_cat_of_several_files(cli: Cli, work: str) -> None:
+    """They come one after the other; a path that is missing, or a directory, does not keep the others away."""
+    assert cli("cat", "README", "src/main.py", "README").ok().text == "hello\nprint(1)\nprint(2)\nprint(3)\nhello\n"
+    ran = cli("cat", "README", "src", "nosuch", "src/main.py")
+    assert (ran.status, ran.text) == (26, "hello\nprint(1)\nprint(2)\nprint(3)\n")
+    assert [line for line in ran.stderr.splitlines() if line.startswith(("error", "hint: List"))] == [
+        "error: '/src' is a directory",
+        "hint: List it with `avfs ls /src`.",
+        "error: there is nothing at '/nosuch'",
+    ]
+    assert cli("cat", "nosuch", "README", "--at", "nosuch").status == 31
+
+
+def test_a_document_of_several_files(cli: Cli, work: str) -> None:
+    """It lists the contents in their order and the paths that could not be read; all contents together have one limit."""
+    ran = cli("cat", "README", "src", "nosuch", "src/main.py", "--json")
+    assert (ran.status, ran.document["success"], ran.document["error"]) == (26, False, None)
+    assert [(file["path"], file["content"]) for file in ran.result["files"]] == [
+        ("README", "hello\n"),
+        ("src/main.py", "print(1)\nprint(2)\nprint(3)\n"),
+    ]
+    assert [(each["path"], each["code"]) for each in ran.result["unread"]] == [
+        ("src", "path.unsuitable"),
+        ("nosuch", "path.not_found"),
+    ]
+    cli("write", "large", stdin=b"x" * (5 << 20)).ok()
+    cli("write", "other", stdin=b"x" * (5 << 20)).ok()
+    ran = cli("cat", "large", "other", "README", "--json")
+    assert (ran.status, [file["path"] for file in ran.result["files"]]) == (26, ["large", "README"])
+    assert "with the files before it" in ran.result["unread"][0]["message"]
+
+
 def test_expected_content_guards_a_write(cli: Cli, work: str) -> None:
     """A file that somebody else changed is left alone."""
     oid = cli("stat", "README", "--oid", "--json").result["entries"][0]["oid"]

@@ -200,7 +200,7 @@ def test_help_wins_over_json(cli: Cli, arguments: list[str]) -> None:
         ("op -n 3", "there is no option '-n'", "Did you mean `avfs op log -n` or `avfs op restore -n` or `avfs op undo -n`?"),
         ("--vault v checkpoint -m x", "there is no option '-m'", "Did you mean `avfs --vault v checkpoint save -m`?"),
         ("log -n 0", "invalid value for '-n' / '--limit': 0 is not in the range x>=1", "See `avfs log --help`."),
-        ("cat", "missing argument 'PATH'", "See `avfs cat --help`."),
+        ("cat", "missing argument 'PATH...'", "See `avfs cat --help`."),
         ("cat ../x", "'../x' leads out of the workspace", None),
         ("--vault a ls --vault b", "--vault is given twice, as 'a' and 'b'", None),
         ("--vault a@b --fork c ls", "--vault names the fork 'b', --fork another one", "Name it once."),
