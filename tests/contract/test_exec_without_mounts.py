@@ -63,6 +63,32 @@ def run(how: str, mount_dir: Path, *arguments: str, path: Path | None = None) ->
     return ran.returncode, document
 
 
+def test_a_chroot_whose_root_is_no_mount_point_is_named(work: Workspace, mount_dir: Path) -> None:
+    """Its mounts cannot be made private: the error names the cause and the way out, which is one."""
+    make = """
+        root=$0/root bind=$1; shift
+        mount -t tmpfs none "$0" && mkdir "$root" && { [ -z "$bind" ] || mount --bind "$root" "$root"; } || exit 99
+        for each in /*; do
+            if [ -h "$each" ]; then cp -a "$each" "$root$each"
+            elif [ -d "$each" ]; then mkdir "$root$each" && mount --rbind "$each" "$root$each"
+            fi
+        done
+        exec chroot "$root" "$@"
+    """
+    (mount_dir / "tmpfs").mkdir()
+    program = [sys.executable, "-m", "avfs_git", "exec", "--json", "--backend", "checkout", "-c", "echo x > made"]
+    documents = []
+    for bind in ("", "bind"):
+        wrapped = ["unshare", "--mount", "sh", "-c", make, os.fspath(mount_dir / "tmpfs"), bind, *program]
+        documents.append(json.loads(subprocess.run(wrapped, capture_output=True, check=False).stdout))
+
+    (reason,) = documents[0]["error"]["details"]["reasons"]
+    assert "the root directory is no mount point" in reason
+    assert "`mount --bind DIR DIR`" in reason
+    assert documents[1]["success"], documents[1]
+    assert work.exists("made")
+
+
 @HOW
 @pytest.mark.parametrize("backend", ["overlay", "fuse"])
 def test_a_mount_that_fails_is_one_document(work: Workspace, mount_dir: Path, how: str, backend: str) -> None:

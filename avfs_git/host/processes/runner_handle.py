@@ -51,7 +51,10 @@ class NamespaceRefused(Exception):
     """
 
     def __init__(self, step: str, number: int) -> None:
-        super().__init__(f"cannot {step}: {os.strerror(number) if number else 'it ended'}")
+        reason = os.strerror(number) if number else "it ended"
+        if (step, number) == ("make mounts private", errno.EINVAL):  # the kernel's answer for a root that is no mount point
+            reason = "the root directory is no mount point, as in a plain chroot; run `mount --bind DIR DIR` before `chroot DIR`"
+        super().__init__(f"cannot {step}: {reason}")
         self.step = step
         self.number = number
 
