@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git import Avfs, Vault, Workspace
+from avfs_git import Avfs, Vault, Workspace, faults
 from avfs_git.errors import PathNotFound
 from tests.support.faults import check_objects, check_vault, copy_home, die_in
 
@@ -175,6 +176,53 @@ def test_another_process_sees_what_is_forgotten(vault: Vault, tmp_path: Path) ->
         with seen.fork("after", at=ids[0], source="main", ephemeral=True) as fork:
             assert _number(fork) is None
             assert fork.read("a") == b"0\n"
+
+
+def _tag(vault: Vault, name: str, at: str) -> None:
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "tag", "-a", "-m", "of git", name, at]
+    subprocess.run(command, cwd=vault.path, check=True)
+
+
+@pytest.mark.parametrize("point", ["gc.planned", "gc.chain_moved", "gc.log_shortened", "gc.sidecars_spared"])
+def test_what_is_named_while_it_runs_keeps_its_own(vault: Vault, point: str) -> None:
+    """A tag of git's, or a fork, made between two of its steps; it tells what it did."""
+    work = vault.workspace()
+    ids = [_save(work, number) for number in range(6)]
+    made: list[Workspace] = []
+
+    def name_two(reached: str) -> None:
+        if reached == point and not made:
+            _tag(vault, "meanwhile", ids[1])
+            made.append(vault.fork("meanwhile", at=ids[3], source="main"))
+
+    faults.arm(name_two)
+    try:
+        result = vault.prune(keep_operations=1, sidecars=True, grace_s=0.0)
+    finally:
+        faults.arm(None)
+    for _ in range(2):
+        numbers = _numbers(vault, ids)
+        assert (numbers[1], numbers[3], numbers[5]) == (1, 3, 5)
+        assert _number(made[0]) == 3
+        time.sleep(0.02)
+        vault.prune(keep_operations=1, sidecars=True, grace_s=0.0)
+    assert result.sidecars <= 4 - 2
+    assert _numbers(vault, ids)[0] is None or point == "gc.planned"
+    check_vault(vault)
+
+
+@pytest.mark.parametrize("sidecars", [False, True])
+def test_an_annotated_tag_keeps_the_ignored_files(vault: Vault, *, sidecars: bool) -> None:
+    """Also where no branch has its checkpoint any more."""
+    fork = vault.fork("gone")
+    ids = [_save(fork, number) for number in range(4)]
+    _tag(vault, "kept", ids[2])
+    vault.delete_fork("gone")
+    for number in (7, 8):
+        _save(vault.workspace(), number)
+    time.sleep(0.02)
+    vault.prune(keep_operations=1, sidecars=sidecars, grace_s=0.0)
+    assert _numbers(vault, ["kept"]) == [2]
 
 
 @pytest.mark.needs("fuse")

@@ -36,7 +36,6 @@ from pathlib import Path
 from avfs_git.errors import AvfsError, HostError, RefConflict, RefLocked, WorkspaceDamaged, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
-from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packs import remove_leftovers
 from avfs_git.gitstore.objects.sweep import Swept, check_connected, read_ids_below, survey, sweep
@@ -52,7 +51,7 @@ from avfs_git.progress import listener
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.forks.trash import is_of_fork
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
-from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, peel_all, shorten
+from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, forget, peel_all, shorten
 from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
@@ -194,6 +193,7 @@ def collect_garbage(
         plan = _make_plan(vault, limits, in_use)
         warnings: list[Warning] = []
         if not dry_run:
+            reach("gc.planned")
             _keep(vault, plan.missing)
             _shorten_chains(vault, plan, warnings)
             plan.operations = vault.oplog.expire(lambda records: _choose(vault, records, limits))
@@ -203,9 +203,7 @@ def collect_garbage(
             # What was done meanwhile may count on one of them.
             named = set(_roots(vault, in_use))
             plan.unneeded = {name: oid for name, oid in plan.unneeded.items() if oid not in named}
-            plan.forgotten = {oid: each for oid, each in plan.forgotten.items() if each not in named}
-            vault.store.own_commits.add(dict.fromkeys(plan.forgotten))
-            reach("gc.sidecars_forgotten")
+            plan.forgotten = forget(vault, plan.forgotten, lambda: {*_roots(vault, in_use), *_list_tips(vault)})
             _drop_refs(vault, plan.unneeded, warnings)
             KeptTimes(vault.layout.kept_times).keep_only(vault.refs.list(KEPT))
             remove_leftovers(vault.store, now_s=time.time())
@@ -271,6 +269,11 @@ def _roots(vault: OpenVault, in_use: InUse) -> Iterator[Oid]:
     yield from _named_by_workspaces(_workspaces(vault))
 
 
+def _list_tips(vault: OpenVault) -> set[Oid]:
+    """List the commits that refs stand for, without refs that only keep something."""
+    return peel_all(vault, (oid for name, oid in vault.refs.list().items() if not name.startswith(KEPT)))
+
+
 def _check_workspaces(vault: OpenVault) -> None:
     """Demand of each workspace that what it begins with is here.
 
@@ -309,7 +312,7 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)
     commits.add(needed)
-    staying = _find_staying(vault, commits, needed, [refs[name] for name in refs.keys() - kept.keys()], limits)
+    staying = _find_staying(commits, {*needed, *peel_all(vault, (refs[name] for name in refs.keys() - kept.keys()))}, limits)
     if limits.sidecars_before_ns:
         plan.chains = find_chains(vault, commits.sidecars, staying, needed, limits.sidecars_before_ns)
     copied = {oid for chain in plan.chains for oid in chain.staying}
@@ -331,14 +334,12 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     return plan
 
 
-def _find_staying(
-    vault: OpenVault, commits: _Walk, named: Collection[Oid], tips: Iterable[Oid], limits: Limits
-) -> Collection[Oid]:
+def _find_staying(commits: _Walk, named: Collection[Oid], limits: Limits) -> Collection[Oid]:
     """Find the commits whose sidecar stays: all that are not old, and all that something names."""
     if not limits.sidecars_before_ns:
         return commits.seen
     young = {oid for oid, when_s in commits.age.items() if when_s * 10**9 >= limits.sidecars_before_ns}
-    return young | peel_all(vault, tips) | set(named)
+    return young | set(named)
 
 
 def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen:
@@ -425,6 +426,7 @@ class _Walk:
     """The commits that are reached from some, and the sidecars that they name."""
 
     def __init__(self, vault: OpenVault, *, sidecars: bool = True) -> None:
+        self._vault = vault
         self._store = vault.store
         self._shallow = read_shallow(vault.git_dir)
         self._with_sidecars = sidecars
@@ -433,12 +435,12 @@ class _Walk:
         self.age: dict[Oid, int] = {}
 
     def add(self, starts: Iterable[Oid]) -> None:
-        """Add commits and all that they reach; what is no commit, or is not here, does not count as a start.
+        """Add commits and all that they reach; what stands for none, or is not here, does not count as a start.
 
         Raises:
             ObjectMissing, ObjectCorrupt: If a commit on the way cannot be read.
         """
-        waiting = [oid for oid in starts if self._store.exists(oid) and self._store.header(oid)[0] == KIND_COMMIT]
+        waiting = [*peel_all(self._vault, starts)]
         while waiting:
             oid = waiting.pop()
             if oid in self.seen:

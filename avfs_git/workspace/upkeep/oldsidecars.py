@@ -11,17 +11,29 @@ made anew, of copies of the needed ones, under the lock of its fork; a fork that
 sidecar that something names by its own id, such as that which a fork began with, stays with all before it until nothing names it.
 
 The order of steps: the new chain gets a ref that keeps it, then `avfs/commits` says whose sidecar each copy is, then the ref of
-the fork moves to it. A crash leaves the old chain, and the new one with what it keeps.
+the fork moves to it. A crash leaves the old chain, and the new one with what it keeps. Last, `avfs/commits` forgets which
+sidecars went. A commit that a ref, an operation or a session names by then keeps its sidecar: these are read before and after
+that, because nothing keeps another process from naming a commit meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
-from avfs_git.errors import AvfsError, ForkNotFound, RefConflict, RefLocked, WorkspaceBusy, WorkspaceMounted
+from avfs_git.errors import (
+    CheckpointNotFound,
+    ForkNotFound,
+    ObjectMissing,
+    RefConflict,
+    RefLocked,
+    WorkspaceBusy,
+    WorkspaceMounted,
+)
 from avfs_git.faults import reach
+from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG
+from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.owncommits import list_sidecars
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
@@ -38,6 +50,7 @@ class Chain:
     """The sidecars of a fork, of which some may go."""
 
     fork: str
+    head: Oid
     tip: Oid
     members: set[Oid]
     staying: dict[Oid, list[Oid]] = field(default_factory=dict)
@@ -63,7 +76,7 @@ def find_chains(
     chains: list[Chain] = []
     taken: set[Oid] = set()
     """What is in a chain already: that of a fork goes on in the one of the fork that it was made from."""
-    for fork in vault.list_heads():
+    for fork, head in vault.list_heads().items():
         tip = vault.read_sidecar_ref(fork)
         if tip is None:
             continue
@@ -73,7 +86,7 @@ def find_chains(
             for oid, commit in members.items()
         ):
             continue
-        chain = Chain(fork, tip, set(members))
+        chain = Chain(fork, head, tip, set(members))
         for oid in reversed(members):
             if oid == tip or (oid in owners and oid not in named and oid not in taken):
                 chain.staying[oid] = owners.get(oid, [])
@@ -93,16 +106,17 @@ def find_oldest_sidecar_ns(vault: OpenVault) -> int | None:
 
 
 def peel_all(vault: OpenVault, oids: Iterable[Oid]) -> set[Oid]:
-    """Find the commits that refs stand for; what stands for none is left out."""
+    """Find the commits that refs and logs name; what stands for none, or is not here, is left out."""
     found: set[Oid] = set()
     for oid in oids:
-        with suppress(AvfsError):
-            found.add(peel_to_commit(vault, oid))
+        if vault.store.exists(oid) and vault.store.header(oid)[0] in {KIND_COMMIT, KIND_TAG}:
+            with suppress(CheckpointNotFound, ObjectMissing):  # a tag of a tree, or of what a partial clone lacks
+                found.add(peel_to_commit(vault, oid))
     return found
 
 
 def shorten(vault: OpenVault, chain: Chain) -> bool:
-    """Make the chain of a fork anew; False if another process has the fork, or has moved its sidecars meanwhile.
+    """Make the chain of a fork anew; False if another process has the fork, or has moved its branch meanwhile.
 
     Raises:
         AvfsError: If the fork is damaged, or the disk refuses. The old chain is there.
@@ -113,7 +127,8 @@ def shorten(vault: OpenVault, chain: Chain) -> bool:
         opened.locked(is_patient=False),
         PackWriter(vault.store) as pack,
     ):
-        if vault.read_sidecar_ref(chain.fork) != chain.tip:
+        found = vault.read_head(chain.fork), vault.read_sidecar_ref(chain.fork)
+        if found != (chain.head, chain.tip):
             return False
         newest: Oid | None = None
         noted: dict[Oid, Oid | None] = {}
@@ -135,3 +150,26 @@ def shorten(vault: OpenVault, chain: Chain) -> bool:
         reach("gc.chain_moved")
         return True
     return False
+
+
+def forget(vault: OpenVault, forgotten: Mapping[Oid, Oid], list_named: Callable[[], Collection[Oid]]) -> dict[Oid, Oid]:
+    """Note that commits have no sidecar; give the ones of which that is so. What `list_named` gives keeps its own."""
+
+    def hold_named(commits: Mapping[Oid, Oid]) -> dict[Oid, Oid]:
+        named = list_named()
+        found = {oid: sidecar for oid, sidecar in commits.items() if oid in named or sidecar in named}
+        vault.refs.update(vault.hold(*found.values()))
+        return found
+
+    if not forgotten:
+        return {}
+    own = vault.store.own_commits
+    with objects_held(vault.git_dir):
+        spared = hold_named(forgotten)
+        going = {oid: sidecar for oid, sidecar in forgotten.items() if oid not in spared and own.find(oid) == sidecar}
+        reach("gc.sidecars_spared")
+        own.add(dict.fromkeys(going))
+        reach("gc.sidecars_forgotten")
+        spared = hold_named(going)
+        own.add(spared)
+    return {oid: sidecar for oid, sidecar in going.items() if oid not in spared}
