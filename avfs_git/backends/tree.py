@@ -12,10 +12,12 @@ import os
 from collections.abc import Callable
 
 from avfs_git.backends.lower import LowerMounts
-from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput
+from avfs_git.errors import BaseMoved, InvalidInput
+from avfs_git.model import SessionBackend
 from avfs_git.paths import oid_of
 from avfs_git.session.life.record import FoundSession
 from avfs_git.session.life.request import Request
+from avfs_git.session.serve.start import check_mountable
 from avfs_git.values import replace
 from avfs_git.workspace.vault.origin import load_state
 from avfs_git.workspace.vault.vault import OpenVault
@@ -33,8 +35,7 @@ def on_base(vault: OpenVault, lowers: LowerMounts, request: Request, mount: Call
     """
     if request.at is not None:
         raise InvalidInput("a commit cannot be shown through overlayfs", hint="Leave out `--backend`.")
-    if os.geteuid():
-        raise FuseUnavailable("only root can mount a live tree on overlayfs", hint="Leave out `--backend`.")
+    check_mountable(SessionBackend.OVERLAY)
     for left in reversed(range(_TRIES)):
         state = load_state(vault, vault.layout.workspace(request.fork))
         base = (state.base, state.sidecar, None)

@@ -53,6 +53,7 @@ from avfs_git.sdk.parts import (
     remotegit,
     removal,
     renaming,
+    start,
     stop,
 )
 from avfs_git.sdk.repository.programs import Programs
@@ -503,7 +504,8 @@ class Home(Closing):
             InvalidInput: If the directory is in a read-only mount.
             NotAVault, FormatUnsupported: If the clone cannot be read safely.
             RefDamaged: If the branch that is checked out there does not say at which commit it is.
-            FuseUnavailable, SessionFailed: If the fork cannot be mounted; it is deleted again.
+            FuseUnavailable: If this user cannot mount anything here; nothing is made, or the fork is deleted again.
+            SessionFailed: If the fork cannot be mounted; it is deleted again.
         """
         if not Path(source).is_dir():  # else the clone around it would be forked
             reason = NotADirectoryError(20, os.strerror(20 if Path(source).exists() else 2))
@@ -525,6 +527,7 @@ class Home(Closing):
             raise
         if directory is not None:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
+        start.check_mountable(backend)  # nor a vault for nothing
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             warnings: list[Warning] = []
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name, warnings), None)

@@ -556,3 +556,16 @@ def test_apply_leaves_what_the_fork_has_not_committed(avfs: Avfs, clone: Path, m
         (session.path / "changed").write_text("changed\n")
         assert b"changed" in [change.path for change in session.vault.apply("task", clone).changed_files]
     session.wait()
+
+
+def test_where_nothing_can_be_mounted_nothing_is_made(clone: Path, mount_dir: Path) -> None:
+    """Neither a vault nor a fork, where the device of FUSE cannot be opened."""
+    program = [sys.executable, "-m", "avfs_git", "fork", os.fspath(clone), os.fspath(mount_dir / "task")]
+    inside = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+    covered = [*inside, "sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *program]
+    home = mount_dir / "home"
+    environment = {**os.environ, "AVFS_HOME": os.fspath(home)}
+    ran = subprocess.run(covered, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment)
+    assert (ran.returncode, "cannot open /dev/fuse" in ran.stderr) == (52, True), ran.stderr
+    assert not [*home.glob("**/*.git")]
+    assert not (mount_dir / "task").exists()

@@ -142,14 +142,7 @@ def mount_fuse(
 def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: bool, allow_other: bool, max_read: int) -> int:
     import ctypes  # noqa: PLC0415 - only where root mounts
 
-    try:
-        fd = os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise FuseUnavailable(
-            f"cannot open {_DEVICE}: {error.strerror}",
-            hint=f"Load the kernel module with `modprobe fuse`; a container has to be given the device. {_TELLS}",
-            details={"errno": error.errno},
-        ) from error
+    fd = _open_device()
     try:
         options = f"fd={fd},rootmode=40000,user_id={os.getuid()},group_id={os.getgid()},max_read={max_read}"
         if allow_other:
@@ -165,6 +158,28 @@ def _mount_as_root(directory: Path, source: str, subtype: str, *, read_only: boo
         os.close(fd)
         raise
     return fd
+
+
+def _open_device() -> int:
+    try:
+        return os.open(_DEVICE, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        hint = f"Load the kernel module with `modprobe fuse`; a container has to be given the device. {_TELLS}"
+        if error.errno == errno.EACCES:
+            hint = f"Let users read and write it: `chmod 666 {_DEVICE}`."
+        details = {"errno": error.errno}
+        raise FuseUnavailable(f"cannot open {_DEVICE}: {error.strerror}", hint=hint, details=details) from error
+
+
+def check_device() -> None:
+    """Check that this user may open the device of FUSE, before anything is made for a mount. The helper opens it as the user.
+
+    Raises:
+        FuseUnavailable: If not, or if an ordinary user lacks the set-uid program.
+    """
+    if os.geteuid():
+        find_helper()
+    os.close(_open_device())
 
 
 def find_helper() -> str:

@@ -20,6 +20,7 @@ from typing import Any
 
 from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionEnding, SessionFailed
 from avfs_git.host.files.durable import host_errors
+from avfs_git.host.mounts.mounts import check_device
 from avfs_git.model import SessionBackend
 from avfs_git.session.life.places import SessionPlace, find_place
 from avfs_git.session.life.record import FoundSession, read_record
@@ -40,6 +41,18 @@ _NURSERIES = 2
 AUTO = "auto"
 _NEXT_AFTER = (MountError, FuseUnavailable)
 """Exactly these errors say that another backend may work; others are about the directory, the workspace or the disk."""
+
+
+def check_mountable(wanted: str) -> None:
+    """Check that this user may mount by a backend, as far as can be told before anything is made for that.
+
+    Raises:
+        FuseUnavailable: If not.
+    """
+    if wanted != SessionBackend.OVERLAY:
+        check_device()
+    elif os.geteuid():
+        raise FuseUnavailable("only root can mount a live tree on overlayfs", hint="Leave out `--backend`.")
 
 
 def start_best(wanted: str, sessions: Path, request: Request) -> FoundSession:
