@@ -225,6 +225,30 @@ def test_an_annotated_tag_keeps_the_ignored_files(vault: Vault, *, sidecars: boo
     assert _numbers(vault, ["kept"]) == [2]
 
 
+@pytest.mark.parametrize("way", ["pushed", "fetched"])
+def test_what_stays_goes_to_other_vaults(vault: Vault, tmp_path: Path, way: str) -> None:
+    """Also after it was copied twice: its commits name in their headers what it was first."""
+    work = vault.workspace()
+    ids = [_save(work, number, "kept" if number == 1 else None) for number in range(4)]
+    vault.prune(keep_operations=1, sidecars=True, grace_s=0.0)
+    ids += [_save(work, number, "two" if number == 5 else None) for number in (4, 5, 6)]
+    vault.prune(keep_operations=1, sidecars=True, grace_s=0.0)
+    source = vault.path
+    if way == "pushed":
+        source = tmp_path / "bare.git"
+        subprocess.run(["git", "init", "-q", "--bare", source], check=True)
+        vault.add_remote("origin", str(source))
+        vault.push(["main"], with_sidecar=True, with_checkpoints=True)
+    with Avfs(tmp_path / "other") as avfs, avfs.create_vault("v") as other:
+        other.add_remote("origin", str(source))
+        other.fetch(with_sidecar=True, with_checkpoints=True)
+        found = []
+        for each in (ids[1], ids[5], ids[6]):
+            with other.fork("look", at=each, source="main", ephemeral=True) as fork:
+                found.append(_number(fork))
+    assert found == ([None, None, 6] if way == "pushed" else [1, 5, 6])
+
+
 @pytest.mark.needs("fuse")
 def test_a_fork_in_use_keeps_its_own(vault: Vault, mount_dir: Path) -> None:
     """It is named, and the next run goes on."""

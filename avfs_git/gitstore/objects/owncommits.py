@@ -31,7 +31,8 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.locks.flocks import held
-from avfs_git.paths import Oid
+from avfs_git.paths import Oid, oid_of
+from avfs_git.values import replace
 
 NAME = "avfs/commits"
 _DIRECTORY = "avfs"
@@ -45,6 +46,8 @@ _WINDOW = 32
 _FIRST = 256
 _NONE = bytes(20)
 _SIDECAR_TITLE = "sidecar of "
+_STANDS_FOR = b"avfs-stands-for"
+_HEX_SIZE = 40
 _DAY_S = 86_400
 
 Read = Callable[[Oid], tuple[int, bytes]]
@@ -297,6 +300,28 @@ def find_commits(read: Read, tips: Iterable[Oid], sidecars: Mapping[Oid, Commit]
             found[oid] = commit.sidecar
         for parent in commit.parents:
             see(parent)
+    return found
+
+
+def find_named(read: Read, oid: Oid) -> Oid | None:
+    """Find the sidecar that the header of a commit names, not what is noted for it; None if it has no such header."""
+    commit = _read_commit(read, oid)
+    return commit.sidecar if commit is not None else None
+
+
+def stand_for(commit: Commit, named: Iterable[Oid], parents: tuple[Oid, ...]) -> Commit:
+    """Make a copy of a sidecar commit that another vault takes for the ones that commits name in their headers."""
+    extra = tuple((_STANDS_FOR, oid.hex().encode("ascii")) for oid in sorted(set(named)))
+    return replace(commit, parents=parents, sidecar=None, extra=extra)
+
+
+def list_stood_for(commit: Commit) -> list[Oid]:
+    """List the sidecars that such a copy says it is read for; none of any other commit."""
+    found: list[Oid] = []
+    for key, value in commit.extra:
+        with suppress(ValueError):
+            if key == _STANDS_FOR and len(value) == _HEX_SIZE:
+                found.append(oid_of(value))
     return found
 
 

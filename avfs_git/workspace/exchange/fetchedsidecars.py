@@ -11,7 +11,8 @@ none. A sidecar says what a git tree cannot, so it is looked at before it counts
 - what is no sidecar is refused as a whole.
 
 What is pushed is the newest state of a fork's sidecar without those before it, as a commit of its own (`pack_newest`): what was
-ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit names.
+ignored once and is gone since stays here. Its header `avfs-stands-for` says which sidecar the fork's commit names. The copies
+that a gc makes of old sidecars have such headers, too.
 
 What has to change becomes a sidecar of this vault, which counts in place of the one that the commit names. Called by
 `workspace.exchange.remotes` when the objects are here and before refs move; a crash in between leaves noted commits that no ref
@@ -29,10 +30,10 @@ from avfs_git.errors import AvfsError, ObjectCorrupt, quote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
-from avfs_git.gitstore.objects.owncommits import find_commits, list_sidecars
+from avfs_git.gitstore.objects.owncommits import find_commits, find_named, list_sidecars, list_stood_for, stand_for
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Warning
-from avfs_git.paths import ROOT, Oid, TreePath, join, oid_of, show_path
+from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.layer.sidecar import (
     Meta,
@@ -53,8 +54,6 @@ _META_MAX = 16 << 20
 _CHAIN_MAX = 10_000
 """So many sidecars are taken at a time, the newest first: what a remote calls a sidecar may lead to any history."""
 _SET_ID = 0o6000
-_STANDS_FOR = b"avfs-stands-for"
-_HEX_SIZE = 40
 # A record that has four digits of permissions or attributes; most have neither.
 _ODD = re.compile(rb"(?:\A|\0)[^ \0]+ (?:[0-7]*[0-7]{4} |[0-7-]+ (?!- ))")
 
@@ -143,18 +142,8 @@ def pack_newest(vault: OpenVault, fork: str, head: Oid, pack: PackWriter) -> Oid
     if newest is None:
         return None
     commit = vault.store.read_commit(newest)
-    stands_for = (_STANDS_FOR, (named or newest).hex().encode("ascii"))
-    return pack.add_commit(replace(commit, parents=(), sidecar=None, extra=(stands_for,)))
-
-
-def _read_stands_for(vault: OpenVault, sidecar: Oid) -> Oid | None:
-    """Read which sidecar one without a history stands for; None if it does not say so, or the vault knows that one."""
-    with suppress(AvfsError, ValueError):
-        for key, value in vault.store.read_commit(sidecar).extra:
-            if key == _STANDS_FOR and len(value) == _HEX_SIZE:
-                named = oid_of(value)
-                return None if vault.store.own_commits.has(named) else named
-    return None
+    in_header = find_named(vault.store.read, head) if named is not None else None
+    return pack.add_commit(stand_for(commit, [in_header] if in_header is not None else list_stood_for(commit) or [newest], ()))
 
 
 def accept_sidecars(
@@ -182,9 +171,10 @@ def accept_sidecars(
         counts = {oid: found for oid in sidecars if (found := own.find(oid)) is not None}
         counts |= _accept_chain(vault, pack, cleaner, chain, remote, warnings)
         known = {oid: chain[oid] if oid in chain else vault.store.read_commit(oid) for oid in counts}
-        for oid in sidecars & counts.keys():
-            if (stands_for := _read_stands_for(vault, oid)) is not None:
-                known[stands_for], counts[stands_for] = known[oid], counts[oid]
+        for oid, commit in list(known.items()):
+            for stands_for in list_stood_for(commit):
+                if stands_for not in known and not own.has(stands_for):  # what is known stands for itself
+                    known[stands_for], counts[stands_for] = commit, counts[oid]
         named = find_commits(read, tips, known)
         noted = {oid: counts[sidecar] for oid, sidecar in named.items() if own.find(oid) not in {sidecar, counts[sidecar]}}
         made = {counts[oid] for oid in chain if oid in counts and counts[oid] != oid}

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from avfs_git.errors import (
     CheckpointNotFound,
@@ -34,7 +34,7 @@ from avfs_git.errors import (
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.gitstore.objects.owncommits import list_sidecars
+from avfs_git.gitstore.objects.owncommits import find_named, list_sidecars, stand_for
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
 from avfs_git.paths import Oid
@@ -134,7 +134,8 @@ def shorten(vault: OpenVault, chain: Chain) -> bool:
         noted: dict[Oid, Oid | None] = {}
         for oid, commits in chain.staying.items():
             parents = () if newest is None else (newest,)
-            newest = pack.add_commit(replace(vault.store.read_commit(oid), parents=parents))
+            named = [each for commit in commits if (each := find_named(vault.store.read, commit)) is not None]
+            newest = pack.add_commit(stand_for(vault.store.read_commit(oid), named or [oid], parents))
             noted |= dict.fromkeys(commits, newest)
         if newest is None or newest == chain.tip:
             return False
