@@ -41,6 +41,7 @@ def begin_trail(session: Session, source: EventSource, *, is_first: bool) -> Tra
     if wanted == "none" or session.workspace is None:
         return None
     try:
+        is_first = is_first and session.request.adopted is None
         return Trail(source, audit, fork, reads=wanted == "all", is_first=is_first)
     except NoFileEvents as error:
         with suppress(HostError):
@@ -54,7 +55,7 @@ class Trail:
     def __init__(self, source: EventSource, audit: AuditLog, fork: str, *, reads: bool, is_first: bool) -> None:
         """Begin.
 
-        `reads` includes the events `read`. `is_first`: whether no server of the session was killed before this one.
+        `reads` includes the events `read`. `is_first`: whether no server of the mount was killed before this one.
         """
         self._source = source
         self._audit = audit
