@@ -165,11 +165,11 @@ class Openings(_Group):
 
 
 class Accesses(_Group):
-    """Tells reads, and where that is asked for writes, in one mount."""
+    """Tells reads and writes in one mount."""
 
-    def __init__(self, directory: Path, *, writes: bool) -> None:
+    def __init__(self, directory: Path) -> None:
         """Begin. Raises OSError where this process may not, or the kernel cannot."""
-        super().__init__(_CLASS_NOTIF, directory, _MARK_MOUNT, _ACCESS | _MODIFY if writes else _ACCESS)
+        super().__init__(_CLASS_NOTIF, directory, _MARK_MOUNT, _ACCESS | _MODIFY)
 
     def read(self) -> list[Access]:
         """Take waiting ones, if there are any."""

@@ -347,7 +347,7 @@ def _try_fanotify(place: Path) -> str:
     file = place / "file"
     file.write_bytes(b"")
     Openings(file).close()
-    Accesses(place, writes=True).close()
+    Accesses(place).close()
     Changes(place).close()
     return "who opens a file can be held back; reads and writes in a mount and changes of names are told"
 

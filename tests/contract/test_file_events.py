@@ -271,6 +271,10 @@ OVERLAID: list[tuple[str, list[Told]]] = [
         "f = os.open('.', os.O_TMPFILE | os.O_WRONLY); os.write(f, b'x'); os.link(f'/proc/self/fd/{f}', 'made', src_dir_fd=f)",
         [("write", None, None), ("create", b"made", None)],
     ),
+    (
+        "s, t = os.open('f', 0), os.open('sent', os.O_CREAT | os.O_WRONLY); os.sendfile(t, s, 0, 1)",
+        [("create", b"sent", None), ("read", b"f", None), ("write", b"sent", None)],
+    ),
     ("os.link('f', 'g')", [("create", b"g", None)]),
     ("r = open('f', 'rb'); os.unlink('f'); r.read(1)", [("unlink", b"f", None), ("read", None, None)]),
 ]
@@ -578,6 +582,20 @@ def test_the_audit_log_has_those_of_overlayfs(work: Workspace, mount_dir: Path) 
 
     found = [(entry.event, entry.details["path"]) for entry in reversed(work.vault.policy.audit(files=True))]
     assert [event for event in found if event[0] != "file_dropped"] == [("file_create", "dir"), ("file_unlink", "base")]
+
+
+@pytest.mark.needs("overlayfs")
+def test_the_audit_log_says_that_no_session_was_there(work: Workspace, mount_dir: Path) -> None:
+    """Programs go on in an overlayfs tree whose session was killed."""
+    work.vault.set_config("audit.files", "changes")
+    with work.mount(mount_dir / "tree", backend="overlay") as session:
+        os.kill(session.info().pid, signal.SIGKILL)
+        (session.path / "unseen").touch()
+        work.write("own", b"begins another session\n")
+        (session.path / "seen").touch()
+
+    found = [(entry.event, entry.details.get("path")) for entry in reversed(work.vault.policy.audit(files=True))]
+    assert ("file_dropped", None) in found[: found.index(("file_create", "seen"))]
 
 
 @pytest.mark.usefixtures("person")

@@ -1,10 +1,11 @@
 """File events of a tree on overlayfs, where no request reaches avfs: what the kernel tells of its mount and of its upper layer.
 
 Decided here: which of the two tells what. The mount tells reads. The file system of the upper layer tells changes with their
-process, among those of everything else on it: only what is in a directory of the upper layer counts (`upperchanges`). Not each
-kernel has writes in the mount among them, which is tried first: on such a kernel the mount tells them. There are no sizes. Equal
-calls may be one event. What the session itself does is not told. The kernel waits for no listener, and drops events when 16,384
-wait. An error ends no stream: listeners are told `dropped`, and what comes afterwards.
+process, among those of everything else on it: only what is in a directory of the upper layer counts (`upperchanges`). It tells
+where a file was when it was written to, but not writes of sendfile(2), splice(2) and io_uring past the page cache, and on some
+kernels none: the mount tells each write as well, a moment later. What the upper layer told is not told again. There are no
+sizes. Equal calls may be one event. What the session itself does is not told. The kernel waits for no listener, and drops events
+when 16,384 wait. An error ends no stream: listeners are told `dropped`, and what comes afterwards.
 
 The server of an overlayfs tree makes one, as the `EventSource` of its control socket. A thread runs while something listens;
 `add` and `remove` may be called from any thread. One lock is held while events are told. Nothing survives a crash.
@@ -18,8 +19,7 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
-from itertools import chain
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,8 @@ from avfs_git.session.serve.upperchanges import QUEUED, UpperChanges
 
 _LOG = LazyLogger(__name__)
 Listener = Callable[[FileEvent], object]
+_Write = tuple[int, bytes | None]
+"""A process, and the handle or the path of what it wrote to."""
 _PAUSE_MS: Final = 1000
 """How long nothing is told after an error, which may come again at once."""
 
@@ -121,6 +123,9 @@ class _Watch:
         """Begin. Raises OSError."""
         self._top = os.fsencode(directory) + b"/"
         self._own = (os.getpid(), os.getppid())
+        self._upper = upper
+        self._written: tuple[set[_Write], set[_Write]] = set(), set()
+        """The writes that the upper layer told in this round and in the one before: the mount tells one after it."""
         self._users: tuple[dict[int, int | None], dict[int, int | None]] = {}, {}
         """The users of the processes of this round and of the one before: some have ended by now."""
         with ExitStack() as held:
@@ -129,8 +134,7 @@ class _Watch:
                 if os.fstat(fd).st_dev != device:  # it would be told what is done outside of the tree
                     raise OSError(errno.ENODEV, "it is not at its place")
                 mount = Path(f"/proc/self/fd/{fd}")
-                writes = not _tells_writes(self._changes, mount)
-                self._accesses = held.enter_context(closing(Accesses(mount, writes=writes)))
+                self._accesses = held.enter_context(closing(Accesses(mount)))
             self._names = UpperChanges(self._changes, upper, work)
             self.stop = os.eventfd(0, os.EFD_CLOEXEC)
             """Can be read when the watch is to end."""
@@ -157,10 +161,13 @@ class _Watch:
     def read(self) -> Iterator[FileEvent]:
         """Give what waits, but for what the session itself does."""
         self._users = {}, self._users[0]
+        self._written = set(), self._written[0]
         accessed: list[Access] = []  # taken before the changes: the creation of a file is told before what is read in it
         while len(accessed) <= QUEUED and (more := self._accesses.read()):
             accessed += more
-        for (op, path, old_path), pid in self._names.read():
+        for (op, path, old_path), pid, file in self._names.read():
+            if op == "write" and pid is not None:
+                self._written[0].update(((pid, file), (pid, path), (pid, None)))
             yield from self._make(op, path, old_path, pid)
         for access in accessed:
             path = None  # also where the mount is out of sight, or was moved
@@ -170,8 +177,16 @@ class _Watch:
                 yield from self._make("dropped")
             if access.reads:
                 yield from self._make("read", path, None, access.pid)
-            if access.writes:
+            if access.writes and not self._is_told(access.pid, path):
                 yield from self._make("write", path, None, access.pid)
+
+    def _is_told(self, pid: int, path: bytes | None) -> bool:
+        """Whether the upper layer told a write in the mount: of a file that was renamed, its handle tells."""
+        keys: set[_Write] = {(pid, path)}
+        if path is not None and pid not in self._own:
+            with suppress(OSError):  # it was renamed or removed just now
+                keys.add((pid, self._changes.find_handle(self._upper / os.fsdecode(path))))
+        return any(keys & told for told in self._written)
 
     def forget(self) -> None:
         """Go on after an error: what was taken is missing."""
@@ -195,13 +210,3 @@ class _Watch:
             else:
                 users[pid] = int(status.split(b"\nUid:", 1)[1].split(None, 4)[3])  # with whose rights it uses files
         return users[pid]
-
-
-def _tells_writes(changes: Changes, directory: Path) -> bool:
-    """Try whether a write in a mount is a change of its upper layer, with a file that has no name."""
-    try:
-        with closing_fd(os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)) as fd:
-            os.write(fd, b"-")
-    except OSError:
-        return False
-    return any(change.is_written and change.pid == os.getpid() for change in chain.from_iterable(iter(changes.read, [])))

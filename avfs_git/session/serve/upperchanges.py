@@ -46,19 +46,19 @@ class UpperChanges:
         """Files in the work directory that have attributes by now: copies."""
         self._whiteouts: set[bytes] = set()
 
-    def read(self) -> Iterator[tuple[Told, int | None]]:
-        """Say what the waiting changes mean in the tree, with the process of each. `dropped` without one: some are missing."""
+    def read(self) -> Iterator[tuple[Told, int | None, bytes]]:
+        """Say what the waiting changes mean in the tree, with process and file. `dropped` without process: some are missing."""
         self._take()
         moved = set()
         while self._waiting:
             change = self._waiting.popleft()
             try:
                 for told in self._read_change(change):
-                    yield told, change.pid
+                    yield told, change.pid, change.target
             except OSError as error:
                 # A file without a name can be written to in a directory that is gone for long. Else something is not told.
                 if error.errno != errno.ESTALE or change.is_made or change.is_removed or change.is_renamed:
-                    yield ("dropped", None, None), None
+                    yield ("dropped", None, None), None, b""
             if change.is_directory and (change.is_removed or change.is_renamed):
                 moved.add(change.target)
         for directory in moved:  # the kernel joins equal changes: the last one told is not always where it is
