@@ -189,7 +189,7 @@ WARNINGS = {
     "git.head_elsewhere": "git's HEAD in the live tree is not on the fork's branch.",
     "git.head_stays": "`undo` or `redo` did not move git's HEAD in the live tree.",
     "git.link_removed": "A program removed the `.git` of a live tree; the next operation that changes something puts it back.",
-    "git.own_repository": "A program replaced `.git` by a repository of its own, which is in no checkpoint.",
+    "git.own_repository": "A program replaced `.git` by a repository of its own, or by a link to one, which is in no checkpoint.",
     "git.unmerged": "git has paths in conflict in the live tree; a checkpoint saves these files as they are.",
     "git.worktree_removed": "Another program removed git's directory of a live tree; it is there again, without what was staged.",
     "hook.changed": "A hook did not run, because its program changed or was removed since it was enabled.",

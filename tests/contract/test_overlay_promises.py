@@ -174,6 +174,24 @@ def test_a_removed_link_of_git_is_told_and_comes_back(work: Workspace, tree: Pat
         assert subprocess.check_output(["git", "--git-dir=own.git", "log", "--format=%s"], cwd=tree) == b"own\n"
 
 
+@pytest.mark.parametrize("kind", ["link", "broken link", "pipe"])
+def test_what_a_program_puts_in_place_of_git_is_told(work: Workspace, tree: Path, kind: str) -> None:
+    """Also where it is no directory: it stays until it is removed; then git works again."""
+    with work.mount(tree, backend="overlay"):
+        place = tree / ".git"
+        place.unlink()
+        if kind == "pipe":
+            os.mkfifo(place)
+        else:
+            place.symlink_to(work.vault.path if kind == "link" else "nowhere")
+        assert "git.own_repository" in {warning.code for warning in work.status().warnings}
+        assert "git.own_repository" in {warning.code for warning in work.checkpoint("one").warnings}
+        place.unlink()
+        work.write("x", b"y")
+        assert work.status().warnings == ()
+        assert place.is_file()
+
+
 # --- nothing is lost -----------------------------------------------------------------------------------------------------------
 
 _WRITER = """

@@ -181,9 +181,10 @@ def warn_of_state(opened: OpenWorkspace) -> list[Warning]:
         who = holder.describe() if holder is not None else "another process"
         warnings.append(Warning("workspace.in_use", f"fork '{opened.fork}' is in use by {who}; this is what is there now"))
     own = opened.layout.upper / os.fsdecode(GIT)
-    if own.is_dir() and not own.is_symlink():  # only where the kernel shows the tree is the name a program's to take
+    if own.is_symlink() or own.is_dir() or own.is_fifo():  # only where the kernel shows the tree is the name a program's to take
+        what = "a repository" if own.is_dir() and not own.is_symlink() else "a link or a pipe"
         text = (
-            "'.git' in the tree is a repository that a program made, not the vault's, which comes back with the first checkpoint "
+            f"'.git' in the tree is {what} that a program made, not the vault's, which comes back with the first checkpoint "
             f"after that one was moved away; it is in no checkpoint, only in '{own}'"
         )
         warnings.append(Warning("git.own_repository", text))
