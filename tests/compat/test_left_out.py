@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from avfs_git.paths import oid_of
 from avfs_git.sdk import Avfs
+from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate
 from avfs_git.workspace.forks import clones
+from avfs_git.workspace.vault.format import SEEN
 from avfs_git.workspace.vault.origin import peek_state
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.oracle import git
@@ -89,6 +93,31 @@ def test_rules_that_a_sparse_checkout_leaves_out(home: Avfs, clone: Path) -> Non
     expect_as_added(home, clone, "rules")
     (clone / "a/y.o").write_text("1")
     assert b".o\n" not in fork_directory(home, clone, "rules", "three")
+
+
+def test_what_an_earlier_edition_remembered_is_not_believed(home: Avfs, clone: Path, tmp_path: Path) -> None:
+    """It took a secret for a new file, whose ignore rule is left out of the working tree."""
+    (clone / ".env").write_text("a secret\n")
+    assert b".env" in fork_directory(home, clone, "v", "one")  # nothing ignores it yet
+    (tmp_path / "rules").write_text(".env\n")
+    rules = git("hash-object", "-w", tmp_path / "rules", cwd=clone).decode().strip()
+    git("update-index", "--add", "--cacheinfo", f"100644,{rules},.gitignore", cwd=clone)
+    git("commit", "-qm", "rules", cwd=clone)
+    git("sparse-checkout", "set", "--no-cone", "/*", "!.gitignore", cwd=clone)
+
+    with closing(OpenVault(home.home / "vaults" / "v.git")) as vault:
+        tracked, exclude = git("rev-parse", "HEAD^{tree}", cwd=clone).strip(), vault.read_exclude()
+        decides = b"%b\0%d\0%b11" % (tracked, len(exclude), exclude) + (clone / ".git" / "index").read_bytes()
+        text = f"a directory as it was forked\n\n{hashlib.sha256(decides).hexdigest()}"
+        seen = git("commit-tree", "-m", text, f"{SEEN}^{{tree}}", cwd=vault.git_dir).decode().strip()
+        git("update-ref", SEEN, seen, cwd=vault.git_dir)
+        cache = StatCache.load(vault.layout.seen)
+        assert cache is not None
+        cache.commit_update(StatCacheUpdate(), tree=cache.tree, sidecar=cache.sidecar, commit=oid_of(seen))
+
+    held = fork_directory(home, clone, "v", "two")
+    assert b".env" not in held
+    assert b".gitignore" in held
 
 
 def test_a_directory_that_is_gone_and_left_out_in_part(home: Avfs, clone: Path) -> None:

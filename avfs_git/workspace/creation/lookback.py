@@ -8,7 +8,8 @@ What a capture found is kept by a commit that the ref `refs/avfs/seen` names, wi
 cache of that commit. Both are believed if they name the same commit, and if the same decides on which paths are tracked and
 ignored, and on which modes count: the index of the clone, the tree of its commit, the ignore rules outside of the tree, and
 the two settings of `gitstore.foreign.filemodes`, which that commit tells; and the
-ignore files and repositories in the directory, none of which may have come, gone or changed.
+ignore files and repositories in the directory, none of which may have come, gone or changed. What another edition of
+these rules has kept is not believed.
 
 The ref is moved first. A crash leaves the file of another commit, which counts for nothing; so does a file that is missing or
 damaged.
@@ -35,6 +36,8 @@ from avfs_git.workspace.vault.format import SEEN
 from avfs_git.workspace.vault.vault import OpenVault
 
 _IGNORE, _GIT = b".gitignore", b".git"
+_EDITION = b"2\0"
+"""Raise it with any change of what may be kept or of what a capture ignores: else a file that was wrongly tracked stays so."""
 
 
 class Lookback:
@@ -109,7 +112,8 @@ class Lookback:
 
 def _digest_rules(git_dir: Path | None, tracked: Oid | None, exclude: bytes, modes: FileModes) -> str:
     """Condense what decides, outside of the files themselves, on what is tracked, what is ignored and which modes count."""
-    hasher = hashlib.sha256(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(exclude), exclude))
+    hasher = hashlib.sha256(_EDITION)
+    hasher.update(b"%b\0%d\0%b" % (tracked.hex().encode() if tracked is not None else b"", len(exclude), exclude))
     hasher.update(b"%d%d" % (modes.shows_exec, modes.shows_links))
     if git_dir is not None:
         with contextlib.suppress(OSError, NotAVault), open_plain_file(git_dir / "index") as file:
