@@ -315,6 +315,30 @@ def test_patches_of_long_files_are_those_of_git(git: Git, seed: int, context: in
 
 # --- single cases ----------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "a" * 79 + "é",
+        "a" * 78 + "é",
+        "a" * 76 + "   é",
+        "a" * 78 + " é",
+        "a" * 77 + "€€",
+        "a\ufffeb",
+        "a\uffff",
+        "a\U0001ffffb\ufdd0",
+        b"caf\xe9 au lait",
+        b"a\xed\xa0\x80b",
+        b"a\xc0\x80\xf4\x90\x80\x80",
+    ],
+)
+def test_headings_end_as_those_of_git(git: Git, heading: str | bytes) -> None:
+    """No character is cut in its middle, and what is no UTF-8 is left out."""
+    first = heading.encode() if isinstance(heading, str) else heading
+    old = first + b"\n" + b" line\n" * 9
+    assert_same_diff(git, {b"f": (FILE, old)}, {b"f": (FILE, old + b" more\n")})
+
+
 A, B = b"one\ntwo\nthree\n", b"one\n2\nthree\n"
 GITLINK_A, GITLINK_B = b"\x11" * 20, b"\x22" * 20
 

@@ -29,6 +29,7 @@ _NO_NEWLINE: Final = b"\\ No newline at end of file"
 _HUNK: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 _HEADING_START: Final = re.compile(rb"[A-Za-z_$]")
 _HEADING_BYTES: Final = 80  # xdiff/xemit.c
+_NO_CHARACTER: Final = re.compile(rb"\xef\xbf[\xbe\xbf]")
 _TAIL_BLOCK: Final = 1024
 
 
@@ -219,11 +220,20 @@ def _set_headings(lines: list[bytes], old: bytes) -> None:
             for number in range(above - 1, searched - 1, -1):
                 candidate = old_lines[number]
                 if _HEADING_START.match(candidate):
-                    # Git's white space, which has no vertical tab and no form feed, and its order: cut, then strip.
-                    heading = candidate[:_HEADING_BYTES].rstrip(b" \t\r\n")
+                    # Git's white space, which has no vertical tab and no form feed, and its order: cut, strip, end the text.
+                    heading = _take_text(candidate[:_HEADING_BYTES].rstrip(b" \t\r\n"))
                     break
             searched = above
         lines[position] = match[0] + (b" " + heading if heading else b"")
+
+
+def _take_text(heading: bytes) -> bytes:
+    """Take what stands before the first byte that begins no character of UTF-8; to git, U+FFFE and U+FFFF are no characters."""
+    try:
+        heading.decode()
+    except UnicodeDecodeError as error:
+        heading = heading[: error.start]
+    return _NO_CHARACTER.split(heading, maxsplit=1)[0]
 
 
 def _count(body: list[bytes]) -> tuple[int, int]:
