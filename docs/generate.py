@@ -141,7 +141,7 @@ WARNINGS = {
     "capture.per_file": "Programs changed files without a pause, and were not held: not all files are of one moment.",
     "capture.unreadable": "A directory could not be read; the checkpoint has it as the last one did.",
     "clone.not_lazy": "The remote does not support partial clones; all contents were fetched.",
-    "checkpoint.over_quota": "The kernel shows the fork by overlayfs, and programs wrote beyond a quota: it is all saved.",
+    "checkpoint.over_quota": "What the fork holds exceeds a quota, as programs on overlayfs may: it is all saved.",
     "exec.over_quota": "A command's changes are not committed: they exceed a quota, or the vault is full.",
     "exec.git_beside": "Another program's git moved the branch while the command ran; its undo leaves that.",
     "exec.saved_beside": "A checkpoint saved a part of the command's changes while it ran. `avfs undo` takes both back.",

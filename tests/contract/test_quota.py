@@ -310,7 +310,12 @@ def test_a_command_that_nothing_stops(vault: Vault, work: Workspace, backend: st
         assert [change.path for change in work.status().changed_files] == [b"big"]
         (told,) = [warning.message for warning in result.warnings if warning.code == "exec.over_quota"]
         assert key in told
+        saved = work.checkpoint(f"beyond {key}")
+        assert [change.path for change in saved.changed_files] == [b"big"]
+        (told,) = [warning.message for warning in saved.warnings if warning.code == "checkpoint.over_quota"]
+        assert key in told
         work.remove("big")
+        assert "checkpoint.over_quota" not in [warning.code for warning in work.checkpoint(f"within {key}").warnings]
         vault.unset_config(key)
     assert work.exec("sh", "-c", "head -c 200000 /dev/zero > big", backend=backend).commit is not None
 

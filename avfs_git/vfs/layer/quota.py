@@ -168,10 +168,24 @@ class Quota:
         Raises:
             QuotaExceeded: If it does not.
         """
+        self.forget()
+        self.check_held(largest)
+        limits = self.limits
+        self._reserved_to = 0
+        if limits is not None and limits.vault_bytes:
+            self._reserve(1, 1, limits.vault_bytes)
+            if self._vault_holds > limits.vault_bytes:
+                raise QuotaExceeded("quota.vault_bytes", limits.vault_bytes, self._vault_holds)
+
+    def check_held(self, largest: int) -> None:
+        """Make sure that what is counted keeps to the limits of the fork. The largest file is told.
+
+        Raises:
+            QuotaExceeded: If it does not.
+        """
         limits = self.limits
         if limits is None:
             return
-        self.forget()
         used = self.used()
         for setting, limit, found in (
             ("quota.file_bytes", limits.file_bytes, largest),
@@ -180,11 +194,6 @@ class Quota:
         ):
             if limit and found > limit:
                 raise QuotaExceeded(setting, limit, found)
-        self._reserved_to = 0
-        if limits.vault_bytes:
-            self._reserve(1, 1, limits.vault_bytes)
-            if self._vault_holds > limits.vault_bytes:
-                raise QuotaExceeded("quota.vault_bytes", limits.vault_bytes, self._vault_holds)
 
     def room(self, before: int, offset: int, size: int) -> int:
         """Tell how much of a write of `size` bytes may be done in a file of `before` bytes: all, or what fits.

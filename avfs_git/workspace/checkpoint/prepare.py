@@ -212,14 +212,23 @@ def read_rules(locked: LockedWorkspace) -> Ignorer:
 
 
 def warn_of_excess(locked: LockedWorkspace, changed: Sequence[ChangedFile]) -> tuple[Warning, ...]:
-    """Warn where programs wrote beyond a quota by overlayfs, which shows the workspace since before that."""
-    quota = locked.opened.upper.quota
-    if quota.limits is None or locked.opened.shown_at is None:
+    """Warn where what is saved exceeds a quota.
+
+    Overlayfs stops no program; a command on it, or in a checkout, leaves such changes uncommitted for the next checkpoint.
+    """
+    quota, is_shown = locked.opened.upper.quota, locked.opened.shown_at is not None
+    if quota.limits is None:
         return ()
+    largest = max((change.size or 0 for change in changed), default=0)
     try:
-        quota.check_present(max((change.size or 0 for change in changed), default=0))
+        if is_shown:
+            quota.check_present(largest)
+        else:
+            quota.check_held(largest)
     except QuotaExceeded as refused:
-        what = "overlayfs, which shows the fork since before it had the quota, stops no program: mount it anew"
+        what = "all of it is saved, and nothing may grow until files are removed"
+        if is_shown:
+            what = "overlayfs, which shows the fork since before it had the quota, stops no program: mount it anew"
         return (Warning("checkpoint.over_quota", f"{refused.message}; {what}"),)
     except (HostError, OSError):  # the next checkpoint counts, and warns
         return ()
