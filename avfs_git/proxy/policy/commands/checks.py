@@ -7,7 +7,7 @@ taken apart. What a function does not know for harmless, it reports. Functions w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.commands import foreign, programs, shellbuiltins
@@ -369,9 +369,17 @@ def _check_tar(c: Findings, call: Call) -> None:
                 c.target(word, call.place)
     if _tar_options(call) & {"-P", "--absolute-names"} and _tar_options(call) & {"-x", "--extract", "--get"}:
         c.add("h", "tar writes to where the archive says", call.place)
-    archives = [value for value in call.arguments.values("-f", "--file") if value is not None]
-    if any(_REMOTE.match(word.value) for word in [*archives, *call.arguments.operands[:2]]):
-        c.add("n", "tar reads an archive of another machine", call.place)
+    _look_for_remote_archive(c, call, [*call.arguments.values("-f", "--file"), *call.arguments.operands[:2]])
+
+
+def _check_cpio(c: Findings, call: Call) -> None:
+    _look_for_remote_archive(c, call, call.arguments.values("-F", "-I", "-O", "--file"))
+
+
+def _look_for_remote_archive(c: Findings, call: Call, archives: Iterable[Word | None]) -> None:
+    """HOST:FILE is an archive there, to the programs that GNU's rmt serves."""
+    if any(word is not None and _REMOTE.match(word.value) for word in archives):
+        c.add("n", f"{call.name} works on an archive of another machine", call.place)
 
 
 def _check_remote(c: Findings, call: Call) -> None:
@@ -550,6 +558,7 @@ CHECKS: dict[str, Callable[[Findings, Call], None]] = {
     "sed": _check_sed,
     "awk": _check_awk,
     "tar": _check_tar,
+    "cpio": _check_cpio,
     "remote": _check_remote,
     "kill": _check_kill,
     "hostname": _check_hostname,
