@@ -258,6 +258,8 @@ def test_a_fork_in_use_keeps_its_own(vault: Vault, mount_dir: Path) -> None:
         result = vault.prune(keep_operations=1, sidecars=True, grace_s=0.0)
         assert result.sidecars == 0
         assert [warning.code for warning in result.warnings] == ["gc.sidecars_left"]
+        told = vault.prune(keep_operations=1, sidecars=True, grace_s=0.0, dry_run=True)
+        assert (told.sidecars, told.warnings) == (0, result.warnings)
     assert vault.prune(keep_operations=1, sidecars=True, grace_s=0.0).sidecars == 2
     assert _numbers(vault, ids)[0] is None
 

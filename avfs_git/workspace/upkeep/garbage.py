@@ -51,7 +51,7 @@ from avfs_git.progress import listener
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.forks.trash import is_of_fork
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
-from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, forget, peel_all, shorten
+from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, forget, is_shown, peel_all, shorten
 from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS, WorkspaceLayout
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
@@ -192,10 +192,12 @@ def collect_garbage(
         before = 0 if dry_run else disk_usage(Path(vault.store.objects_dir), vault.layout.trash)
         plan = _make_plan(vault, limits, in_use)
         warnings: list[Warning] = []
-        if not dry_run:
+        if dry_run:
+            _shorten_chains(vault, plan, warnings, dry_run=True)
+        else:
             reach("gc.planned")
             _keep(vault, plan.missing)
-            _shorten_chains(vault, plan, warnings)
+            _shorten_chains(vault, plan, warnings, dry_run=False)
             plan.operations = vault.oplog.expire(lambda records: _choose(vault, records, limits))
             reach("gc.log_shortened")
             vault.oplog.write_index(beyond=INDEXED_ABOVE)
@@ -534,13 +536,17 @@ def _keep(vault: OpenVault, oids: list[Oid]) -> None:
         reach("gc.kept")
 
 
-def _shorten_chains(vault: OpenVault, plan: _Plan, warnings: list[Warning]) -> None:
-    for chain in plan.chains:
+def _shorten_chains(vault: OpenVault, plan: _Plan, warnings: list[Warning], *, dry_run: bool) -> None:
+    for chain in list(plan.chains):
+        reason = ""
         try:
-            reason = "" if shorten(vault, chain) else "another process has the fork"
+            is_left = is_shown(vault, chain.fork) if dry_run else not shorten(vault, chain)
+            if is_left:
+                reason = "another process has the fork, or has changed it meanwhile"
         except AvfsError as error:
             reason = error.message
         if reason:
+            plan.chains.remove(chain)
             plan.forgotten = {oid: each for oid, each in plan.forgotten.items() if each not in chain.members}
             warnings.append(Warning("gc.sidecars_left", f"old sidecars of fork {quote(chain.fork)} stay: {reason}"))
 

@@ -37,6 +37,8 @@ from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.owncommits import find_named, list_sidecars, stand_for
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.refs import RefChange
+from avfs_git.host.files.durable import host_errors
+from avfs_git.host.locks.locks import LookingLock
 from avfs_git.paths import Oid
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover
@@ -113,6 +115,12 @@ def peel_all(vault: OpenVault, oids: Iterable[Oid]) -> set[Oid]:
             with suppress(CheckpointNotFound, ObjectMissing):  # a tag of a tree, or of what a partial clone lacks
                 found.add(peel_to_commit(vault, oid))
     return found
+
+
+def is_shown(vault: OpenVault, fork: str) -> bool:
+    """Whether a session has the workspace of a fork, so that its chain is not made anew. Takes no lock."""
+    with host_errors(f"read the lock of workspace '{fork}'"), closing(LookingLock(vault.layout.workspace(fork).lock)) as lock:
+        return lock.session is not None
 
 
 def shorten(vault: OpenVault, chain: Chain) -> bool:
