@@ -46,7 +46,7 @@ class ExecOptions(TypedDict, total=False):
     commit_failed: bool
     """Commit them also if the command's status is not 0; on by default."""
     message: str | None
-    """Message of that commit; by default it names the command."""
+    """Message of that commit; by default it names the command. Refused where `commit` is off."""
     max_output: int
     """Bytes of each stream to keep in the result, 1 MiB by default; a longer stream is in a file."""
     max_output_file: int
@@ -60,7 +60,7 @@ class ExecOptions(TypedDict, total=False):
     isolate: bool
     """Run the command under bubblewrap: it sees its workspace and the system's programs, no home and no network."""
     network: bool
-    """Give an isolated command the network."""
+    """Give an isolated command the network. Refused without `isolate`: other commands have it."""
 
 
 class FetchOptions(TypedDict, total=False):

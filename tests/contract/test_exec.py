@@ -592,6 +592,23 @@ def test_a_time_limit_has_a_unit(vault: Vault, cli: Cli, text: str, milliseconds
     assert ran.document["warnings"] == []
 
 
+def test_what_timed_out_is_told_its_limit(vault: Vault, cli: Cli) -> None:
+    """And not how long it took, with the time that it had to end in after the limit."""
+    ran = cli("exec", "--timeout", "500ms", "-c", f"trap '' TERM; sleep {SLEEP}")
+
+    assert ran.status == 124
+    assert "(timed out after 0.5 s)" in ran.stderr
+
+
+@pytest.mark.parametrize("options", [("--network",), ("--no-commit", "-m", "text")])
+def test_an_option_that_would_do_nothing_runs_nothing(vault: Vault, cli: Cli, options: tuple[str, ...]) -> None:
+    """The network without isolation, and a message without a commit."""
+    ran = cli("exec", *options, "--", "touch", "n")
+
+    assert ran.status == 125
+    assert not vault.workspace().exists("n")
+
+
 def test_a_short_time_limit_without_a_unit_is_remarked(vault: Vault, cli: Cli) -> None:
     """Of many programs, `--timeout 60` is a minute."""
     warned = cli("exec", "--json", "-n", "--timeout", "60", "true").ok().document["warnings"]

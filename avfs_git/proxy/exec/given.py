@@ -43,6 +43,10 @@ def make_request(command: Command, *, vault: Path, fork: str, root: Path) -> Req
     for number, what in ((command.timeout_ms, "time limit"), *((most + 1, what) for most, what in limits)):
         if number is not None and number <= 0:
             raise InvalidInput(f"the {what} must be a positive number")
+    if command.network and not command.isolate:
+        raise InvalidInput("the network is given to isolated commands, and this one has it: isolate it, or leave that out")
+    if command.message is not None and not command.commit:
+        raise InvalidInput("a message is for the commit of the changes, and they are to stay uncommitted")
     options = [(name, str(value)) for name in _OPTIONS if (value := getattr(command, name)) != getattr(_DEFAULTS, name)]
     options += [("env", name) for name in command.let_in]
     return Request(

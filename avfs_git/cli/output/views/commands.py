@@ -23,7 +23,8 @@ def proxy_exec(text: TextOutput, result: ExecResult | ExecPlan) -> None:
         _plan(text, result)
         return
     if result.timed_out:
-        text.note(f"(timed out after {result.duration_ms / 1000:.1f} s)")
+        limit = text.request.get("timeout")  # the duration has the time that it was given to end in, too
+        text.note(f"(timed out after {limit['millis'] / 1000:g} s)" if isinstance(limit, dict) else "(timed out)")
     elif result.signal is not None:
         text.note(f"(killed by signal {result.signal})")
     elif result.exit_code:

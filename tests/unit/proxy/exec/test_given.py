@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from avfs_git.errors import InvalidInput
 from avfs_git.proxy.exec.envelope import Command
 from avfs_git.proxy.exec.given import make_request
 from avfs_git.sdk import ExecOptions, Workspace
@@ -49,8 +50,16 @@ def fingerprint(command: Command) -> str:
 def test_each_option_of_a_command_is_in_its_fingerprint(name: str) -> None:
     """An approval is for all of them but the token itself; a new one has to be added here."""
     changed = {name: OTHERS[name], **({"argv": None} if name == "shell" else {})}
+    command = replace(COMMAND, isolate=name == "network")
 
-    assert fingerprint(replace(COMMAND, **changed)) != fingerprint(COMMAND)
+    assert fingerprint(replace(command, **changed)) != fingerprint(command)
+
+
+@pytest.mark.parametrize("options", [{"network": True}, {"message": "x", "commit": False}])
+def test_an_option_that_would_do_nothing_is_refused(options: dict[str, object]) -> None:
+    """The network without isolation, and a message without a commit."""
+    with pytest.raises(InvalidInput):
+        fingerprint(replace(COMMAND, **options))
 
 
 def test_callers_know_each_option() -> None:
