@@ -464,7 +464,7 @@ def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_worksp
     more = {BY: by} if by is not None else {}
     new = OpRecord(0, target, direction, f"{direction} {record.description}", 0, target=record.id, more=more)
     move_fork(vault, source, target, open_workspace, new)
-    return UndoResult(record.to_operation(undone=direction == UNDO))
+    return UndoResult(replace(record.to_operation(undone=direction == UNDO), fork=target))
 
 
 def _clear_name(vault: OpenVault, other: str, direction: str) -> str:

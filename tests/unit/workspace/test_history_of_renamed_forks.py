@@ -214,6 +214,14 @@ def test_the_making_of_a_fork_is_undone_once(vault: Vault, old: Workspace) -> No
     assert {info.name for info in vault.list_forks()} == {"main", "new", "made"}
 
 
+def test_a_rename_that_is_turned_tells_the_name_that_the_fork_has_by_it(vault: Vault, old: Workspace) -> None:
+    """What is printed of undo and redo names that fork."""
+    vault.rename_fork("old", "new", by="new")
+    assert vault.undo(fork="new", dry_run=True).operation.fork == "new"
+    assert vault.undo(fork="new").operation.fork == "old"
+    assert vault.redo(fork="old").operation.fork == "new"
+
+
 def test_another_fork_of_a_former_name_is_not_taken_for_the_renamed_one(vault: Vault, old: Workspace) -> None:
     """Undo and redo of the rename leave lines of the fork under its old name, newer than the making of the other one."""
     vault.rename_fork("old", "new", by="old")
