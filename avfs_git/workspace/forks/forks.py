@@ -119,7 +119,8 @@ def create_fork(
                 boot=read_boot_id(),
             )
             more = {BY: source} if source is not None else {}
-            record_fork(vault, state, f"fork {name} from {source or at}", more, check=partial(check_free, vault, name))
+            text = f"fork {name} from {source}" if at is None else f"fork {name} at {at}"
+            record_fork(vault, state, text, more, check=partial(check_free, vault, name))
         except RefConflict:
             check_free(vault, name)  # another process was faster
             raise

@@ -130,7 +130,8 @@ def fork_dir(text: TextOutput, result: DirectoryFork) -> None:
 def fork_create(text: TextOutput, result: ForkResult) -> None:
     """Say which fork was made, and from what."""
     fork = result["fork"]
-    origin = f" from {fork.parent}" if fork.parent else ""
+    # A state that was named may be any: the parent is then only what the fork is compared with.
+    origin = f" from {fork.parent}" if fork.parent and not text.request.get("at") else ""
     at = f" at {text.id(fork.forked_at)}" if fork.forked_at else ""
     text.line("Made fork ", (fork.name, "bold"), f"{origin}{at}")
     text.hint(f"Work in it with `avfs --vault {result['vault']}@{fork.name} …`.")
