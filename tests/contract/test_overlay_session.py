@@ -579,3 +579,13 @@ def test_base_directories_of_other_layers_are_not_renamed(work: Workspace, tree:
         assert caught.value.errno == errno.EXDEV
         subprocess.run(["mv", tree / "d", tree / "e"], check=True)
         assert (tree / "e" / "below" / "deep").read_text() == "deep\n"
+
+
+def test_what_is_copied_from_is_not_changed(vault: Vault, work: Workspace, tree: Path) -> None:
+    """The fork holds the copy alone: overlayfs would copy a file of the base, too, that is opened for writing."""
+    with work.mount(tree, backend="overlay"):
+        work.copy("file", "copy")
+        assert (tree / "copy").read_text() == "content\n"
+        usage = vault.fork_info("work", usage=True).usage
+        assert usage is not None
+        assert (usage.size_bytes, usage.files) == (8, 1)

@@ -164,6 +164,8 @@ class MountedLayer(UpperLayer):
         keeps: Whether the staging directory stays when the layer is closed, for a caller who reads it.
     """
 
+    copies_on_opening = True  # as overlayfs does with a file of the base
+
     def __init__(self, directory: Path, device: int, below: UpperLayer) -> None:
         """Open it.
 

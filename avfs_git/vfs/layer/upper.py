@@ -78,7 +78,10 @@ class UpperLayer:
         follows_redirects: Whether redirects name directories of the present lower layer; else they mean nothing.
         quota: What it may hold.
         shut_root: Whether its root is closed to other users, and with which mode avfs shows it.
+        copies_on_opening: Whether a file that is opened for writing is copied for that.
     """
+
+    copies_on_opening = False
 
     def __init__(self, directory: Path, work: Path, marks: Marks = USER, *, follows_redirects: bool = True) -> None:
         self.directory = directory

@@ -421,9 +421,10 @@ class Nodes:
         if node.parent is None:
             raise fail(errno.ENOENT, node.name)
         directory = self.dir_fd(node.parent)
+        writable = write or not self.upper.copies_on_opening  # one descriptor serves both where that costs nothing
         try:
-            found = Descriptor(open_at(directory.fd, node.name, os.O_RDWR | os.O_NONBLOCK))
-            found.writable = True
+            found = Descriptor(open_at(directory.fd, node.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK))
+            found.writable = writable
         except OSError as error:
             if error.errno not in REFUSED_WRITING or (write and not is_open):
                 raise
