@@ -175,14 +175,20 @@ def test_an_approval_is_for_everything_that_changes_what_is_done(vault: Vault, t
     """With any other option or input the token does not count; with the same it does, also where a descriptor is read."""
     work = vault.workspace()
     work.make_dir("d")
-    with pytest.raises(ApprovalNeeded) as needed:
-        work.exec(shell="cat; exit 0; curl https://example.org", stdin=b"input")
-    vault.policy.grant(str(needed.value.details["approval"]))
-    token = str(needed.value.details["token"])
+    tokens = {}
+    for isolate in (False, True):
+        with pytest.raises(ApprovalNeeded) as needed:
+            work.exec(shell="cat; exit 0; curl https://example.org", stdin=b"input", isolate=isolate)
+        vault.policy.grant(str(needed.value.details["approval"]))
+        tokens[isolate] = str(needed.value.details["token"])
     for name, value in OPTIONS.items():
         more: dict[str, object] = {"stdin": b"input", name: tmp_path / "at" if name == "root" else value}
+        is_isolated = name == "network"  # which no other command may ask for
+        if is_isolated:
+            more["isolate"] = True
         with pytest.raises(ApprovalRefused, match="another command"):
-            work.exec(shell="cat; exit 0; curl https://example.org", approve=token, **more)  # type: ignore[arg-type]  # as named
+            work.exec(shell="cat; exit 0; curl https://example.org", approve=tokens[is_isolated], **more)  # type: ignore[arg-type]  # as named
+    token = tokens[False]
     reading, writing = os.pipe()
     os.write(writing, b"input")
     os.close(writing)
