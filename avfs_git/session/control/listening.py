@@ -52,20 +52,26 @@ class EventSource(Protocol):
         ...
 
 
+def count_missing(count: int | None, event: FileEvent) -> int | None:
+    """Count an event that is left out with those before it; None once a `dropped` of unknown number is among them."""
+    more = event.dropped if event.op == "dropped" else 1
+    return None if count is None or more is None else count + more
+
+
 class EventQueue:
     """The events that wait for one listener."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._events: list[FileEvent] = []
-        self._dropped = 0
+        self._dropped: int | None = 0
         self._over = threading.Event()
 
     def put(self, event: FileEvent) -> None:
         """Add an event, or count it as left out."""
         with self._changed:
             if len(self._events) >= QUEUE_MAX:
-                self._dropped += 1
+                self._dropped = count_missing(self._dropped, event)
                 return
             self._events.append(event)
             if len(self._events) == 1:
@@ -91,7 +97,7 @@ class EventQueue:
         with self._changed:
             taken, self._events = self._events, []
             dropped, self._dropped = self._dropped, 0
-        if dropped:
+        if dropped != 0:
             taken.append(FileEvent(time.time_ns(), "dropped", dropped=dropped))
         return taken
 

@@ -11,6 +11,7 @@ and `overlay` call `close` when the tree is unmounted. A killed server loses its
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from avfs_git.errors import HostError, NoFileEvents, quote
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import FileEvent
 from avfs_git.records import to_record
-from avfs_git.session.control.listening import EventQueue, EventSource
+from avfs_git.session.control.listening import EventQueue, EventSource, count_missing
 from avfs_git.values import replace
 from avfs_git.workspace.vault.log.audit import FILE
 
@@ -89,8 +90,7 @@ class Trail:
             self._audit.append_all(lines, fork=self._fork)
         except HostError as error:  # the disk is full: programs go on
             _LOG.warning("file events are missing in the audit log: %s", error.message)
-            if self._missing is not None:
-                self._missing += sum(event.dropped or 1 for event in events)
+            self._missing = functools.reduce(count_missing, events, self._missing)
         else:
             self._missing = 0
 

@@ -12,7 +12,7 @@ import pytest
 from avfs_git.errors import NoFileEvents
 from avfs_git.model import FileEvent
 from avfs_git.session.control.connections import Client
-from avfs_git.session.control.listening import LISTENERS_MAX, QUEUE_MAX, Listeners, read_events
+from avfs_git.session.control.listening import LISTENERS_MAX, QUEUE_MAX, EventQueue, Listeners, read_events
 
 Listener = Callable[[FileEvent], object]
 
@@ -127,3 +127,20 @@ def test_listeners_are_limited_and_a_session_that_ends_tells_a_late_one() -> Non
         assert read_all(connection) == []
     with pytest.raises(NoFileEvents, match="tells none"):
         Listeners("work", None).begin()
+
+
+@pytest.mark.parametrize(("dropped", "told"), [(None, None), (7, 9)])
+def test_what_is_left_out_is_counted_only_where_it_is_known(dropped: int | None, told: int | None) -> None:
+    """A full queue leaves out a `dropped`, too: of an unknown number, the sum is unknown."""
+    queue = EventQueue()
+    for number in range(QUEUE_MAX + 1):
+        queue.put(FileEvent(number, "write", b"file"))
+    queue.put(FileEvent(QUEUE_MAX + 1, "dropped", dropped=dropped))
+    queue.put(FileEvent(QUEUE_MAX + 2, "write", b"file"))
+
+    taken = queue.take(0)
+
+    assert taken is not None
+    assert (len(taken), taken[-1].op, taken[-1].dropped) == (QUEUE_MAX + 1, "dropped", told)
+    queue.put(FileEvent(1, "write", b"file"))
+    assert [event.op for event in queue.take(0) or []] == ["write"]
