@@ -189,7 +189,7 @@ class _Watch:
         return any(keys & told for told in self._written)
 
     def forget(self) -> None:
-        """Go on after an error: what was taken is missing."""
+        """Go on after an error: listeners miss what the watch had taken."""
         self._names.forget()
 
     def _make(

@@ -69,7 +69,7 @@ class UpperChanges:
             self._whiteouts.clear()
 
     def forget(self) -> None:
-        """Begin anew with what the kernel tells next: what was taken before is missing."""
+        """Begin anew with what the kernel tells next: listeners miss what this had taken before."""
         self._waiting.clear()
         self._directories.clear()
         self._copies.clear()

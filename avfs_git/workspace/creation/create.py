@@ -300,7 +300,7 @@ def _capture(
 
     if lookback is not None and known is not None:
         lookback.looks = known.looks
-        # What is staged is tracked, too, and no commit says so. Rules that are in the index alone are read from there each time.
+        # git tracks staged files, too, which no commit tells. avfs reads rules that only the index has from there each time.
         lookback.is_whole = known.cache.tree == index and not known.rules
     if git_dir == source:
         return capture(layer)
