@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import HookRefused, InvalidInput
+from avfs_git.errors import HookRefused, HostError, InvalidInput
 from avfs_git.gitstore.config.githooks import UPDATE
 from avfs_git.model import HookState, Warning
 from avfs_git.sdk import Avfs, Vault
@@ -105,6 +106,49 @@ def test_a_hook_that_runs_after_can_only_warn(vault: Vault, tmp_path: Path) -> N
     ]
     assert saved.checkpoint is not None
     assert json.loads((tmp_path / "facts").read_text())["checkpoint"] == saved.checkpoint.id
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_what_is_no_file_is_no_hook(vault: Vault, kind: str) -> None:
+    """What a command left in place of a hook keeps nothing from being done, listed or told as done."""
+    for hook in vault.list_hooks():
+        if hook.name.endswith("checkpoint"):
+            hook.path.mkdir() if kind == "directory" else os.mkfifo(hook.path, 0o777)
+    vault.workspace().write("a", b"2\n")
+
+    saved = vault.workspace().checkpoint()
+
+    assert (saved.outcome, saved.warnings) == ("created", ())
+    assert {hook.state for hook in vault.list_hooks() if hook.name != "update"} == {HookState.MISSING}
+    assert not any(hook.installed for hook in vault.list_hooks() if hook.name != "update")
+
+
+@pytest.mark.needs("user-xattrs", "whiteout")
+def test_a_command_is_told_as_done_whatever_keeps_its_hook_from_running(vault: Vault, tmp_path: Path) -> None:
+    """Where the list of enabled hooks cannot be read, what may refuse does, and what runs after warns."""
+    put(vault, "post-exec", "true")
+    put(vault, "pre-checkpoint", "true")
+    (tmp_path / "home/hooks.json").unlink()
+    (tmp_path / "home/hooks.json").mkdir()
+
+    ran = vault.workspace().exec("sh", "-c", "echo 2 > a; exit 3", backend="checkout")
+
+    assert (ran.exit_code, codes(ran.warnings)) == (3, ["hook.failed"])
+    assert ran.commit == vault.fork_info("main").head
+    with pytest.raises(HostError):
+        vault.workspace().checkpoint()
+
+
+def test_a_hook_runs_below_a_directory_of_any_name(tmp_path: Path) -> None:
+    """A name that looks like a variable to env(1) keeps no hook from refusing."""
+    with Avfs(tmp_path / "a=b c'd") as avfs:
+        vault = avfs.create_vault("v")
+        vault.install_hooks()
+        put(vault, "pre-checkpoint", 'echo "$AVFS_HOOK" does not want it; exit 1')
+        vault.workspace().write("a", b"1\n")
+
+        with pytest.raises(HookRefused, match="refuses it: pre-checkpoint does not want it"):
+            vault.workspace().checkpoint()
 
 
 def test_merges_and_pushes_have_hooks(vault: Vault, tmp_path: Path) -> None:

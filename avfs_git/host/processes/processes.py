@@ -1,19 +1,28 @@
 """Other processes: telling one from a later one of the same number, and what one does.
 
-Decided here: a process is known by its number and the time at which it started, because numbers come again. Called by `session`,
-`gitstore` and `workspace`, from any thread. What is read from /proc and may not be read there is passed over.
+Decided here: a process is known by its number and the time at which it started, because numbers come again; how a program is
+started with variables of its own. Called by `session`, `gitstore` and `workspace`, from any thread. What is read from /proc and
+may not be read there is passed over.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avfs_git.host.processes.inherited import is_proc_ours
 
 _FUSE_WAIT = b"request_wait_answer"
 """The function of Linux in which a request that its server has received is waited for, also by a thread that was killed."""
+
+
+def spell_with(variables: Mapping[str, str], argv: Sequence[str]) -> list[str]:
+    """Spell a command line that starts a program by its path with more variables than this process has."""
+    # env(1) takes each argument with a `=` for a variable, also the path of the program: the shell after it does not.
+    named = (f"{name}={value}" for name, value in variables.items())
+    return ["/usr/bin/env", *named, "/bin/sh", "-c", 'exec "$0" "$@"', *argv]
 
 
 def _read_stat(pid: int) -> tuple[bytes, list[bytes]] | None:

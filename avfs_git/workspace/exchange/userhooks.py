@@ -22,10 +22,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import HookRefused, InvalidInput
+from avfs_git.errors import AvfsError, HookRefused, InvalidInput
 from avfs_git.gitstore.config.githooks import install_update_hook
 from avfs_git.host.files.durable import host_errors, make_dirs_durably
-from avfs_git.host.files.plainfile import open_plain
+from avfs_git.host.files.plainfile import NotAFile, open_plain
+from avfs_git.host.processes.processes import spell_with
 from avfs_git.model import HookInfo, HookState, Warning
 from avfs_git.workspace.exchange.enabledprograms import EnabledPrograms
 from avfs_git.workspace.vault.vault import OpenVault
@@ -43,7 +44,7 @@ def list_hooks(vault: OpenVault, enabled: EnabledPrograms) -> list[HookInfo]:
     known = enabled.read(vault.git_dir)
     for name in NAMES:
         place = vault.layout.hooks / name
-        found.append(HookInfo(name, place, os.access(place, os.X_OK), _judge(place, known.get(name))))
+        found.append(HookInfo(name, place, _digest(place) is not None, _judge(place, known.get(name))))
     return found
 
 
@@ -79,14 +80,14 @@ def _find(vault: OpenVault, name: str) -> Path:
 
 
 def _digest(place: Path) -> str | None:
-    """Hash a hook; None if it is not there or cannot be executed."""
+    """Hash a hook; None if it is not there, is no file, or cannot be executed."""
     if not os.access(place, os.X_OK):
         return None
     with host_errors(f"read '{place}'"):
         try:
             with os.fdopen(open_plain(place.resolve()), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, NotAFile):
             return None
 
 
@@ -120,6 +121,18 @@ def run_hook(
     Raises:
         HookRefused: If a hook that runs before an operation does not want it, fails, takes too long, or is not what was enabled.
     """
+    try:
+        return _run_enabled(vault, enabled, name, fork, facts)
+    except (AvfsError, OSError) as error:
+        if name.startswith("pre-"):
+            raise
+        # The operation is done: a hook that cannot run changes nothing about that.
+        return (Warning("hook.failed", f"the hook '{name}' failed: {error}"),)
+
+
+def _run_enabled(
+    vault: OpenVault, enabled: EnabledPrograms, name: str, fork: str, facts: Mapping[str, object]
+) -> tuple[Warning, ...]:
     place = vault.layout.hooks / name
     state = _judge(place, enabled.read(vault.git_dir).get(name))
     if state is HookState.MISSING:
@@ -152,7 +165,7 @@ def _run(program: Path, own: Mapping[str, str], document: bytes, limit_s: int) -
         given.seek(0)
         try:
             process = subprocess.Popen(
-                ["/usr/bin/env", *(f"{variable}={value}" for variable, value in own.items()), os.fspath(program)],
+                spell_with(own, [os.fspath(program)]),
                 stdin=given,
                 stdout=heard,
                 stderr=subprocess.STDOUT,

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import AvfsError, HostError, PluginFailed, PluginRefused, quote
+from avfs_git.host.processes.processes import spell_with
 from avfs_git.lazy import LazyLogger
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.asked import Change
@@ -201,7 +202,7 @@ class Running:
             self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._process = subprocess.Popen(
-                    ["/usr/bin/env", f"AVFS_PLUGIN={spec.name}", sys.executable, "-I", "-S", main, str(theirs.fileno())],
+                    spell_with({"AVFS_PLUGIN": spec.name}, [sys.executable, "-I", "-S", os.fspath(main), str(theirs.fileno())]),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
