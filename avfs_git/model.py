@@ -1127,7 +1127,7 @@ class MaintenanceStep:
     """One step of maintenance."""
 
     name: str
-    """`refs`, `packs`, `oplog`, `logs`, `audit`, `fold` or `gc`."""
+    """`refs`, `packs`, `oplog`, `audit`, `fold` or `gc`."""
     is_due: bool
     amount: int
     """How much was due: refs with files of their own, packs, bytes of the log without an index, days, entries of

@@ -9,7 +9,6 @@ cannot do now, the next run does. One process at a time does it. A step that fai
 | `refs` | more than 256 refs have files of their own, untouched for a minute | `gitstore.packrefs` |
 | `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's commit-graph |
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
-| `logs` | asked once a week: git's log of a remote-tracking branch begins more than 90 days ago | `gitstore.remote.reflogs` |
 | `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
 | `fold` | the upper layer of a fork has more than 2,000 files that its head has, too | `workspace.upkeep.folding` |
 | `gc` | asked once a week: something is a week older than `gc.keep_days` or `sidecar.keep_days` allow | `garbage` |
@@ -31,7 +30,6 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.objects.repack import MANY_PACKS, count_packs, repack
 from avfs_git.gitstore.packrefs import list_packable, pack_refs
-from avfs_git.gitstore.remote.reflogs import expire_logs, list_old_logs
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
@@ -85,7 +83,6 @@ def _maintain(vault: OpenVault, in_use: InUse, last: Last, *, is_automatic: bool
         "refs": lambda: _pack_refs(vault, 0.0 if every_step else _SETTLED_S),
         "packs": lambda: _repack(vault, 1 if every_step else MANY_PACKS),
         "oplog": lambda: int(vault.oplog.write_index()),
-        "logs": lambda: expire_logs(vault.store, vault.refs),
         "audit": lambda: _release_audit(vault),
         "fold": lambda: fold_slowly(vault, many),
         "gc": lambda: _collect(vault, in_use),
@@ -125,7 +122,6 @@ def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterato
     growth = vault.oplog.measure_end() if every_step or log_bytes > INDEXED_ABOVE else 0
     yield "oplog", growth if every_step or growth > _LOG_GROWTH else 0
     is_weekly = bool(last.looked_ns) and vault.clock_ns() - last.looked_ns >= _WEEK_NS
-    yield "logs", len(list_old_logs(vault.git_dir)) if every_step or is_weekly else 0
     yield "audit", _days_of_audit(vault) if every_step or is_weekly else 0
     yield "fold", sum(entries for _, entries in list_foldable(vault, 0 if every_step else MANY_ENTRIES))
     yield "gc", _days_too_old(vault) if is_weekly else 0

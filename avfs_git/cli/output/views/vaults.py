@@ -370,7 +370,6 @@ _UNITS = {
     "refs": "refs with files of their own",
     "packs": "packs",
     "oplog": "bytes of the log without an index",
-    "logs": "logs of remote branches that begin 90 days ago",
     "audit": "days of an audit log beyond `audit.keep_days` or `audit.files_keep_days`",
     "fold": "files that the heads of forks have, too",
     "gc": "days too old",
