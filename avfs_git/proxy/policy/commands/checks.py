@@ -13,7 +13,7 @@ from avfs_git.patterns import compiled
 from avfs_git.proxy.policy.commands import foreign, programs, shellbuiltins
 from avfs_git.proxy.policy.commands.arguments import may_be_option
 from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
-from avfs_git.proxy.shell import scripts, variables
+from avfs_git.proxy.shell import variables
 from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import replace
 
@@ -272,6 +272,19 @@ def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
         c.add("n", f"python -m {name} {module.why}", call.place)
 
 
+# A delimiter in brackets is not known: it counts there for some programs, and not for others.
+_SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\[^\n]|\[\^?[^]/\\\n]+\])*+/)"
+_SED_SUBSTITUTE = (
+    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]|\\[^\n])*+\1[gpI\d]*+"
+)
+_SED_LOOKS = compiled(
+    rf"(?:[ \t]*+(?:{_SED_ADDRESS}(?:,{_SED_ADDRESS})?+)?+(?:!?[pdqD=]|{_SED_SUBSTITUTE})?+[ \t]*+(?:[;\n]|\Z))*+"
+)
+"""Scripts that print, drop and substitute."""
+_AWK_ACTS = compiled(r"system|getline|ARGV|[|>@]|/inet")
+"""What runs, reads or writes something in a program of awk, or may."""
+
+
 def _check_sed(c: Findings, call: Call) -> None:
     arguments = call.arguments
     given = arguments.values("-e", "--expression")
@@ -282,7 +295,7 @@ def _check_sed(c: Findings, call: Call) -> None:
     if not given and not files and operands:
         given = [operands.pop(0)]
     for text in given:
-        _script(c, "sed", scripts.read_sed, text, call.place)
+        _look_at_script(c, "sed", text, call.place)
     for suffix in arguments.values("-i", "--in-place"):
         if suffix is not None and "/" in suffix.value:
             c.target(replace(suffix, value=suffix.value.replace("*", "x")), call.place)
@@ -304,9 +317,7 @@ def _check_awk(c: Findings, call: Call) -> None:
     elif not given and operands:
         given = [operands.pop(0)]
     for text in given:
-        _script(c, "awk", scripts.read_awk, text, call.place)
-        if text is not None and re.search(r"getline|ARGV", text.value):  # it may read files that no operand names
-            foreign.look_at_text(c, text, call.place)
+        _look_at_script(c, "awk", text, call.place)
     if "-i" in arguments.unknown or "--include" in arguments.unknown:  # `-i inplace`
         for word in operands:
             c.target(word, call.place, may_be_unknown=True)
@@ -316,29 +327,13 @@ def _check_awk(c: Findings, call: Call) -> None:
         c.add("r", "awk reads a file", call.place)
 
 
-def _script(c: Findings, name: str, read: Callable[[str], scripts.Script], text: Word | None, place: Place) -> None:
-    """Look into a script in the command; a script that is not wholly known is a program that is not looked into."""
+def _look_at_script(c: Findings, name: str, text: Word | None, place: Place) -> None:
+    """Look into a script in the command: a few forms are known to look at lines only, all else is a text of another language."""
     if text is None or not text.exact:
         c.add("w", f"not all of a script of {name} is known", place, exact=False)
-        return
-    script = read(text.value)
-    if not script.is_clear:
-        c.add("w", f"avfs does not understand the script of {name}", place)
-    for command in script.commands:
-        if command and "$" not in command:
-            c.add("w", f"{name} runs a command", place)
-            c.text(command, replace(place, is_fed=True, stdin=None))
-        else:
-            c.unseen(f"{name} runs a command that is not known", place)
-    for path in script.writes:
-        if path not in {"/dev/stdout", "/dev/stderr", "/dev/null"}:
-            word = Word(path, exact=True, text=path) if path else _UNKNOWN_WORD
-            c.add("w", f"{name} writes a file", place, paths=c.resolve(word, place))
-            c.target(word, place)
-    for path in script.reads:
-        word = Word(path, exact=bool(path), text=path) if path else _UNKNOWN_WORD
-        c.add("r", f"{name} reads a file", place, paths=c.resolve(word, place))
-        c.path(word, place)
+    elif _AWK_ACTS.search(text.value) if name == "awk" else not _SED_LOOKS.fullmatch(text.value):
+        c.add("w", f"a script of {name} may do more than look at lines", place)
+        foreign.look_at_text(c, text, place)
 
 
 # --- others ------------------------------------------------------------------------------------------------
