@@ -542,7 +542,6 @@ CHECKS: dict[str, Callable[[Findings, Call], None]] = {
     "grep": _check_grep,
     "jq": _check_jq,
     "interpreter": _check_interpreter,
-    "own-shell": foreign.check_own_shell,
     "tasks": foreign.check_tasks,
     "ps": _check_ps,
     "links": _check_links,

@@ -16,7 +16,7 @@ from avfs_git.values import NamedTuple, field, record_class
 
 Takes = Literal["nothing", "value", "attached"]
 """How an option takes a value: not at all, as the next word or attached, only attached."""
-Means = Literal["text", "path", "written", "command", "told"]
+Means = Literal["text", "path", "written", "command"]
 """What the value of an option is."""
 
 
@@ -66,7 +66,6 @@ _KINDS: dict[str, Option] = {
     "attached": Option("attached"),
     "writes": Option("value", "written", "w", "writes a file"),
     "runs": Option("value", "command"),
-    "tells": Option("value", "told"),
 }
 
 
