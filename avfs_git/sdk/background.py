@@ -65,10 +65,9 @@ def list_shown(core: OpenVault) -> list[Oid]:
 
     The process that starts such a mount holds objects until it is listed here.
     """
-    from avfs_git.session.life.record import list_sessions  # noqa: PLC0415 - as above
+    from avfs_git.session.life import record  # noqa: PLC0415 - as above
     from avfs_git.workspace.vault.revisions import resolve_revision  # noqa: PLC0415 - as above
 
-    named = [found.record.at for found in list_sessions(core.layout.sessions)]
-    shown = [resolve_revision(core, at, fork=None) for at in named if at is not None]
+    shown = [resolve_revision(core, at, fork=None) for at in record.list_shown(core.layout.sessions)]
     sidecars = [core.store.read_commit(oid).sidecar for oid in shown]  # git does not follow them
     return [*shown, *(oid for oid in sidecars if oid is not None)]

@@ -21,7 +21,7 @@ from avfs_git.host.locks.locks import LockFile
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import start_time
 from avfs_git.sdk import Vault
-from avfs_git.session.life.record import list_sessions
+from avfs_git.session.life.record import begin, list_sessions
 from avfs_git.session.life.stop import end_session
 from tests.support.users import ALICE, MALLORY, as_user, open_way
 
@@ -163,6 +163,36 @@ def test_a_member_does_not_answer_for_anothers_session(member: Callable[..., str
         os.waitpid(pid, 0)
         os.close(ready)
     assert member(ALICE, lambda vault: str(vault.workspace().read("a"))) == "b'1\\n'"
+
+
+def test_gc_keeps_what_another_member_has_mounted(member: Callable[..., str]) -> None:
+    """A commit that nothing but a mount of another member shows stays, also if that member's umask keeps files closed."""
+
+    def show(vault: Vault) -> str:
+        os.umask(0o077)
+        work = vault.fork("mine")
+        work.write("a", b"1\n")
+        saved = work.checkpoint(description="one").checkpoint
+        assert saved is not None
+        work.undo()
+        work.undo()
+        begin(vault.path / "avfs/sessions", fork="mine", directory=Path("/mnt"), readonly=True, at=saved.id)
+        return saved.id
+
+    def collect(vault: Vault) -> str:
+        vault.workspace().checkpoint("two")
+        assert vault.sessions() == []
+        return str(vault.gc(keep_days=0, keep_operations=1, grace_days=0).refs)
+
+    member(ALICE, lambda vault: str(vault.workspace().write("b", b"1\n")))
+    commit = member(MALLORY, show)
+    dropped = member(ALICE, collect)
+
+    assert len(commit) == 40, commit
+    assert dropped.isdigit(), dropped
+    made = member(ALICE, lambda vault: str(vault.path))
+    found = subprocess.run(["git", f"--git-dir={made}", "cat-file", "-t", commit], check=False, capture_output=True, text=True)
+    assert found.stdout == "commit\n", found.stderr
 
 
 def test_a_members_record_ends_no_process_of_another_one(member: Callable[..., str], tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def begin(
                 place = SessionPlace(sessions, os.urandom(4).hex())
                 make_sessions(sessions)  # the end of another one may have removed it
                 with suppress(FileExistsError, FileNotFoundError):
-                    os.mkdir(place.root, 0o700)
+                    make_dir(place.root)
                     break
             try:
                 fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -310,6 +310,16 @@ def take_over(place: SessionPlace, fork: str) -> HeldSession:
             os.close(fd)
             raise
     return held
+
+
+def list_shown(sessions: Path) -> set[str]:
+    """Name the commits that sessions show, also those of other members of a shared vault: `gc` keeps them."""
+    shown = {found.record.at for found in list_sessions(sessions)}
+    for place in _list_places(sessions):
+        record = read_record(place, is_own=False)
+        if record is not None and record.boot == read_boot_id():
+            shown.add(record.at)
+    return {at for at in shown if at is not None}
 
 
 def list_sessions(sessions: Path) -> list[FoundSession]:
@@ -406,18 +416,21 @@ def wait_ended(place: SessionPlace) -> None:
 
 def _look(sessions: Path) -> tuple[list[FoundSession], list[SessionPlace]]:
     alive, dead = [], []
-    try:
-        with os.scandir(sessions) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != "logs"]
-    except OSError:
-        return [], []
-    for name in names:
-        place = SessionPlace(sessions, name)
+    for place in _list_places(sessions):
         if is_dead(place) and not is_unattended(place):
             dead.append(place)
         elif (record := read_record(place)) is not None:
             alive.append(FoundSession(place, record))
     return alive, dead
+
+
+def _list_places(sessions: Path) -> list[SessionPlace]:
+    try:
+        with os.scandir(sessions) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) and entry.name != "logs"]
+    except OSError:
+        return []
+    return [SessionPlace(sessions, name) for name in names]
 
 
 def is_dead(place: SessionPlace) -> bool:
@@ -437,10 +450,11 @@ def is_dead(place: SessionPlace) -> bool:
     return True
 
 
-def read_record(place: SessionPlace) -> SessionRecord | None:
+def read_record(place: SessionPlace, *, is_own: bool = True) -> SessionRecord | None:
     """Read a record; None if there is none that makes sense, as in a copy of a vault, where it speaks of the other one.
 
-    Another user's counts for root only: a session of that user's must not have this one unmount, remove or end something.
+    Another user's counts for root only, if `is_own`: a session of that user's must not have this one unmount, remove or end
+    something.
     """
     try:
         with os.fdopen(open_plain(place.record), "rb") as file:
@@ -452,7 +466,7 @@ def read_record(place: SessionPlace) -> SessionRecord | None:
         texts = (record.fork, record.directory, record.boot, record.at or "", record.upper or "")
         numbers = (record.pid, record.process_started, record.namespace, record.started_at_ns)
         is_understood = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
-        if not is_understood or record.id != place.id or os.geteuid() not in (0, owner):
+        if not is_understood or record.id != place.id or (is_own and os.geteuid() not in (0, owner)):
             return None
         if record.upper is not None and not _UPPER.fullmatch(record.upper):
             return None
@@ -464,7 +478,7 @@ def read_record(place: SessionPlace) -> SessionRecord | None:
 
 
 def _write(place: SessionPlace, record: SessionRecord) -> None:
-    write_file_atomically(place.record, json.dumps(as_dict(record)).encode() + b"\n", mode=0o600, durable=False)
+    write_file_atomically(place.record, json.dumps(as_dict(record)).encode() + b"\n", mode=0o660, durable=False)
 
 
 def _clean_up(place: SessionPlace) -> None:
