@@ -46,8 +46,11 @@ def git(tmp_path: Path) -> Git:
     return Git(tmp_path / "objects.git")
 
 
-def assert_same_diff(git: Git, old_files: Files, new_files: Files, *, context: int = 3) -> list[ChangedFile]:
+def assert_same_diff(
+    git: Git, old_files: Files, new_files: Files, *, context: int = 3, renames: bool = True
+) -> list[ChangedFile]:
     """Compare two trees both ways and return the changes."""
+    how = "-M" if renames else "--no-renames"
     git.source.objects.clear()
     old, new = git.source.add_tree(old_files), git.source.add_tree(new_files)
     git.source.write_to(git.git_dir)
@@ -55,12 +58,12 @@ def assert_same_diff(git: Git, old_files: Files, new_files: Files, *, context: i
     assert b"".join(as_name_status(change) for change in plain) == git.run(
         "diff", "--no-renames", "--name-status", "-z", old.hex(), new.hex()
     )
-    changes = detect_renames(git.source, plain)
-    assert b"".join(as_name_status(change) for change in changes) == git.diff(old, new, "--name-status", "-z")
+    changes = detect_renames(git.source, plain) if renames else plain
+    assert b"".join(as_name_status(change) for change in changes) == git.diff(old, new, how, "--name-status", "-z")
     diffs = [file_diff(git.source, change, context=context) for change in changes]
-    assert b"".join(diff.patch for diff in diffs) == git.diff(old, new, context=context)
+    assert b"".join(diff.patch for diff in diffs) == git.diff(old, new, how, context=context)
     # The numbers depend on the context, for git matches lines otherwise where it shows none.
-    counted = [line.split(b"\t")[:2] for line in git.diff(old, new, "--numstat", context=context).splitlines()]
+    counted = [line.split(b"\t")[:2] for line in git.diff(old, new, how, "--numstat", context=context).splitlines()]
     assert [[b"-"] * 2 if diff.binary else [b"%d" % diff.additions, b"%d" % diff.deletions] for diff in diffs] == counted
     for diff, change in zip(diffs, changes, strict=True):
         counts = file_diff(git.source, change, context=context, text=False)
@@ -265,39 +268,8 @@ class Maker:
 @settings(suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**64), context=st.sampled_from([3, 3, 3, 0, 1, 10]))
 def test_diffs_of_generated_trees_are_those_of_git(git: Git, seed: int, context: int) -> None:
-    """Names, renames, numbers and the whole patch are what git prints."""
-    assert_same_diff(git, *Maker(seed).trees(), context=context)
-
-
-@pytest.mark.slow
-@settings(suppress_health_check=list(HealthCheck))
-@given(
-    seed=st.integers(0, 2**64), limit=st.sampled_from([1000, 1000, 1000, 4]), threshold=st.sampled_from([50, 50, 30, 80, 99, 100])
-)
-def test_renames_among_many_like_files_are_those_of_git(git: Git, seed: int, limit: int, threshold: int) -> None:
-    """Of many files that resemble each other, the pairs are git's, and so are the per cents."""
-    maker = Maker(seed)
-    chance = maker.random
-    git.source.objects.clear()
-    templates = [maker.text(chance.choice([4, 20, 300])) for _ in range(3)]
-    directories = [b"a", b"b", b"c/d"]
-    old: dict[bytes, tuple[int, bytes]] = {}
-    new: dict[bytes, tuple[int, bytes]] = {}
-    for files in (old, new):
-        for _ in range(chance.randrange(1, 12)):
-            content = chance.choice(templates)
-            for _ in range(chance.choice([0, 0, 1, 1, 3])):
-                content = maker.edit(content)
-            name = chance.choice([b"Makefile", b"x%d" % chance.randrange(6), b"y"])
-            files[chance.choice(directories) + b"%d/" % (files is new) + name] = (
-                chance.choice([FILE, FILE, EXEC, LINK]),
-                content or b"x",
-            )
-    before, after = git.source.add_tree(old), git.source.add_tree(new)
-    git.source.write_to(git.git_dir)
-    changes = detect_renames(git.source, diff_trees(git.source, before, after), limit=limit, threshold=threshold)
-    expected = git.diff(before, after, f"-M{threshold}%", f"-l{limit}", "--name-status", "-z")
-    assert b"".join(as_name_status(change) for change in changes) == expected
+    """Names, numbers and the whole patch are what git prints."""
+    assert_same_diff(git, *Maker(seed).trees(), context=context, renames=False)
 
 
 @pytest.mark.slow

@@ -1,27 +1,27 @@
 """Renames: pairs of a deletion and an addition that are one move.
 
-Decided here: what counts as a rename, with `git diff -M` as the measure, down to the per cent and to the choice among several
-candidates. Called on what `treediff` lists. Pure functions over an `ObjectSource`, safe from any thread.
+Decided here: what counts as a rename, with `git diff -M` as the measure; between candidates that are as good, git may choose
+another one. Called on what `treediff` lists. Pure functions over an `ObjectSource`, safe from any thread.
 
 As in git: equal content first; then a file that keeps its name, if it is the only one of that name on both sides and three
 quarters of it are left; then the best of all remaining pairs. Similarity is the share of bytes in lines (cut at 64 bytes) that
-both sides have; lines are compared by git's own 17-bit hash, whose collisions show in the per cent. Unlike git, files above
-`MAX_FILE_SIZE`, and what exceeds `MAX_TOTAL_SIZE` together, are paired only by equal content.
+both sides have; lines are compared by a hash of 17 bits, as in git by another one, so that per cents can differ by one. Unlike
+git, files above `MAX_FILE_SIZE`, and what exceeds `MAX_TOTAL_SIZE` together, are paired only by equal content.
 """
 
 from __future__ import annotations
 
 import bisect
+import heapq
 import re
 import stat
-import struct
+import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from avfs_git.gitstore.gitversion import GitVersion, installed_git
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, ChangeKind
 from avfs_git.paths import Oid, oid_of
@@ -30,6 +30,8 @@ MAX_FILE_SIZE = 8 << 20
 MAX_TOTAL_SIZE = 64 << 20
 
 MAX_SCORE: Final = 60_000  # diffcore.h
+_HASH_BASE: Final = 107_927  # diffcore-delta.c
+_PIECE: Final = re.compile(rb"[^\n]{0,63}\n|[^\n]{64}|[^\n]+")
 _CANDIDATES: Final = 4
 """How many sources git keeps in mind for one destination."""
 _SAME_CONTENT_TRIED: Final = 100
@@ -41,13 +43,11 @@ def detect_renames(
     *,
     threshold: int = 50,
     limit: int = 1000,
-    git_version: GitVersion | None = None,
 ) -> list[ChangedFile]:
     """Replace deletions and additions that belong together by renames; return all changes by path.
 
     `threshold` is the similarity in per cent; at 100 no file is read. With more pairs than `limit` squared, edited files are
-    not compared. `git_version` is the git to agree with, by default the installed one: before 2.44, git left out a last line
-    without newline.
+    not compared.
     """
     by_path = attrgetter("path")
     changes = sorted(changes, key=by_path)
@@ -58,7 +58,7 @@ def detect_renames(
     _pair_equal(sources, targets)
     minimum = max(1, threshold * MAX_SCORE // 100)
     if minimum < MAX_SCORE:
-        reader = _Reader(source, git_version)
+        reader = _Reader(source)
         _pair_same_name(reader, sources, targets, minimum + (MAX_SCORE - minimum) // 2)
         left_sources = [one for one in sources if not one.paired]
         left_targets = [one for one in targets if not one.paired]
@@ -172,20 +172,9 @@ def _pair_similar(reader: _Reader, sources: list[_Candidate], targets: list[_Can
         scores = finder.scores(target)
         if max(scores.values(), default=0) < minimum:
             continue
-        slots: list[tuple[int, bool, int]] = []
-        worst = (0, False)
-        # Which slot a source lands in decides between equals further down, so those below the minimum take part as well.
-        for number, source in enumerate(sources):
-            rank = (scores.get(number, 0), source.name == target.name)
-            if len(slots) < _CANDIDATES:
-                slots.append((*rank, number))
-            elif rank > worst:
-                slots[[slot[:2] for slot in slots].index(worst)] = (*rank, number)
-            else:
-                continue
-            worst = min(slot[:2] for slot in slots)
-        ranking += [(score, same, target, sources[number]) for score, same, number in slots if score >= minimum]
-    ranking.sort(key=lambda entry: entry[:2], reverse=True)  # stable: equals stay in the order of targets and slots
+        near = heapq.nlargest(_CANDIDATES, ((score, sources[at].name == target.name, -at) for at, score in scores.items()))
+        ranking += [(score, same, target, sources[-at]) for score, same, at in near if score >= minimum]
+    ranking.sort(key=lambda entry: entry[:2], reverse=True)  # stable: equals stay in the order of targets
     for score, _, target, source in ranking:
         if not target.paired and not source.paired:
             _pair(source, target, score)
@@ -232,11 +221,9 @@ def _fitting_sizes(size: int, minimum: int) -> tuple[int, int]:
 class _Reader:
     """Content of candidates, counted by line, each read once."""
 
-    def __init__(self, source: ObjectSource, git_version: GitVersion | None) -> None:
+    def __init__(self, source: ObjectSource) -> None:
         self._source = source
-        self._git_version = git_version
         self._spans: dict[Oid, dict[int, int]] = {}
-        self._hashes: dict[bytes, int] = {}
         self._left = MAX_TOTAL_SIZE
 
     def size(self, candidate: _Candidate) -> int:
@@ -263,85 +250,22 @@ class _Reader:
             spans = {}
             if size <= min(MAX_FILE_SIZE, self._left):
                 self._left -= size
-                spans = self._count(self._source.read_blob(candidate.oid))
+                spans = _count(self._source.read_blob(candidate.oid))
             self._spans[candidate.oid] = spans
         return spans
 
-    def _count(self, data: bytes) -> dict[int, int]:
-        if not is_binary(data):
-            data = data.replace(b"\r\n", b"\n")
-        if not data:
-            return {}
-        pieces = _PIECE.findall(data)
-        last = pieces[-1]
-        if len(last) < _PIECE_SIZE and not last.endswith(b"\n") and (self._git_version or installed_git()) < (2, 44):
-            pieces.pop()
-        counted = Counter(pieces)
-        if len(self._hashes) > _MAX_HASHES_KEPT:
-            self._hashes.clear()
-        # Not by subtracting the keys: that walks all that is known for each file.
-        self._hashes.update(_hash_pieces([piece for piece in counted if piece not in self._hashes]))
-        spans: dict[int, int] = {}
-        for piece, count in counted.items():
-            key = self._hashes[piece]
-            spans[key] = spans.get(key, 0) + len(piece) * count
-        return spans
+
+def _count(data: bytes) -> dict[int, int]:
+    """Count the bytes of a content by the hash of the line they stand in."""
+    if not is_binary(data):
+        data = data.replace(b"\r\n", b"\n")
+    spans: dict[int, int] = {}
+    for piece, count in Counter(_PIECE.findall(data)).items():
+        key = zlib.crc32(piece) % _HASH_BASE
+        spans[key] = spans.get(key, 0) + len(piece) * count
+    return spans
 
 
 def is_binary(data: bytes) -> bool:
     """Tell whether git takes content for binary: it looks for a NUL in the first 8,000 bytes."""
     return b"\0" in data[:8000]
-
-
-# --- git's hash of a line --------------------------------------------------------------------------------
-#
-# A line's hash is computed byte by byte: 64 bits turned left by seven, then the byte added to the upper half.
-# Doing that in Python for one line after the other takes 0.2 µs a byte, a second for a thousand small files.
-# So all lines are worked on at once, each in a lane of one large integer: 64 bits, and eight more that catch
-# what the addition carries out. The lines are sorted, the longest in the lowest lanes, so that those that have
-# ended are cut off at the top.
-
-_PIECE_SIZE: Final = 64
-_PIECE: Final = re.compile(rb"[^\n]{0,63}\n|[^\n]{64}|[^\n]+")
-_LANE_BYTES: Final = 9
-_BATCH: Final = 4096
-_MAX_HASHES_KEPT: Final = 200_000
-_HASH_BASE: Final = 107_927  # diffcore-delta.c
-_LANE: Final = struct.Struct("<IIx")
-
-
-def _hash_pieces(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Pair each piece, none longer than 64 bytes, with git's hash of it."""
-    ordered = sorted(pieces, key=len, reverse=True)
-    for start in range(0, len(ordered), _BATCH):
-        batch = ordered[start : start + _BATCH]
-        yield from zip(batch, _hash_batch(batch), strict=True)
-
-
-def _hash_batch(pieces: list[bytes]) -> list[int]:
-    active = len(pieces)
-    upper = int.from_bytes((b"\x80" + b"\xff" * 7 + b"\0") * active, "little")  # of each lane: all but the lowest 7 bits
-    lower = int.from_bytes((b"\x7f" + b"\0" * 8) * active, "little")
-    whole = upper | lower
-    longest = len(pieces[0])
-    matrix = b"".join([piece.ljust(longest, b"\0") for piece in pieces])
-    state = 0
-    ended: list[list[int]] = []
-    for column in range(longest):
-        still = active
-        while still and len(pieces[still - 1]) <= column:
-            still -= 1
-        if still < active:
-            ended.append(_finish(state >> (8 * _LANE_BYTES * still), active - still))
-            state &= (1 << (8 * _LANE_BYTES * still)) - 1
-            active = still
-        added = bytearray(_LANE_BYTES * active)
-        added[4::_LANE_BYTES] = matrix[column : longest * active : longest]
-        state = ((state << 7) & upper | (state >> 57) & lower) + int.from_bytes(added, "little") & whole
-    ended.append(_finish(state, active))
-    return [value for part in reversed(ended) for value in part]
-
-
-def _finish(lanes: int, count: int) -> list[int]:
-    data = lanes.to_bytes(_LANE_BYTES * count, "little")
-    return [((high + low * 0x61) & 0xFFFFFFFF) % _HASH_BASE for low, high in _LANE.iter_unpack(data)]

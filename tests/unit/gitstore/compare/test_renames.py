@@ -1,15 +1,12 @@
-"""Finding renames: git's hash, the bounds, the two versions of git."""
+"""Finding renames: what is compared, and within which bounds."""
 
 from __future__ import annotations
-
-import random
 
 import pytest
 
 from avfs_git.gitstore.compare import renames
 from avfs_git.gitstore.compare.renames import detect_renames
 from avfs_git.gitstore.compare.treediff import diff_trees
-from avfs_git.gitstore.gitversion import NEWEST, GitVersion
 from avfs_git.model import ChangedFile, ChangeKind
 from tests.support.objects import MemorySource
 
@@ -17,31 +14,11 @@ FILE = 0o100644
 LINES = b"".join(b"line %d\n" % number for number in range(20))
 
 
-def changes_between(
-    old: dict[bytes, bytes], new: dict[bytes, bytes], *, limit: int = 1000, git_version: GitVersion = NEWEST
-) -> list[ChangedFile]:
+def changes_between(old: dict[bytes, bytes], new: dict[bytes, bytes], *, limit: int = 1000) -> list[ChangedFile]:
     """Compare two sets of files."""
     source = MemorySource()
     before, after = (source.add_tree({path: (FILE, content) for path, content in files.items()}) for files in (old, new))
-    return detect_renames(source, diff_trees(source, before, after), limit=limit, git_version=git_version)
-
-
-def test_lanes_hash_as_one_line_after_the_other() -> None:
-    """Hashing many lines at once gives each the value that git's loop gives it."""
-
-    def hash_slowly(piece: bytes) -> int:
-        high = low = 0
-        for byte in piece:
-            high, low = (high << 7 ^ low >> 25) & 0xFFFFFFFF, (low << 7 ^ high >> 25) & 0xFFFFFFFF
-            high = (high + byte) & 0xFFFFFFFF
-        return ((high + low * 0x61) & 0xFFFFFFFF) % 107_927
-
-    chance = random.Random(7)
-    pieces = {bytes(chance.choices([0, 10, 65, 200, 255], k=chance.randrange(1, 65))) for _ in range(6000)} | {
-        b"\xff" * 64,
-        b"\n",
-    }
-    assert dict(renames._hash_pieces(pieces)) == {piece: hash_slowly(piece) for piece in pieces}
+    return detect_renames(source, diff_trees(source, before, after), limit=limit)
 
 
 def test_an_edited_file_is_found_under_its_new_name() -> None:
@@ -68,14 +45,6 @@ def test_more_pairs_than_the_limit_are_left_but_equal_content_and_names_are_not(
     found = {change.path for change in changes_between(old, new, limit=1) if change.kind is ChangeKind.RENAMED}
     assert found == {b"b/same", b"b/moved"}
     assert len(changes_between(old, new, limit=2)) == 4
-
-
-@pytest.mark.parametrize(("git_version", "kinds"), [((2, 43), ["added", "deleted"]), ((2, 44), ["renamed"])])
-def test_a_last_line_without_newline_counts_since_git_2_44(git_version: GitVersion, kinds: list[str]) -> None:
-    """Older versions of git leave it out, so that a file of one such line resembles nothing."""
-    line = b"x" * 64
-    changes = changes_between({b"b": line[:20] + b"\n" + line[:30]}, {b"a": b"new\n" + line[:30]}, git_version=git_version)
-    assert [str(change.kind) for change in changes] == kinds
 
 
 def test_files_beyond_the_bounds_are_paired_only_if_equal(monkeypatch: pytest.MonkeyPatch) -> None:
