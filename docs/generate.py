@@ -238,7 +238,6 @@ PROBLEMS = {
     "sidecar.damaged": "The sidecar of a fork cannot be read.",
     "statcache.unreadable": "The stat cache of a fork cannot be read. Repair: remove it.",
     "trash.missing": "The workspace of a deleted fork is not in the trash; undo brings its commits back only.",
-    "vault.settings_lacking": "The vault's git configuration lacks settings. Repair: add them.",
     "workspace.busy": "A workspace is in use and was not checked; no fault.",
     "workspace.orphan": "A workspace has no branch. Repair: move it to the vault's trash.",
     "workspace.upper_lost": "A workspace has lost its upper layer. Repair: make it again, with files as last recorded.",

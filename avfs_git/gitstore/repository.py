@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
-from avfs_git.gitstore.config.gitconfig import Config, edit_config, is_true, parse_plain, quote_value, read_config
+from avfs_git.gitstore.config.gitconfig import Config, edit_config, is_true, quote_value, read_config
 from avfs_git.gitstore.formats.quoting import unquote
 from avfs_git.gitstore.refs import OWN_REFS, RefStore, check_ref_name
 from avfs_git.gitstore.repofile import read_plain_file
@@ -58,7 +58,6 @@ _VAULT_CONFIG = b"""\
 \tautogc = false
 \thideRefs = refs/replace
 """ + b"".join(map(_format_severities, (b'[receive "fsck"]', b'[fetch "fsck"]', b"[fsck]")))
-_ABOUT_PUSHES = ("transfer.", "receive.", "fetch.", "fsck.")
 _DIRECTORIES = ("objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags", "info")
 _OF_ITS_OWN = {"objects": True, "refs": True, "objects/pack": False, "objects/info": False, "refs/heads": False}
 """Directories that may not be links to somewhere else, and whether they must be there."""
@@ -134,30 +133,11 @@ def choose_fsync_method(git_dir: Path) -> str:
     return "batch" if kinds and kinds <= {"ext4", "xfs"} else "fsync"
 
 
-def list_lacking_settings(git_dir: Path) -> list[tuple[str, str]]:
-    """List what the configuration of a vault lacks of how git is to judge and take what is pushed into it.
-
-    A vault that an older avfs made lacks some. Of a repository that avfs did not make, nothing is asked.
-
-    Raises:
-        NotAVault, HostError: If the configuration cannot be read.
-    """
-    expected, values = parse_plain(_VAULT_CONFIG) or {}, read_config(git_dir)
-    if not values.get("core.fsync", [""])[0].startswith("all") or values.get("maintenance.auto") != expected["maintenance.auto"]:
-        return []
-    return [
-        (key, value)
-        for key, wanted in expected.items()
-        for value in wanted
-        if key.startswith(_ABOUT_PUSHES) and (value not in values.get(key, []) if key.endswith("hiderefs") else key not in values)
-    ]
-
-
 def ensure_config(git_dir: Path) -> None:
     """Make a repository's configuration fit for live trees; does nothing where it is.
 
     - `core.checkStat = minimal`: the numbers of files are others at each mount, and mean nothing.
-    - `transfer.hideRefs`: others neither see nor move avfs's own refs; a vault that an older avfs made does not say so.
+    - `transfer.hideRefs`: others neither see nor move avfs's own refs.
     - `core.fsyncMethod`: `batch` may be unsafe where the vault lies now. Where none is set and `batch` is safe, it is
       only faster: a failure counts as none.
     - `core.bare`: `git init` in a linked working tree says falsely that the repository is bare no longer.

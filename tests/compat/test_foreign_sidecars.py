@@ -219,29 +219,6 @@ def _with_ignored(home: Avfs) -> Vault:
     return vault
 
 
-def test_a_vault_of_an_older_avfs_keeps_its_sidecars(home: Avfs) -> None:
-    """Without its table of commits a vault shows every checkpoint's ignored files, and goes on doing so when it has one."""
-    vault = _with_ignored(home)
-    vault.delete_fork("gone")
-    table = vault.path / "avfs" / "commits"
-    table.unlink()
-    vault.close()
-    vault = home.open_vault("v")
-    vault.fork("old", at="c0")
-
-    assert vault.workspace("old").read("x.log") == b"0\n"
-    vault.workspace("old").write("z", b"z\n")
-    vault.workspace("old").checkpoint("more")
-    assert table.exists()
-    with Avfs(home.home) as again:
-        vault = again.open_vault("v")
-        vault.fork("older", at="c1")
-        vault.undo(fork="gone")
-
-        assert vault.workspace("older").read("x.log") == b"1\n"
-        assert vault.workspace("gone").read("y.log") == b"y\n"
-
-
 def test_a_copied_vault_keeps_its_sidecars(home: Avfs, tmp_path: Path) -> None:
     """A vault that `cp -a` has copied shows what the first one does, and so does one that may only be read."""
     vault = _with_ignored(home)

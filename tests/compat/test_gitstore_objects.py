@@ -71,12 +71,11 @@ def repo(tmp_path: Path) -> GitRepo:
         [],
         [["repack", "-dq"]],
         [["repack", "-adfq", "--depth=50"]],
-        [["-c", "pack.indexVersion=1", "repack", "-adfq"]],
         [["repack", "-adfq"], ["multi-pack-index", "write"]],
         [["-c", "core.compression=9", "gc", "-q"]],
         [["-c", "pack.writeReverseIndex=true", "repack", "-adbq"]],
     ],
-    ids=["loose", "packed", "deltas", "index-v1", "multi-pack-index", "gc", "bitmap"],
+    ids=["loose", "packed", "deltas", "multi-pack-index", "gc", "bitmap"],
 )
 def test_every_object_of_git_is_readable(repo: GitRepo, commands: list[list[str]]) -> None:
     """Loose, packed, as chains of deltas, under old and new indexes: all the same objects."""

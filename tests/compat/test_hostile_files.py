@@ -288,7 +288,7 @@ def test_objects_that_others_may_write_are_copied(project: Path, tmp_path: Path)
     assert shared == {path.name for path in objects[1:]}
 
 
-# --- vaults that commands or an older avfs have left as they are -----------------------------------------------------------
+# --- vaults that commands have left as they are -----------------------------------------------------------
 
 
 def test_a_vault_that_is_led_elsewhere_says_what_to_remove(project: Path, tmp_path: Path) -> None:
@@ -303,24 +303,6 @@ def test_a_vault_that_is_led_elsewhere_says_what_to_remove(project: Path, tmp_pa
         (path / "commondir").unlink()
         with avfs.open_vault("v") as vault:
             assert vault.doctor().healthy
-
-
-def test_a_vault_of_an_older_avfs_gets_its_settings(project: Path, tmp_path: Path) -> None:
-    """The doctor adds what git checks of a push now, once, and keeps what the owner has set."""
-    with Avfs(tmp_path / "home") as avfs, avfs.create_vault("v", source=project) as vault:
-        config = vault.path / "config"
-        git("config", "--file", str(config), "--remove-section", "receive.fsck", cwd=tmp_path)
-        git("config", "--file", str(config), "receive.hideRefs", "refs/own", cwd=tmp_path)
-        assert [problem.code for problem in vault.doctor().problems] == ["vault.settings_lacking"]
-
-        assert [problem.fixed for problem in vault.doctor(repair=True).problems] == [True]
-
-        assert vault.doctor().healthy
-        assert git("config", "--file", str(config), "receive.fsck.badFilemode", cwd=tmp_path) == "error"
-        assert git("config", "--file", str(config), "--get-all", "receive.hideRefs", cwd=tmp_path).split() == [
-            "refs/own",
-            "refs/replace",
-        ]
 
 
 def test_an_adopted_repository_keeps_its_settings(project: Path, tmp_path: Path) -> None:

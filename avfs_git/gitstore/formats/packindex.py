@@ -1,7 +1,7 @@
 """The format of a pack's index: at which offset of the pack each object is (gitformat-pack: pack-*.idx).
 
-Decided here: that version 2 is read and written, and version 1 read. An index is mapped or, if small, read; a damaged one raises
-`BadPack`, or does not have the object. Called by `objects`; safe from any thread.
+Decided here: that only version 2 is read and written, for git makes no other. An index is mapped or, if small, read;
+a damaged one raises `BadPack`, or does not have the object. Called by `objects`; safe from any thread.
 """
 
 from __future__ import annotations
@@ -38,12 +38,7 @@ class PackIndex:
                 raise BadPack("the index is cut short")
             # A small one is cheaper to read than to map.
             self._data: bytes | mmap.mmap = os.pread(fd, size, 0) if size < 1 << 18 else mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-        if self._data[:4] != INDEX_MAGIC[:4]:
-            if size != 1024 + 24 * int.from_bytes(self._data[1020:1024], "big") + 40:
-                raise BadPack("the index has no known format")
-            self._data = _renew(bytes(self._data))
         data = self._data
-        size = max(size, len(data))
         if len(data) != size or data[:8] != INDEX_MAGIC:
             raise BadPack("the index has no known format")
         self.count: int = struct.unpack_from(">I", data, _FANOUT_END - 4)[0]
@@ -164,15 +159,6 @@ def _check_checksum(path: Path) -> bytes:
     if left or checksum != hasher.digest():
         raise BadPack(f"'{path.name}' is not what its checksum says")
     return checksum
-
-
-def _renew(data: bytes) -> bytes:
-    """Write an index of version 1 as one of version 2, without checksums of the entries (gitformat-pack)."""
-    if hashlib.sha1(data[:-20], usedforsecurity=False).digest() != data[-20:] or (len(data) - 1024 - 40) % 24:
-        raise BadPack("the index has no known format")
-    entries = [data[at : at + 24] for at in range(1024, len(data) - 40, 24)]
-    offsets = [int.from_bytes(entry[:4], "big") for entry in entries]
-    return bytes(build_index([Oid(entry[4:]) for entry in entries], offsets, [0] * len(entries), data[-40:-20]))
 
 
 def build_index(oids: Sequence[Oid], offsets: Sequence[int], crcs: Sequence[int], pack_checksum: bytes) -> bytearray:

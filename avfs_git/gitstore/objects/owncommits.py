@@ -7,9 +7,6 @@ reads or writes, before a ref names the commit. `ObjectStore.read_commit` asks h
 The file is a table of fixed slots that is found by the commit's id: looking one up is one read, noting one is one write and one
 fdatasync, for any number of commits. Usable from threads and processes; readers take no lock. A crash leaves a noted
 commit that does not exist, or half a slot, which equals no id.
-
-A vault that an older avfs made has no such file. What its refs of sidecars lead to counts there, and is noted with the first
-new commit.
 """
 
 from __future__ import annotations
@@ -26,7 +23,6 @@ from avfs_git.errors import AvfsError, FormatUnsupported
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.commits import Commit, parse_commit
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
-from avfs_git.gitstore.refs import RefStore
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors, sync_file, write_file_atomically
 from avfs_git.host.files.plainfile import open_plain
@@ -36,7 +32,6 @@ from avfs_git.values import replace
 
 NAME = "avfs/commits"
 _DIRECTORY = "avfs"
-_FORMAT = "avfs/format"
 
 _MAGIC = b"avfs-commits 1\n".ljust(40, b"\0")
 _SLOT = 40
@@ -45,7 +40,6 @@ _WINDOW = 32
 """So many slots may hold a commit, from the slot of its id on; if all are taken, the table grows."""
 _FIRST = 256
 _NONE = bytes(20)
-_SIDECAR_TITLE = "sidecar of "
 _STANDS_FOR = b"avfs-stands-for"
 _HEX_SIZE = 40
 _DAY_S = 86_400
@@ -63,7 +57,6 @@ class OwnCommits:
         self._read = read
         self._fd: int | None = None
         self._inode = 0
-        self._recalled: Mapping[Oid, Oid | None] | None = None
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -71,7 +64,7 @@ class OwnCommits:
         with self._lock:
             if self._fd is not None:
                 os.close(self._fd)
-            self._fd, self._inode, self._recalled = None, 0, None
+            self._fd, self._inode = None, 0
 
     def find(self, commit: Oid) -> Oid | None:
         """Find the sidecar of a commit; None if it has none that counts."""
@@ -89,7 +82,7 @@ class OwnCommits:
                 try:
                     status = os.stat(self._path)
                 except FileNotFoundError:
-                    return self._look_back(commit)
+                    return None
                 if self._fd is None or self._inode != status.st_ino:  # the table has grown: it is another file
                     self._open()
                     continue
@@ -106,14 +99,6 @@ class OwnCommits:
         self._inode = os.fstat(self._fd).st_ino
         _check_header(self._path, os.pread(self._fd, _SLOT, 0))
 
-    def _look_back(self, commit: Oid) -> Oid | None:
-        if self._recalled is None:
-            self._recalled = self._recall()
-        return (self._recalled[commit] or Oid(_NONE)) if commit in self._recalled else None
-
-    def _recall(self) -> Mapping[Oid, Oid | None]:
-        return recall_commits(self._git_dir, self._read) if (self._git_dir / _FORMAT).exists() else {}
-
     def add(self, commits: Mapping[Oid, Oid | None]) -> None:
         """Note commits, each with its sidecar; on disk on return. In a repository without avfs's directory it does nothing.
 
@@ -129,7 +114,7 @@ class OwnCommits:
             try:
                 fd = open_plain(self._path, os.O_RDWR)
             except FileNotFoundError:
-                _write_table(self._git_dir, {**self._recall(), **commits})
+                _write_table(self._git_dir, commits)
                 return
             with closing_fd(fd):
                 if not _put_all(self._path, fd, commits):
@@ -234,24 +219,6 @@ def _lay_out(commits: Mapping[Oid, Oid | None], capacity: int) -> bytes | None:
 
 
 # --- what counts although this vault has not made it -----------------------------------------------------------
-
-
-def recall_commits(git_dir: Path, read: Read) -> dict[Oid, Oid | None]:
-    """List the commits of a vault that an older avfs made whose sidecar its own refs keep. Costs the commits since the first."""
-    refs = RefStore(git_dir, recover=False).list("refs/")
-    sidecars = [oid for name, oid in refs.items() if name.startswith("refs/avfs/sidecar/") or _is_sidecar_of_remote(name)]
-    for name, oid in refs.items():
-        commit = _read_commit(read, oid) if name.startswith("refs/avfs/keep/") else None
-        if commit is not None and commit.message.startswith(_SIDECAR_TITLE):
-            sidecars.append(oid)
-    chain = list_sidecars(read, sidecars, lambda _: False)
-    named = find_commits(read, refs.values(), chain)
-    return {**dict.fromkeys(chain), **named}
-
-
-def _is_sidecar_of_remote(name: str) -> bool:
-    parts = name.split("/", 4)
-    return parts[:3] == ["refs", "avfs", "remotes"] and parts[4:] != [] and parts[4].startswith("sidecar/")
 
 
 def list_sidecars(

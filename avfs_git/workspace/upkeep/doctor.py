@@ -16,12 +16,10 @@ from pathlib import Path
 
 from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
 from avfs_git.faults import reach
-from avfs_git.gitstore.config.gitconfig import edit_config
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs import BAD_NAME, RefChange
-from avfs_git.gitstore.repository import list_lacking_settings
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import DoctorReport, Problem, Severity
@@ -62,7 +60,6 @@ def examine_vault(vault: OpenVault, open_workspace: Opener, *, repair: bool) -> 
     """Look at everything, and mend what can be mended if asked to."""
     problems: list[Problem] = []
     checks = (
-        ("settings", _check_settings(vault)),
         ("refs", _check_refs(vault)),
         ("operation log", _check_log(vault)),
         ("audit log", _check_audit(vault)),
@@ -113,19 +110,6 @@ def _fixable(
 def _removable(code: str, path: Path, description: str, remedy: str) -> _Finding:
     """Make the finding of a file that has only to go."""
     return _fixable(code, description, remedy, lambda: path.unlink(missing_ok=True), lambda: not path.exists())
-
-
-def _check_settings(vault: OpenVault) -> Iterator[_Finding]:
-    lacking = list_lacking_settings(vault.git_dir)
-    if lacking:
-        names = ", ".join(key for key, _ in lacking)
-        yield _fixable(
-            "vault.settings_lacking",
-            f"an older avfs made this vault, and git checks less of what is pushed into it: its configuration lacks {names}",
-            "Add these settings.",
-            lambda: edit_config(vault.git_dir, *(("--add", key, value) for key, value in lacking)),
-            lambda: not list_lacking_settings(vault.git_dir),
-        )
 
 
 def _check_log(vault: OpenVault) -> Iterator[_Finding]:
