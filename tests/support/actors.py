@@ -522,6 +522,20 @@ def _push_in(place: Place) -> None:
     place.has_commit(_git(clone / ".git", "rev-parse", "HEAD"), "pushed")
 
 
+def _push_edited(place: Place) -> None:
+    """Push a commit on what the branch is now, that changes files which are edited here, and not saved."""
+    clone = place.root / "outside"
+    git("fetch", "-q", str(place.git_dir), f"refs/heads/{FORK}", cwd=clone)
+    git("checkout", "-q", "-f", "--detach", "FETCH_HEAD", cwd=clone)
+    for number, name in enumerate(("a", "tool")):
+        (clone / name).write_bytes(place.mark(number))
+    git("add", "-f", "a", "tool", cwd=clone)
+    git("commit", "-q", "-m", "edited there", cwd=clone)
+    _push_in(place)
+    for number in range(2):
+        place.has_content(place.mark(number))
+
+
 def _edit(place: Place) -> None:
     """Edit files as a person does: one in place, one by a new file that is renamed over it, and make one."""
     directory = place.tree if os.path.ismount(place.tree) else place.root / "source"
@@ -576,6 +590,7 @@ ACTORS = {
         ),
         Actor("git-gc", lambda place: _git(place.git_dir, "gc", "-q", "--prune=now"), is_neutral=True),
         Actor("push", _push_in, brings_back=True, is_git=True),
+        Actor("push-edited", _push_edited, brings_back=True, is_git=True),
     )
 }
 
@@ -586,7 +601,7 @@ def goes_with(operation: Operation, actor: Actor) -> bool:
         return operation.live is not None or operation.name.startswith(("apply", "mount"))
     if actor.name == "stop":
         return operation.live is not None or operation.name.startswith("mount")
-    if actor.name == "push":
+    if actor.name.startswith("push") and actor.is_git:
         return operation.fork == FORK
     if actor.name == "git-branch-delete":  # the commits that only git has made go with the branch
         return operation.prepare is not _moved_outside

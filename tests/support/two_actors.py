@@ -57,12 +57,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from avfs_git import Avfs, Session, Vault, faults
+from avfs_git import Avfs, Session, Vault, Workspace, faults
 from avfs_git.errors import AvfsError, MountBusy, RefConflict
 from tests.support import ordinary, stopping, sweep
 from tests.support.actors import ACTORS, OPERATIONS, Actor, Operation, Place, Refused, contents_of, goes_with, make_scene
 from tests.support.capabilities import unmount
-from tests.support.faults import Files, check_objects, check_vault, read_files
+from tests.support.faults import Files, check_objects, check_vault, git, read_files
 from tests.support.passing import Passed
 
 MODES = ("waits", "dies")
@@ -507,12 +507,14 @@ def _check(
         check_vault(vault)
     contents = set(undisturbed.contents)
     commits = set(undisturbed.commits)
-    pushed = set()
+    pushed, by_others = set(), set()
     for kind, value in (one for each in acknowledged for one in each):
         if kind == "content":
             contents.add(bytes.fromhex(value))
         else:
             commits.add(value)
+        if kind == "pushed":
+            by_others.add(value)
         if kind == "pushed" or (kind == "commit" and not actor.takes_back and not operation.takes_back):
             pushed.add(value)
     with place.open() as vault:
@@ -523,8 +525,9 @@ def _check(
             try:
                 work.checkpoint()
             except RefConflict:  # it says so, and what to do: somebody has put commits on the branch
-                work.update()
+                _bring_in(work)
                 work.checkpoint()
+        wrong += _check_pushed_files(vault, operation, by_others)
         vault.gc(grace_days=0)
         check_objects(vault.path)
         held = contents_of(vault) | _trash(vault) | _objects(vault, "blob") | _outside(scene)
@@ -574,6 +577,27 @@ def _check_pushed(vault: Vault, operation: Operation, pushed: set[str]) -> list[
         )
         if done.returncode:
             wrong.append(f"commit {oid}, which was put on '{operation.fork}', is not in its history")
+    return wrong
+
+
+def _bring_in(work: Workspace) -> None:
+    """Update a fork; where both sides have changed a file, take that of the others."""
+    merged = work.update(on_conflict="workspace")
+    if merged and merged[-1].outcome == "conflicted":
+        for conflict in merged[-1].conflicts:
+            work.resolve(conflict.path, "theirs")
+        work.continue_merge()
+
+
+def _check_pushed_files(vault: Vault, operation: Operation, pushed: set[str]) -> list[str]:
+    """Find files of others on the fork's branch that a later commit has otherwise; each conflict was resolved for them."""
+    if not vault.has_fork(operation.fork):
+        return []
+    wrong, branch = [], f"refs/heads/{operation.fork}"
+    for oid in pushed:
+        paths = git(vault.path, "diff-tree", "-r", "--name-only", "--no-commit-id", oid).splitlines()
+        if git(vault.path, "diff", "--name-only", oid, branch, "--", *paths):
+            wrong.append(f"'{operation.fork}' does not have what commit {oid} has put into {paths}")
     return wrong
 
 
