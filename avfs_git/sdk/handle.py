@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
-from avfs_git.errors import quote
+from avfs_git.errors import AvfsError, quote
 from avfs_git.host.files.durable import find_refusal
 from avfs_git.paths import Oid, PathLike
 from avfs_git.sdk.parts import files, holding, lent, nursery_client, operations, point, record, revisions, workspaces
+from avfs_git.workspace.vault.format import HEADS
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -129,9 +130,20 @@ class ForkHandle:
             commit = revisions.resolve_revision(self.core, at or "HEAD", fork=self.fork).hex() if at or readonly else None
             if directory is None:
                 directory = point.default_directory(self.dispatch.mounts, self.dispatch.home_name, self.fork, commit)
-            return self.dispatch.mount(
+            found = self.dispatch.mount(
                 self.fork, directory, at=commit, allow_other=allow_other, leash_fd=leash_fd, backend=backend
             )
+        if commit is None:
+            self._tell_unseen()
+        return found
+
+    def _tell_unseen(self) -> None:
+        """Warn where the tree lacks commits that others put on the branch: git there would commit the files without these."""
+        if self.core.oplog.find_last_position(HEADS + self.fork) == self.core.read_head(self.fork):
+            return
+        with suppress(AvfsError):  # it is mounted
+            warnings = self.run(operations.read_status).warnings
+            self.dispatch.tell([warning for warning in warnings if warning.code == "fork.moved_outside"])
 
 
 class _OfFork(Protocol):

@@ -355,6 +355,30 @@ def test_a_push_of_what_head_was_at_in_the_live_tree_is_a_push(tmp_path: Path, m
         assert git("rev-parse", "t", cwd=vault.path) == theirs
 
 
+@pytest.mark.needs("fuse")
+def test_a_mount_tells_what_its_tree_lacks(tmp_path: Path, mount_dir: Path) -> None:
+    """Git in the tree would commit the files without what was pushed; where git there made the commit, nothing is told."""
+    told: list[str] = []
+    with Avfs(tmp_path / "home", on_warnings=lambda warnings: told.extend(each.code for each in warnings)) as avfs:
+        vault = avfs.create_vault("v")
+        vault.workspace().write("a", b"1\n")
+        vault.workspace().checkpoint("one")
+        work = vault.fork("t")
+        with work.mount(mount_dir / "tree") as session:
+            (session.path / "a").write_bytes(b"mine\n")
+            git("commit", "-qam", "mine", cwd=session.path)
+        with work.mount(mount_dir / "tree"):
+            pass
+        assert told == []
+        clone = tmp_path / "clone"
+        git("clone", "-q", "-b", "t", str(vault.path), str(clone), cwd=tmp_path)
+        (clone / "a").write_bytes(b"theirs\n")
+        git("commit", "-qam", "theirs", cwd=clone)
+        git("push", "-q", "origin", "t", cwd=clone)
+        with work.mount(mount_dir / "tree"):
+            assert told == ["fork.moved_outside"]
+
+
 @pytest.fixture
 def pushed(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A home whose workspace has a change, and a commit that was pushed onto its branch."""
