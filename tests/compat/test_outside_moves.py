@@ -410,6 +410,29 @@ def test_undo_of_a_deletion_by_git_has_what_was_pushed_before(work: Workspace) -
     assert work.read("b") == b"mine\n"
 
 
+@pytest.mark.parametrize("undoes_update", [False, True])
+def test_a_fork_that_comes_back_lacks_what_it_lacked(pushed: tuple[Path, str], undoes_update: bool) -> None:
+    """Undo of a deletion brings back the branch with what others had put on it; no checkpoint takes that back."""
+    with Avfs(pushed[0]) as avfs:
+        vault = avfs.open_vault("v")
+        if undoes_update:
+            vault.workspace("main").update()
+            vault.undo(fork="main")
+        vault.fork("other", at="one")
+        git("symbolic-ref", "HEAD", "refs/heads/other", cwd=vault.path)
+        vault.delete_fork("main")
+        vault.undo(fork="main")
+        vault.redo(fork="main")
+        vault.undo(fork="main")
+        work = vault.workspace("main")
+        with pytest.raises(RefConflict):
+            work.checkpoint("two")
+
+        assert [warning.code for warning in work.status().warnings] == ["fork.moved_outside"]
+        work.update()
+        assert (work.read("b"), work.read("theirs")) == (b"mine\n", b"more\n")
+
+
 def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, str], tmp_path: Path) -> None:
     """Wherever it dies, the branch has what was pushed, and the next update brings both together."""
     home, theirs = pushed

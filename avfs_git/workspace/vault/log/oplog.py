@@ -436,12 +436,17 @@ class OpLog:
         """Find what a branch was last moved to together with its workspace.
 
         None if no operation that the log still has moved it so, or the last one removed it. `made_ns` is when the workspace was
-        made: a later removal does not count, because a crash has cut it short and left the workspace.
+        made: a later removal does not count, because a crash has cut it short and left the workspace, or undo has brought that
+        back. Nor does such an undo: the branch comes back with what others had put on it, and the files without that.
         """
 
         def counts(record: OpRecord) -> bool:
             is_later = made_ns is not None and record.created_at_ns > made_ns
-            return any(name == ref and (new is not None or not is_later) for name, _, new in record.moves)
+            is_back = record.kind in (UNDO, REDO) and RENAMED_FROM not in record.more
+            return any(
+                name == ref and (not is_later if new is None else not (is_back and old is None))
+                for name, old, new in record.moves
+            )
 
         with self._view() as view:
             records = self._find(view, ref_key(ref), counts)
