@@ -433,6 +433,26 @@ def test_a_fork_that_comes_back_lacks_what_it_lacked(pushed: tuple[Path, str], u
         assert (work.read("b"), work.read("theirs")) == (b"mine\n", b"more\n")
 
 
+@pytest.mark.parametrize("how", ["update", "restore"])
+def test_what_was_done_before_the_files_of_others_came_in_is_undone_by_itself(work: Workspace, how: str) -> None:
+    """What programs did before an update that conflicts, or before a restore, is no part of the operation before that."""
+    work.write("a", b"mine, too\n")
+    work.undo()
+    work.redo()
+    work.write("c", b"later\n")
+    if how == "update":
+        assert work.update()[0].outcome == "conflicted"
+    else:
+        work.restore("HEAD")
+        work.undo()
+    planned = work.undo(dry_run=True)
+    done = work.undo()
+
+    assert planned.operation.id == done.operation.id
+    assert [change.path for change in planned.changed_files] == [change.path for change in done.changed_files] == [b"c"]
+    assert (work.read("a"), work.exists("c")) == (b"mine, too\n", False)
+
+
 def test_an_update_that_dies_leaves_the_push_on_the_branch(pushed: tuple[Path, str], tmp_path: Path) -> None:
     """Wherever it dies, the branch has what was pushed, and the next update brings both together."""
     home, theirs = pushed

@@ -19,6 +19,7 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult, Warning
 from avfs_git.paths import oid_of
+from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, saving_first
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
@@ -43,11 +44,15 @@ def is_behind(locked: LockedWorkspace) -> bool:
 def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on a fork's branch with what its workspace holds; None if there is nothing of the kind.
 
+    What has changed since the last operation is recorded first: it is an operation of its own, whether or not the two conflict.
+
     Raises:
+        FileChanging: If a file cannot be read whole.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
         UnrelatedHistories: If the branch has no commit in common with what the workspace came from.
         RefConflict: If others move the branch again and again.
+        WorkspaceBusy: If a command runs in the live tree and has changed files.
     """
     check_head(locked.vault, locked.fork)
     tries = _TRIES
@@ -57,8 +62,10 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
         if unseen is None:
             return None
         check_not_merging(locked)
+        check_recorded(locked)
         head, came_from = unseen
         with saving_first():
+            told = join_warnings(told, record_changes(locked))
             saved, now, left_out = save_aside(locked, "save before update", onto=came_from)
         told = join_warnings(told, left_out)
         with host_errors("merge what others have put on the branch"):

@@ -42,7 +42,7 @@ from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath
-from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state
+from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import (
     capture,
     check_not_merging,
@@ -303,7 +303,9 @@ def _save(locked: LockedWorkspace, description: str) -> Saved:
     try:
         result = save_first(locked, description)
     except RefConflict:
-        return save_aside(locked, description)
+        told = record_changes(locked)  # an operation of its own, as a save makes one
+        saved, trees, left_out = save_aside(locked, description)
+        return Saved(saved, trees, tuple(dict.fromkeys((*told, *left_out))))
     saved = result.checkpoint.id if result.outcome == "created" and result.checkpoint else None
     return Saved(saved, saved_trees(locked, saved), result.warnings)
 
