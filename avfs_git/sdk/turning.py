@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import NoForks, WorkspaceBusy, WorkspaceMounted, quote
 from avfs_git.model import UndoResult, Warning
-from avfs_git.sdk.parts import gitmoves, opdetails, operations, oprecord, undo
+from avfs_git.sdk.parts import forkrename, gitmoves, opdetails, operations, oprecord, undo
 from avfs_git.values import replace
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
+    from avfs_git.workspace.vault.log.oprecord import OpRecord
 
 
 def turn(at: Dispatch, fork: str | None, *, back: bool, inside: bool = False, alone: bool = False) -> UndoResult:
@@ -48,8 +49,14 @@ def plan_undo(at: Dispatch, fork: str | None, *, inside: bool = False, alone: bo
     elif fork == at_hand:
         text = f"fork '{fork}' is in use by {user}: once that has ended, what it changed is taken back first"
         told = (Warning("workspace.in_use", text),)
-    if inside and (record := undo.find_next(at.core, fork, oprecord.UNDO, alone=alone)) is not None:
-        undo.check_outside(record, fork)
+    record = undo.find_next(at.core, fork, oprecord.UNDO, alone=alone)
+    if record is not None:
+        if inside:
+            undo.check_outside(record, fork)
+        _find_mounted(at, record)
+        if record.kind == oprecord.FORK_RENAME and user is None and at.core.has_fork(record.fork):
+            with at.open_workspace(record.fork).locked(to_read=True) as locked:
+                forkrename.check_at_rest(locked)
     return replace(planned := opdetails.plan_undo(at.core, fork, alone=alone), warnings=(*told, *planned.warnings))
 
 
@@ -91,18 +98,28 @@ def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int |
     while True:
         _adopt_moves(at, fork)
         record = undo.find_next(at.core, fork, direction, alone=alone)
-        mounted = next(filter(at.is_mounted, oprecord.names_of(record)), None) if record is not None else None
-        if record is not None and mounted is not None:
-            if record.kind not in oprecord.OF_FORKS:
-                return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
-            try:
-                at.check_unmounted(mounted)
-            except WorkspaceMounted as err:
-                err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
-                raise
+        if record is not None and _find_mounted(at, record):
+            return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
         try:
             return undo.turn(at.core, fork, direction, at.open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
         except WorkspaceBusy:  # another operation may come next by now, in a fork whose session has to be asked
             record = undo.find_next(at.core, fork, direction, alone=alone)
             if record is None or record.kind in oprecord.OF_FORKS or not at.is_mounted(record.fork):
                 raise
+
+
+def _find_mounted(at: Dispatch, record: OpRecord) -> bool:
+    """Tell whether the session of a fork turns an operation.
+
+    Raises:
+        WorkspaceMounted: If it is one of the fork as a whole, which has to be unmounted for it.
+    """
+    mounted = next(filter(at.is_mounted, oprecord.names_of(record)), None)
+    if mounted is not None and record.kind in oprecord.OF_FORKS:
+        try:
+            at.check_unmounted(mounted)
+        except WorkspaceMounted as err:
+            err.hint = f"What comes next is {quote(record.description)}, of the fork as a whole. {err.hint}"
+            raise
+        return False  # it has just ended
+    return mounted is not None

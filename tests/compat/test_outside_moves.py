@@ -172,6 +172,14 @@ def test_a_push_into_a_fork_is_shown(work: Workspace) -> None:
     assert work.read("a") == b"1\n"
 
 
+def test_a_dry_run_of_undo_is_refused_as_undo_is(work: Workspace) -> None:
+    """What was pushed onto the checkpoint is in the way of both."""
+    work.undo()  # of the change that is not saved
+    for dry_run in (True, False):
+        with pytest.raises(CannotUndo, match="has moved since"):
+            work.undo(dry_run=dry_run)
+
+
 def test_a_checkpoint_takes_nothing_back_from_a_file_that_both_have_changed(work: Workspace) -> None:
     """The workspace has another version of the file than the one that was pushed, and it is no later one of that."""
     theirs = git("rev-parse", "main", cwd=work.vault.path)

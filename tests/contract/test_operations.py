@@ -8,8 +8,18 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Home, Vault, Workspace
-from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
+from avfs_git.errors import (
+    AvfsError,
+    CannotUndo,
+    InvalidInput,
+    MergeInProgress,
+    NothingToUndo,
+    OperationNotFound,
+    RefConflict,
+    WorkspaceMounted,
+)
 from avfs_git.model import Operation
+from tests.support.servers import git
 
 
 @pytest.fixture
@@ -102,6 +112,43 @@ def test_a_dry_run_names_the_fork_that_would_go(vault: Vault) -> None:
     planned = vault.undo(fork="main", dry_run=True)
     assert (planned.operation.kind, planned.operation.fork, planned.changed_files) == ("fork_create", "side", ())
     assert vault.has_fork("side")
+
+
+def test_a_dry_run_of_undo_is_refused_as_undo_is(vault: Vault) -> None:
+    """A name that another fork, or a branch, has since; a branch that others moved; and a merge whose conflicts wait."""
+
+    def check(fork: str | None, error: type[AvfsError]) -> None:
+        for dry_run in (True, False):
+            with pytest.raises(error):
+                vault.undo(fork=fork, dry_run=dry_run)
+
+    vault.fork("old").close()
+    vault.rename_fork("old", "new", by="new")
+    vault.fork("old").close()
+    check("new", CannotUndo)
+    vault.delete_fork("old")
+    git("update-ref", "refs/heads/new", "main~1", cwd=vault.path)
+    check("new", RefConflict)
+    git("update-ref", "refs/heads/new", "main", cwd=vault.path)
+    git("branch", "old", "main", cwd=vault.path)
+    check("old", CannotUndo)
+    work = vault.workspace("new")
+    for name in ("main", "new"):
+        vault.workspace(name).write("a", name.encode())
+        vault.workspace(name).checkpoint()
+    assert work.merge("main", on_conflict="workspace").outcome == "conflicted"
+    check("new", MergeInProgress)
+
+
+@pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+def test_a_dry_run_of_undo_is_refused_as_undo_is_where_the_fork_is_mounted(vault: Vault, mount_dir: Path) -> None:
+    """A fork has to be unmounted before it gets its former name."""
+    vault.fork("old").close()
+    vault.rename_fork("old", "new", by="new")
+    with vault.workspace("new").mount(mount_dir / "tree"):
+        for dry_run in (True, False):
+            with pytest.raises(WorkspaceMounted):
+                vault.undo(fork="new", dry_run=dry_run)
 
 
 @pytest.mark.needs("fuse", "user-xattrs", "whiteout")

@@ -85,7 +85,7 @@ def move_fork(vault: OpenVault, fork: str, name: str, open_workspace: Opener, re
         clear_orphan(vault, name)
         opened = open_workspace(fork)
         with opened.locked() as locked:
-            _check_at_rest(locked)
+            check_at_rest(locked)
             changes, moves = _list_changes(vault, fork, name)
             record.created_at_ns = vault.clock_ns()  # what is older was done under the old name
             record.moves = [(move.name, maybe_hex(move.old), maybe_hex(move.new)) for move in moves]
@@ -103,7 +103,7 @@ def move_fork(vault: OpenVault, fork: str, name: str, open_workspace: Opener, re
     opened.close()
 
 
-def _check_at_rest(locked: LockedWorkspace) -> None:
+def check_at_rest(locked: LockedWorkspace) -> None:
     """Refuse a fork in the middle of something that names its branch."""
     vault, fork = locked.vault, locked.fork
     if vault.read_head(fork) is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from avfs_git.errors import InvalidInput, NothingToUndo, OperationNotFound
+from avfs_git.errors import InvalidInput, OperationNotFound
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.objects.packwriter import PackWriter
@@ -110,11 +110,9 @@ def plan_undo(vault: OpenVault, fork: str | None, *, alone: bool = False) -> Und
 
     Raises:
         NothingToUndo: If there is no operation.
-        MergeInProgress: If undo is refused because of what waits for a decision in the workspace.
+        CannotUndo, MergeInProgress: If undo would be refused.
     """
-    record = undo.find_next(vault, fork, UNDO, alone=alone)
-    if record is None:
-        raise NothingToUndo(UNDO)
+    record = undo.require_next(vault, fork, UNDO, alone=alone)
     undo.check_planned(vault, record)
     planned = _plan_undo(vault, record)
     while record.more.get(JOINS) is not None:

@@ -28,7 +28,7 @@ from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ChangedFile, UndoResult, Warning
 from avfs_git.paths import maybe_oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
-from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, merge_in_progress
+from avfs_git.workspace.checkpoint.checkpoint import merge_in_progress
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.forks.forks import Opener, end_fork, find_in_the_way
 from avfs_git.workspace.forks.rename import move_fork
@@ -44,7 +44,7 @@ from avfs_git.workspace.forks.trash import (
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
-from avfs_git.workspace.vault.format import HEADS, WorkspaceLayout
+from avfs_git.workspace.vault.format import HEADS, Merging, WorkspaceLayout
 from avfs_git.workspace.vault.gitmoves import open_worktree
 from avfs_git.workspace.vault.log.lives import find_last_move, find_name_today
 from avfs_git.workspace.vault.log.oprecord import (
@@ -81,6 +81,22 @@ def find_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool
     if direction == UNDO:
         return vault.oplog.find_undoable(fork, partial(_is_as_made, vault), alone=alone)
     return vault.oplog.find_redoable(fork, partial(_is_as_left, vault), alone=alone)
+
+
+def require_next(vault: OpenVault, fork: str | None, direction: str, *, alone: bool = False) -> OpRecord:
+    """Find the next operation as `find_next` does.
+
+    Raises:
+        NothingToUndo: If there is no operation.
+        CannotUndo: If it deleted a fork whose name a branch has that avfs did not make.
+    """
+    record = find_next(vault, fork, direction, alone=alone)
+    if record is None:
+        taken = _find_overtaken(vault, fork) if direction == UNDO else None
+        if taken is not None:
+            raise _name_taken(vault, taken, taken.fork)
+        raise NothingToUndo(direction)
+    return record
 
 
 def find_ended(vault: OpenVault, direction: str) -> str | None:
@@ -213,12 +229,7 @@ def turn(
     """
     with objects_held(vault.git_dir):  # what the log names may be on its way out
         note_deletions(vault, vault.layout.list_workspaces() if fork in (None, vault.default_fork()) else (fork,))
-        record = find_next(vault, fork, direction, alone=alone)
-        if record is None:
-            taken = _find_overtaken(vault, fork) if direction == UNDO else None
-            if taken is not None:
-                raise _name_taken(vault, taken, taken.fork)
-            raise NothingToUndo(direction)
+        record = require_next(vault, fork, direction, alone=alone)
         if inside and direction == UNDO:
             check_outside(record, fork)
         reach("undo.found")
@@ -346,13 +357,15 @@ def _find_changes(vault: OpenVault, record: OpRecord, direction: str) -> tuple[l
     return changes, still
 
 
-def _check_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> tuple[list[RefChange], list[RefChange]]:
+def _check_turn(
+    vault: OpenVault, record: OpRecord, direction: str, merging: Merging | None
+) -> tuple[list[RefChange], list[RefChange]]:
     """List the changes of refs as `_find_changes` does; refuse what a merge in the workspace, or a rebase of git's, forbids."""
-    found = _find_changes(locked.vault, record, direction)
-    if IN_MERGE not in record.more:
-        check_not_merging(locked)
-    ref = HEADS + locked.fork
-    began = open_worktree(locked.vault, locked.fork).find_rebased(ref)
+    found = _find_changes(vault, record, direction)
+    if merging is not None and IN_MERGE not in record.more:
+        raise merge_in_progress(record.fork, merging)
+    ref = HEADS + record.fork
+    began = open_worktree(vault, record.fork).find_rebased(ref)
     if began is not None and any(change.name == ref and change.old == began for change in found[1]):
         raise CannotUndo(
             record.description,
@@ -363,16 +376,22 @@ def _check_turn(locked: LockedWorkspace, record: OpRecord, direction: str) -> tu
 
 
 def check_planned(vault: OpenVault, record: OpRecord) -> None:
-    """Refuse to plan what undo would refuse in the middle of a merge."""
-    state = read_own_state(vault, record.fork) if record.kind not in OF_FORKS and IN_MERGE not in record.more else None
-    if state is not None and state.merging is not None:
-        raise merge_in_progress(record.fork, state.merging)
+    """Refuse to plan what undo would refuse, by what the refs and the workspace are now."""
+    if record.kind == FORK_RENAME:
+        _check_rename(vault, record, UNDO)
+    elif record.kind in OF_FORKS:
+        _find_changes(vault, record, UNDO)
+        if record.kind == FORK_DELETE:
+            _check_name(vault, record)
+    else:
+        state = read_own_state(vault, record.fork)
+        _check_turn(vault, record, UNDO, state.merging if state is not None else None)
 
 
 def _turn_files(locked: LockedWorkspace, record: OpRecord, direction: str) -> UndoResult:
     """Take an operation on a workspace back, or do it again."""
     vault, back = locked.vault, direction == UNDO
-    changes, still = _check_turn(locked, record, direction)
+    changes, still = _check_turn(vault, record, direction, locked.opened.state.merging)
     state = record.before if back else record.after
     sidecars = (record.more.get(SIDECAR), record.more.get(SIDECAR_BEFORE))
     left, reached = sidecars if back else sidecars[::-1]
@@ -453,6 +472,15 @@ def _turn_fork(
 
 def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_workspace: Opener, *, by: str | None) -> UndoResult:
     """Rename a fork back, or once more: with all that it has by now."""
+    source, target = _check_rename(vault, record, direction)
+    more = {BY: by} if by is not None else {}
+    new = OpRecord(0, target, direction, f"{direction} {record.description}", 0, target=record.id, more=more)
+    move_fork(vault, source, target, open_workspace, new)
+    return UndoResult(replace(record.to_operation(undone=direction == UNDO), fork=target))
+
+
+def _check_rename(vault: OpenVault, record: OpRecord, direction: str) -> tuple[str, str]:
+    """Tell which name a fork has, and which one it gets; refuse if there is no such fork, or another has that name."""
     name, old = names_of(record)
     source, target = (name, old) if direction == UNDO else (old, name)
     if not vault.has_fork(source):
@@ -461,10 +489,7 @@ def _turn_rename(vault: OpenVault, record: OpRecord, direction: str, open_worksp
     if other is not None:
         reason = f"there is another fork {quote(other)}, which is in the way of that name"
         raise CannotUndo(record.description, reason, hint=_clear_name(vault, other, direction))
-    more = {BY: by} if by is not None else {}
-    new = OpRecord(0, target, direction, f"{direction} {record.description}", 0, target=record.id, more=more)
-    move_fork(vault, source, target, open_workspace, new)
-    return UndoResult(replace(record.to_operation(undone=direction == UNDO), fork=target))
+    return source, target
 
 
 def _clear_name(vault: OpenVault, other: str, direction: str) -> str:
@@ -476,6 +501,14 @@ def _clear_name(vault: OpenVault, other: str, direction: str) -> str:
     return f"Give that one another name with `{program} fork rename {shlex.quote(other)} NAME`, then {direction} again."
 
 
+def _check_name(vault: OpenVault, record: OpRecord) -> None:
+    """Refuse to bring a fork back whose name a branch has, or is in the way of."""
+    fork = record.fork
+    other = fork if vault.read_head(fork) is not None else find_in_the_way(vault, fork)
+    if other is not None:
+        raise _name_taken(vault, record, other)
+
+
 def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], new: OpRecord) -> tuple[Warning, ...]:
     """Bring a fork back: its workspace from the trash, then its refs, with `new` as the line in the log.
 
@@ -483,9 +516,7 @@ def _bring_back(vault: OpenVault, record: OpRecord, changes: list[RefChange], ne
         What is not in the trash any more.
     """
     fork = record.fork
-    other = fork if vault.read_head(fork) is not None else find_in_the_way(vault, fork)
-    if other is not None:
-        raise _name_taken(vault, record, other)
+    _check_name(vault, record)
     gone = _last_end(vault, record)
     warnings: tuple[Warning, ...] = ()
     if gone is not None and is_lost(vault, gone):
