@@ -22,6 +22,7 @@ from avfs_git import Workspace
 from avfs_git.errors import AvfsError
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.processes.watches import Told, Watches
+from avfs_git.paths import TreePath
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
 from avfs_git.vfs.scan.upperwatch import UpperWatch
@@ -306,6 +307,28 @@ def _tells_nothing(_: Watches) -> list[Told]:
 
 def _refuses(_: Watches) -> None:
     raise OSError(errno.EMFILE, "no more of these")
+
+
+def test_a_layer_that_grows_is_watched(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captures of a layer that was too small are no reason not to watch it when it has grown; what is proven is proven once."""
+    opened, many = opened_of(work), TreePath(b"many")
+    watch = UpperWatch(tree_of(work))
+    monkeypatch.setattr(upperwatch, "_WORTH", 1000)
+    with opened.locked(), closing_fd(os.open(tree_of(work) / "many" / "one", os.O_RDONLY)) as fd:
+        watch.begin(opened.cache, lasts=True)
+        watch.prove(many, b"one", fd)
+        was_on = watch.is_on
+        monkeypatch.setattr(upperwatch, "_WORTH", 1)
+        watch.begin(opened.cache, lasts=True)
+        is_on = watch.is_on
+        found = opened.mode.read_upper().list_dir(many)
+        watch.see_names(many, found)
+        wanted = watch.wants(many, b"one")
+        watch.prove(many, b"one", fd)
+        again = watch.wants(many, b"one")
+    watch.close()
+
+    assert (was_on, is_on, wanted, again) == (False, True, True, False)
 
 
 def test_a_layer_that_holds_too_much_is_compared(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

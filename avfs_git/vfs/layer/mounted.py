@@ -21,6 +21,7 @@ One operation makes a layer, uses it in one thread with the workspace lock held,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -45,7 +46,7 @@ from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattrs
 from avfs_git.host.mounts.mounts import check_in_sight, list_mounts
-from avfs_git.paths import TreePath
+from avfs_git.paths import TreePath, join, split
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.errnos import fail
@@ -256,7 +257,9 @@ class MountedLayer(UpperLayer):
         if self.taking is None:
             rename_at(self.work.fd, temporary, directory, name)
             return
-        taken = self._take_name(os.stat(temporary, dir_fd=self.work.fd, follow_symlinks=False).st_ino)
+        made = os.stat(temporary, dir_fd=self.work.fd, follow_symlinks=False).st_ino
+        (taken,) = self._log_names([self.taking], made)
+        self._made[taken.name] = made
         inside = self._taken()
         rename_at(self.work.fd, temporary, inside, taken.name)
         for _ in range(_TRIES):
@@ -287,7 +290,16 @@ class MountedLayer(UpperLayer):
         if self.taking is None:
             os.unlink(name, dir_fd=directory)
             return
-        taken = self._take_name(0)
+        (taken,) = self._log_names([self.taking])
+        self._take_out(directory, name, taken)
+
+    def take_files(self, directory: int, path: TreePath, names: Iterable[bytes]) -> None:
+        """Take files out of the open directory of that path; a name that is free by now is passed over, a directory stays (EISDIR)."""
+        for taken in self._log_names([join(path, name) for name in names]):
+            with contextlib.suppress(FileNotFoundError):  # a program has removed it just now
+                self._take_out(directory, split(taken.path)[1], taken)
+
+    def _take_out(self, directory: int, name: bytes, taken: Taken) -> None:
         inside = self._taken()
         rename_at(directory, name, inside, taken.name, RENAME_NOREPLACE)
         self.taken.append(taken)
@@ -339,15 +351,13 @@ class MountedLayer(UpperLayer):
             self._taken_dir = open_dir(self.work.fd, _TAKEN)
         return self._taken_dir.fd
 
-    def _take_name(self, made: int) -> Taken:
-        """Choose a name for a file that is about to be taken out, and log it; `made` is the inode of its successor, or 0."""
-        assert self.taking is not None  # noqa: S101 - asked by the callers
+    def _log_names(self, paths: Iterable[TreePath], made: int = 0) -> list[Taken]:
+        """Choose names for files that are about to be taken out, and log them; `made` is the inode of the successor, or 0."""
         if self._log is None:
             self._log = Descriptor(open_at(self.work.fd, _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
-        taken = Taken(b"%x" % self._count, self.taking)
-        self._made[taken.name] = made
-        self._count += 1
-        write_all(self._log.fd, b"%b %x %b\0" % (taken.name, made, taken.path))
+        taken = [Taken(b"%x" % number, path) for number, path in enumerate(paths, self._count)]
+        self._count += len(taken)
+        write_all(self._log.fd, b"".join(b"%b %x %b\0" % (name, made, path) for name, path in taken))
         return taken
 
 

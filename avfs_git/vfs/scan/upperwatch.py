@@ -236,8 +236,8 @@ class UpperWatch:
         self._proven.add((path, name))
 
     def wants(self, path: TreePath, name: bytes) -> bool:
-        """Whether to make a listed entry known, if it equals its record."""
-        return self._left_to_prove > 0 and name in self._unknown.get(path, ())
+        """Whether to make a listed entry known, if it equals its record; a round before may have proven it."""
+        return self._left_to_prove > 0 and name in self._unknown.get(path, ()) and (path, name) not in self._proven
 
     def is_recorded(self, path: TreePath, found: Found) -> bool:
         """Whether the stat of an entry equals the recorded one."""
@@ -295,7 +295,7 @@ class UpperWatch:
 
     def _has_room(self) -> bool:
         """Whether one more inode may be watched; if not, stop watching for good."""
-        if len(self._entries) + len(self._directories) >= self._room:
+        if self._watches is not None and len(self._entries) + len(self._directories) >= self._room:
             self.close()
         return self._watches is not None
 

@@ -238,7 +238,7 @@ class Application:
 
     def _remove_entry(self, parent: Node, name: bytes, path: TreePath, entry: LowerEntry) -> None:
         """Remove what the captured state holds; something else in a directory keeps it in place."""
-        merged = self._tree
+        merged, mounted = self._tree, self.locked.opened.mounted
         kept: set[TreePath] = set()
         # An explicit stack: trees may be deeper than Python's own.
         pending: list[tuple[Node, bytes, TreePath, LowerEntry, bool]] = [(parent, name, path, entry, False)]
@@ -262,14 +262,20 @@ class Application:
             else:
                 pending.append((above, here, there, known, True))
                 held = self.now.children(known)
-                for child, _ in merged.nodes.readdir(node):
+                files = []
+                for child, kind in merged.nodes.readdir(node):
                     below = held.get(child)
                     if below is None:
                         # A device, a pipe, a file too large for checkpoints: nothing else has it, so it stays.
                         kept.add(there)
                         self._keep(join(there, child))
-                    else:
+                    elif mounted is None or kind == stat.S_IFDIR or join(there, child) in self._covered:
                         pending.append((node, child, join(there, child), below, False))
+                    else:
+                        files.append(child)
+                if mounted is not None and files:
+                    directory = merged.nodes.dir_fd(node)
+                    self._change_in(node, partial(mounted.upper.take_files, directory.fd, there, files))
 
     def _holds_nothing_else(self, directory: Node, entry: LowerEntry) -> bool:
         """Whether the captured state holds all that is in a directory, and no program can add to it: it goes in one step then."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from avfs_git.errors import ContentChanged, FileChanging
@@ -33,7 +33,7 @@ from avfs_git.host.files.flush import await_writes
 from avfs_git.model import Warning
 from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.vfs.layer.lower import LowerTree
-from avfs_git.vfs.layer.mounted import Staging, remove_staging
+from avfs_git.vfs.layer.mounted import Staging, Taken, remove_staging
 from avfs_git.vfs.scan.steady import READ_TRIES
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
@@ -62,7 +62,7 @@ def keep_taken(locked: LockedWorkspace, saved: LowerTree) -> list[Warning]:
     place = mounted.upper.open_staging() if mounted is not None else None
     if mounted is None or place is None or not mounted.upper.taken:
         return []
-    warnings = _keep(locked, place, saved)
+    warnings = _keep(locked, place, mounted.upper.taken, saved)
     mounted.upper.forget_taken()
     return warnings
 
@@ -81,11 +81,12 @@ def check_taken(locked: LockedWorkspace, path: TreePath, expect: str, *, follow:
         return
     inside = place.open_taken()
     for taken in place.list_taken():
-        _, oid = _read(DryWriter(locked.vault.store), inside.fd, taken.name, path)
+        found = os.stat(taken.name, dir_fd=inside.fd, follow_symlinks=False)
+        _, oid = _read(DryWriter(locked.vault.store), inside.fd, taken.name, found, path)
         actual = oid.hex() if oid is not None else "directory"
         if actual != expect:
             mounted.give_back(path, taken, follow=follow)
-            _keep(locked, place, None)  # if even that has been replaced
+            _keep(locked, place, place.list_taken(), None)  # if even that has been replaced
             mounted.upper.forget_taken()
             raise ContentChanged(b"/" + path, expect, actual)
     mounted.upper.forget_taken()
@@ -107,7 +108,7 @@ def recover_taken(locked: LockedWorkspace, saved: LowerTree | None) -> Left:
             place = Staging(_root(locked), name)
             for path, is_deep in place.read_plan().items():
                 planned[path] = planned.get(path, False) or is_deep
-            warnings += _keep(locked, place, saved)
+            warnings += _keep(locked, place, place.list_taken(), saved)
             reach("takenout.kept")
     return Left(tuple(names), planned, tuple(warnings))
 
@@ -123,23 +124,22 @@ def _root(locked: LockedWorkspace) -> int:
     return (locked.opened.upper if mounted is None else mounted.upper).root.fd
 
 
-def _keep(locked: LockedWorkspace, place: Staging, saved: LowerTree | None) -> list[Warning]:
+def _keep(locked: LockedWorkspace, place: Staging, taken: Sequence[Taken], saved: LowerTree | None) -> list[Warning]:
     """Keep what is not as it was saved; where no operation is under way, what is in no object."""
     store = locked.vault.store
-    pack = PackWriter(store)
+    pack, dry = PackWriter(store), DryWriter(store)
     edits: dict[TreePath, tuple[int, Oid]] = {}
     try:
         with host_errors("read what was taken out of the workspace"):
-            taken = place.list_taken()
             inside = place.open_taken() if taken else None
             for name, path in taken:
                 assert inside is not None  # noqa: S101 - as something was taken
-                for there, directory, entry in _entries(inside.fd, name, path):
-                    mode, oid = _read(DryWriter(store), directory, entry, there)
+                for there, directory, entry, found in _entries(inside.fd, name, path):
+                    mode, oid = _read(dry, directory, entry, found, there)
                     if mode is None or oid is None or _is_saved(saved, there, mode, oid):
                         continue
                     if saved is not None or not store.exists(oid):
-                        edits[_suitable(there, edits)] = mode, _read(pack, directory, entry, there)[1] or oid
+                        edits[_suitable(there, edits)] = mode, _read(pack, directory, entry, found, there)[1] or oid
         if not edits:
             return []
         base = saved.root.tree if saved is not None else None
@@ -162,21 +162,24 @@ def _keep(locked: LockedWorkspace, place: Staging, saved: LowerTree | None) -> l
     ]
 
 
-def _entries(directory: int, name: bytes, path: TreePath) -> Iterator[tuple[TreePath, int, bytes]]:
+def _entries(directory: int, name: bytes, path: TreePath) -> Iterator[tuple[TreePath, int, bytes, os.stat_result]]:
     """List what was taken out: one entry, or all that is in a directory which a program had put in a file's place."""
-    if not stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
-        yield path, directory, name
+    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if not stat.S_ISDIR(found.st_mode):
+        yield path, directory, name, found
         return
     for above, directories, files, here in os.fwalk(name, dir_fd=directory):
         inside = TreePath(path + above[len(name) :])
-        links = [one for one in directories if stat.S_ISLNK(os.stat(one, dir_fd=here, follow_symlinks=False).st_mode)]
-        for one in (*files, *links):
-            yield join(inside, one), here, one
+        for one in (*files, *directories):
+            found = os.stat(one, dir_fd=here, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                yield join(inside, one), here, one, found
 
 
-def _read(sink: PackWriter | DryWriter, directory: int, name: bytes, path: TreePath) -> tuple[int | None, Oid | None]:
+def _read(
+    sink: PackWriter | DryWriter, directory: int, name: bytes, found: os.stat_result, path: TreePath
+) -> tuple[int | None, Oid | None]:
     """Give git's mode and the id of a file or symbolic link, as an object of the sink; None for anything else."""
-    found = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if stat.S_ISLNK(found.st_mode):
         return MODE_SYMLINK, sink.add(KIND_BLOB, os.fsencode(os.readlink(name, dir_fd=directory)))
     if not stat.S_ISREG(found.st_mode):
