@@ -46,6 +46,8 @@ CAUSES = {
 """Why a bar is missed, from profiles, by what the name of its row has in it; of live trees that a process serves."""
 SHARED_CAUSES = {
     **_OF_GIT,
+    "restore over": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files and as much as "
+    "git takes for all; 100 ms more go to reading, saving and comparing what git drops.",
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount after it.",
     "warm ": _TWO_LAYERS,
     "second `grep": _TWO_LAYERS,

@@ -74,6 +74,33 @@ def test_what_a_program_writes_beside_a_restore_is_not_lost(place: tuple[Path, P
     assert (status.changed_files, status.sidecar_changed) == ((), ())
 
 
+def test_a_program_changes_files_of_a_directory_that_goes(place: tuple[Path, Path]) -> None:
+    """What a program makes of the other files of a new directory, when a restore has taken the first of them out, is not lost."""
+    home, tree = place
+    with serving(home, tree) as work:
+        (tree / "fresh").mkdir()
+        for name in "abcd":
+            (tree / "fresh" / name).write_bytes(b"saved\n")
+
+        def act() -> None:
+            rewritten, removed, replaced = sorted((tree / "fresh").iterdir())
+            rewritten.write_bytes(b"written meanwhile\n")
+            removed.unlink()
+            (tree / "moved").write_bytes(b"moved there\n")
+            (tree / "moved").rename(replaced)
+            (tree / "fresh" / "late").write_bytes(b"late\n")
+
+        with armed(when("mounted.taken", act)):
+            result = work.restore("one")
+
+        assert {b"written meanwhile\n", b"moved there\n"} <= reachable_contents(work.vault.path)
+        assert [path.name for path in (tree / "fresh").iterdir()] == ["late"]
+        codes = [warning.code for warning in result.warnings]
+        assert codes.count("restore.written_meanwhile") == 2
+        assert codes.count("restore.kept") == 1
+        assert not list(tree.glob(".avfs-*"))
+
+
 @pytest.mark.parametrize("point", ["write.made", "mounted.exchanged"])
 def test_a_write_that_expects_a_content_gives_way_to_a_program(place: tuple[Path, Path], point: str) -> None:
     """A program that writes between the look at a file and its replacement keeps its file, and the caller is told."""

@@ -294,7 +294,7 @@ class MountedLayer(UpperLayer):
         self._take_out(directory, name, taken)
 
     def take_files(self, directory: int, path: TreePath, names: Iterable[bytes]) -> None:
-        """Take files out of the open directory of that path; a name that is free by now is passed over, a directory stays (EISDIR)."""
+        """Take files out of a directory; a name that is free by now is passed over, a directory stays (EISDIR)."""
         for taken in self._log_names([join(path, name) for name in names]):
             with contextlib.suppress(FileNotFoundError):  # a program has removed it just now
                 self._take_out(directory, split(taken.path)[1], taken)
