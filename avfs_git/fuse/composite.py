@@ -287,7 +287,7 @@ class CompositeServer:
             tree.pins.follow(TreeLedger(self._register, root, place.ino, name, entrance.identity))
             tree.pins.pin(tree.root, known or 0)
         self._register.roots[root] = root
-        self._trees[root] = Operations(tree, self.channel, None, has_xattrs=True, xattr_search=None)
+        self._trees[root] = Operations(tree, self.channel, None, xattr_search=None)
         self._by_entrance[place.ino, name, entrance.identity] = root
         if known is not None:
             self._recalled.add(root)

@@ -69,7 +69,6 @@ class Operations:
         channel: Channel,
         forgetting: Forgetting | None,
         *,
-        has_xattrs: bool,
         xattr_search: Iterator[bool] | None,
     ) -> None:
         """Prepare; see `fuse.server.TreeServer` for the arguments."""
@@ -98,9 +97,6 @@ class Operations:
             p.DESTROY: lambda _: b"",
             **self._list_calls(),
         }
-        if not has_xattrs:
-            for operation in (p.GETXATTR, p.LISTXATTR, p.SETXATTR, p.REMOVEXATTR):
-                del self.handlers[operation]
         if not tree.may_change:  # its files are stored whole
             del self.handlers[p.LSEEK]
 

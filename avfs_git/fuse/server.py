@@ -80,7 +80,6 @@ class TreeServer:
         handover: Handover,
         *,
         most_nodes: int | None = NODES_MAX,
-        has_xattrs: bool = True,
         xattr_search: Iterator[bool] | None = None,
         wait_elsewhere: Callable[[], None] | None = None,
         allows: Allows | None = None,
@@ -93,8 +92,6 @@ class TreeServer:
             handover: Where the server before this one left what it knew, and where this one leaves it to the next.
             most_nodes: How many nodes the kernel may know before it is asked to forget some (`fuse.handover.forgetting`). None
                 below an overlayfs, which keeps all of them as long as its own.
-            has_xattrs: Whether programs find and set extended attributes. If not, the kernel is told so once, and does not ask
-                for `security.capability` before each write and each change of an owner.
             xattr_search: Searches a read-only tree for extended attributes, piece by piece. The overlayfs above asks for a mark
                 of each file; when the search finds none in the whole tree, the kernel is told so and stops asking.
             wait_elsewhere: Makes reads of objects in the calling thread raise `NotYetHere` instead of waiting for a remote
@@ -113,7 +110,7 @@ class TreeServer:
         self._wait_elsewhere = wait_elsewhere
         self._waiting = Waiting()
         forgetting = None if most_nodes is None else Forgetting(tree, channel.forget_name, most_nodes)
-        self._operations = Operations(tree, channel, forgetting, has_xattrs=has_xattrs, xattr_search=xattr_search)
+        self._operations = Operations(tree, channel, forgetting, xattr_search=xattr_search)
         self._handlers = self._operations.handlers
         self._handlers |= {
             p.READ: self._read,

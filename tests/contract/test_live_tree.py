@@ -197,30 +197,3 @@ def test_what_other_users_make_is_theirs(mount_dir: Path, source: Path, backend:
         assert (live.path / "team" / "x").stat().st_gid == NOBODY
         assert stat.filemode((live.path / "team" / "sub").stat().st_mode) == "drwxr-sr-x"
         live.unmount()
-
-
-_MAKE_FILES = """
-for number in range(50):
-    fd = os.open(f'{tree}/new{number}', os.O_CREAT | os.O_WRONLY)
-    os.write(fd, b'x')
-    os.fchown(fd, os.getuid(), os.getgid())
-    os.close(fd)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.needs("root")
-@pytest.mark.parametrize(("options", "asked"), [((), 100), (("no_xattrs",), 0)], ids=["with", "without"])
-def test_who_wants_no_attributes_is_not_asked_for_them(
-    mount_dir: Path, source: Path, options: tuple[str, ...], asked: int
-) -> None:
-    """The kernel looks for one before the first write to a file and before a change of owner, unless it was told once."""
-    with live_tree(mount_dir, source, *options) as live:
-        live.python("os.close(os.open(tree + '/first', os.O_CREAT | os.O_WRONLY)); os.chown(tree + '/first', 0, 0)")
-        before = live.counts()
-        live.python(_MAKE_FILES)
-        after = live.counts()
-
-        assert after.get("getxattr", 0) - before.get("getxattr", 0) == asked
-        assert after["mknod"] - before["mknod"] == after["write"] - before.get("write", 0) == 50
-        live.unmount()

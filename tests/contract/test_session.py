@@ -877,30 +877,6 @@ def test_server_that_is_killed_is_followed_by_another(vault: Vault, work: Worksp
     nothing_is_left(vault, tree)
 
 
-def test_attributes_that_are_not_wanted_stay(vault: Vault, work: Workspace, tree: Path) -> None:
-    """With `mount.xattrs` 0, programs find and set none; what files have is kept, also of files that are written to."""
-    with work.mount(tree):
-        os.setxattr(tree / "a", "user.note", b"kept")
-    vault.set_config("mount.xattrs", "0")
-    with work.mount(tree):
-        for attempt in (
-            lambda: os.getxattr(tree / "a", "user.note"),
-            lambda: os.setxattr(tree / "a", "user.other", b"x"),
-            lambda: os.removexattr(tree / "a", "user.note"),
-            lambda: os.listxattr(tree / "a"),
-        ):
-            with pytest.raises(OSError, match="not supported"):
-                attempt()
-        (tree / "a").write_bytes(b"two\n")
-        shutil.copy2(tree / "a", tree / "b")
-        saved = work.checkpoint()
-        assert [change.path for change in saved.changed_files] == [b"a", b"b"]
-    vault.unset_config("mount.xattrs")
-    with work.mount(tree):
-        assert os.getxattr(tree / "a", "user.note") == b"kept"
-        assert os.listxattr(tree / "b") == []
-
-
 def test_copies_of_big_files_take_no_more_than_is_allowed(vault: Vault, work: Workspace, tree: Path) -> None:
     """However many are read, and open at once; every byte is right. The setting counts at once, and 0 keeps none."""
     big = [b"%07d\n" % number * 400_000 for number in range(8)]

@@ -2,7 +2,7 @@
 
     python -m tests.support.live_server GIT_DIR FORK DIRECTORY [OPTION...]
 
-Options: `no_xattrs`, `allow_other`, `at=COMMIT` to show a commit read-only, `base` to do so below an overlayfs,
+Options: `allow_other`, `at=COMMIT` to show a commit read-only, `base` to do so below an overlayfs,
 `all` to show the whole vault, `most=N` nodes that the kernel may know, and `portable` to serve through libfuse. Prints `ready`
 when programs can use the tree, and the counts of requests as a line of JSON after SIGUSR1 and at the end.
 """
@@ -81,8 +81,7 @@ def main(git_dir: str, fork: str, directory: str, *options: str) -> None:
     else:
         search = tree.lower.search_xattrs() if "base" in chosen else None
         most = int(chosen.get("most", NODES_MAX))
-        has_xattrs = "no_xattrs" not in chosen
-        server = TreeServer(tree, channel, Handover.make(), most_nodes=most, has_xattrs=has_xattrs, xattr_search=search)
+        server = TreeServer(tree, channel, Handover.make(), most_nodes=most, xattr_search=search)
 
     def report(*_: object) -> None:
         counts = {protocol.OPERATION_NAMES.get(number, str(number)): count for number, count in server.counts.items()}

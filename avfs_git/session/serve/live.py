@@ -64,8 +64,7 @@ def mount(session: Session, tree: MergedTree | None) -> LiveTree:
     session.mounted = find_mount(session.directory)
     if session.mounted is not None:
         set_read_ahead(session.mounted.device, _READ_AHEAD_KIB)
-    has_xattrs = not request.is_workspace or vault.config.read()["mount.xattrs"] != "0"
-    return LiveTree(session, tree, channel, handover, doors=doors, has_xattrs=has_xattrs)
+    return LiveTree(session, tree, channel, handover, doors=doors)
 
 
 class LiveTree:
@@ -84,7 +83,6 @@ class LiveTree:
         handover: Handover,
         *,
         doors: int,
-        has_xattrs: bool,
     ) -> None:
         self.session = session
         self.handover = handover
@@ -92,7 +90,6 @@ class LiveTree:
         self._channel = channel
         self._doors = doors
         """The leash of forks that a program walks into through a mount of the whole vault; -1 if there is none."""
-        self._has_xattrs = has_xattrs
 
     def stays(self) -> bool:
         """Tell that the mount is dead without a server."""
@@ -151,7 +148,6 @@ class LiveTree:
                 self._channel,
                 handover,
                 most_nodes=None if request.is_shared else NODES_MAX,
-                has_xattrs=self._has_xattrs,
                 xattr_search=tree.lower.search_xattrs() if request.is_shared else None,
                 wait_elsewhere=vault.store.wait_elsewhere,
                 allows=self.session.allows,

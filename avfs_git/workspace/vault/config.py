@@ -60,7 +60,6 @@ SETTINGS = {
         Setting("audit.files", "none", choices=("none", "changes", "all")),
         Setting("audit.keep_days", "0", is_number=True),
         Setting("audit.files_keep_days", "0", is_number=True),
-        Setting("mount.xattrs", "1", is_number=True),
     )
 }
 
