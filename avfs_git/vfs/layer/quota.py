@@ -145,23 +145,6 @@ class Quota:
         if grows > 0 and limits.vault_bytes and self._reserve(grows, grows, limits.vault_bytes) < grows:
             raise self.refuse(QuotaExceeded("quota.vault_bytes", limits.vault_bytes, self._vault_holds))
 
-    def check_incoming(self, incoming: Iterable[tuple[TreePath, int]]) -> None:
-        """Make sure that all of some entries fit, less what they replace. Each has a path and, for a file, its size.
-
-        Raises:
-            QuotaExceeded: If they don't.
-        """
-        if self.limits is None:
-            return
-        self.used()  # so that what is replaced is measured
-        grows = files = largest = 0
-        for path, size in incoming:
-            gone = self.measure_path(path)
-            grows += size - (gone.size_bytes if gone is not None else 0)
-            files += gone is None
-            largest = max(largest, size)
-        self.check(grows=grows, files=files, size=largest)
-
     def check_present(self, largest: int) -> None:
         """Make sure that what is there keeps to the limits, where the kernel has changed the layer. The largest file is told.
 

@@ -1,6 +1,6 @@
 """What an import brings, before any of it comes.
 
-Decided here: which paths of the workspace it changes, and that plug-ins and the quota are asked about all of them first. Called
+Decided here: which paths of the workspace it changes, and that plug-ins are asked about all of them first. Called
 by `workspace.files.transfer` with the workspace lock held.
 """
 
@@ -12,25 +12,17 @@ from avfs_git.paths import ROOT, TreePath, join
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree
-from avfs_git.workspace.files.asked import Question, find_real
+from avfs_git.workspace.files.asked import Question
 
 
-def ask_about_all(
-    merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None, question: Question | None
-) -> None:
-    """Ask the user's plug-ins, and the quota, about all that comes into a directory.
+def ask_about_all(merged: MergedTree, layer: PlainDirectory, path: TreePath, max_depth: int | None, question: Question) -> None:
+    """Ask the user's plug-ins about all that comes into a directory.
 
     Raises:
         PluginRefused, PluginFailed: If a plug-in does not want one of the paths.
-        QuotaExceeded: If it does not fit, less what it replaces.
     """
-    if question is not None:
-        for found, there in _list_incoming(layer, path, max_depth):
-            question.ask(merged, there, follow=found.kind != SYMLINK)
-    merged.upper.quota.check_incoming(
-        (find_real(merged, there, follow=found.kind != SYMLINK)[0], found.stat.st_size if found.kind == FILE else 0)
-        for found, there in _list_incoming(layer, path, max_depth)
-    )
+    for found, there in _list_incoming(layer, path, max_depth):
+        question.ask(merged, there, follow=found.kind != SYMLINK)
 
 
 def _list_incoming(layer: PlainDirectory, path: TreePath, max_depth: int | None) -> Iterator[tuple[Found, TreePath]]:

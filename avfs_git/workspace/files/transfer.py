@@ -31,7 +31,6 @@ from avfs_git.vfs.layer.readers import Directories, PlainDirectory
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, SYMLINK, Found
 from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.workspace.checkpoint.prepare import warn_of_state
-from avfs_git.workspace.files.archiveroom import ask_for_archive
 from avfs_git.workspace.files.asked import Question, ask_before
 from avfs_git.workspace.files.files import translate_os_error
 from avfs_git.workspace.files.incoming import ask_about_all, is_repository_link, join_below
@@ -120,7 +119,8 @@ def import_path(
             layer.left_out = find_own(source, opened.vault.git_dir)
             for inside in layer.left_out:
                 tally.leave_out(inside, "is avfs's own, with its vaults")
-            ask_about_all(merged, layer, path, max_depth, tally.question)
+            if tally.question is not None:
+                ask_about_all(merged, layer, path, max_depth, tally.question)
             _import_directory(merged, layer, source, path, max_depth, tally)
         elif stat.S_ISREG(status.st_mode):
             _import_file(merged, source, path, tally, os.fsencode(named.name))
@@ -240,7 +240,6 @@ def import_tar(opened: OpenWorkspace, file: BinaryIO, path: TreePath) -> Transfe
         try:
             with contextlib.ExitStack() as stack:
                 merged = stack.enter_context(stack.enter_context(opened.locked()).changing())
-                file = ask_for_archive(merged, file, path, stack)
                 archive = stack.enter_context(tarfile.open(fileobj=file, mode="r|*"))
                 for member in archive:
                     try:
