@@ -1,12 +1,12 @@
 r"""How the content of one file differs, in hunks and as the text that `git diff` prints.
 
-Decided here: the text of a patch, byte for byte that of `git diff --no-color --full-index -M` without attributes and textconv;
-what is binary; how paths are quoted. Called with what `treediff` and `renames` found. Pure functions over an `ObjectSource`,
+Decided here: the text of a patch, which is that of `git diff --no-color --full-index -M` without attributes and textconv; what is
+binary; how paths are quoted. Called with what `treediff` and `renames` found. Pure functions over an `ObjectSource`,
 safe from any thread.
 
-libgit2 matches the lines: its xdiff is git's. Headers, headings of hunks and quoting are written here, because libgit2 writes
-them slightly otherwise. A file above `MAX_TEXT_SIZE` counts as binary, so that one huge log does not take all memory; git does
-so above 512 MiB.
+libgit2 matches the lines: its xdiff is git's. It cuts headings of hunks a little otherwise, and matches lines without context as
+it does with context. Headers and quoting are written here, because libgit2 writes them slightly otherwise. A file above
+`MAX_TEXT_SIZE` counts as binary, so that one huge log does not take all memory; git does so above 512 MiB.
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ _NO_OID: Final = "0" * 40
 _GITLINK: Final = b"Subproject commit %b\n"
 _NO_NEWLINE: Final = b"\\ No newline at end of file"
 _HUNK: Final = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
-_HEADING_START: Final = re.compile(rb"[A-Za-z_$]")
-_HEADING_BYTES: Final = 80  # xdiff/xemit.c
-_NO_CHARACTER: Final = re.compile(rb"\xef\xbf[\xbe\xbf]")
-_TAIL_BLOCK: Final = 1024
 
 
 def file_diff(source: ObjectSource, change: ChangedFile, *, context: int = 3, text: bool = True) -> FileDiff:
@@ -159,8 +155,6 @@ def _compare(old: bytes, new: bytes, context: int) -> list[bytes]:
     import pygit2  # noqa: PLC0415 - it takes longer to import than most commands to run
     from pygit2.enums import DiffOption  # noqa: PLC0415
 
-    if context == 0:
-        old, new = _without_common_tail(old, new)
     flags = DiffOption.INDENT_HEURISTIC | DiffOption.FORCE_TEXT
     data = pygit2.Patch.create_from(old, new, "a", "a", flags, context, 0).data
     start = data.find(b"\n@@ ") + 1
@@ -168,7 +162,6 @@ def _compare(old: bytes, new: bytes, context: int) -> list[bytes]:
         return []
     lines = data[start:].split(b"\n")
     lines.pop()  # behind the last newline
-    _set_headings(lines, old)
     return lines
 
 
@@ -186,54 +179,6 @@ def _whole(content: bytes, origin: bytes) -> list[bytes]:
     if unfinished is not None:
         body.append(_NO_NEWLINE)
     return body
-
-
-def _without_common_tail(old: bytes, new: bytes) -> tuple[bytes, bytes]:
-    """Cut blocks that both end in, up to the end of a line, as git does where no context is asked for."""
-    trimmed = 0
-    while trimmed + _TAIL_BLOCK <= min(len(old), len(new)):
-        end_old, end_new = len(old) - trimmed, len(new) - trimmed
-        if old[end_old - _TAIL_BLOCK : end_old] != new[end_new - _TAIL_BLOCK : end_new]:
-            break
-        trimmed += _TAIL_BLOCK
-    newline = old.find(b"\n", len(old) - trimmed)
-    kept = 0 if not trimmed else trimmed if newline < 0 else newline + 1 - (len(old) - trimmed)
-    cut = trimmed - kept
-    return (old[: len(old) - cut], new[: len(new) - cut]) if cut else (old, new)
-
-
-def _set_headings(lines: list[bytes], old: bytes) -> None:
-    """Give each hunk git's heading: the last line above it that starts like a name; libgit2 cuts some differently."""
-    old_lines: list[bytes] | None = None
-    heading = b""
-    searched = 0  # how many lines from the top were looked at for earlier hunks
-    for position, line in enumerate(lines):
-        if not line.startswith(b"@@"):
-            continue
-        match = _HUNK.match(line)
-        if match is None:
-            continue
-        above = int(match[1]) - (match[2] != b"0")
-        if above > searched:
-            if old_lines is None:
-                old_lines = old.split(b"\n")
-            for number in range(above - 1, searched - 1, -1):
-                candidate = old_lines[number]
-                if _HEADING_START.match(candidate):
-                    # Git's white space, which has no vertical tab and no form feed, and its order: cut, strip, end the text.
-                    heading = _take_text(candidate[:_HEADING_BYTES].rstrip(b" \t\r\n"))
-                    break
-            searched = above
-        lines[position] = match[0] + (b" " + heading if heading else b"")
-
-
-def _take_text(heading: bytes) -> bytes:
-    """Take what stands before the first byte that begins no character of UTF-8; to git, U+FFFE and U+FFFF are no characters."""
-    try:
-        heading.decode()
-    except UnicodeDecodeError as error:
-        heading = heading[: error.start]
-    return _NO_CHARACTER.split(heading, maxsplit=1)[0]
 
 
 def _count(body: list[bytes]) -> tuple[int, int]:
