@@ -31,14 +31,14 @@ from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
 from avfs_git.host.files.modes import make_dir, open_file
 from avfs_git.host.files.plainfile import open_plain
-from avfs_git.host.locks.flocks import directory_held, held
+from avfs_git.host.locks.flocks import held
 from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import list_stopped, start_time
 from avfs_git.model import BASES, SessionBackend, SessionInfo, SessionState
 from avfs_git.patterns import compiled
 from avfs_git.session.life.mountsource import session_of_source, vault_of_source
-from avfs_git.session.life.places import SessionPlace, find_elsewhere, is_elsewhere, make_elsewhere, make_sessions, name_elsewhere
+from avfs_git.session.life.places import SessionPlace, make_sessions
 from avfs_git.values import as_dict, replace, value_class
 
 _LOGS_KEPT = 10
@@ -176,9 +176,7 @@ def _shows(mounted: Mounted, place: SessionPlace) -> bool:
         found = os.stat(vault / "avfs") if vault is not None else None
     except OSError:  # it was moved
         return True
-    if found is None or is_elsewhere(sessions):
-        return found is None or sessions.name == name_elsewhere(found)
-    return os.path.samestat(found, os.stat(sessions.parent))
+    return found is None or os.path.samestat(found, os.stat(sessions.parent))
 
 
 class HeldSession:
@@ -237,14 +235,12 @@ def begin(
     """Write down that a session starts, and take its lock.
 
     Raises:
-        NotWritable: If the vault may only be read, and this is not a read-only mount.
+        NotWritable: If the vault may only be read.
     """
     with host_errors(f"make a session in '{sessions}'"):
         refused = find_refusal(sessions)
-        if refused is not None and not readonly:
-            raise NotWritable(f"make a session in '{sessions}'", refused)
         if refused is not None:
-            sessions = make_elsewhere(sessions)
+            raise NotWritable(f"make a session in '{sessions}'", refused)
         make_sessions(sessions)
         with _guarded(sessions):
             while True:
@@ -324,14 +320,6 @@ def list_shown(sessions: Path) -> set[str]:
 
 def list_sessions(sessions: Path) -> list[FoundSession]:
     """List the sessions that live, the oldest first, and clean up after those that died."""
-    found = _list(sessions)
-    elsewhere = find_elsewhere(sessions)
-    if elsewhere is not None:
-        found += _list(elsewhere)
-    return sorted(found, key=lambda session: session.record.started_at_ns)
-
-
-def _list(sessions: Path) -> list[FoundSession]:
     found, dead = _look(sessions)
     for left in found:
         if left.record.upper is not None and left.state() == SessionState.UNMOUNTING and is_dead(left.place):
@@ -343,7 +331,7 @@ def _list(sessions: Path) -> list[FoundSession]:
         with suppress(OSError), _guarded(sessions):  # where nothing may be written, nothing is cleaned up
             for place in _look(sessions)[1]:
                 _clean_up(place)
-    return found
+    return sorted(found, key=lambda session: session.record.started_at_ns)
 
 
 def find_workspace_session(sessions: Path, fork: str) -> FoundSession | None:
@@ -524,8 +512,6 @@ def _discard(place: SessionPlace, *, keep_log: bool) -> None:
         os.unlink(place.lock)
     with suppress(OSError):
         os.rmdir(place.root)
-        if is_elsewhere(place.root.parent):
-            os.rmdir(place.root.parent)  # if it was the last one
 
 
 def _keep_log(place: SessionPlace) -> None:
@@ -539,6 +525,4 @@ def _keep_log(place: SessionPlace) -> None:
 
 
 def _guarded(sessions: Path) -> AbstractContextManager[None]:
-    if is_elsewhere(sessions):  # where nothing is to stay
-        return directory_held(sessions.parent)
     return held(open_file(sessions / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW))

@@ -20,7 +20,6 @@ from avfs_git.fuse.channel import MAX_IO, Channel
 from avfs_git.fuse.handover.forgetting import NODES_MAX
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.fuse.server import TreeServer
-from avfs_git.host.files.durable import find_refusal
 from avfs_git.host.mounts.mounts import find_mount, mount_fuse, set_read_ahead
 from avfs_git.host.processes.descriptors import make_room
 from avfs_git.lazy import LazyLogger
@@ -47,7 +46,7 @@ def mount(session: Session, tree: MergedTree | None) -> LiveTree:
     """
     request, vault = session.request, session.vault
     doors = -1
-    if request.fork == WHOLE_VAULT and request.mounts is not None and find_refusal(vault.layout.sessions) is None:
+    if request.fork == WHOLE_VAULT and request.mounts is not None:
         doors, _ = os.pipe()  # the other end stays open in every process of this session, and in no other
     handover = Handover.make()
     fd = mount_fuse(

@@ -22,7 +22,7 @@ from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionEn
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.mounts.mounts import check_device
 from avfs_git.model import SessionBackend
-from avfs_git.session.life.places import SessionPlace, find_place
+from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import FoundSession, read_record
 from avfs_git.session.life.request import REFUSED, Request
 from avfs_git.session.serve import nursery_client
@@ -103,7 +103,7 @@ def start_session(sessions: Path, request: Request, *, program: Sequence[str] = 
         from avfs_git.session.control.wire import decode_error  # noqa: PLC0415 - only after a failure
 
         raise decode_error(answer["error"])
-    place = find_place(sessions, str(answer["session"]))
+    place = SessionPlace(sessions, str(answer["session"]))
     record = read_record(place)
     if record is None:
         raise SessionFailed("the session ended at once", "")

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import HostError, NotWritable
 from avfs_git.model import SessionState
-from avfs_git.session.life import places, record
 from avfs_git.session.life.mountsource import mount_source, session_of_source, vault_of_source
-from avfs_git.session.life.places import SessionPlace, find_place
+from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import HeldSession, begin, find_workspace_session, has_ended, list_sessions
 
 NAMES = ["plain", "with space", "line\nbreak", "back\\slash \\040", "not UTF-8 \udcff", "#,@:"]
@@ -203,47 +201,3 @@ def test_place_of_a_session_is_one_directory(sessions: Path) -> None:
     assert held.place.root == SessionPlace(sessions, held.record.id).root
     assert held.place.root.stat().st_mode & 0o777 == 0o700
     held.end(keep_log=False)
-
-
-@pytest.fixture
-def elsewhere(sessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the sessions of a vault that may only be read are, in place of a directory of the machine."""
-    sessions.parent.mkdir(parents=True)
-    monkeypatch.setattr(places, "_ELSEWHERE", tmp_path)
-    monkeypatch.setattr(record, "find_refusal", lambda _: OSError(30, "Read-only file system"))
-    return tmp_path / f"avfs-{os.geteuid()}"
-
-
-def test_a_vault_that_may_only_be_read_has_its_sessions_elsewhere(sessions: Path, elsewhere: Path) -> None:
-    """They are found like others, and leave nothing; one that would write is refused."""
-    with pytest.raises(NotWritable):
-        start(sessions)
-    held = start(sessions, at="0" * 40)
-    assert not sessions.exists()
-    assert [found.record.id for found in list_sessions(sessions)] == [held.record.id]
-    assert find_place(sessions, held.record.id).root == held.place.root
-    held.end(keep_log=False)
-    assert list_sessions(sessions) == []
-    assert os.listdir(elsewhere) == []
-
-    die(start(sessions, at="0" * 40))
-    assert list_sessions(sessions) == []
-    assert os.listdir(elsewhere) == []
-
-
-def test_a_directory_that_others_may_open_is_not_believed(sessions: Path, elsewhere: Path) -> None:
-    """Whoever made it could say anything of mounts."""
-    held = start(sessions, at="0" * 40)
-    elsewhere.chmod(0o755)
-    assert list_sessions(sessions) == []
-    with pytest.raises(HostError) as refused:
-        start(sessions, at="0" * 40)
-    assert f"cannot use '{elsewhere}'" in refused.value.message
-    assert f"Remove '{elsewhere}'" in str(refused.value.hint)
-    elsewhere.chmod(0o700)
-    held.end(keep_log=False)
-
-    elsewhere.rename(elsewhere.with_name("real"))
-    elsewhere.symlink_to("real")
-    with pytest.raises(HostError):
-        start(sessions, at="0" * 40)
