@@ -241,15 +241,15 @@ class Files:
         ask_again = self._ask("write", path)
         if expect is not None or ask_again is not None:
             with file_errors(path, "write to the workspace"), self._opened.locked() as locked:
-                if expect is not None:  # before a large content is taken in vain
-                    check_expected(locked.merged, path, expect)
+                # Before a large content is taken in vain.
+                seen = None if expect is None else check_expected(locked.merged, path, expect)
                 # Programs in a live tree hold no lock of ours: between the last look and the write they have to wait.
                 with self._collected(locked, data, append=append) as whole, locked.merged.guard:
                     if ask_again is not None:
                         ask_again(locked.merged)
                     if expect is None:
                         return self._write(path, whole, append=append, parents=parents, executable=executable)
-                    check_expected(locked.merged, path, expect)
+                    check_expected(locked.merged, path, expect, seen)
                     with self._taking(locked, path, expect, follow=True):
                         return self._write(path, whole, append=append, parents=parents, executable=executable)
         return self._write(path, data, append=append, parents=parents, executable=executable)
@@ -327,9 +327,10 @@ class Files:
         ask_again = self._ask("unlink", path, follow=False, recursive=recursive)
 
         def act(merged: MergedTree) -> None:
+            seen = None if expect is None else check_expected(merged, path, expect)
             with merged.guard:
                 if expect is not None:
-                    check_expected(merged, path, expect)
+                    check_expected(merged, path, expect, seen)
                 merged.remove(path, recursive=recursive)
 
         try:

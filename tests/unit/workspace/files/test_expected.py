@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from avfs_git.errors import ContentChanged
 from avfs_git.paths import TreePath
 from avfs_git.sdk import Workspace
+from avfs_git.vfs.scan.statcache import RACY_NS
 from avfs_git.workspace.files.files import Files
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from tests.support.waiting import wait_for
@@ -45,6 +48,17 @@ def oid_of(opened: OpenWorkspace) -> str:
     oid = Files(opened).stat(_PATH, with_oid=True).oid
     assert oid is not None
     return oid
+
+
+def leave_alone(opened: OpenWorkspace) -> None:
+    """Wait until the file's time of change tells a later write."""
+    changed_ns = os.stat(b"large", dir_fd=opened.upper.root.fd).st_ctime_ns
+    wait_for(lambda: time.time_ns() > changed_ns + RACY_NS)
+
+
+def read_bytes() -> int:
+    """Tell how many bytes this process has read so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def left(opened: OpenWorkspace) -> list[int]:
@@ -108,10 +122,20 @@ def test_a_change_of_what_was_expected_is_noticed(opened: OpenWorkspace, keeps_t
         if keeps_time:
             tree.attributes.utimens(tree.resolve(_PATH), atime_ns=before.atime_ns, mtime_ns=before.mtime_ns)
 
+    leave_alone(opened)
     with pytest.raises(ContentChanged):
         Files(opened).write(_PATH, pieces(change), expect=oid_of(opened))
     assert Files(opened).read(_PATH) == other
     assert not any(left(opened))
+
+
+def test_what_was_left_alone_is_read_once(opened: OpenWorkspace) -> None:
+    """Programs do not wait for the reading of a file that looks as it did when it was read without the guard."""
+    oid = oid_of(opened)
+    leave_alone(opened)
+    before = read_bytes()
+    Files(opened).write(_PATH, b"small", expect=oid)
+    assert len(_LARGE) <= read_bytes() - before < 2 * len(_LARGE)
 
 
 def test_what_is_removed_is_what_was_expected(opened: OpenWorkspace) -> None:
