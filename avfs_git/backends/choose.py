@@ -15,6 +15,7 @@ from avfs_git.backends.overlay import OverlayBackend
 from avfs_git.backends.shown import Backend, BackendName, Passed, Served
 from avfs_git.errors import BackendUnavailable
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
+from avfs_git.workspace.restore.refusal import find_other_owner
 
 if TYPE_CHECKING:
     from avfs_git.backends.fuse import Mount
@@ -67,11 +68,15 @@ def open_held(
         BackendName.OVERLAY: lambda: OverlayBackend(locked.opened, lowers, root, readonly=readonly),
         BackendName.CHECKOUT: open_checkout,
     }
+    owner = find_other_owner(locked.opened.layout)
     for name in names:
         if name is BackendName.FUSE:
             return None
         if name is BackendName.OVERLAY and len(names) > 1 and not readonly and locked.opened.upper.quota.limits is not None:
             reasons.append(f"{name}: the fork has a quota, which the kernel does not know")
+            continue
+        if owner is not None:  # what is made beside its files for a command would keep their owner out
+            reasons.append(f"{name}: the files of the fork belong to {owner}")
             continue
         try:
             return makers[name]()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import AvfsError
+from avfs_git.errors import AvfsError, BackendUnavailable, HostError
 from avfs_git.host.locks.locks import LockFile
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.host.processes.processes import start_time
@@ -118,6 +118,62 @@ def test_a_member_who_may_not_change_anothers_files_is_told_what_to_do(member: C
 
     member(ALICE, fill)
     assert member(MALLORY, refuse) == "done"
+
+
+def test_what_a_member_does_in_anothers_fork_keeps_nobody_out(member: Callable[..., str]) -> None:
+    """Commands are refused where they would leave files of that member in it, and maintenance leaves the fork alone."""
+
+    def fill(vault: Vault) -> str:
+        with vault.fork("of-alice") as work:
+            work.make_dir("d")
+            work.write("d/0", b"1\n")
+            work.write("d/1", b"1\n")
+            work.checkpoint("one")
+        return "done"
+
+    def meddle(vault: Vault) -> str:
+        work = vault.workspace("of-alice")
+        for backend in ("checkout", "overlay"):
+            with pytest.raises(BackendUnavailable, match=f"the files of the fork belong to user {ALICE}"):
+                work.exec("sh", "-c", "rm -r d; echo 1 > q", backend=backend)
+        with pytest.raises(HostError) as refused:
+            work.fold()
+        assert refused.value.hint is not None
+        assert f"belong to user {ALICE}" in refused.value.hint
+        done = vault.maintain(every_step=True)
+        assert not done.warnings, done
+        return "done"
+
+    def go_on(vault: Vault) -> str:
+        with vault.workspace("of-alice") as work:
+            assert work.status().clean
+            work.write("e", b"1\n")
+            ran = work.exec("sh", "-c", "cat d/0; rm d/1; echo 2 > made", backend="checkout")
+            assert (ran.exit_code, ran.stdout) == (0, b"1\n"), ran
+            assert work.fold()
+        return "done"
+
+    member(ALICE, lambda vault: str(vault.workspace().write("a", b"1\n")))
+    for uid, work in ((ALICE, fill), (MALLORY, meddle), (ALICE, go_on)):
+        said = member(uid, work)
+        assert said == "done", said
+
+
+def test_a_copy_of_another_members_is_told(member: Callable[..., str], tmp_path: Path) -> None:
+    """A fork whose owner was killed in a command, in a copy that no other member can see, says whose it is."""
+
+    def die(vault: Vault) -> str:
+        work = vault.workspace()
+        work.write("a", b"1\n")
+        command = work.exec_stream("sh", "-c", "echo 2 > a; echo ready; sleep 1000", backend="checkout")
+        next(iter(command))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "never"
+
+    member(ALICE, die)
+    said = member(MALLORY, lambda vault: str(vault.workspace().status()))
+    assert said.startswith("HostError: cannot look at '"), said
+    assert member(ALICE, lambda vault: str(vault.workspace().read("a"))) == "b'2\\n'"
 
 
 def test_a_member_does_not_answer_for_anothers_session(member: Callable[..., str]) -> None:

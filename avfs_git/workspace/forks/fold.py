@@ -17,7 +17,7 @@ import math
 import os
 import time
 
-from avfs_git.errors import AvfsError, LeftInForce
+from avfs_git.errors import AvfsError, HostError, LeftInForce
 from avfs_git.faults import reach
 from avfs_git.host.files.xattrs import entry_of, list_xattrs
 from avfs_git.model import Warning
@@ -30,6 +30,7 @@ from avfs_git.vfs.scan.statcache import StatCache, StatCacheUpdate, show_lower
 from avfs_git.vfs.values import ACCESS_LISTS
 from avfs_git.workspace.checkpoint.checkpoint import save_first
 from avfs_git.workspace.opened.workspace import LockedWorkspace
+from avfs_git.workspace.restore.refusal import find_other_owner, refusal_explained
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
 
@@ -41,6 +42,10 @@ def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
         LeftInForce: If the disk refuses when the base has moved. The next fold goes on.
         HostError: If the disk refuses; the base is the old one. What the workspace shows is the same in any case.
     """
+    layout = locked.opened.layout
+    with refusal_explained(layout):
+        if find_other_owner(layout) is not None:
+            raise HostError(f"fold '{locked.fork}'", PermissionError(errno.EPERM, os.strerror(errno.EPERM)))
     told = save_first(locked, "save before fold").warnings
     head = locked.vault.read_head(locked.fork)
     return head is not None and any(_fold(locked, head, slice_s=math.inf)), told

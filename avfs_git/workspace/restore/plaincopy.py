@@ -107,7 +107,9 @@ def take_in_left(locked: LockedWorkspace) -> None:
             layout.copy_note.unlink(missing_ok=True)
         return
     place = Path(os.fsdecode(noted[1:].removeprefix(whose)))
-    if noted[:1] == _COPIED and place.is_dir():
+    with host_errors(f"look at '{place}'"):
+        is_there = place.is_dir()
+    if noted[:1] == _COPIED and is_there:
         warnings, is_changed = take_in(locked, place)
         if is_changed:
             text = "what a command had changed in a copy when avfs died, or failed, was brought into the workspace"

@@ -43,6 +43,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside
 from avfs_git.workspace.restore.plaincopy import take_in_left
+from avfs_git.workspace.restore.refusal import refusal_explained
 from avfs_git.workspace.restore.restore import is_complete, put_back
 from avfs_git.workspace.restore.takenout import recover_taken, remove_left
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, SIDECAR, SINCE
@@ -87,20 +88,21 @@ def recover(locked: LockedWorkspace) -> None:
     Raises:
         AvfsError: If the vault or the disk fails. Nothing is lost, and the next one to take the lock tries again.
     """
-    complete_moves(locked)
-    following.complete(locked)
-    opened = locked.opened
-    pending = opened.state.pending
-    if pending is None:
-        left = recover_taken(locked, None)
-        if left.warnings:
-            locked.tell_later(*left.warnings)
-            locked.write_state()
-        remove_left(locked, left)
-    if opened.state.boot != opened.boot and (pending is None or is_complete(locked, pending)):
-        _put_back_lost(locked, replace(_find_record(locked), is_layer_lost=opened.state.boot is None))
-    put_back(locked)
-    take_in_left(locked)
+    with refusal_explained(locked.opened.layout):
+        complete_moves(locked)
+        following.complete(locked)
+        opened = locked.opened
+        pending = opened.state.pending
+        if pending is None:
+            left = recover_taken(locked, None)
+            if left.warnings:
+                locked.tell_later(*left.warnings)
+                locked.write_state()
+            remove_left(locked, left)
+        if opened.state.boot != opened.boot and (pending is None or is_complete(locked, pending)):
+            _put_back_lost(locked, replace(_find_record(locked), is_layer_lost=opened.state.boot is None))
+        put_back(locked)
+        take_in_left(locked)
 
 
 def _find_record(locked: LockedWorkspace) -> _Record:

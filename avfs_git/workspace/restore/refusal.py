@@ -1,6 +1,7 @@
-"""What to do where the system refuses to change a workspace's files: in a shared vault, they may belong to another member.
+"""Whose a workspace's files are: in a shared vault, they may belong to another member, and the system refuses to change them.
 
-Called around each change of files, in the process that makes it.
+Decided here: which user may change them, and what to do otherwise. Called around each change of files, in the process that makes
+it, and before what would leave files of the caller's among them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,17 @@ from avfs_git.errors import HostError, PathUnsuitable, quote
 from avfs_git.gitstore.config.trust import name_user
 from avfs_git.workspace.vault.format import WorkspaceLayout
 
+_ROOT = 0
+
+
+def find_other_owner(layout: WorkspaceLayout) -> str | None:
+    """Name the user whose files a workspace has, for messages; None if that is the caller, or if the caller is root."""
+    try:
+        owner = layout.upper.stat().st_uid
+    except FileNotFoundError:
+        return None
+    return name_user(owner) if os.geteuid() not in (owner, _ROOT) else None
+
 
 @contextmanager
 def refusal_explained(layout: WorkspaceLayout) -> Iterator[None]:
@@ -22,9 +34,9 @@ def refusal_explained(layout: WorkspaceLayout) -> Iterator[None]:
         yield
     except (HostError, PathUnsuitable) as error:
         refused = error if isinstance(error, HostError) else error.__cause__
-        if error.hint is None and getattr(refused, "errno", None) in (errno.EACCES, errno.EPERM) and layout.upper.is_dir():
-            owner = layout.upper.stat().st_uid
-            if owner != os.geteuid():
-                whose = f"The files of fork {quote(layout.fork)} belong to {name_user(owner)}."
+        if error.hint is None and getattr(refused, "errno", None) in (errno.EACCES, errno.EPERM):
+            owner = find_other_owner(layout)
+            if owner is not None:
+                whose = f"The files of fork {quote(layout.fork)} belong to {owner}."
                 error.hint = f"{whose} Make a fork of your own with `avfs fork create NAME`."
         raise

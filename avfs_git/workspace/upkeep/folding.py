@@ -25,6 +25,7 @@ from avfs_git.vfs.scan.statcache import StatCache, read_mode_and_time
 from avfs_git.workspace.forks.fold import fold_some, is_repeated
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.restore.recovery import recover
+from avfs_git.workspace.restore.refusal import find_other_owner
 from avfs_git.workspace.vault.vault import OpenVault
 
 MANY_ENTRIES = 2_000
@@ -40,12 +41,12 @@ _ENTRY_BYTES = 40
 def list_foldable(vault: OpenVault, more_than: int) -> Iterator[tuple[str, int]]:
     """List the forks whose upper layers have more than so many files that a fold would drop, with that number.
 
-    No lock is held for that. A fork that cannot be read is left out.
+    No lock is held for that. A fork that cannot be read, or whose files belong to another user, is left out.
     """
     for fork in vault.layout.list_workspaces():
         layout = vault.layout.workspace(fork)
         with suppress(OSError, AvfsError):
-            if os.stat(layout.statcache).st_size <= more_than * _ENTRY_BYTES:
+            if os.stat(layout.statcache).st_size <= more_than * _ENTRY_BYTES or find_other_owner(layout) is not None:
                 continue
             state, head, cache = layout.read_state(), vault.read_head(fork), StatCache.load(layout.statcache)
             if state is None or head is None or cache is None or cache.commit != head or state.boot != read_boot_id():
