@@ -473,12 +473,6 @@ class PolicyCheck(TypedDict):
     decision: Decision
 
 
-class PolicyFileMade(TypedDict):
-    """A policy file that was made."""
-
-    path: Path
-
-
 class PolicyPaths(TypedDict):
     """Where the policy files are, or would be."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git.errors import InvalidInput
 from avfs_git.paths import PathLike, parse_tree_path, show_path
-from avfs_git.proxy.policy import decision, gate, policy
+from avfs_git.proxy.policy import decision, gate
 from avfs_git.proxy.policy.approvals import Approval
 from avfs_git.proxy.policy.decision import Decision
 from avfs_git.proxy.policy.policy import Policy
@@ -102,16 +102,6 @@ class VaultPolicy:
             mountpoint=os.fspath(mountpoint) if mountpoint is not None else None,
         )
         return self.gate.look(asked) if harness is None else self.gate.consult(asked, harness=harness, asks_itself=asks_itself)
-
-    def write_template(self) -> Path:
-        """Make a template of the vault's policy file, without rules. Returns its path.
-
-        Raises:
-            InvalidInput: If the file exists.
-            HostError: If it cannot be written.
-        """
-        policy.write_template(self.vault_file)
-        return self.vault_file
 
     def approvals(self, *, every: bool = False) -> list[Approval]:
         """List pending and granted requests, newest first; `every` adds requests that are denied, used or expired."""

@@ -507,7 +507,6 @@ CHANGES = {
     "mv": "README x",
     "op restore": "1",
     "op undo": "1",
-    "policy init": "--in-vault",
     "prefetch": "",
     "proxy exec": "-- true",
     "proxy finish": "",

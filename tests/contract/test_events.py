@@ -67,7 +67,6 @@ def test_a_cursor_goes_on_where_another_reader_ended(vault: Vault) -> None:
 
 def test_what_the_policy_says_is_an_event(vault: Vault) -> None:
     """A command that is refused, and an approval, come with what the audit log holds."""
-    vault.policy.write_template()
     vault.policy.vault_file.write_text(
         'version = 1\n[[rule]]\nname = "no"\ncommands = ["shutdown"]\naction = "deny"\nreason = "no"\n'
     )

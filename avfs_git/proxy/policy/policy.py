@@ -22,10 +22,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final, TypeVar
 
-from avfs_git.errors import InvalidInput, PolicyInvalid, quote
+from avfs_git.errors import PolicyInvalid, quote
 from avfs_git.globs import Gap, Glob
-from avfs_git.host.files.closing import closing_fd
-from avfs_git.host.files.durable import host_errors, write_all
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.proxy.policy.commands.classify import categories_of, classify
 from avfs_git.proxy.policy.decision import Action, Category, Decision, Finding, Request, RuleVerdict, Scope
@@ -377,44 +375,3 @@ def _one_of(kind: type[_E], text: object, key: str, place: str) -> _E:
         return kind(str(text))
     except ValueError:
         raise ValueError(f"'{key}' of {place} knows {', '.join(kind)}, not {quote(str(text))}") from None
-
-
-TEMPLATE = """\
-# Which commands may run in workspaces. Without any rule here, the built-in ones hold: see them with `avfs policy show`.
-# Everything about this file is in docs/guides/policy.md. Explain a decision with `avfs policy check -- COMMAND`.
-version = 1
-
-# [[rule]]
-# name = "packages"
-# categories = ["networked"]
-# commands = ["npm ci", "npm install"]
-# action = "allow_with_checkpoint"
-
-# [[rule]]
-# name = "secrets"
-# paths = ["secrets/**", ".env"]
-# action = "deny"
-# reason = "secrets stay where they are"
-
-# [environment]                 # in the user's file only
-# allow = ["NPM_TOKEN"]         # commands get it, although it looks like a secret
-"""
-"""A file to start from: nothing in it changes anything."""
-
-
-def write_template(path: Path) -> None:
-    """Make a policy file to start from.
-
-    Raises:
-        InvalidInput: If something has that name.
-        HostError: If it cannot be written.
-    """
-    with host_errors(f"write '{path}'"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            raise InvalidInput(f"{quote(str(path))} is there already", hint="Edit it.") from None
-        with closing_fd(fd):
-            write_all(fd, TEMPLATE.encode())
-            os.fsync(fd)

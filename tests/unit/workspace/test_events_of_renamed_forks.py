@@ -21,7 +21,6 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
     """A vault in which a command is refused, with the time of this machine."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
-        vault.policy.write_template()
         vault.policy.vault_file.write_text(_RULE)
         vault.workspace().write("base", b"")
         vault.workspace().checkpoint()

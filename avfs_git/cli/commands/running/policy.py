@@ -14,7 +14,7 @@ from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import BadUsage
 
 if TYPE_CHECKING:
-    from avfs_git.cli.results import PolicyCheck, PolicyFileMade, PolicyPaths, PolicyRules
+    from avfs_git.cli.results import PolicyCheck, PolicyPaths, PolicyRules
     from avfs_git.paths import TreePath
     from avfs_git.sdk import Vault
 
@@ -80,23 +80,10 @@ def check(
     return {"command": shlex.join(words), "command_mode": "argv", "decision": decision}
 
 
-@verb("policy init", view="policy", example="avfs policy init")
-@click.option("--in-vault", is_flag=True, help="Make the vault's own file; it can only make the policy stricter.")
-def init(state: State, in_vault: bool) -> PolicyFileMade:
-    """Make a template of a policy file, without rules in force"""
-    if not in_vault:
-        from avfs_git.proxy.policy.policy import write_template  # noqa: PLC0415 - only here
-
-        write_template(find_user_policy())
-        return {"path": find_user_policy()}
-    with state.open_vault() as vault:
-        return {"path": vault.policy.write_template()}
-
-
 @verb("policy path", looks=True, view="policy", example="avfs policy path")
 def path(vault: Vault) -> PolicyPaths:
     """Show the paths of the policy files, which need not exist"""
     return {"user": find_user_policy(), "vault": vault.policy.vault_file}
 
 
-command = VerbGroup("policy", commands=[show, check, init, path])
+command = VerbGroup("policy", commands=[show, check, path])

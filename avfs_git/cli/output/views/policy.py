@@ -16,7 +16,6 @@ if TYPE_CHECKING:
         ApprovalList,
         AuditLines,
         PolicyCheck,
-        PolicyFileMade,
         PolicyPaths,
         PolicyRules,
         ShownRule,
@@ -61,12 +60,6 @@ def policy_check(text: TextOutput, result: PolicyCheck) -> None:
         text.line("  ", mark, f" {rule.scope} '{rule.name}': ", (rule.action.value, _STYLES[rule.action.value]))
     if decision.hint is not None:
         text.hint(decision.hint)
-
-
-def policy_init(text: TextOutput, result: PolicyFileMade) -> None:
-    """Say where the file is."""
-    text.line("Made ", quote_path(os.fsencode(result["path"])))
-    text.hint("Edit it, then see what holds with `avfs policy show`.")
 
 
 def policy_path(text: TextOutput, result: PolicyPaths) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import InvalidInput, PolicyInvalid
+from avfs_git.errors import PolicyInvalid
 from avfs_git.proxy.policy.decision import Action, Category, Request
-from avfs_git.proxy.policy.policy import BUILT_IN_RULES, Policy, decide, load, parse, write_template
+from avfs_git.proxy.policy.policy import BUILT_IN_RULES, Policy, decide, load, parse
 
 
 def make(tmp_path: Path, *, user: str | None = None, vault: str | None = None) -> Policy:
@@ -324,18 +324,3 @@ def test_a_changed_file_holds_at_once(tmp_path: Path) -> None:
     assert parse(trusting, "user").trusted_vaults == ("/v",)
     with pytest.raises(ValueError, match="user's file only"):
         parse(trusting, "vault")
-
-
-def test_the_template_changes_nothing(tmp_path: Path) -> None:
-    """It is a valid file without rules, and is never written over another."""
-    path = tmp_path / "deep" / "policy.toml"
-    write_template(path)
-
-    assert load(user=path, vault=None, vault_root=tmp_path).user == ()
-    assert load(user=path, vault=None, vault_root=tmp_path).user_file == path
-    uncommented = path.read_text().replace("# [[", "[[").replace("# name", "name")
-    for key in ("categories", "commands", "action", "paths", "reason"):
-        uncommented = uncommented.replace(f"# {key}", key)
-    assert len(parse(uncommented.encode(), "user").rules) == 2
-    with pytest.raises(InvalidInput):
-        write_template(path)
