@@ -107,29 +107,21 @@ def _examine(trial: _Trial, scratch: Path) -> HostAbility:
 # --- ways to try ---------------------------------------------------------------------------------------------
 
 
-def _run(*line: str, cwd: Path = Path("/"), user: int | None = None) -> str:
+def _run(*line: str) -> str:
     """Run a program; give its first line, or say how it failed."""
     program = shutil.which(line[0])
     if program is None:
         raise _Missing(f"'{line[0]}' is not installed")
-    # None of the user's variables for git: they may make it run something.
-    environment = {
-        "PATH": os.defpath,
-        "LC_ALL": "C",
-        "HOME": os.fspath(cwd),
-        "GIT_CONFIG_GLOBAL": os.devnull,
-    }
     done = subprocess.run(
         [program, *line[1:]],
-        cwd=cwd,
-        env={**environment, "GIT_CONFIG_NOSYSTEM": "1"},
+        cwd="/",
+        env={"PATH": os.defpath, "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
         timeout=_LIMIT_S,
         check=False,
-        user=user,
     )
     said = (done.stdout if done.returncode == 0 else done.stderr or f"it ended with {done.returncode}").strip()
     if done.returncode:
@@ -187,34 +179,6 @@ def _enter_namespaces(*, with_user: bool) -> None:
 
 def _try_git(_: Path) -> str:
     return _run("git", "version")
-
-
-def _make_repository(place: Path) -> str:
-    """Make a bare repository with one commit; give the commit."""
-    _run("git", "init", "--quiet", "--bare", "--initial-branch=main", "one.git", cwd=place)
-    tree = _run("git", "--git-dir=one.git", "mktree", cwd=place)
-    who = ("-c", "user.name=avfs", "-c", "user.email=avfs@localhost")
-    commit = _run("git", "--git-dir=one.git", *who, "commit-tree", "-m", "probe", tree, cwd=place)
-    _run("git", "--git-dir=one.git", "update-ref", "refs/heads/main", commit, cwd=place)
-    return commit
-
-
-def _try_merge_tree(place: Path) -> str:
-    commit = _make_repository(place)
-    try:
-        _run("git", "--git-dir=one.git", "merge-tree", "--write-tree", commit, commit, cwd=place)
-    except _Lacking as lacking:
-        raise _Missing(str(lacking)) from lacking
-    return "`git merge-tree --write-tree` merged"
-
-
-def _try_partial_clone(place: Path) -> str:
-    _make_repository(place)
-    _run("git", "--git-dir=one.git", "config", "uploadpack.allowFilter", "true", cwd=place)
-    _run("git", "clone", "--quiet", "--bare", "--filter=blob:none", f"file://{place}/one.git", "two.git", cwd=place)
-    if _run("git", "--git-dir=two.git", "config", "remote.origin.promisor", cwd=place) != "true":
-        raise _Missing("`git clone --filter` made a whole clone")
-    return "`git clone --filter=blob:none` made a partial clone"
 
 
 # --- mounts --------------------------------------------------------------------------------------------------
@@ -354,8 +318,6 @@ def _try_fanotify(place: Path) -> str:
 
 _TRIALS: Sequence[_Trial] = (
     _Trial("git", _try_git, "remotes, grep in history, blame, gc", "Install git.", ("git", "git")),
-    _Trial("git-merge-tree", _try_merge_tree, "the setting merge.engine=git", "Install git 2.38 or newer.", ("git", "git")),
-    _Trial("git-partial-clone", _try_partial_clone, "avfs clone --lazy", "Install git 2.22 or newer.", ("git", "git")),
     _Trial(
         "fuse",
         _try_fuse,

@@ -52,7 +52,7 @@ def test_what_is_not_installed_is_named_with_its_packages(tmp_path: Path, monkey
     found = {each.name: each for each in examine_host(tmp_path).abilities}
 
     assert not found["git"].works
-    assert found["git-merge-tree"].found == "'git' is not installed"
+    assert found["git"].found == "'git' is not installed"
     assert found["bubblewrap"].packages == {"debian": "bubblewrap", "fedora": "bubblewrap"}
 
 
