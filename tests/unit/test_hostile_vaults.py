@@ -11,7 +11,6 @@ import random
 import shutil
 import socket
 import stat
-import subprocess
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -663,28 +662,6 @@ def test_a_lock_in_the_git_directory_of_a_live_tree_is_reported(home: Path, tmp_
         (found,) = (problem for problem in vault.doctor(repair=True).problems if problem.code == "lock.left")
     assert f"worktrees/main/{name}" in found.description
     assert (found.fixed, lock.exists()) == (not stays, stays)
-
-
-@pytest.mark.parametrize("name", ["gc.pid", "gc.pid.lock"])
-def test_the_note_of_a_dead_git_gc_is_removed(home: Path, name: str) -> None:
-    """At once, as its owner is known to have ended; that of a live git, or of another host, stays."""
-    note = _git_dir(home) / name
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-
-    def examine(text: str) -> list[tuple[bool, bool]]:
-        note.write_text(text)
-        with Avfs(home) as avfs, avfs.open_vault("v") as vault:
-            problems = vault.doctor(repair=True).problems
-        return [(problem.fixable, problem.fixed) for problem in problems if problem.code == "lock.left"]
-
-    own = socket.gethostname()
-    assert examine(f"{os.getpid()} {own}") == ([] if name == "gc.pid" else [(False, False)])
-    assert note.exists()
-    assert examine(f"{ended.pid} elsewhere.example.org") == [(False, False)]
-    assert note.exists()
-    assert examine(f"{ended.pid} {own}") == [(True, True)]
-    assert not note.exists()
 
 
 def test_a_missing_object_hides_one_entry_of_a_list(home: Path) -> None:

@@ -7,24 +7,21 @@ the trash. Works beside other processes: a workspace that is in use is noted as 
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy, quote
+from avfs_git.errors import AuditDamaged, AvfsError, GitFailed, HostError, RefDamaged, WorkspaceBusy
 from avfs_git.faults import reach
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
 from avfs_git.gitstore.refs import BAD_NAME, RefChange
 from avfs_git.gitstore.worktree import list_half_made, read_log
-from avfs_git.host.processes.processes import is_gone
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path
-from avfs_git.values import NamedTuple
 from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.checkpoint.checkpoint import compare_workspace
@@ -43,7 +40,6 @@ LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks, and nothing is missing: a file that stays beside history until it is added, and programs at work."""
-_OWNER_BYTES = 512
 """More than a pid and the name of a host take."""
 
 
@@ -221,7 +217,6 @@ def _check_audit(vault: OpenVault) -> Iterator[_Finding]:
 
 def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
     """Find lock files that a killed git left; avfs removes its own when it opens the refs."""
-    yield from _check_gc(vault.git_dir / "gc.pid")
     until = time.monotonic() + LOCK_HELD_S
     held = {path: _identify(path) for path in vault.refs.list_locks()}
     while (held := {path: known for path, known in held.items() if _identify(path) == known}) and time.monotonic() < until:
@@ -231,9 +226,8 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
         age_s = _age_of(path)
         if age_s is None:
             continue
-        owner = _owner_of(path) if path.name == "gc.pid.lock" else None
         is_young = age_s < STALE_AFTER_S or path.name == "index.lock"  # `git commit -a` keeps that one while its editor is open
-        if is_young and (owner is None or not owner.is_gone):
+        if is_young:
             yield _found("lock.left", description, f"If no git is at work in the vault, remove '{path}'.", severity="warning")
         else:
             known = held[path]
@@ -244,53 +238,6 @@ def _check_locks(vault: OpenVault) -> Iterator[_Finding]:
                 lambda path=path, known=known: path.unlink() if _identify(path) == known else None,  # type: ignore[misc]  # as below
                 lambda path=path, known=known: _identify(path) != known,  # type: ignore[misc]  # defaults bind the loop's values
             )
-
-
-class _Owner(NamedTuple):
-    """The process that collects garbage, as git notes it."""
-
-    pid: str
-    host: str
-
-    @property
-    def is_here(self) -> bool:
-        return self.host == socket.gethostname()
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the process has certainly ended: on another host nothing is certain."""
-        return self.is_here and is_gone(self.pid)
-
-
-def _owner_of(path: Path) -> _Owner | None:
-    """Read which process made `gc.pid` or its lock; None if the file is gone or does not say so."""
-    try:
-        fields = path.read_bytes()[:_OWNER_BYTES].decode(errors="replace").split()
-    except OSError:
-        return None
-    return _Owner(*fields) if len(fields) == 2 else None
-
-
-def _check_gc(path: Path) -> Iterator[_Finding]:
-    """Find the note of a `git gc` that was killed, because of which another host's git collects no garbage for 12 hours."""
-    owner = _owner_of(path)
-    if owner is None:
-        return
-    if owner.is_gone:
-        yield _fixable(
-            "lock.left",
-            f"'{path.name}' was left by a git that died while it collected garbage (pid {owner.pid})",
-            "Remove it.",
-            lambda: path.unlink(missing_ok=True) if _owner_of(path) == owner else None,
-            lambda: _owner_of(path) != owner,
-        )
-    elif not owner.is_here:
-        yield _found(
-            "lock.left",
-            f"'{path.name}' says that git collects garbage on host {quote(owner.host)} (pid {owner.pid})",
-            f"If that git is not at work, remove '{path}'.",
-            severity="warning",
-        )
 
 
 def _identify(path: Path) -> tuple[int, int] | None:
