@@ -23,7 +23,7 @@ from avfs_git.host.files.durable import host_errors, write_file_atomically
 from avfs_git.host.files.plainfile import holds
 from avfs_git.host.locks.flocks import directory_shared, find_shared
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, fork_dir_name, maybe_hex, oid_of, show_path
+from avfs_git.paths import Oid, fork_dir_name, fork_of_dir_name, is_fork_name, maybe_hex, oid_of, show_path
 from avfs_git.patterns import compiled
 from avfs_git.values import value_class
 from avfs_git.vfs.layer.marks import is_whiteout
@@ -77,11 +77,9 @@ def open_worktree(vault: OpenVault, fork: str) -> Worktree:
 def list_with_git_dir(vault: OpenVault, fork: str | None) -> list[str]:
     """List the forks in whose live trees git may have done something: all such, or one."""
     there = list_worktrees(vault.git_dir)
-    return [
-        name
-        for name in ((vault.list_heads() if there else ()) if fork is None else (fork,))
-        if fork_dir_name(name) in there and open_worktree(vault, name).is_there and vault.has_fork(name)
-    ]
+    names = sorted(map(fork_of_dir_name, there)) if fork is None else [fork]
+    ours = [name for name in names if is_fork_name(name) and fork_dir_name(name) in there]
+    return [name for name in ours if open_worktree(vault, name).is_there and vault.has_fork(name)]
 
 
 def prepare_worktree(vault: OpenVault, fork: str, directory: Path) -> bytes:

@@ -39,6 +39,8 @@ Line = tuple[int, bytes]
 
 _ANNOUNCED_LINE = compiled(rb"^[0-9a-f]{8}\?\{", re.MULTILINE)
 _BLOCK = 256 << 10
+_FIRST = 32 << 10
+"""So much of the end of the log is read first: most callers need the newest lines only."""
 INDEXED_ABOVE = 256 << 10
 """Bytes up to which a log is searched faster than its index is opened."""
 _LINE = 2048
@@ -171,11 +173,11 @@ class LogView:
 
     def _blocks(self, down_to: int) -> Iterator[tuple[int, bytes]]:
         """Yield the log in pieces of whole lines with their offsets, the last one first."""
-        stop = self.size
+        stop, size = self.size, _FIRST
         while stop > down_to:
             start, data = stop, b""
             while start > down_to:
-                piece = max(down_to, start - max(_BLOCK, len(data)))
+                piece = max(down_to, start - max(size, len(data)))
                 data = os.pread(self._fd, start - piece, piece) + data
                 start = piece
                 if start > down_to and (cut := data.find(b"\n")) >= 0 and cut + 1 < len(data):
@@ -183,7 +185,7 @@ class LogView:
                     data = data[cut + 1 :]
                     break
             yield start, data
-            stop = start
+            stop, size = start, _BLOCK
 
     def _read_end(self) -> Iterable[tuple[int, bytes]]:
         """Give the pieces of the log that the index does not cover; kept if they are small."""

@@ -118,6 +118,24 @@ def test_undo_finds_its_way_back_far(refs: Refs) -> None:
     assert refs.log.find_redoable("main") is None
 
 
+def test_the_newest_are_read_without_the_rest(refs: Refs) -> None:
+    """The end of a long log is enough for its newest operations; all of them are the whole log."""
+
+    def read_bytes() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    texts = [f"{number} {'x' * 200}" for number in range(2000)]
+    for at in range(0, len(texts), 100):
+        refs.log.announce(*map(_record, texts[at : at + 100])).close(happened=True)
+    before = read_bytes()
+    newest = next(refs.log.read()).description
+    taken = read_bytes() - before
+
+    assert newest == texts[-1]
+    assert taken < refs.path.stat().st_size / 10
+    assert refs.happened() == texts
+
+
 def test_a_foreign_index_is_ignored(refs: Refs) -> None:
     """An index of another file, one that is cut short, and one with a wrong checksum change no answer."""
     refs.log = OpLog(refs.path, refs.read, indexed_above=0)
