@@ -11,12 +11,15 @@ import os
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import AvfsError
+from avfs_git.model import MergeOptions
+from avfs_git.session.control import operations
 from tests.support.failing import DieAt
 from tests.support.faults import check_vault, read_files
 from tests.support.two_actors import unsync
@@ -50,6 +53,17 @@ def _look(vault: Vault, fork: str) -> None:
     work.diff()
 
 
+def _catch_up(vault: Vault, fork: str, *, to_end: bool = False) -> str | None:
+    """Do what `update` does first: bring in what others put on the branch; `to_end`, with each conflict resolved for them."""
+    work = vault.workspace(fork)
+    found = work._at.run(operations.catch_up, MergeOptions("", in_workspace=to_end))
+    if to_end and found is not None and found.outcome == "conflicted":
+        for conflict in found.conflicts:
+            work.resolve(conflict.path, "theirs")
+        work.continue_merge()
+    return found.outcome if found is not None else None
+
+
 def _unmount(vault: Vault, fork: str) -> None:
     session = vault.find_session(fork)
     if session is not None:
@@ -72,6 +86,8 @@ ACTIONS: dict[str, Callable[..., object]] = {
     "undo": lambda vault, fork: vault.workspace(fork).undo(alone=True).operation.description,
     "redo": lambda vault, fork: vault.workspace(fork).redo().operation.description,
     "merge": lambda vault, fork, source: vault.workspace(fork).merge(source).outcome,
+    "catch_up": _catch_up,
+    "catch_up_to_end": partial(_catch_up, to_end=True),
     "exec": lambda vault, fork, text: vault.workspace(fork).exec(shell=text).exit_code,
     "fork": lambda vault, fork, new: vault.fork(new, source=fork),
     "delete": lambda vault, fork: vault.delete_fork(fork),

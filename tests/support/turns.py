@@ -14,14 +14,16 @@ After each step, a new process must find:
 - after undo: exactly the files from before the last operation; where the model does not know which operation was the last one,
   files that the fork once had. Redo must give back the files from before the undo;
 - after a rename, a deletion or their undo: the fork under one name, with its files;
-- after a checkpoint: the same files in git.
+- after a checkpoint: the same files in git;
+- after a push of a change of a file, which may be changed here, too: no checkpoint; and once it is brought in, with a conflict
+  resolved for the push, that file as it was pushed, and all others as they were.
 
 No call may fail with an internal error or a disk error, wait for a dead process, or hang. Every 12 steps all three processes
 must see the files of all forks, and at the end git and the doctor must find no fault, and no process may be left.
 
-Left out: update, and commits that git puts on a branch. Their result depends on what was pushed, which the model does not know;
-`tests.support.two_actors` has them. `--seed` repeats the steps; where an operation ran beside a step, their interleaving may
-differ. The caller runs nothing else in its process: the module forks.
+Left out: what `update` brings from elsewhere, and commits of git in a live tree. Their result depends on what the model does not
+know; `tests.support.two_actors` has them. `--seed` repeats the steps; where an operation ran beside a step, their interleaving
+may differ. The caller runs nothing else in its process: the module forks.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ _STEPS = (
     *["undo"] * 5,
     *["checkpoint", "merge", "rename"] * 5,
     *["restore"] * 3,
-    *["remove", "exec", "fork", "delete", "mount", "unmount", "tree_write"] * 2,
+    *["remove", "exec", "fork", "delete", "mount", "unmount", "tree_write", "pushed"] * 2,
     *["append", "copy", "move", "ignore", "undo_redo", "collect", "fold", "tree_commit"],
 )
 
@@ -187,6 +189,33 @@ class Turns(Bench):
             check_merged(state, self.forks[source], found)
             state.seen |= self.forks[source].seen
         state.become(found, "unsure")
+
+    def _do_pushed(self, fork: str, state: Fork) -> None:
+        if state.is_mounted:  # git refuses that
+            return
+        self._catch_up(fork, state, {})  # where undo took back an update
+        clone = self.root / f"clone-{self._number}"
+        git(self.git_dir, "clone", "-q", "-b", fork, str(self.git_dir), str(clone))
+        # Where a file was moved here, a change of it would follow it.
+        paths = [path for path in ("a", "d/f1", "d/f2", "n1", "n2") if path in state.files or not (clone / path).exists()]
+        path, data = self.chance.choice([path for path in paths if path in state.files or "/" not in path]), self._data()
+        (clone / path).parent.mkdir(exist_ok=True)
+        (clone / path).write_bytes(data)
+        for arguments in (["add", "-f", path], ["commit", "-q", "-m", "pushed"], ["push", "-q", "origin", fork]):
+            subprocess.run(["git", *arguments], cwd=clone, check=True)
+        self.story.append(f"push {path} to {fork}: {data!r}")
+        told = self.call("checkpoint", fork, label=None)
+        if told.status == "done":
+            raise Wrong(f"a checkpoint of {fork} that does not have what was pushed: {told}")
+        self.expect(fork, state.files)
+        self.call("catch_up", fork)
+        self._catch_up(fork, state, {path: data})
+
+    def _catch_up(self, fork: str, state: Fork, pushed: Files) -> None:
+        """Bring in what others put on the branch, to the end; what was pushed is all that is new, if that is known."""
+        self.fresh("catch_up_to_end", fork)
+        after = self.expect(fork, {**state.files, **pushed}) if pushed else self.view(fork)
+        state.become(after, "unsure")
 
     def _do_fork(self, fork: str, state: Fork) -> None:
         new = f"fork-{self._number}"
