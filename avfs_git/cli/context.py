@@ -206,6 +206,20 @@ class State:
                 return place
         return None
 
+    def check_mount(self, git_dir: Path, fork: str | None, directory: Path) -> None:
+        """Make sure that no option names another vault or fork than the mount of a directory shows.
+
+        Raises:
+            BadUsage: If one does.
+        """
+        flag = self.vault_flag
+        vault, named = self._find_alias(read_target(flag, "--vault")) if flag is not None else Target(None, None)
+        named = self.fork_flag or named
+        if (vault is not None and not self._is_vault(vault, git_dir)) or named not in (None, fork):
+            mounted = self._describe(Target(git_dir, fork))
+            meant = self._describe(Target(vault if vault is not None else git_dir, named))
+            raise BadUsage(f"{quote(str(directory))} is a mount of {mounted}, and the command line names {meant}")
+
     def check_undisputed(self) -> None:
         """Make sure that directory and environment do not contradict each other, where no option decides.
 

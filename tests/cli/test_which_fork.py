@@ -297,6 +297,19 @@ def test_a_folder_that_has_forks_says_which_vault(cli: Cli, clone: Path, at: Pat
     cli("show", "one").ok()  # a state that needs no fork to be found
 
 
+@pytest.mark.parametrize("verb", ["stop", "unmount", "end"])
+@pytest.mark.parametrize("named", [("--vault", "other"), ("--vault", "work@main"), ("--fork", "main")])
+def test_a_directory_and_an_option_that_name_two_forks_end_no_mount(
+    cli: Cli, task: Path, verb: str, named: tuple[str, str]
+) -> None:
+    """Both are named; an option that says what the directory says is in no way."""
+    refused = cli(*named, verb, str(task))
+
+    assert refused.status == 2
+    assert f"'{task}' is a mount of fork 'task' of vault 'work', and the command line names " in refused.stderr
+    assert cli("unmount", str(task), "--vault", "work", "--fork", "task", "--json").result["outcome"] == "unmounted"
+
+
 @pytest.mark.parametrize("verb", ["stop", "unmount"])
 def test_no_mount_of_another_fork_is_ended(cli: Cli, clone: Path, at: Path, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only mount is not meant because it is the only one: a command without a fork follows the rule for all commands."""

@@ -89,7 +89,9 @@ def open_session(state: State, name: str | None) -> Iterator[Session | None]:
     with ExitStack() as stack:
         found = _find(state, stack) if name is None else _find_named(state, stack, name)
         if found is not None:
-            state.output.amend(vault=found.vault.name, fork=None if found.fork == WHOLE_VAULT else found.fork)
+            fork = None if found.fork == WHOLE_VAULT else found.fork
+            state.check_mount(found.vault.path, fork, found.path)
+            state.output.amend(vault=found.vault.name, fork=fork)
             if name is not None and looks_like_path(name):  # else the command line or the current directory says which vault
                 state.output.named = state.output.named._replace(vault=found.vault.name)
             with suppress(OSError):  # the current directory was removed

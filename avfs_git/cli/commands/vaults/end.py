@@ -33,6 +33,7 @@ def command(state: State, directory: Path, lazy: bool, discard: bool) -> RemoveR
         error = SessionNotFound(os.fspath(directory))
         error.hint = f"{error.hint} A fork that is not mounted is deleted by `avfs fork delete NAME`."
         raise error
+    state.check_mount(session.vault.path, session.fork, session.path)
     if not session.is_of_directory():
         raise SessionNotFound(os.fspath(directory), is_other=True)
     state.output.amend(vault=session.vault.name, fork=session.fork)
