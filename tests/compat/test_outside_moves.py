@@ -441,6 +441,28 @@ def test_a_fork_that_comes_back_lacks_what_it_lacked(pushed: tuple[Path, str], u
         assert (work.read("b"), work.read("theirs")) == (b"mine\n", b"more\n")
 
 
+@pytest.mark.parametrize("how", ["restore", "by hand"])
+def test_undo_of_what_went_on_from_a_push_lacks_the_push_again(work: Workspace, how: str) -> None:
+    """The branch stays where others put it; no checkpoint of the files from before takes that back."""
+    if how == "restore":
+        work.write("b", b"1\n")
+        work.chmod("a", 0o600)  # beside history: restore makes a commit of it
+        work.restore("HEAD")
+        work.undo()
+    else:
+        work.write("a", b"theirs\n")
+        work.checkpoint("two")
+        for _ in range(2):
+            work.undo()
+    work.write("c", b"later\n")
+    with pytest.raises(RefConflict):
+        work.checkpoint("three")
+
+    assert work.read("a") == b"1\n"
+    assert work.update()[0].outcome == "clean"
+    assert (work.read("a"), work.read("c")) == (b"theirs\n", b"later\n")
+
+
 @pytest.mark.parametrize("how", ["update", "restore"])
 def test_what_was_done_before_the_files_of_others_came_in_is_undone_by_itself(work: Workspace, how: str) -> None:
     """What programs did before an update that conflicts, or before a restore, is no part of the operation before that."""

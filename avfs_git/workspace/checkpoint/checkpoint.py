@@ -57,7 +57,7 @@ from avfs_git.workspace.vault.gitmoves import (
     tie_to_command,
     warn_of_git,
 )
-from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FROM, OpRecord, RefMoveRecord
+from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, FILES, FROM, OURS, OpRecord, RefMoveRecord
 from avfs_git.workspace.vault.states import Trees, add_sidecar, tree_of
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -236,6 +236,9 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
         # Of a merge that others began by moving the branch, the branch is one side.
         if not (applied.concludes_merge and compared.head is not None and compared.head.hex() == merged_into(locked)):
             _refuse_lost_updates(locked, compared, pack)
+        unseen = find_unseen_head(locked)
+        if unseen is not None:  # the files have what others put on the branch; undo may take it from them
+            applied = replace(applied, more={OURS: unseen[1].hex(), **applied.more})
         if moved:
             headline = describe_with_git(request.description or request.message or request.kind, moved).partition("\n")[0]
             request = replace(request, description=headline)
