@@ -441,9 +441,13 @@ def test_a_fork_that_comes_back_lacks_what_it_lacked(pushed: tuple[Path, str], u
         assert (work.read("b"), work.read("theirs")) == (b"mine\n", b"more\n")
 
 
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["known", "forgotten"])
 @pytest.mark.parametrize("how", ["restore", "by hand"])
-def test_undo_of_what_went_on_from_a_push_lacks_the_push_again(work: Workspace, how: str) -> None:
-    """The branch stays where others put it; no checkpoint of the files from before takes that back."""
+def test_undo_of_what_went_on_from_a_push_lacks_the_push_again(work: Workspace, how: str, is_forgotten: bool) -> None:
+    """The branch stays where others put it; no checkpoint of the files from before takes that back, nor does an update.
+
+    So it is where the log does not have the operations any more.
+    """
     if how == "restore":
         work.write("b", b"1\n")
         work.chmod("a", 0o600)  # beside history: restore makes a commit of it
@@ -455,6 +459,8 @@ def test_undo_of_what_went_on_from_a_push_lacks_the_push_again(work: Workspace, 
         for _ in range(2):
             work.undo()
     work.write("c", b"later\n")
+    if is_forgotten:
+        work.vault.prune(keep_operations=1, grace_s=0)
     with pytest.raises(RefConflict):
         work.checkpoint("three")
 

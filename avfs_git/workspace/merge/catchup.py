@@ -66,7 +66,7 @@ def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | No
         head, came_from = unseen
         with saving_first():
             told = join_warnings(told, record_changes(locked))
-            saved, now, left_out = save_aside(locked, "save before update", onto=came_from)
+            saved, now, left_out = save_aside(locked, "save before update")
         told = join_warnings(told, left_out)
         with host_errors("merge what others have put on the branch"):
             reach("catchup.saved")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import Warning
-from avfs_git.paths import Oid, oid_of
+from avfs_git.paths import oid_of
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
-from avfs_git.workspace.checkpoint.checkpoint import compare_workspace, recorded_sidecar
+from avfs_git.workspace.checkpoint.checkpoint import compare_workspace, find_unseen_head, recorded_sidecar
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault.states import Trees, add_state, tree_of
@@ -28,13 +28,16 @@ class Saved(NamedTuple):
     """What the commit lacks, and what the disk refused."""
 
 
-def save_aside(locked: LockedWorkspace, description: str, *, onto: Oid | None = None, marks: bool = True) -> Saved:
+def save_aside(locked: LockedWorkspace, description: str, *, marks: bool = True) -> Saved:
     """Save what is uncommitted as a commit that no branch holds, kept reachable.
 
     The workspace counts as captured at that commit afterwards; without `marks` what has changed still counts as changed, and is
-    read again. The commit follows `onto`, by default the head of the fork, and is compared with it.
+    read again. The commit follows the head of the fork, and is compared with it; where others have moved the branch, it follows
+    the commit that the workspace came from: one on theirs would take back what they did.
     """
     vault = locked.vault
+    unseen = find_unseen_head(locked)
+    onto = unseen[1] if unseen is not None else None
     with PackWriter(vault.store) as pack:
         compared = compare_workspace(locked, pack, onto=onto)
         captured = compared.captured

@@ -46,6 +46,7 @@ from avfs_git.workspace.checkpoint.changes import find_sidecar, keep_state, reco
 from avfs_git.workspace.checkpoint.checkpoint import (
     capture,
     check_not_merging,
+    find_unseen_head,
     recorded_sidecar,
     save_checkpoint,
     save_first,
@@ -160,7 +161,9 @@ def _replace_files(
         return RestoreResult("unchanged", target.hex(), (), saved=saved, warnings=left_out)
     wanted, plan = found
     vault.store.expect(list_contents(plan.steps))
-    before = keep_state(locked, vault.read_head(locked.fork) if saved is None else oid_of(saved), now)
+    unseen = find_unseen_head(locked)
+    came_from = unseen[1] if unseen is not None else vault.read_head(locked.fork)
+    before = keep_state(locked, came_from if saved is None else oid_of(saved), now)
     with announced(locked, kind, now, plan) as intent:
         change = Application(locked, plan.now, plan.target, asks=True)
         change.apply(plan.steps)
