@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from avfs_git.errors import AvfsError, InvalidInput
 from avfs_git.mcp.answers import BUDGET, Record
 from avfs_git.mcp.tool import ADDS_ONCE, CHANGES, CHANGES_ONCE, READS, Offset, Toolbox, TreePath
-from avfs_git.model import EditResult, FileInfo, Kind
+from avfs_git.model import EditResult, FileInfo, GrepResult, Kind, SearchResult
 from avfs_git.paths import join, parse_tree_path
 from avfs_git.records import is_utf8
 from avfs_git.sdk import Workspace
@@ -30,7 +30,7 @@ _ENTRIES = 500
 _NODES = 1000
 _FOUND = 1000
 _TEXT = 300
-"""Bytes of a line that matches: the lines of generated files are long."""
+"""Characters of a line that matches: the lines of generated files are long."""
 _Excluded = Annotated[list[str], Field(description="Names or paths to leave out, with `*`, `?` and `[…]`.", max_length=100)]
 
 tools = Toolbox()
@@ -370,26 +370,9 @@ def search_files(
     return {"paths": found, "complete": True}
 
 
-class Match(TypedDict):
-    """A line that matches."""
-
-    path: bytes
-    line: int
-    text: bytes
-
-
-class Matches(TypedDict):
-    """The lines that match."""
-
-    matches: Sequence[Match]
-    complete: bool
-
-
 def _lines(record: Record) -> str:
-    lines = [f"{match['path']}:{match['line']}:{match['text']}" for match in record["matches"]]
-    return (
-        "\n".join([*lines, *([] if record["complete"] else ["[there are more: search below a directory]"])]) or "nothing matches"
-    )
+    lines = [f"{file['path']}:{line['number']}:{line['text'][:_TEXT]}" for file in record["files"] for line in file["lines"]]
+    return "\n".join(lines) or "nothing matches"
 
 
 @tools.tool("Find lines in files", READS, render=_lines)
@@ -400,37 +383,16 @@ def grep(
     include: Annotated[list[str], Field(description="Only files of these names, as in `*.py`.", max_length=100)] = [],  # noqa: B006
     ignore_case: bool = False,
     fixed: Annotated[bool, Field(description="The pattern is plain text.")] = False,
-) -> Matches:
-    """Find the lines that match a pattern in the text files below a directory; at most 1,000, each cut at 300 bytes."""
-    found = workspace.grep(pattern, [path], perl=not fixed, fixed=fixed, include=include, ignore_case=ignore_case)
-    lines = [(file.path, line) for file in found.files for line in file.lines]
-    matches: list[Match] = [{"path": at, "line": line.number, "text": line.text[:_TEXT]} for at, line in lines[:_FOUND]]
-    return {"matches": matches, "complete": len(lines) <= _FOUND}
-
-
-class SearchedFile(TypedDict):
-    """A file that has the words."""
-
-    path: bytes
-    score: float
-    line: int | None
-    """The line that has most of them; null if no single line shows any."""
-    text: bytes
-
-
-class SearchedFiles(TypedDict):
-    """The files that have the words, the best first."""
-
-    files: Sequence[SearchedFile]
-    total: int
-    unsearched: Sequence[bytes]
-    """Texts over 2 MiB, or not fetched yet: they may have the words, too."""
+) -> GrepResult:
+    """Find the lines that match a pattern in the text files below a directory."""
+    return workspace.grep(pattern, [path], perl=not fixed, fixed=fixed, include=include, ignore_case=ignore_case)
 
 
 def _ranked(record: Record) -> str:
-    lines = [f"{file['path']}:{file['line'] or ''}:{file['text']}" for file in record["files"]]
-    rest = record["total"] - len(record["files"])
-    unsearched = [f"[not searched: {path}]" for path in record["unsearched"]]
+    found = [(hit["path"], hit["line"] or {"number": "", "text": ""}) for hit in record["hits"]]
+    lines = [f"{path}:{line['number']}:{line['text'][:_TEXT]}" for path, line in found]
+    rest = record["total"] - len(found)
+    unsearched = [f"[not searched: {file['path']}]" for file in record["unsearched"]]
     return "\n".join([*lines, *([f"[{rest} more]"] if rest else []), *unsearched]) or "nothing matches"
 
 
@@ -440,22 +402,12 @@ def search(
     words: Annotated[str, Field(description="Words that a file must all have; `word*` for a beginning.")],
     path: TreePath = "/",
     limit: Annotated[int, Field(ge=1, le=200, description="At most so many files.")] = 20,
-) -> SearchedFiles:
+) -> SearchResult:
     """Find the files below a directory that have all words, the best first, with a line of each.
 
     Case does not count; `tree` also finds `parseTree` and `parse_tree`. Faster than `grep` in a large tree.
     """
-    found = workspace.search(words, [path], limit=limit)
-    files: list[SearchedFile] = [
-        {
-            "path": hit.path,
-            "score": hit.score,
-            "line": hit.line.number if hit.line is not None else None,
-            "text": hit.line.text if hit.line is not None else b"",
-        }
-        for hit in found.hits
-    ]
-    return {"files": files, "total": found.total, "unsearched": [file.path for file in found.unsearched[:_ENTRIES]]}
+    return workspace.search(words, [path], limit=limit)
 
 
 @tools.tool("Describe a file or directory", READS)
