@@ -57,19 +57,6 @@ def process_of(thread: int) -> int:
     return thread
 
 
-def is_gone(number: str) -> bool:
-    """Tell whether the process of a number is gone; False for what is no number."""
-    if not (number.isascii() and number.isdigit()):
-        return False
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):  # another user's
-        return False
-    return False
-
-
 def send_signal(pid: int, started: int, number: signal.Signals) -> bool:
     """Send a signal to a process if it is still that one; tell whether it was sent."""
     try:

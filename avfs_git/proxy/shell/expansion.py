@@ -88,8 +88,8 @@ class Script:
     commands: list[SimpleCommand] = field(default_factory=list)
     named: list[Word] = field(default_factory=list)
     """Words that stand elsewhere than in a command: in tests, in defaults of variables, in lists of loops."""
-    functions: dict[str, int] = field(default_factory=dict)
-    """Those that are surely defined from some character of the text on."""
+    functions: set[str] = field(default_factory=set)
+    """The names of functions that the text defines."""
     problems: list[str] = field(default_factory=list)
     """Why the text cannot be seen through; empty if it can."""
     sets: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Which variables and functions a shell text sets, and where what it gives them is known.
+"""Which variables a shell text sets, and where what it gives them is known; and the names of the functions that it defines.
 
 Decided here: when a variable has, at some place of a text, the one value that the text gives it: it is set once, by a plain
 assignment that has surely happened there, and nothing else in the text can set it. Everything else that sets variables (loops,
@@ -19,8 +19,6 @@ _SETTERS = frozenset("read mapfile readarray getopts printf local declare typese
 """Commands that give values to variables which they are told the names of."""
 _HIDDEN_SETTERS = frozenset("eval source . trap alias coproc enable".split())  # noqa: SIM905 - the same
 """Commands behind which the value of no variable is known."""
-_SPECIAL = frozenset(": . break continue eval exec exit export readonly return set shift source times trap unset".split())  # noqa: SIM905 - the same
-"""What a shell that follows POSIX finds before a function of that name."""
 _PREFIXES = frozenset({"command", "builtin", "time", "noglob", "nocorrect"})
 """Commands that run another one in the same shell."""
 _HARMLESS_OPTIONS = frozenset({"-r", "-x", "-a", "-g", "-s", "-t", "-f", "-rx", "-gx"})
@@ -37,10 +35,8 @@ class Settings:
         """What each variable is given: a node for a plain assignment, None for anything else."""
         self.hidden: set[str] = set()
         """Variables that are set without an assignment: by loops, defaults and arithmetic."""
-        self.functions: dict[str, int] = {}
-        """Functions that are surely defined from some character of the text on."""
+        self.functions: set[str] = set()
         self._are_known = True
-        self._may_unset = False
 
     def note_all(self, root: Node, max_depth: int) -> None:
         """Note what the text sets, before any of it is used.
@@ -54,11 +50,9 @@ class Settings:
             if depth > max_depth:
                 raise RecursionError
             self._note_setting(node)
-            if node.type == "function_definition":
-                self._note_function(node)
+            if node.type == "function_definition" and (name := node.child_by_field_name("name")) is not None:
+                self.functions.add(self._text(name))
             pending.extend((child, depth + 1) for child in node.children)
-        if self._may_unset or not self._are_known:  # perhaps a function
-            self.functions.clear()
 
     def _note_setting(self, node: Node) -> None:
         """Note which variables a part of the text may set."""
@@ -97,7 +91,6 @@ class Settings:
         is_named = re.search(r"[$`{}*?\[\]~]", called.strip("[")) is None
         if called in _HIDDEN_SETTERS or not is_named:
             self._are_known = False
-        self._may_unset = self._may_unset or called == "unset"
         if called not in _SETTERS or (called == "printf" and not (rest and re.match(r"[-$`*?]", rest[0]))):
             return
         for word, text in zip(words[len(words) - len(rest) :], rest, strict=True):
@@ -110,13 +103,6 @@ class Settings:
         if is_hidden:
             self.hidden.add(name)
         self.values.setdefault(name, []).append(value)
-
-    def _note_function(self, node: Node) -> None:
-        """Note a function that is certainly defined: not in a part that may not run, or runs in a process of its own."""
-        name, following = node.child_by_field_name("name"), node.next_sibling
-        is_sure = node.parent is not None and node.parent.type == "program" and (following is None or following.type != "&")
-        if name is not None and is_sure and self._text(name) not in _SPECIAL:
-            self.functions.setdefault(self._text(name), node.end_byte)
 
     def knows(self, name: str, use: Node) -> bool:
         """Whether a variable has the one value that the text gives it, wherever it is used there."""

@@ -40,7 +40,6 @@ LOCK_HELD_S = 2.0
 """git holds a lock for a moment; a lock that stays for so long is reported."""
 _AS_MEANT = ("capture.kept_beside", "capture.per_file")
 """What a capture remarks, and nothing is missing: a file that stays beside history until it is added, and programs at work."""
-"""More than a pid and the name of a host take."""
 
 
 @dataclass(slots=True)
