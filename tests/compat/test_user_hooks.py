@@ -94,6 +94,25 @@ def test_a_hook_gets_facts_and_can_refuse_with_a_reason(vault: Vault, tmp_path: 
     }
 
 
+def test_what_is_added_to_history_is_asked_about(vault: Vault, tmp_path: Path) -> None:
+    """An ignored file comes into history by a checkpoint as well: its hooks run."""
+    put(vault, "pre-checkpoint", "echo no secrets; exit 1", enable=False)
+    work = vault.workspace()
+    work.write(".gitignore", b".env\n")
+    work.write(".env", b"secret\n")
+    work.checkpoint("two")
+    vault.enable_hook("pre-checkpoint")
+    put(vault, "post-checkpoint", f"cat > {tmp_path}/facts")
+
+    with pytest.raises(HookRefused, match="no secrets"):
+        work.add(".env", force=True)
+    vault.disable_hook("pre-checkpoint")
+    added = work.add(".env", force=True).checkpoint
+
+    assert added is not None
+    assert json.loads((tmp_path / "facts").read_text())["checkpoint"] == added.id
+
+
 def test_a_hook_that_runs_after_can_only_warn(vault: Vault, tmp_path: Path) -> None:
     """A failing one leaves the checkpoint, whose id it was told, and says so."""
     put(vault, "post-checkpoint", f"cat > {tmp_path}/facts; echo cannot reach the tracker; exit 3")

@@ -6,7 +6,7 @@ process, or in the session that mounts the workspace. Callers may use several th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -71,9 +71,8 @@ class WorkspaceStates:
 
     def _save(self, label: str | None, description: str | None, *, keeps_message: bool, with_files: bool) -> CheckpointResult:
         vaultroom.check_not_full(self._at.dispatch.core)
-        facts = {"label": label, "message": description}
-        heard = self._at.dispatch.programs.run_hook("pre-checkpoint", self.fork, facts)
-        result = self._at.run(
+        save = partial(
+            self._at.run,
             operations.save_checkpoint,
             label,
             description,
@@ -81,9 +80,15 @@ class WorkspaceStates:
             with_files=with_files,
             skips_unreadable=True,
         )
+        return self._between_hooks({"label": label, "message": description}, save)
+
+    def _between_hooks(self, facts: Mapping[str, object], save: Callable[[], CheckpointResult]) -> CheckpointResult:
+        programs = self._at.dispatch.programs
+        heard = programs.run_hook("pre-checkpoint", self.fork, facts)
+        result = save()
         if result.outcome == "created":
             made = result.checkpoint.id if result.checkpoint is not None else None
-            heard += self._at.dispatch.programs.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
+            heard += programs.run_hook("post-checkpoint", self.fork, {**facts, "checkpoint": made})
         return replace(result, warnings=(*result.warnings, *heard)) if heard else result
 
     @noted("add")
@@ -100,8 +105,10 @@ class WorkspaceStates:
             PathNotFound: If a path does not exist.
             PathUnsuitable: If a path is ignored, without `force`, or if git can hold it in no tree.
             FileChanging: If a file keeps changing while it is read.
+            HookRefused, PluginRefused, PluginFailed: As for `checkpoint`.
         """
-        return self._at.run(operations.add_paths, [parse_tree_path(path) for path in paths], force)
+        add = partial(self._at.run, operations.add_paths, [parse_tree_path(path) for path in paths], force)
+        return self._between_hooks({"label": None, "message": None}, add)
 
     def list_checkpoints(self, *, limit: int = 100) -> list[Checkpoint]:
         """List checkpoints, newest first."""
