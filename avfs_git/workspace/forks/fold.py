@@ -4,9 +4,9 @@ Decided here: when a workspace may be folded, and in which order. The merged vie
 the state with the new base is on disk before the first entry goes, and each entry that goes equals what the
 new base shows in its place. A directory that was moved shows what the new base has at its place from then on: redirects
 mean the old base only (`opened.layers`). What no checkpoint holds stays in the upper layer, and so does each entry of which
-the base would show less: one with another name (a hard link), another owner, or an access control list. Cut short, a fold
-leaves entries that equal the base; the next one drops them, and so it is after a failure. Maintenance folds so, a few
-entries at a time.
+the base would show less: one with another name (a hard link), another owner, an access control list, capabilities, or an
+attribute of root's. Cut short, a fold leaves entries that equal the base; the next one drops them, and so it is after a
+failure. Maintenance folds so, a few entries at a time.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.refusal import find_other_owner, refusal_explained
 from avfs_git.workspace.vault.log.oprecord import OpRecord
 from avfs_git.workspace.vault.origin import facts_of
+
+_UNRECORDED = (ACCESS_LISTS, b"security.capability", b"trusted.")
+"""Attributes that no checkpoint holds. Labels, which a security module gives to each file, are left to that."""
+_OWN = (b"trusted.overlay.", b"trusted.avfs.")
+"""Marks of the layer among these."""
 
 
 def fold_workspace(locked: LockedWorkspace) -> tuple[bool, tuple[Warning, ...]]:
@@ -199,7 +204,7 @@ class _Dropping:
     def _has_other_access(self, status: os.stat_result, place: bytes) -> bool:
         if (status.st_uid, status.st_gid) != self._owner:
             return True
-        return any(name.startswith(ACCESS_LISTS) for name in list_xattrs(place))
+        return any(name.startswith(_UNRECORDED) and not name.startswith(_OWN) for name in list_xattrs(place))
 
     def _note(self, directory: TreePath, name: bytes) -> None:
         if not self.count:

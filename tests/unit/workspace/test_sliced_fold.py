@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from avfs_git import Workspace
 from avfs_git.workspace.forks.fold import fold_some
 from tests.support.faults import make_source, make_vault, read_files
@@ -59,6 +61,29 @@ def test_a_fold_takes_no_name_and_no_owner(tmp_path: Path) -> None:
         assert work.read("dir/one") == b"written in place\n"
         if os.geteuid() == 0:
             assert (upper / "owned").stat().st_uid == 12345
+
+
+@pytest.mark.needs("root")
+@pytest.mark.parametrize("name", ["security.capability", "trusted.of-root"])
+def test_a_fold_takes_no_attribute_that_no_checkpoint_holds(tmp_path: Path, name: str) -> None:
+    """A program with capabilities keeps them when maintenance folds its fork."""
+    value = bytes.fromhex("0100000200040000000000000000000000000000")
+    with make_vault(tmp_path / "home", make_source(tmp_path / "source")) as vault:
+        work = vault.workspace("work")
+        upper = vault._core.layout.workspace("work").upper
+        for place in ("ping", "dir"):
+            work.write("ping", b"program\n") if place == "ping" else work.make_dir("dir")
+            if place == "ping" or name != "security.capability":
+                os.setxattr(upper / place, name, value)
+        work.write("other", b"goes\n")
+        work.checkpoint()
+        assert vault.maintain(every_step=True).warnings == ()
+        work.fold()
+
+        assert not (upper / "other").exists()
+        assert os.getxattr(upper / "ping", name) == value
+        if name != "security.capability":
+            assert os.getxattr(upper / "dir", name) == value
 
 
 def test_a_slice_lasts_as_long_as_the_look_before_it(tmp_path: Path) -> None:
