@@ -101,7 +101,11 @@ class GrowthBench:
         self._say("letting a vault grow")
         grow(home, "grown", self._size).maintain(every_step=True)
         time.sleep(_SETTLED_S)
-        first = home.create_vault("new").workspace("main")
+        source = self._scratch / "new"
+        source.mkdir()
+        (source / "readme").write_bytes(b"first\n")
+        # Its fork stands on a commit, as that of the grown vault does: a command begins with a mount of that.
+        first = home.create_vault("new", source=source).workspace("main")
         for number in range(25):  # as much as is listed
             first.write("readme", f"{number}\n".encode())
             first.checkpoint(f"step-{number}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from avfs_git.gitstore.bounds import Bound
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, differing_names
@@ -61,7 +61,13 @@ def find_differences(
     source: ObjectSource, old: Oid | None, new: Oid | None, *, paths: Sequence[TreePath] = ()
 ) -> dict[TreePath, tuple[Entry | None, Entry | None]]:
     """Find what stands at each path that differs between two trees, before and after; otherwise as `diff_trees`."""
-    found: dict[TreePath, tuple[Entry | None, Entry | None]] = {}
+    return {path: (was, now) for path, was, now in walk_differences(source, old, new, paths=paths)}
+
+
+def walk_differences(
+    source: ObjectSource, old: Oid | None, new: Oid | None, *, paths: Sequence[TreePath] = ()
+) -> Iterator[tuple[TreePath, Entry | None, Entry | None]]:
+    """Yield what `find_differences` finds, in no order, and hold one directory after the other in memory."""
     wanted = _Wanted.of(paths)
     # Not by recursion: a hostile tree may be thousands of directories deep.
     pending: list[tuple[bytes, Oid | None, Oid | None, _Wanted | None]] = [(b"", old, new, wanted)] if old != new else []
@@ -85,8 +91,7 @@ def find_differences(
                 pending.append((path + b"/", old_below, new_below, below))
             # What is asked for below a file is not that file.
             if (was is not None or now is not None) and below is None:
-                found[TreePath(path)] = (was, now)
-    return found
+                yield TreePath(path), was, now
 
 
 def changed_file(

@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from avfs_git.errors import AvfsError, quote
-from avfs_git.gitstore.compare.treediff import diff_trees
+from avfs_git.gitstore.compare.treediff import Entry, walk_differences
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
 from avfs_git.gitstore.rules.attributes import TreeAttributes, Value, read_info_attributes
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Warning
-from avfs_git.paths import Oid, TreePath, maybe_oid, oid_of, show_path
+from avfs_git.paths import Oid, TreePath, maybe_oid, show_path
 
 _ASKED: Sequence[bytes] = (b"filter", b"text", b"eol", b"crlf", b"working-tree-encoding", b"ident")
 _FILES_MAX = 1000
@@ -46,19 +46,30 @@ def warn_of_conversions(
     found: dict[str, list[TreePath]] = {}
     left = _FILES_MAX
     try:
-        for change in diff_trees(source, before, after) if changed is None else changed:
-            if change.new_oid in (None, change.old_oid) or change.new_mode not in (MODE_FILE, MODE_EXEC):
+        # Without a list of them: an import has hundreds of thousands.
+        for path, was, now in walk_differences(source, before, after) if changed is None else map(_entries_of, changed):
+            old = was[1] if was is not None else None
+            if now is None or now[1] == old or now[0] not in (MODE_FILE, MODE_EXEC):
                 continue
-            path = TreePath(change.path)
             values = attributes.find(path, _ASKED)
             if left and any(value not in (None, False) for value in values.values()):
                 left -= 1
-                what = _find_conversion(source, values, maybe_oid(change.old_oid), oid_of(change.new_oid))
+                what = _find_conversion(source, values, old, now[1])
                 if what is not None:
                     found.setdefault(what, []).append(path)
     except AvfsError:
         return []
-    return [_warn(what, paths) for what, paths in sorted(found.items())]
+    return [_warn(what, sorted(paths)) for what, paths in sorted(found.items())]
+
+
+def _entries_of(change: ChangedFile) -> tuple[TreePath, Entry | None, Entry | None]:
+    """Give the path of a change, and what stands there before and after."""
+    old, new = maybe_oid(change.old_oid), maybe_oid(change.new_oid)
+    return (
+        TreePath(change.path),
+        (change.old_mode or 0, old) if old is not None else None,
+        (change.new_mode or 0, new) if new is not None else None,
+    )
 
 
 def _find_conversion(source: ObjectSource, values: Mapping[bytes, Value], old: Oid | None, oid: Oid) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, status_letter
+from avfs_git.gitstore.compare.treediff import changed_file, diff_trees, status_letter, walk_differences
 from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE, serialize_tree
 from avfs_git.model import ChangedFile, ChangeKind
@@ -22,6 +22,19 @@ def test_trees_of_equal_id_are_not_read() -> None:
     source.read_count = 0
     assert [change.path for change in diff_trees(source, old, new)] == [b"d3/e4/f"]
     assert source.read_count == 6  # root, d3 and d3/e4, on each side
+
+
+def test_differences_come_while_trees_are_read() -> None:
+    """One directory after the other is read: a comparison of large trees holds no list of all that differs."""
+    source = MemorySource()
+    new = source.add_tree({b"d%d/f" % number: (MODE_FILE, b"x") for number in range(20)})
+    source.read_count = 0
+    found = walk_differences(source, None, new)
+    path, was, now = next(found)
+    assert was is None
+    assert now is not None
+    assert source.read_count < 10
+    assert {path, *(path for path, _, _ in found)} == {b"d%d/f" % number for number in range(20)}
 
 
 def test_paths_keep_reading_to_what_was_asked_for() -> None:
