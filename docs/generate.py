@@ -212,6 +212,7 @@ WARNINGS = {
     "restore.changed_meanwhile": "Programs changed files during the restore; the checkpoint has their changes.",
     "restore.kept": "A path was not removed: it is in no checkpoint, or something is mounted at it.",
     "restore.written_meanwhile": "A program wrote to a file during its replacement; the message names the commit with it.",
+    "session.not_saved": "A hook or plug-in refused what programs wrote while the session ended; it stays in the workspace.",
     "session.silent": "A session is stopped or hangs; the result shows the fork as on disk, perhaps without the last writes.",
     "sidecar.left_out": "An ignored path is excluded from checkpoints, or is too large for them.",
     "source.huge": "The source is a home directory or the whole machine; avfs takes in all that is below it.",

@@ -170,6 +170,29 @@ def test_a_hook_runs_below_a_directory_of_any_name(tmp_path: Path) -> None:
             vault.workspace().checkpoint()
 
 
+@pytest.mark.slow
+@pytest.mark.needs("fuse", "user-xattrs", "whiteout")
+@pytest.mark.parametrize("writes", [False, True], ids=["nothing is written", "a program writes at the end"])
+def test_a_stop_that_is_done_is_told_as_done(vault: Vault, tmp_path: Path, writes: bool) -> None:
+    """A hook that looks into the live tree, which is gone for the second checkpoint, refuses only what that would save."""
+    work = vault.workspace()
+    tree = tmp_path / "tree"
+    late = f"echo late > {tree}/late" if writes else "true"
+    put(vault, "pre-checkpoint", f"cd {tree} && test -e a || exit 1")
+    put(vault, "post-checkpoint", late)
+    session = work.mount(tree)
+    (tree / "b").write_bytes(b"2\n")
+
+    ended = session.stop()
+
+    assert ended.outcome == "unmounted"
+    assert ended.checkpoint is not None
+    assert ended.checkpoint.outcome == "created"
+    assert codes(ended.warnings) == ["session.not_saved"] * writes
+    assert work.status().clean is not writes
+    assert work.exists("late") is writes
+
+
 def test_merges_and_pushes_have_hooks(vault: Vault, tmp_path: Path) -> None:
     """Each runs with its own facts, and one that refuses leaves everything as it was."""
     for name in ("pre-merge", "post-merge", "pre-push"):

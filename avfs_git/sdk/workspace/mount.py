@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from avfs_git.errors import ForkNotFound
-from avfs_git.model import CheckpointResult, RemoveResult, SessionInfo, SessionState, UnmountResult
+from avfs_git.errors import ForkNotFound, HookRefused, PluginFailed, PluginRefused
+from avfs_git.model import CheckpointResult, RemoveResult, SessionInfo, SessionState, UnmountResult, Warning
 from avfs_git.sdk.dispatch import Dispatch
 from avfs_git.sdk.handle import ForkHandle
 from avfs_git.sdk.parts import checkpoint, clones, forkinfo, identity, record, requests, stop
@@ -175,7 +175,7 @@ class Mount:
         """Save a last checkpoint and unmount.
 
         If the checkpoint fails, its error is raised and the mount stays. A second checkpoint saves what programs write between
-        the first one and the end of the mount.
+        the first one and the end of the mount; if a hook or plug-in refuses that one, a warning says so.
 
         Args:
             checkpoint: Save checkpoints; a read-only mount has none.
@@ -184,6 +184,7 @@ class Mount:
 
         Raises:
             MountBusy: If programs use the mount, without `lazy` or `force`; the checkpoint is made, the mount stays.
+            HookRefused, PluginRefused, PluginFailed: If a hook or plug-in does not want the checkpoint; the mount stays.
         """
         info = self.info()
         if info.state == SessionState.ENDED or info.readonly or not checkpoint:
@@ -193,8 +194,13 @@ class Mount:
         ended = self.unmount(lazy=lazy, force=force)
         if ended.outcome == "detached":
             return replace(ended, checkpoint=saved)
+        if self.is_of_fork() and WorkspaceStates(ForkHandle(self._dispatch, self.fork)).status().clean:
+            return replace(ended, checkpoint=saved)  # nothing to ask a hook about that may need the mount
         try:
             later = self._save_last()
         except ForkNotFound:  # another process has deleted it, with what was saved
             return replace(ended, checkpoint=saved)
+        except (HookRefused, PluginRefused, PluginFailed) as refused:
+            what = f"what programs wrote at the end is in no checkpoint, and stays in the workspace: {refused.message}"
+            return replace(ended, checkpoint=saved, warnings=(*ended.warnings, Warning("session.not_saved", what)))
         return replace(ended, checkpoint=saved if later.outcome == "unchanged" else later)
