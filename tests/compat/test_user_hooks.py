@@ -127,15 +127,21 @@ def test_a_hook_that_runs_after_can_only_warn(vault: Vault, tmp_path: Path) -> N
     assert json.loads((tmp_path / "facts").read_text())["checkpoint"] == saved.checkpoint.id
 
 
-@pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_what_is_no_file_is_no_hook(vault: Vault, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link to itself"])
+def test_what_is_no_file_is_no_hook(vault: Vault, tmp_path: Path, kind: str) -> None:
     """What a command left in place of a hook keeps nothing from being done, listed or told as done."""
     for hook in vault.list_hooks():
         if hook.name.endswith("checkpoint"):
-            hook.path.mkdir() if kind == "directory" else os.mkfifo(hook.path, 0o777)
-    vault.workspace().write("a", b"2\n")
+            if kind == "directory":
+                hook.path.mkdir()
+            elif kind == "pipe":
+                os.mkfifo(hook.path, 0o777)
+            else:
+                hook.path.symlink_to(hook.path)
 
-    saved = vault.workspace().checkpoint()
+    with Avfs(tmp_path / "home") as avfs, avfs.open_vault("v") as opened:
+        opened.workspace().write("a", b"2\n")
+        saved = opened.workspace().checkpoint()
 
     assert (saved.outcome, saved.warnings) == ("created", ())
     assert {hook.state for hook in vault.list_hooks() if hook.name != "update"} == {HookState.MISSING}

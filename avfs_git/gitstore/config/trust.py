@@ -7,6 +7,7 @@ only looks, and runs nothing. The rule about owners is git's `safe.directory` (g
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -91,7 +92,13 @@ def _look(path: str) -> Iterator[os.stat_result]:
         status = os.lstat(path)
         yield status
         if stat.S_ISLNK(status.st_mode):
-            yield os.stat(path)
+            try:
+                target = os.stat(path)
+            except OSError as error:
+                if error.errno == errno.ELOOP:  # it leads nowhere
+                    return
+                raise
+            yield target
 
 
 def name_user(uid: int) -> str:
