@@ -21,6 +21,7 @@ from avfs_git.errors import (
     CheckpointNotFound,
     FuseUnavailable,
     InvalidInput,
+    MountError,
     WorkspaceBusy,
     WorkspaceMounted,
 )
@@ -514,11 +515,27 @@ class Dispatch:
             mounts=None if mounts is None else os.fspath(mounts),
         )
         mount = partial(start.start_best, backend, self.core.layout.sessions)
-        if backend != SessionBackend.OVERLAY:
+        if backend != SessionBackend.OVERLAY and not self._takes_overlay(fork, request, backend):
             return mount(request)
         from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
 
-        return on_base(self.core, self.lowers, request, mount)
+        best = partial(start.start_best, SessionBackend.OVERLAY, self.core.layout.sessions)
+        try:
+            return on_base(self.core, self.lowers, request, best)
+        except MountError as error:
+            if backend == SessionBackend.OVERLAY or type(error) not in (MountError, FuseUnavailable):
+                raise
+            reason = f"{SessionBackend.OVERLAY}: {error.message}"
+        return mount(replace(request, backend_reasons=(reason,)))
+
+    def _takes_overlay(self, fork: str, request: request.Request, backend: str) -> bool:
+        """Whether `auto` means the kernel's overlayfs: where root mounts a workspace that has no quota."""
+        return (
+            backend == start.AUTO
+            and os.geteuid() == 0
+            and request.is_workspace
+            and self.core.fork_config(fork).read_limits() is None
+        )
 
     def check_unmounted(self, fork: str | None = None) -> None:
         """Check that no fork of this vault is mounted; or, with `fork`, that its workspace is not.

@@ -71,7 +71,7 @@ def start_best(wanted: str, sessions: Path, request: Request) -> FoundSession:
         raise InvalidInput(f"nothing can be mounted by '{wanted}'", hint=f"Choose one of {known}.")
     errors: list[MountError] = []
     for name in names:
-        reasons = tuple(f"{passed}: {error.message}" for passed, error in zip(names, errors, strict=False))
+        reasons = (*request.backend_reasons, *(f"{n}: {error.message}" for n, error in zip(names, errors, strict=False)))
         try:
             return start_session(sessions, replace(request, backend=name.value, backend_reasons=reasons))
         except MountError as error:
