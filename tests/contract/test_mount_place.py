@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import MountPointUnusable
+from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionBackend
 from avfs_git.sdk import Avfs, Vault
 from avfs_git.session.life.request import Request
 from avfs_git.session.serve.start import start_session
+from tests.support.capabilities import mount as mount_file_system
+from tests.support.capabilities import unmount as unmount_file_system
 from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
@@ -85,3 +88,18 @@ def test_of_two_that_have_found_the_directory_free_one_mounts(
     assert len(refused) == 1
     assert len([mounted for mounted in list_mounts() if mounted.directory == mount_dir / "tree"]) == 1
     assert "is mounted there already" in refused[0].message
+
+
+@pytest.mark.needs("root")
+def test_a_removal_does_not_enter_what_is_mounted_below(mount_dir: Path) -> None:
+    """Its files are none of the directory's, which stays."""
+    inner = mount_dir / "top" / "below" / "inner"
+    inner.mkdir(parents=True)
+    assert mount_file_system("another's", inner, "tmpfs")
+    try:
+        (inner / "kept").touch()
+        with pytest.raises(OSError, match="busy"):
+            remove_tree(mount_dir / "top")
+        assert (inner / "kept").exists()
+    finally:
+        assert unmount_file_system(inner)

@@ -1,8 +1,8 @@
 """Removing a directory with all that is below it.
 
 Unlike `shutil.rmtree`, no depth, no length of a path and no mode of the user's own directories is in the way. Symbolic links
-are removed, never followed. Several processes may remove one directory at once; a killed one leaves less than there was, and
-the next call goes on.
+are removed, never followed; what is mounted below the directory is not entered (EBUSY). Several processes may remove one
+directory at once; a killed one leaves less than there was, and the next call goes on.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def _remove_dir(directory: int | None, name: bytes) -> None:
         with suppress(FileNotFoundError):  # another process removes it, too
             here = _open_to_empty(above, child)
             frames.append((here, child, []))
+            if os.fstat(here).st_dev != os.fstat(frames[0][0]).st_dev:  # something is mounted there
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), child)
             with os.scandir(here) as entries:
                 frames[-1][2].extend((os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries)
 

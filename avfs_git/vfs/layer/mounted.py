@@ -189,6 +189,7 @@ class MountedLayer(UpperLayer):
                 f"the live tree is not at {quote(os.fspath(directory))} any more",
                 hint="Unmount it with `avfs unmount`, or wait until the programs in it have ended.",
             )
+        self._device = device
         self.directory = directory
         self.work_dir = directory
         self.root = root
@@ -247,6 +248,13 @@ class MountedLayer(UpperLayer):
 
     def reopen(self) -> None:
         """Do nothing: a layer lasts for one operation."""
+
+    def open_child(self, directory: int, name: bytes) -> Descriptor:
+        """Open a directory in an open one, unless another file system is mounted there (EBUSY): its files are none of these."""
+        found = open_dir(directory, name)
+        if os.fstat(found.fd).st_dev != self._device:
+            raise fail(errno.EBUSY, name)
+        return found
 
     def make_hidden_file(self) -> int:
         """Open a file without a name, for reading and writing."""

@@ -110,6 +110,10 @@ class UpperLayer:
         """
         return open_beneath(self.root.fd, components(path)) if path else self.root
 
+    def open_child(self, directory: int, name: bytes) -> Descriptor:
+        """Open a directory in an open one, to name its entries."""
+        return open_dir(directory, name)
+
     def scan_dir(self, directory: int, path: TreePath) -> list[Found]:
         """List a directory with the stat of each entry, sorted by name.
 

@@ -26,6 +26,7 @@ from avfs_git.host.files.beneath import (
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.removal import remove_entry
 from avfs_git.host.files.xattrs import entry_of, list_xattrs, read_xattr, write_xattr
+from avfs_git.host.mounts.mounts import list_mounts_below
 from avfs_git.paths import ROOT, TreePath, join, split
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.mounted import MountedLayer, Taken
@@ -49,6 +50,7 @@ class MountedTree:
         self.upper = layer
         lower = LowerTree(source, None, None, default_mtime_ns=0)
         self.tree = MergedTree(lower, layer, hides=is_staging, steps=lambda nodes, _: MountedSteps(nodes, layer))
+        self.tree.list_covered = lambda: list(map(TreePath, list_mounts_below(layer.directory)))
 
     def close(self) -> None:
         """Drop every node and descriptor, and give the mounted directory back."""

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from avfs_git.gitstore.bounds import Bound
-from avfs_git.host.files.beneath import POOL, Descriptor, open_at, open_dir, reopen_at
+from avfs_git.host.files.beneath import POOL, Descriptor, open_at, reopen_at
 from avfs_git.host.files.freeing import unlink_last
 from avfs_git.host.files.xattrs import Target, entry_of
 from avfs_git.host.locks.locks import REFUSED_WRITING
@@ -389,7 +389,7 @@ class Nodes:
                 raise fail(errno.ENOENT, here.name)
             here = here.parent
         for child in reversed(missing):
-            found = open_dir(found.fd, child.name)
+            found = self.upper.open_child(found.fd, child.name)
             POOL.keep(child, found)
         return found
 
