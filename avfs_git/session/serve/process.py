@@ -10,6 +10,7 @@ This process has one thread until the first server is forked. Every server has w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import os
@@ -57,6 +58,7 @@ NEEDED = (
     "traceback",
 )
 """What a session imports in the course of its life. A supervisor has all of it: what is on disk may have been replaced since."""
+_MAKE_TRIES = 5
 _NEEDED_ON_OVERLAYFS = ("avfs_git.vfs.tree.mounted", "avfs_git.vfs.scan.upperwatch", "termios")
 """What it imports besides, on overlayfs."""
 
@@ -167,10 +169,16 @@ def _show(session: Session) -> Shown | None:
     open_log(held.place.log)
     if request.is_shared:
         make_users_file(held.place)
-    missing = point.check(session.directory, session.vault.git_dir)
-    if missing:
-        held.write(SessionState.STARTING, made=missing)  # before they are made, so that cleaning up knows of them
-        point.make(missing)
+    for left in reversed(range(_MAKE_TRIES)):
+        missing = point.check(session.directory, session.vault.git_dir)
+        if missing:
+            held.write(SessionState.STARTING, made=missing)  # before they are made, so that cleaning up knows of them
+        try:
+            point.make(missing)
+            break
+        except HostError as error:
+            if error.errno != errno.ENOENT or not left:  # else one above it went with the mount it was made for
+                raise
     reach("session.point_made")
     with point.claimed(session.directory, wait_s=request.lock_timeout_s):
         return _mount(session)
