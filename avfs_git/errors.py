@@ -844,6 +844,12 @@ class MountBusy(MountError, code="mount.busy", exit_code=53):
             path=path,
             users=list(users),
         )
+        self._pids = [pid for user in users if (pid := user.rpartition("(pid ")[2].removesuffix(")")).isdigit()]
+
+    def refuse_force(self) -> None:
+        """Say how to end the programs, where the kernel takes the tree from none of them."""
+        end = f"end them with `kill {' '.join(self._pids)}`" if self._pids else "end them"
+        self.hint = f"A tree on overlayfs cannot be taken from programs: {end}, or let it go with `--lazy`."
 
 
 class MountCovered(MountError, code="mount.covered", exit_code=59):

@@ -105,7 +105,7 @@ def test_it_is_a_session_like_any_other(vault: Vault, work: Workspace, tree: Pat
     assert mounted(vault) == []
     assert not tree.exists()
     assert work.read("new") == b"new\n"
-    with work.mount(tree) as again:
+    with work.mount(tree, backend="fuse") as again:
         assert again.info().backend is SessionBackend.FUSE
         assert (tree / "new").read_text() == "new\n"
         (tree / "new").write_text("newer\n")
@@ -136,6 +136,7 @@ def test_a_mount_in_use_stays_and_by_no_means_is_it_taken(vault: Vault, work: Wo
             with pytest.raises(MountBusy) as caught:
                 session.unmount(force=force)
             assert f"(pid {os.getpid()})" in str(caught.value.details["users"])
+            assert (f"end them with `kill {os.getpid()}`" in (caught.value.hint or "")) is force
         assert session.info().state is SessionState.MOUNTED
         assert session.unmount(lazy=True).outcome == "detached"
         assert session.unmount(force=True).outcome == "detached"

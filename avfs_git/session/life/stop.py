@@ -58,7 +58,8 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     """
     mounts = session.find_mounts()
     mounted = mounts[0] if mounts else None
-    if force and session.record.upper is not None:
+    is_vain = force and session.record.upper is not None
+    if is_vain:
         # The kernel takes this kind of mount from no program: the error names the programs that have to end.
         lazy = force = False
     if not force:
@@ -67,6 +68,10 @@ def end_session(session: FoundSession, *, lazy: bool = False, force: bool = Fals
     conversation = hold_conversation(mounted) if force and mounted is not None else None
     try:
         return _end(session, mounted, conversation, lazy=lazy, force=force)
+    except MountBusy as error:
+        if is_vain:
+            error.refuse_force()
+        raise
     finally:
         if conversation is not None:
             os.close(conversation)

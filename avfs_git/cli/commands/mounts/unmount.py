@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "-l", "--lazy", is_flag=True, help="Also while programs use it: it is out of sight, and ends with the last of them."
 )
-@click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails.")
+@click.option("--force", is_flag=True, help="Also while programs use it: what they do there from now on fails. Not on overlayfs.")
 def command(state: State, name: str | None, lazy: bool, force: bool) -> UnmountResult:
     """Unmount a fork, without a checkpoint
 
