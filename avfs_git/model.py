@@ -982,14 +982,14 @@ class SessionState(StrEnum):
 
 
 class SessionBackend(StrEnum):
-    """Ways to mount, the best first; `overlay` only on request."""
+    """Ways to mount, the best first."""
 
+    OVERLAY = "overlay"
+    """On the kernel's overlayfs, for root."""
     FUSE = "fuse"
     """On the kernel's own protocol."""
     PORTABLE = "portable"
     """Through libfuse."""
-    OVERLAY = "overlay"
-    """On the kernel's overlayfs, for root; only where it is asked for."""
 
 
 BASES = ".lower"

@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from avfs_git.errors import (
     AvfsError,
     CheckpointNotFound,
-    FuseUnavailable,
     InvalidInput,
-    MountError,
     WorkspaceBusy,
     WorkspaceMounted,
 )
@@ -48,6 +46,7 @@ from avfs_git.sdk.parts import (
     start,
     stop,
     table,
+    tree,
     undo,
     upkeepdue,
     vaultroom,
@@ -504,9 +503,6 @@ class Dispatch:
         mounts: Path | None = None,
     ) -> record.FoundSession:
         """Start a session that shows a fork, or the whole vault; see `Workspace.mount` and `Vault.mount`."""
-        if backend == SessionBackend.OVERLAY and at is None and self.core.fork_config(fork).read_limits() is not None:
-            what = "the fork has a quota, and the kernel's overlayfs knows none"
-            raise FuseUnavailable(what, hint="Leave out `--backend`, or remove the quota: see `avfs fork config`.")
         request = replace(
             self._request(fork, os.fspath(point.resolve(directory))),
             at=at,
@@ -514,28 +510,7 @@ class Dispatch:
             leash_fd=leash_fd,
             mounts=None if mounts is None else os.fspath(mounts),
         )
-        mount = partial(start.start_best, backend, self.core.layout.sessions)
-        if backend != SessionBackend.OVERLAY and not self._takes_overlay(fork, request, backend):
-            return mount(request)
-        from avfs_git.backends.tree import on_base  # noqa: PLC0415 - only for who asks for it
-
-        best = partial(start.start_best, SessionBackend.OVERLAY, self.core.layout.sessions)
-        try:
-            return on_base(self.core, self.lowers, request, best)
-        except MountError as error:
-            if backend == SessionBackend.OVERLAY or type(error) not in (MountError, FuseUnavailable):
-                raise
-            reason = f"{SessionBackend.OVERLAY}: {error.message}"
-        return mount(replace(request, backend_reasons=(reason,)))
-
-    def _takes_overlay(self, fork: str, request: request.Request, backend: str) -> bool:
-        """Whether `auto` means the kernel's overlayfs: where root mounts a workspace that has no quota."""
-        return (
-            backend == start.AUTO
-            and os.geteuid() == 0
-            and request.is_workspace
-            and self.core.fork_config(fork).read_limits() is None
-        )
+        return tree.mount(self.core, self.lowers, backend, request, partial(self.open_workspace, fork))
 
     def check_unmounted(self, fork: str | None = None) -> None:
         """Check that no fork of this vault is mounted; or, with `fork`, that its workspace is not.

@@ -53,8 +53,8 @@ from avfs_git.sdk.parts import (
     remotegit,
     removal,
     renaming,
-    start,
     stop,
+    tree,
 )
 from avfs_git.sdk.repository.programs import Programs
 from avfs_git.sdk.vault import Session, Vault
@@ -527,7 +527,7 @@ class Home(Closing):
             raise
         if directory is not None:
             point.check(place, shown.vault.path if shown is not None else self._vaults)  # a refusal leaves nothing in the log
-        start.check_mountable(backend)  # nor a vault for nothing
+        tree.check_mountable(backend)  # nor a vault for nothing
         with nursery_client.starting_early():  # what the session needs is loaded while the directory is looked at
             warnings: list[Warning] = []
             vault, parent = (shown.vault, shown.fork) if shown is not None else (self._vault_of(top, name, warnings), None)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from avfs_git.lazy import LazyModule
 
 if TYPE_CHECKING:
-    from avfs_git.backends import lower
+    from avfs_git.backends import lower, tree
     from avfs_git.gitstore import holding
     from avfs_git.gitstore.remote import runner as remotegit
     from avfs_git.host.files import removal
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from avfs_git.workspace.vault.log import oprecord
 else:
     _FOLDERS = {
-        "avfs_git.backends": "lower",
+        "avfs_git.backends": "lower tree",
         "avfs_git.gitstore": "holding",
         "avfs_git.gitstore.remote": "runner",
         "avfs_git.host.files": "removal",

@@ -452,8 +452,8 @@ class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMer
             at: Mount this checkpoint, commit or fork instead of the head, read-only.
             allow_other: Give other users access, as far as permissions allow.
             leash_fd: The reading end of a pipe: the mount is removed when the other end is closed.
-            backend: `fuse`, `portable` (through libfuse), or `auto` for the better of the two that works here; or `overlay`, on
-                the kernel's overlayfs (root, workspaces only; docs/guides/live-tree.md lists differences).
+            backend: `overlay` (on the kernel's overlayfs: root, workspaces only), `fuse`, `portable` (through libfuse), or `auto`
+                for the first of them that works here; docs/guides/live-tree.md lists differences.
 
         Raises:
             WorkspaceMounted: If the workspace is mounted already.

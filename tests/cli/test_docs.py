@@ -96,7 +96,7 @@ def test_a_type_without_words_is_refused() -> None:
     """An enumeration that the generator does not know would leave an empty table."""
     generator = load_generator()
 
-    assert generator.spell_type("SessionBackend", "backend", {}) == "`fuse` · `portable` · `overlay`"
+    assert generator.spell_type("SessionBackend", "backend", {}) == "`overlay` · `fuse` · `portable`"
     with pytest.raises(TypeError, match="backend: no words for Unheard"):
         generator.spell_type("Unheard", "backend", {})
 

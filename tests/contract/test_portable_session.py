@@ -57,7 +57,7 @@ def test_it_is_a_session_like_any_other(vault: Vault, work: Workspace, mount_dir
     assert vault.sessions() == []
     assert not tree.exists()
     assert work.read("new") == b"new\n"
-    with work.mount(tree) as again:
+    with work.mount(tree, backend="fuse") as again:
         assert again.info().backend is SessionBackend.FUSE
         assert (tree / "new").read_text() == "new\n"
 

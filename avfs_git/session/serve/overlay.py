@@ -25,7 +25,7 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-from avfs_git.errors import BaseMoved, FuseUnavailable, HostError, MountError, WorkspaceMounted
+from avfs_git.errors import BaseMoved, HostError, MountError, WorkspaceMounted
 from avfs_git.faults import reach
 from avfs_git.fuse.handover.handover import Handover
 from avfs_git.gitstore.config.trust import is_shared
@@ -48,7 +48,6 @@ from avfs_git.workspace.vault.gitmoves import link_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
 _LOG = LazyLogger(__name__)
-_WITHOUT_TIMES = frozenset({"tmpfs", "ramfs"})
 _GIT = ".git"
 
 
@@ -68,7 +67,6 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     *wanted, base = session.request.base
     if wanted != [opened.state.base, opened.state.sidecar] or (base is None) != (opened.state.base is None):
         raise BaseMoved("it stands on another commit by now")
-    _check_kind(opened.layout.upper)
     lower = [link_tree(opened, directory).parent]
     if base is not None:
         lower.append(Path(base))
@@ -90,15 +88,6 @@ def mount(session: Session, opened: OpenWorkspace) -> OverlayTree:
     opened.show_at(directory)
     session.mounted = find_mount(directory)
     return OverlayTree(session, opened, watch_end(directory), handover)
-
-
-def _check_kind(upper: Path) -> None:
-    """Refuse a file system that does not tell when mapped memory is written: checkpoints would miss it."""
-    device = upper.stat().st_dev
-    for mounted in list_mounts():
-        if mounted.kind in _WITHOUT_TIMES and os.makedev(*mounted.device) == device:
-            what = f"the vault is on a file system ({mounted.kind}) that does not tell when mapped files change"
-            raise FuseUnavailable(f"a live tree on overlayfs is not possible here: {what}", hint="Leave out `--backend`.")
 
 
 def adopt(request: Request, vault: OpenVault, left: str) -> OverlayTree:

@@ -18,10 +18,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import FuseUnavailable, InvalidInput, MountError, SessionEnding, SessionFailed
+from avfs_git.errors import SessionEnding, SessionFailed
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.mounts.mounts import check_device
-from avfs_git.model import SessionBackend
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import FoundSession, read_record
 from avfs_git.session.life.request import REFUSED, Request
@@ -36,49 +34,6 @@ _ATTEND_TRIES = 5
 """How many processes may die in a row before one attends to a mount."""
 _NURSERIES = 2
 """How many are asked: the first may be gone, or differ from what this process is now."""
-
-
-AUTO = "auto"
-_NEXT_AFTER = (MountError, FuseUnavailable)
-"""Exactly these errors say that another backend may work; others are about the directory, the workspace or the disk."""
-
-
-def check_mountable(wanted: str) -> None:
-    """Check that this user may mount by a backend, as far as can be told before anything is made for that.
-
-    Raises:
-        FuseUnavailable: If not.
-    """
-    if wanted != SessionBackend.OVERLAY:
-        check_device()
-    elif os.geteuid():
-        raise FuseUnavailable("only root can mount a live tree on overlayfs", hint="Leave out `--backend`.")
-
-
-def start_best(wanted: str, sessions: Path, request: Request) -> FoundSession:
-    """Mount by the backend that is wanted or, for `auto`, by the first one that works here.
-
-    Raises:
-        InvalidInput: If there is no backend of that name.
-        AvfsError: As `start_session`; where no backend works, the error of the best.
-    """
-    if wanted == AUTO:
-        names: tuple[SessionBackend, ...] = (SessionBackend.FUSE, SessionBackend.PORTABLE)
-    elif wanted in tuple(SessionBackend):
-        names = (SessionBackend(wanted),)
-    else:
-        known = ", ".join((AUTO, *SessionBackend))
-        raise InvalidInput(f"nothing can be mounted by '{wanted}'", hint=f"Choose one of {known}.")
-    errors: list[MountError] = []
-    for name in names:
-        reasons = (*request.backend_reasons, *(f"{n}: {error.message}" for n, error in zip(names, errors, strict=False)))
-        try:
-            return start_session(sessions, replace(request, backend=name.value, backend_reasons=reasons))
-        except MountError as error:
-            if type(error) not in _NEXT_AFTER:
-                raise
-            errors.append(error)
-    raise errors[0]
 
 
 def start_session(sessions: Path, request: Request, *, program: Sequence[str] = ()) -> FoundSession:

@@ -60,6 +60,7 @@ SETTINGS = {
         Setting("audit.files", "none", choices=("none", "changes", "all")),
         Setting("audit.keep_days", "0", is_number=True),
         Setting("audit.files_keep_days", "0", is_number=True),
+        Setting("mount.backend", "auto", choices=("auto", "fuse")),
     )
 }
 

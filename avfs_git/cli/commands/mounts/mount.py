@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 @click.option("-f", "--foreground", is_flag=True, help="Run until the mount ends; Ctrl-C unmounts.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "fuse", "portable", "overlay"]),
+    type=click.Choice(["auto", "overlay", "fuse", "portable"]),
     default="auto",
     show_default=True,
-    help="The way to mount: FUSE, FUSE through libfuse, or overlayfs (root only).",
+    help="The way to mount: overlayfs (root only), FUSE, or FUSE through libfuse.",
 )
 @click.option("--allow-other", is_flag=True, help="Allow other users, within permissions.")
 def command(

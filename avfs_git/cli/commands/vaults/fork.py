@@ -123,7 +123,7 @@ def _collector_at_rest() -> Iterator[None]:
 @click.option("--branch", metavar="NAME", help="The name of the fork; default: that of DIR.")
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "fuse", "portable", "overlay"]),
+    type=click.Choice(["auto", "overlay", "fuse", "portable"]),
     default="auto",
     show_default=True,
     help="How to mount it, as for `avfs mount`.",

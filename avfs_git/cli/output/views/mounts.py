@@ -36,8 +36,9 @@ def _mode(text: TextOutput, session: SessionInfo, joint: str = "") -> str:
 
 
 def _backend(session: SessionInfo) -> str:
-    """Tell how it is mounted, where that is not as usual."""
-    return "" if session.backend == "fuse" else f", by {session.backend}"
+    """Tell how it is mounted, where that is not as usual for this user."""
+    usual = "overlay" if os.geteuid() == 0 and not session.readonly else "fuse"
+    return "" if session.backend == usual else f", by {session.backend}"
 
 
 def mount(text: TextOutput, session: SessionInfo) -> None:
