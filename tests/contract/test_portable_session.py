@@ -36,7 +36,7 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
             with contextlib.suppress(ProcessLookupError):  # one that was about to end when it was listed
                 os.kill(info.pid, signal.SIGKILL)
         wait_for(lambda: not vault.sessions())
-    assert not [mount for mount in list_mounts() if mount_dir in mount.directory.parents]
+    wait_for(lambda: not [mount for mount in list_mounts() if mount_dir in mount.directory.parents])
 
 
 @pytest.mark.usefixtures("person")

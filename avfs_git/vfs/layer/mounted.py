@@ -250,7 +250,7 @@ class MountedLayer(UpperLayer):
         """Do nothing: a layer lasts for one operation."""
 
     def open_child(self, directory: int, name: bytes) -> Descriptor:
-        """Open a directory in an open one, unless another file system is mounted there (EBUSY): its files are none of these."""
+        """Open a directory in an open one. Fails with EBUSY where another file system is mounted, which has other files."""
         found = open_dir(directory, name)
         if os.fstat(found.fd).st_dev != self._device:
             raise fail(errno.EBUSY, name)
