@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _ASKED = (
     "Each step of a program is a request to the process that serves: 20 to 25 µs while processors are awake, and 64 to 88 on "
-    "an idle machine, which has to wake a processor on either side. On overlayfs (`--backend overlay`) no request is sent."
+    "an idle machine, which has to wake a processor on either side. On overlayfs no request is sent."
 )
 _COPIED = (
     "What is written is copied three times, into the page cache, to the process that serves and to the disk's page cache, "
@@ -17,15 +17,19 @@ _TWO_LAYERS = (
     "Each file is looked up in both layers, 1 to 2 µs more to look at it and 2 to 4 to open it; "
     "the ratios differ from run to run."
 )
-_OF_GIT = {
+_ALIKE = {
     "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a plain clone.",
     "restore over": "A restore reads and saves what it replaces, which git drops: more than half of its processor time.",
     "status of 1,000": "A directory takes 90 µs, each changed file in it 30. System calls and hashes are 10 of these 50 ms; the "
     "rest is Python, which makes the trees that are compared.",
+    "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for the first "
+    "fork and 11 for another, beside the start of two programs and the mount.",
+    "beside `avfs cp`": "Programs wait for a copy only while it gets its name. Beside it they wait for the disk, as in a plain "
+    "directory: see the native column.",
 }
-"""Of what the SDK does beside git, mounted or not."""
+"""Of what is alike by any backend, mounted or not."""
 CAUSES = {
-    **_OF_GIT,
+    **_ALIKE,
     "mount ready": "The first mount of a process starts an interpreter and loads some 175 modules, three quarters of its time; "
     "later ones are forked from what that has loaded.",
     "first `": "A first look at a file costs the server 18 to 25 µs to list it and 42 to 48 to give 4 KiB of it; `git worktree "
@@ -39,16 +43,12 @@ CAUSES = {
     "git clone": _ASKED,
     "write by 1 MiB": _COPIED,
     "write by 4 KiB": _ASKED,
-    "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for the first "
-    "fork and 11 for another, beside the start of two programs and the mount.",
-    "beside `avfs cp`": "Programs wait for a copy only while it gets its name. Beside it they wait for the disk, as in a plain "
-    "directory: see the native column.",
     "attempts side by side": "Each live tree asks its own server for each file, and no two of them share pages; on overlayfs "
     "and as commands, all forks of one base stand on one mount of it.",
 }
-"""Why a bar is missed, from profiles, by what the name of its row has in it; of live trees that a process serves."""
+"""Why a bar is missed, from profiles, by what the name of its row has in it; of live trees by FUSE."""
 SHARED_CAUSES = {
-    **_OF_GIT,
+    **_ALIKE,
     "restore over": "On overlayfs a rename takes 26 µs of processor time and an unlink 13, 40 ms for these files and as much as "
     "git takes for all; 110 ms more go to reading, saving and comparing what git drops.",
     "mount ready": "The session that mounts the base starts first, an interpreter and what it loads, and the mount after it.",
@@ -62,7 +62,7 @@ SHARED_CAUSES = {
     "reads: 18 to 25 µs a file to list it, as much to read it, and 1 to 2 ms a megabyte of a big one. A live tree takes 60 ms of "
     "processor time besides, to begin and to list its changes.",
 }
-"""The same of trees that the kernel shows over a mount that they share."""
+"""The same of root's default: trees that the kernel shows over a mount that they share."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _causes(rows: list[LiveRow]) -> Iterator[str]:
     explained: dict[str, list[str]] = {}
     for row in rows:
         if row.met is False and row.bar:
-            causes = SHARED_CAUSES if "--backend overlay" in row.work or "as commands" in row.work else CAUSES
+            causes = CAUSES if "--backend fuse" in row.work else SHARED_CAUSES
             known = (cause for part, cause in causes.items() if part in row.work)
             explained.setdefault(next(known, "Not looked into yet."), []).append(row.work)
     for cause, works in explained.items():

@@ -34,8 +34,11 @@ print(longest)
 """
 
 
-def time_pauses(avfs: Avfs, scratch: Path, size_mib: int) -> Iterator[LiveRow]:
-    """Measure the longest pause beside a checkpoint, a copy-up, and what writes, copies or removes a large file."""
+def time_pauses(avfs: Avfs, scratch: Path, size_mib: int, *, backend: str, suffix: str) -> Iterator[LiveRow]:
+    """Measure the longest pause beside a checkpoint, a copy-up, and what writes, copies or removes a large file.
+
+    `suffix` stands behind what each row names.
+    """
     source = scratch / "source"
     source.mkdir(parents=True)
     write_random(source / "big", size_mib)
@@ -49,7 +52,11 @@ def time_pauses(avfs: Avfs, scratch: Path, size_mib: int) -> Iterator[LiveRow]:
             os.fsync(after.fileno())
 
     theirs = _longest_pause(scratch, plain, copy)
-    with avfs.create_vault("pauses", source=source) as vault, vault.fork("work") as work, work.mount(scratch / "tree") as session:
+    with (
+        avfs.create_vault(f"pauses-{backend}", source=source) as vault,
+        vault.fork("work") as work,
+        work.mount(scratch / "tree", backend=backend) as session,
+    ):
 
         def change() -> None:
             with (session.path / "big").open("r+b") as file:
@@ -80,7 +87,7 @@ def time_pauses(avfs: Avfs, scratch: Path, size_mib: int) -> Iterator[LiveRow]:
         (f"`rm` of {size_mib} MiB by a program", beside_rm),
     ):
         yield LiveRow(
-            f"longest pause of `mkdir` beside {what}", "≤ 20 ms", show_time(ours), show_time(theirs), met=ours <= _LIMIT_S
+            f"longest pause of `mkdir` beside {what}{suffix}", "≤ 20 ms", show_time(ours), show_time(theirs), met=ours <= _LIMIT_S
         )
 
 
