@@ -18,10 +18,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput, MountError
+from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput, MountError, NotWritable
 from avfs_git.host.mounts.mounts import check_device, list_mounts
 from avfs_git.model import SessionBackend
 from avfs_git.paths import oid_of
+from avfs_git.patterns import compiled
 from avfs_git.session.serve.start import start_session
 from avfs_git.values import replace
 from avfs_git.workspace.vault.origin import load_state
@@ -37,6 +38,8 @@ AUTO: Final = "auto"
 _TRIES = 5
 _NEXT_AFTER = (MountError, FuseUnavailable)
 """Exactly these errors say that another backend may work; others are about the directory, the workspace or the disk."""
+_VERSION = compiled(r"\d+")
+_OLDEST: Final = (5, 11)
 _UNTOLD: Final = "does not tell when mapped files change"
 _UNFIT: Final = {"tmpfs": _UNTOLD, "ramfs": _UNTOLD, "overlay": "cannot be the upper layer of another overlayfs"}
 """Kinds of file systems on which no workspace can be shown by overlayfs; of others the kernel says so itself."""
@@ -59,9 +62,15 @@ def _check_root() -> None:
 
 
 def mount(
-    vault: OpenVault, lowers: LowerMounts, wanted: str, request: Request, open_workspace: Callable[[], OpenWorkspace]
+    vault: OpenVault,
+    find_lowers: Callable[[], LowerMounts],
+    wanted: str,
+    request: Request,
+    open_workspace: Callable[[], OpenWorkspace],
 ) -> FoundSession:
     """Mount by the backend that is wanted or, for `auto`, by the best one that works here.
+
+    The two functions are called only for overlayfs.
 
     Raises:
         InvalidInput: If there is no backend of that name, or it shows no commits.
@@ -86,7 +95,7 @@ def mount(
             if name is not SessionBackend.OVERLAY:
                 return start(asked)
             _check_overlay(request, open_workspace, is_wanted=wanted != AUTO)
-            return on_base(vault, lowers, asked, start)
+            return on_base(vault, find_lowers(), asked, start)
         except MountError as error:
             if len(names) == 1 or type(error) not in _NEXT_AFTER:
                 raise
@@ -123,6 +132,8 @@ def _check_overlay(request: Request, open_workspace: Callable[[], OpenWorkspace]
         raise InvalidInput("a commit cannot be shown through overlayfs", hint=leave)
     _check_root()
     opened = open_workspace()
+    if opened.refused is not None:
+        raise NotWritable(f"mount workspace '{opened.fork}'", opened.refused) from opened.refused
     reason = _find_obstacle(opened) or (None if is_wanted else _find_want(opened))
     if reason is not None:
         raise FuseUnavailable(f"overlayfs is not possible here: {reason}" if is_wanted else reason, hint=leave)
@@ -134,11 +145,12 @@ def _find_obstacle(opened: OpenWorkspace) -> str | None:
         return "a plug-in is asked before each change"
     if opened.vault.fork_config(opened.fork).read_limits() is not None:
         return "the fork has a quota, which the kernel does not know"
-    if opened.layers.has_upper:
-        device = opened.layout.upper.stat().st_dev
-        for mounted in list_mounts():
-            if mounted.kind in _UNFIT and os.makedev(*mounted.device) == device:
-                return f"the vault is on a file system ({mounted.kind}) that {_UNFIT[mounted.kind]}"
+    if tuple(map(int, _VERSION.findall(os.uname().release)[:2])) < _OLDEST:
+        return "Linux before 5.11 does not tell whether an upper layer is in use"
+    device = opened.layout.upper.stat().st_dev
+    for mounted in list_mounts():
+        if mounted.kind in _UNFIT and os.makedev(*mounted.device) == device:
+            return f"the vault is on a file system ({mounted.kind}) that {_UNFIT[mounted.kind]}"
     return None
 
 

@@ -510,7 +510,7 @@ class Dispatch:
             leash_fd=leash_fd,
             mounts=None if mounts is None else os.fspath(mounts),
         )
-        return tree.mount(self.core, self.lowers, backend, request, partial(self.open_workspace, fork))
+        return tree.mount(self.core, lambda: self.lowers, backend, request, partial(self.open_workspace, fork))
 
     def check_unmounted(self, fork: str | None = None) -> None:
         """Check that no fork of this vault is mounted; or, with `fork`, that its workspace is not.

@@ -29,7 +29,7 @@ BIG = bytes(range(256)) * (3 << 12)
 
 
 @contextlib.contextmanager
-def mounted(home: Path, tree: Path, backend: str = "auto") -> Iterator[tuple[Workspace, Session]]:
+def mounted(home: Path, tree: Path, backend: str) -> Iterator[tuple[Workspace, Session]]:
     """A vault with a big file in its lower layer, and its workspace as a directory."""
     with Avfs(home, identity=ADA) as avfs, avfs.create_vault("v") as vault:
         vault.workspace().write("low", BIG)
@@ -147,10 +147,10 @@ def failing(session: Session, calls: str, number: str) -> Iterator[None]:
 @pytest.mark.needs("strace")
 @pytest.mark.parametrize("number", ["EIO", "ENOSPC", "EDQUOT"])
 def test_a_failing_disk_is_told_as_what_it_is(mount_dir: Path, number: str) -> None:
-    """A read, a write, an fsync and a checkpoint that the disk refuses fail with its error; afterwards all works."""
+    """A read, a write, an fsync and a checkpoint that the disk refuses the server fail with its error; afterwards all works."""
     tree = mount_dir / "tree"
     wanted = getattr(errno, number)
-    with mounted(mount_dir / "home", tree) as (work, session):
+    with mounted(mount_dir / "home", tree, "fuse") as (work, session):
         (tree / "up").write_bytes(BIG)
         work.checkpoint()
         with open(tree / "up", "r+b", buffering=0) as file:
