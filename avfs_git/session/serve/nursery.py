@@ -184,7 +184,8 @@ def _take_name(program: Sequence[str]) -> None:
 
 def _load_rest() -> None:
     """Import what a session imports while it is used already, and do what each would do for itself on its way to the mount."""
-    for name in (*process.NEEDED, "logging", "socket"):
+    of_root = process.NEEDED_ON_OVERLAYFS if os.geteuid() == 0 else ()
+    for name in (*process.NEEDED, *of_root, "logging", "socket"):
         import_module(name)
     patterns.compile_all()
     values.prepare(Request, SessionRecord, WorkspaceState, Commit, Signature)

@@ -59,7 +59,13 @@ NEEDED = (
 )
 """What a session imports in the course of its life. A supervisor has all of it: what is on disk may have been replaced since."""
 _MAKE_TRIES = 5
-_NEEDED_ON_OVERLAYFS = ("avfs_git.vfs.tree.mounted", "avfs_git.vfs.scan.upperwatch", "termios")
+NEEDED_ON_OVERLAYFS = (
+    "avfs_git.session.serve.overlay",
+    "avfs_git.session.serve.overlayevents",
+    "avfs_git.vfs.tree.mounted",
+    "avfs_git.vfs.scan.upperwatch",
+    "termios",
+)
 """What it imports besides, on overlayfs."""
 
 
@@ -242,7 +248,7 @@ def _live(shown: Shown) -> None:
 def _load_rest(session: Session) -> None:
     """Import what the first server imports while it serves."""
     format_log()
-    for name in (*NEEDED, *(_NEEDED_ON_OVERLAYFS if session.request.backend == SessionBackend.OVERLAY else ())):
+    for name in (*NEEDED, *(NEEDED_ON_OVERLAYFS if session.request.backend == SessionBackend.OVERLAY else ())):
         import_module(name)
     gc.collect()
     gc.freeze()
