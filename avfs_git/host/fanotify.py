@@ -29,7 +29,7 @@ _ACCESS, _MODIFY, _OVERFLOW, _OPEN_PERM = 1, 2, 0x4000, 0x10000
 _ATTRIB, _CREATE, _DELETE, _RENAME, _ONDIR = 4, 0x100, 0x200, 0x10000000, 0x40000000
 _OF_FILE, _OF_NAME, _OF_OLD_NAME, _OF_NEW_NAME = 1, 2, 10, 12
 """What a record behind an event tells of."""
-_ALLOW: Final = 1
+_ALLOW, _DENY = 1, 2
 _AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _EVENT: Final = struct.Struct("=IBBHQii")
 """The length of an event, the layout's version, a reserved byte, the length of this, what happened, a descriptor, the process."""
@@ -155,10 +155,10 @@ class Openings(_Group):
             os.close(self._wake)
         self._wake = -1
 
-    def answer(self, opening: int) -> None:
-        """Let the program that opened the file go on."""
+    def answer(self, opening: int, *, allow: bool = True) -> None:
+        """Let the program that opens the file go on; or refuse it the file, with EPERM."""
         try:
-            os.write(self._fd, _RESPONSE.pack(opening, _ALLOW))
+            os.write(self._fd, _RESPONSE.pack(opening, _ALLOW if allow else _DENY))
         except OSError:  # it was killed
             pass
         os.close(opening)

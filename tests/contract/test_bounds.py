@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -86,6 +87,21 @@ def test_git_makes_no_index_of_a_bomb(bombed: Path, backend: str) -> None:
 
     assert ran.status in (125, 128), (ran.text, ran.stderr)
     assert REFUSED in ran.stderr or "error reading" in ran.stderr, (ran.text, ran.stderr)
+
+
+@EVERYBODY
+@pytest.mark.needs("fuse")
+def test_git_in_a_mount_sees_no_index_that_cannot_be_made(bombed: Path) -> None:
+    """It is refused the file `.git`: without an index, all files would be removed for it."""
+    tree = bombed / "m"
+    run_limited("--vault", "v", "mount", "main", tree).ok()
+    try:
+        for command in (["log", "--oneline"], ["ls-files"]):
+            ran = subprocess.run(["git", *command], cwd=tree, capture_output=True, text=True, check=False)
+            assert (ran.returncode, ran.stdout) == (128, "")
+            assert "error reading" in ran.stderr or "error opening" in ran.stderr
+    finally:
+        run_limited("--vault", "v", "unmount", tree).ok()
 
 
 @EVERYBODY

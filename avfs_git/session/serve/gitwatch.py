@@ -6,10 +6,11 @@ it up (`workspace.gitdir`). Where the kernel does not (a container whose root ma
 each operation that may have moved the branch. docs/decisions/lazy-index.md says what that costs.
 
 A server of a session makes one `GitWatch` when the tree is there; `start` begins a thread that does all of it. `renew` may be
-called from any thread. If the workspace is busy or the disk fails, it is tried again for `_TRIED_S`; after that git sees an index
-that is behind, and the log says so. A program that has replaced `.git` is not held. Where one
-has removed that file, it is there again after the next operation that changes something. Nothing survives: a process that waits
-for a server that dies goes on, with the index as it is.
+called from any thread. If the workspace is busy, it is tried again for `_TRIED_S`. Where the index cannot be brought up, git is
+refused the file `.git`, as through FUSE: else it would show the way back as staged, or all files as removed. Where the kernel
+cannot hold it back, it is tried again for as long whatever fails; after that git sees that index, and the log says so. A program
+that has replaced `.git` is not held. Where one has removed that file, it is there again after the next operation that changes
+something. Nothing survives: a process that waits for a server that dies goes on, with the index as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from avfs_git.errors import AvfsError
+from avfs_git.errors import AvfsError, WorkspaceBusy
 from avfs_git.host.fanotify import Openings
 from avfs_git.lazy import LazyLogger
 from avfs_git.workspace.gitdir import GitDir
@@ -90,26 +91,30 @@ class GitWatch:
                 self._bring_up()
                 continue
             comers = self._openings.wait()
+            is_up = False
             try:
-                self._bring_up()
+                is_up = self._bring_up()
             finally:
                 for comer in comers:
-                    self._openings.answer(comer)
+                    self._openings.answer(comer, allow=is_up)
 
-    def _bring_up(self) -> None:
+    def _bring_up(self) -> bool:
+        """Bring the index up, if it is behind; False if that failed."""
         end = time.monotonic() + _TRIED_S
         while not self._is_closing:
             try:
                 git = GitDir(self._opened)
                 if git.is_behind():
                     git.bring_up()
-            except (AvfsError, OSError):
-                if time.monotonic() >= end:
-                    _LOG.exception("git goes on with an index that is behind its branch")
-                    return
+            except (AvfsError, OSError) as error:
+                may_pass = isinstance(error, WorkspaceBusy) or self._openings is None
+                if not may_pass or time.monotonic() >= end:
+                    _LOG.exception("the index cannot be brought up")
+                    return False
                 time.sleep(_PAUSE_S)
             except Exception:  # noqa: BLE001 - git must not wait for ever
                 _LOG.exception("the index cannot be brought up")
-                return
+                return False
             else:
-                return
+                return True
+        return True
