@@ -80,8 +80,8 @@ class _Tree:
         self.work: Workspace = vault.workspace("work")
         self.session: Session | None = None
 
-    def mount(self) -> None:
-        self.session = self.work.mount(self.path)
+    def mount(self, backend: str = "auto") -> None:
+        self.session = self.work.mount(self.path, backend=backend)
 
     def unmount(self) -> None:
         if self.session is not None:
@@ -413,7 +413,9 @@ def test_on_another_branch_checkpoints_go_on_with_the_fork(tree: _Tree) -> None:
 
 
 def test_programs_cannot_change_the_git_file(tree: _Tree) -> None:
-    """It can be read and listed, and neither written, removed, renamed nor replaced; no checkpoint has it."""
+    """Through FUSE it can be read and listed, and neither written, removed, renamed nor replaced; no checkpoint has it."""
+    tree.unmount()
+    tree.mount("fuse")
     assert ".git" in os.listdir(tree.path)
     place = tree.path / ".git"
     assert place.read_text() == f"gitdir: {tree.vault.path}/worktrees/work\n"

@@ -178,7 +178,7 @@ def _follow(before: Captured | None, after: Captured, dirty: DirtySet | None) ->
         after.tree,
         after.sidecar,
         before.update.join(after.update),
-        still + after.warnings,
+        list(dict.fromkeys(still + after.warnings)),  # some are not about a path that was looked at, and told each time
         before.sidecar_touched or after.sidecar_touched,
         before.sizes | after.sizes,
         before.blob_paths | after.blob_paths,
