@@ -81,7 +81,8 @@ def make_executor(at: ForkHandle, *, keep: bool = False) -> Executor:
             time.sleep(_PAUSE_S)  # it is starting or ending
 
     def mount(leash: int) -> tuple[Served, Callable[[], object]]:
-        session = Mount(dispatch, at.mount(leash_fd=leash))
+        # Overlayfs is a backend of its own, and asks no plug-in.
+        session = Mount(dispatch, at.mount(leash_fd=leash, backend=SessionBackend.FUSE))
         return Served(session.path, session.info().backend, lambda: None), lambda: session.unmount(lazy=True)
 
     return Executor(
