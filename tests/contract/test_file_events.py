@@ -43,8 +43,15 @@ def work(mount_dir: Path) -> Iterator[Workspace]:
 
 @pytest.fixture
 def mounted(work: Workspace, mount_dir: Path) -> Iterator[Session]:
-    """Its live tree."""
+    """Its live tree: root's on overlayfs, an ordinary user's through FUSE."""
     with work.mount(mount_dir / "tree") as session:
+        yield session
+
+
+@pytest.fixture
+def by_fuse(work: Workspace, mount_dir: Path) -> Iterator[Session]:
+    """Its live tree through FUSE."""
+    with work.mount(mount_dir / "tree", backend="fuse") as session:
         yield session
 
 
@@ -64,9 +71,9 @@ def short(events: list[FileEvent]) -> list[Sized]:
 
 
 @pytest.mark.usefixtures("person")
-def test_each_kind_of_change_is_an_event(work: Workspace, mounted: Session) -> None:
+def test_each_kind_of_change_is_an_event(work: Workspace, by_fuse: Session) -> None:
     """With its path, bytes, process and user; a file keeps its events when it is renamed."""
-    tree = mounted.path
+    tree = by_fuse.path
     with work.file_events() as events:
         (tree / "a").write_bytes(b"hello")
         (tree / "dir").mkdir()
@@ -95,28 +102,29 @@ def test_each_kind_of_change_is_an_event(work: Workspace, mounted: Session) -> N
     assert {(event.pid, event.uid, event.verdict) for event in found} == {(os.getpid(), os.geteuid(), "allowed")}
 
 
-def test_a_read_is_an_event_until_the_kernel_has_the_content(work: Workspace, mounted: Session) -> None:
+def test_a_read_is_an_event_until_the_kernel_has_the_content(work: Workspace, by_fuse: Session) -> None:
     """A second one asks no server."""
     with work.file_events() as events:
         for _ in range(2):
-            assert (mounted.path / "base").read_bytes() == b"of the base\n"
-        (mounted.path / "last").touch()
+            assert (by_fuse.path / "base").read_bytes() == b"of the base\n"
+        (by_fuse.path / "last").touch()
         assert short(told(events)) == [("read", b"base", None, 12)]
 
 
-def test_a_refused_change_says_which_error_the_program_got(work: Workspace, mounted: Session) -> None:
+def test_a_refused_change_says_which_error_the_program_got(work: Workspace, by_fuse: Session) -> None:
     """A directory that is not empty stays."""
-    (mounted.path / "dir").mkdir()
-    (mounted.path / "dir" / "file").touch()
+    (by_fuse.path / "dir").mkdir()
+    (by_fuse.path / "dir" / "file").touch()
     with work.file_events() as events:
         with pytest.raises(OSError, match="not empty"):
-            (mounted.path / "dir").rmdir()
-        (mounted.path / "last").touch()
+            (by_fuse.path / "dir").rmdir()
+        (by_fuse.path / "last").touch()
         (refused,) = told(events)
 
     assert (refused.op, refused.path, refused.verdict, refused.error) == ("unlink", b"dir", "refused", "ENOTEMPTY")
 
 
+@pytest.mark.usefixtures("person")
 def test_a_thread_is_named_by_its_process(work: Workspace, mounted: Session) -> None:
     """The kernel names threads."""
     with work.file_events() as events:
@@ -126,9 +134,9 @@ def test_a_thread_is_named_by_its_process(work: Workspace, mounted: Session) -> 
         assert next(events).pid == os.getpid()
 
 
-def test_hard_links_exchanges_and_files_without_a_name(work: Workspace, mounted: Session) -> None:
+def test_hard_links_exchanges_and_files_without_a_name(work: Workspace, by_fuse: Session) -> None:
     """A link tells both names, an exchange is two renames, and what has no name has no path."""
-    tree = mounted.path
+    tree = by_fuse.path
     (tree / "a").touch()
     (tree / "b").touch()
     with work.file_events() as events:
@@ -165,6 +173,7 @@ def test_every_listener_is_told_and_the_end_of_the_mount_is_theirs(work: Workspa
         work.file_events()
 
 
+@pytest.mark.usefixtures("person")
 def test_closing_ends_the_iteration_of_another_thread(work: Workspace, mounted: Session) -> None:
     """It waits for an event that does not come."""
     events = work.file_events()
@@ -178,6 +187,7 @@ def test_closing_ends_the_iteration_of_another_thread(work: Workspace, mounted: 
     assert found == []
 
 
+@pytest.mark.usefixtures("person")
 def test_names_that_are_no_text(work: Workspace, mounted: Session) -> None:
     """Bytes as they are, and paths that are longer than a value on a line."""
     deep = b"/".join([b"\xff\n" * 60] * 30)
@@ -202,6 +212,7 @@ def test_a_listener_that_hangs_or_dies_holds_up_no_program(work: Workspace, moun
     assert [event.path for event in found if event.op == "create"] == [b"%d" % number for number in range(300)]
 
 
+@pytest.mark.usefixtures("person")
 def test_listeners_are_limited(work: Workspace, mounted: Session) -> None:
     """A listener that goes makes room for another one, as soon as the session has noticed."""
     held = [work.file_events() for _ in range(LISTENERS_MAX)]

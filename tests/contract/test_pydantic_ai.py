@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
+import re
+import signal
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from pydantic_ai.workspaces.conformance import WorkspaceBackendSuite
 
 from avfs_git import Home
 from avfs_git.adapters.pydantic_ai import ForkBackend
+from avfs_git.errors import MountBusy
+from avfs_git.sdk import Session
 
 pytestmark = [pytest.mark.needs("fuse", "user-xattrs", "whiteout"), pytest.mark.slow]
 
@@ -53,6 +58,21 @@ def make(place: Path) -> Iterator[Callable[..., ForkBackend]]:
         backend.close()
 
 
+def _take_away(session: Session) -> None:
+    """Unmount a tree in use: through FUSE by force, on overlayfs after the programs in it have been killed.
+
+    Called in the event loop, so that the backend does not see the end of its command before.
+    """
+    try:
+        session.unmount(force=True)
+    except MountBusy as busy:
+        for pid in re.findall(r"pid (\d+)", str(busy.details["users"])):
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        session.unmount(lazy=True)
+        session.wait()
+
+
 class TestSuite(WorkspaceBackendSuite):
     """What pydantic-ai asks of every workspace."""
 
@@ -88,7 +108,7 @@ class TestSuite(WorkspaceBackendSuite):
                 opened = home.open_vault(vault)
                 session = opened.find_session(fork)
                 assert session is not None
-                await asyncio.to_thread(session.unmount, force=True)
+                _take_away(session)
                 opened.delete_fork(fork)
 
         return destroy

@@ -14,13 +14,16 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import NothingToUndo
 from avfs_git.sdk import Workspace
-from avfs_git.session.life.record import has_ended
+from avfs_git.session.life.record import has_ended, is_unattended
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("fuse", "user-xattrs", "whiteout")]
 
 
-@pytest.fixture(params=["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))])
+BACKENDS: list[object] = ["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))]
+
+
+@pytest.fixture(params=BACKENDS)
 def mounted(request: pytest.FixtureRequest, tmp_path: Path, mount_dir: Path) -> Iterator[tuple[Workspace, Path]]:
     """A workspace with a checkpoint, and where it is mounted."""
     with Avfs(tmp_path / "home") as avfs:
@@ -112,7 +115,7 @@ def test_fork_whose_mount_was_killed_goes_if_nothing_was_changed_in_it(mounted: 
     work, tree = mounted
     for written in (False, True):
         other = work.vault.fork("other", source="main")
-        session = other.mount(tree.parent / "other")
+        session = other.mount(tree.parent / "other", backend="fuse")
         if written:
             (session.path / "kept").write_bytes(b"hours\n")
         place = session._found.place
@@ -121,6 +124,21 @@ def test_fork_whose_mount_was_killed_goes_if_nothing_was_changed_in_it(mounted: 
         assert work.undo().operation.fork == ("main" if written else "other")
         assert work.vault.has_fork("other") == written
     assert other.read("kept") == b"hours\n"
+
+
+@pytest.mark.needs("root", "overlayfs")
+def test_fork_whose_mount_outlives_its_session_stays(mounted: tuple[Workspace, Path]) -> None:
+    """Programs go on in it; without its mount it goes, if nothing was changed in it."""
+    work, tree = mounted
+    other = work.vault.fork("other", source="main")
+    session = other.mount(tree.parent / "other", backend="overlay")
+    os.kill(session.info().pid, signal.SIGKILL)
+    wait_for(partial(is_unattended, session._found.place))
+    assert work.undo().operation.fork == "main"
+    session.unmount()
+
+    assert work.undo().operation.fork == "other"
+    assert not work.vault.has_fork("other")
 
 
 def test_edits_before_a_checkpoint_are_taken_back_after_it(mounted: tuple[Workspace, Path]) -> None:
@@ -147,8 +165,9 @@ def test_what_programs_did_is_not_said_to_be_of_file_calls_before_it(mounted: tu
     assert work.undo().operation.description == "change 'by a program'"
 
 
-def test_an_update_tells_what_the_work_before_it_leaves_out(tmp_path: Path, mount_dir: Path) -> None:
-    """Also where there is nothing to merge: the log has that work as an operation, without what is left out."""
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_update_tells_what_the_work_before_it_leaves_out(tmp_path: Path, mount_dir: Path, backend: str) -> None:
+    """Also where there is nothing to merge, if the log has that work as an operation: else the next one tells it."""
     with Avfs(tmp_path / "home") as avfs:
         vault = avfs.create_vault("v")
         vault.set_config("sidecar.max_file_bytes", "10")
@@ -158,12 +177,16 @@ def test_an_update_tells_what_the_work_before_it_leaves_out(tmp_path: Path, moun
         fork = vault.fork("task")
         work.write("more", b"")
         work.checkpoint("more")
-        session = fork.mount(mount_dir / "tree")
+        session = fork.mount(mount_dir / "tree", backend=backend)
         try:
             for name, outcome in (("a.o", "clean"), ("b.o", "up_to_date")):
                 (session.path / name).write_bytes(b"too long to be kept\n")
                 (session.path / "next").write_bytes(name.encode())
                 (done,) = fork.update()
-                assert (done.outcome, {warning.path for warning in done.warnings}) == (outcome, {name.encode()})
+                told = done.warnings
+                if (outcome, backend) == ("up_to_date", "overlay"):
+                    assert not told  # nothing was recorded
+                    told = fork.checkpoint("next").warnings
+                assert (done.outcome, {warning.path for warning in told}) == (outcome, {name.encode()})
         finally:
             session.unmount()

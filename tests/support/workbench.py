@@ -45,6 +45,7 @@ class Workbench:
         live: Where the fork is mounted.
         plain: The plain directory.
         work: The fork's workspace.
+        backend: By what it is mounted from the next mount on.
     """
 
     def __init__(self, vault: Vault, root: Path, plain: Path) -> None:
@@ -52,11 +53,12 @@ class Workbench:
         self.live = root / "tree"
         self.plain = plain
         self.work: Workspace = vault.workspace("work")
+        self.backend = "auto"
         self._session: Session | None = None
 
     def mount(self) -> None:
         """Mount the fork."""
-        self._session = self.work.mount(self.live)
+        self._session = self.work.mount(self.live, backend=self.backend)
 
     def unmount(self) -> None:
         """Take the mount away, and wait until its processes are gone. Without a mount, this does nothing."""

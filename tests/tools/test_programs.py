@@ -101,9 +101,22 @@ def test_an_editors_safe_save(bench: Workbench) -> None:
 # --- copying -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["auto", "fuse"])
+def copied(request: pytest.FixtureRequest, bench: Workbench) -> Workbench:
+    """The same, by default and through FUSE.
+
+    Where the kernel's overlayfs makes a second name of a file of the base, the two show different inodes until the kernel has
+    forgotten the first: programs that compare them do not see the link.
+    """
+    bench.backend = request.param
+    bench.remount()
+    return bench
+
+
 @pytest.mark.needs("rsync")
-def test_rsync(bench: Workbench, tmp_path: Path) -> None:
+def test_rsync(copied: Workbench, tmp_path: Path) -> None:
     """Into the tree, out of it and within it: nothing is left to do afterwards, also after another mount."""
+    bench, links = copied, "H" if copied.backend == "fuse" else ""
     outside = tmp_path / "outside"
     shutil.copytree(bench.plain, outside, symlinks=True)
     (outside / "src" / "part0" / "file0.txt").write_text("changed outside\n")
@@ -111,31 +124,35 @@ def test_rsync(bench: Workbench, tmp_path: Path) -> None:
     shutil.rmtree(outside / "src" / "part2")
     (outside / "src" / "part2").write_text("now a file\n")
     (outside / "more").mkdir()
-    os.link(outside / "README", outside / "more" / "README")
+    if links:
+        os.link(outside / "README", outside / "more" / "README")
     with (outside / "src" / "big").open("r+b") as file:
         file.seek(700_000)
         file.write(b"changed")
     os.utime(outside, (1_500_000_000, 1_500_000_000))  # whole seconds apart from what is done below
     bench.same(f"""
-        rsync -aHX --delete --exclude=/.git {outside}/ ./; rsync -aHXin --delete --exclude=/.git {outside}/ ./
+        rsync -a{links}X --delete --exclude=/.git {outside}/ ./; rsync -a{links}Xin --delete --exclude=/.git {outside}/ ./
         rsync -a --inplace --no-whole-file --checksum {outside}/src/big src/part0/file0.txt; md5sum src/part0/file0.txt
         rsync -a --link-dest=../src src/ again/; stat -c %h again/big
         rsync -a --remove-source-files again/ third/; find again third | sort; rsync -ain src/ third/
         rsync -a --sparse src/big sparse; cmp src/big sparse; rsync -a --partial --append-verify src/big sparse
-        rm -r third; rsync -aHXin --delete --exclude=/.git ./ {outside}/ | grep -v sparse
+        rm -r third; rsync -a{links}Xin --delete --exclude=/.git ./ {outside}/ | grep -v sparse
     """)
     bench.remount()
     bench.run(f"""
         rm -r sparse again; cp -p {outside}/src/part0/file0.txt src/part0/
         touch -r {outside} .; touch -r {outside}/src/part0 src/part0
     """)
-    assert bench.run(f"rsync -aHXin --delete --exclude=/.git {outside}/ ./") == "[0]\n"
+    # A root on overlayfs is closed to other users, while it is mounted.
+    left = bench.run(f"rsync -a{links}Xin --delete --exclude=/.git {outside}/ ./")
+    assert left in ("[0]\n", ".d...p..... ./\n[0]\n" if bench.backend == "auto" else "[0]\n")
 
 
-def test_tar(bench: Workbench, tmp_path: Path) -> None:
+def test_tar(copied: Workbench, tmp_path: Path) -> None:
     """An archive is unpacked over what is there and compared: contents, modes, times and links; and one of the tree is packed."""
-    archive = tmp_path / "archive.tar"
-    bench.run_plain(f"ln src/run src/second; tar cf {archive} --sort=name src README; rm src/second")
+    bench, archive = copied, tmp_path / "archive.tar"
+    link = "ln" if copied.backend == "fuse" else "cp -p"
+    bench.run_plain(f"{link} src/run src/second; tar cf {archive} --sort=name src README; rm src/second")
     bench.same(f"""
         rm -r src/part0; ln -sf part1 src/part0; tar xf {archive} --overwrite; tar df {archive}; stat -c '%h %a %y' src/second
         mkdir other; tar xpf {archive} -C other; tar df {archive} -C other; echo $?
