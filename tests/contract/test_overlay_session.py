@@ -16,7 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from avfs_git.errors import AvfsError, FuseUnavailable, InvalidInput, LayerNotUnderstood, MountBusy, WorkspaceMounted
+from avfs_git.errors import (
+    AvfsError,
+    FuseUnavailable,
+    InvalidInput,
+    LayerNotUnderstood,
+    MountBusy,
+    PathUnsuitable,
+    WorkspaceMounted,
+)
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.model import Identity, SessionBackend, SessionState
@@ -490,6 +498,15 @@ def test_a_copy_of_the_mount_that_nobody_uses_keeps_nothing(vault: Vault, work: 
         assert mounted(vault) == []
         assert changed(work) == []
         other.stdin.close()
+
+
+def test_a_change_that_failed_holds_no_directory(work: Workspace, tree: Path) -> None:
+    """Else the session itself would use the tree, and no unmount would succeed."""
+    session = work.mount(tree, backend="overlay")
+    for _ in range(3):
+        with pytest.raises(PathUnsuitable):
+            work.remove("d/below")
+    assert session.unmount().outcome == "unmounted"
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from weakref import WeakSet
 
 from avfs_git import faults
 from avfs_git.errors import MountError, quote
@@ -190,6 +191,8 @@ class MountedLayer(UpperLayer):
                 hint="Unmount it with `avfs unmount`, or wait until the programs in it have ended.",
             )
         self._device = device
+        self._opened: WeakSet[Descriptor] = WeakSet()
+        """The directories below the root that are open."""
         self.directory = directory
         self.work_dir = directory
         self.root = root
@@ -241,8 +244,9 @@ class MountedLayer(UpperLayer):
             self.work.leave()
         if self._staging is not None and not self.taken and not self.keeps:
             remove_staging(self.root.fd, self._staging)
-        # A descriptor of the mounted directory that stayed open would hold up the end of the mount for ever.
-        self.root.close()
+        # A descriptor of the mounted directory that stayed open, in the frames of an error, would hold up the end of the mount.
+        for found in (self.root, *self._opened):
+            found.close()
 
     # --- what differs from an upper layer ----------------------------------------------------------------------
 
@@ -252,8 +256,16 @@ class MountedLayer(UpperLayer):
     def open_child(self, directory: int, name: bytes) -> Descriptor:
         """Open a directory in an open one. Fails with EBUSY where another file system is mounted, which has other files."""
         found = open_dir(directory, name)
+        self._opened.add(found)
         if os.fstat(found.fd).st_dev != self._device:
             raise fail(errno.EBUSY, name)
+        return found
+
+    def open_dir(self, path: TreePath) -> Descriptor:
+        """Open a directory of the layer, as any upper layer does."""
+        found = super().open_dir(path)
+        if found is not self.root:
+            self._opened.add(found)
         return found
 
     def make_hidden_file(self) -> int:
