@@ -12,24 +12,27 @@ import mmap
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from avfs_git import Workspace
+from avfs_git import Workspace, faults
 from avfs_git.errors import AvfsError
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.processes.watches import Told, Watches
 from avfs_git.paths import TreePath
 from avfs_git.vfs.layer.upper import UpperLayer
 from avfs_git.vfs.scan import upperwatch
+from avfs_git.vfs.scan.statcache import RACY_NS
 from avfs_git.vfs.scan.upperwatch import UpperWatch
 from avfs_git.workspace.opened.shown import Shown
 from tests.support.failing import armed
 from tests.support.faults import make_source, make_vault
 from tests.support.shown import mounted_layers, opened_of, serving
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("root", "overlayfs", "git", "user-xattrs", "whiteout")]
 
@@ -281,6 +284,28 @@ def test_what_a_failed_checkpoint_has_seen_is_seen_again(work: Workspace) -> Non
             work.checkpoint()
     found = {change.path for change in work.checkpoint().changed_files}
     assert found == {b"many/one", b"many/new/file", b"link"}
+    check_recorded(work)
+
+
+def test_what_a_directory_brings_while_a_checkpoint_reads_is_watched(work: Workspace) -> None:
+    """What a round has proven counts no more when a directory above it comes or goes: a later change of it is found."""
+    tree = tree_of(work)
+
+    def move(reached: str) -> None:
+        if reached == "capture.file_read":
+            faults.arm(None)
+            (tree / "many" / "deep").rename(tree / "moved")
+            (tree / "moved").rename(tree / "many" / "deep")
+
+    (tree / "a").write_text("read before the directory is looked at")
+    (tree / "many" / "deep" / "four").read_bytes()
+    written_ns = time.time_ns()
+    wait_for(lambda: time.time_ns() > written_ns + 2 * RACY_NS)  # so that no round reads it again
+    with armed(move):
+        work.checkpoint()
+    assert is_whole(work)
+    (tree / "many" / "deep" / "four").write_text("after")
+    assert work.checkpoint().outcome == "created"
     check_recorded(work)
 
 

@@ -361,6 +361,7 @@ class UpperWatch:
             for name in list(self._known.get(path, ())):
                 self._forget(path, name)
             self._unknown.pop(path, None)
+        self._proven = {entry for entry in self._proven if moved.isdisjoint(climb(entry[0]))}
 
 
 def _is_single(fd: int) -> bool:
