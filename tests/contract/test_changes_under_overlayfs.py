@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, faults
-from avfs_git.errors import ContentChanged, MountError
+from avfs_git.errors import AvfsError, ContentChanged, MountError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.store import hash_object
 from avfs_git.paths import TreePath
@@ -99,6 +99,30 @@ def test_a_program_changes_files_of_a_directory_that_goes(place: tuple[Path, Pat
         assert codes.count("restore.written_meanwhile") == 2
         assert codes.count("restore.kept") == 1
         assert not list(tree.glob(".avfs-*"))
+
+
+@pytest.mark.parametrize(("point", "name"), [("restore.staged", "a"), ("mounted.taken", "fresh")])
+def test_a_pipe_that_replaces_a_file_meanwhile_stays(place: tuple[Path, Path], point: str, name: str) -> None:
+    """No commit can keep a pipe: the restore that meets it fails and is put back, and the next one leaves it in its place."""
+    home, tree = place
+    with serving(home, tree) as work:
+        (tree / "a").write_bytes(b"saved\n")
+        (tree / "fresh").mkdir()
+        for number in range(3):
+            (tree / "fresh" / str(number)).write_bytes(b"saved\n")
+        pipes: list[Path] = []
+
+        def act() -> None:
+            pipes.append(tree / "a" if name == "a" else max((tree / "fresh").iterdir()))
+            pipes[0].unlink()
+            os.mkfifo(pipes[0])
+
+        with armed(when(point, act)), pytest.raises(AvfsError):
+            work.restore("one")
+        assert pipes[0].is_fifo()
+        result = work.restore("one")
+        assert pipes[0].is_fifo()
+        assert "restore.kept" in [warning.code for warning in result.warnings]
 
 
 @pytest.mark.parametrize("point", ["write.made", "mounted.exchanged"])

@@ -273,7 +273,7 @@ class MountedLayer(UpperLayer):
         return self._below.make_hidden_file()
 
     def show_instead(self, temporary: bytes, directory: int, name: bytes) -> None:
-        """Move a new file to a name in place of an old one, which is taken out if that is wanted; a directory stays (EISDIR)."""
+        """Move a new file to a name in place of an old one, which is taken out if that is wanted; a directory or pipe stays."""
         if self.taking is None:
             rename_at(self.work.fd, temporary, directory, name)
             return
@@ -293,9 +293,9 @@ class MountedLayer(UpperLayer):
                 return
             self.taken.append(taken)
             faults.reach("mounted.exchanged")
-            if stat.S_ISDIR(os.stat(taken.name, dir_fd=inside, follow_symlinks=False).st_mode):
+            if (number := _why_it_stays(inside, taken.name)) is not None:
                 self.put_back(taken, directory, name)
-                raise fail(errno.EISDIR, name)
+                raise fail(number, name)
             return
         raise fail(errno.EBUSY, name)
 
@@ -306,7 +306,7 @@ class MountedLayer(UpperLayer):
         self.show_instead(temporary, directory, name)
 
     def remove_file(self, directory: int, name: bytes) -> None:
-        """Remove a name of anything but a directory, which stays (EISDIR), or take it out if the caller is taking."""
+        """Remove a name of anything but a directory, which stays (EISDIR), or take a file or link out if the caller is taking."""
         if self.taking is None:
             os.unlink(name, dir_fd=directory)
             return
@@ -314,7 +314,7 @@ class MountedLayer(UpperLayer):
         self._take_out(directory, name, taken)
 
     def take_files(self, directory: int, path: TreePath, names: Iterable[bytes]) -> None:
-        """Take files out of a directory; a name that is free by now is passed over, a directory stays (EISDIR)."""
+        """Take files out of a directory; a name that is free by now is passed over, a directory or pipe stays."""
         for taken in self._log_names([join(path, name) for name in names]):
             with contextlib.suppress(FileNotFoundError):  # a program has removed it just now
                 self._take_out(directory, split(taken.path)[1], taken)
@@ -324,9 +324,9 @@ class MountedLayer(UpperLayer):
         rename_at(directory, name, inside, taken.name, RENAME_NOREPLACE)
         self.taken.append(taken)
         faults.reach("mounted.taken")
-        if stat.S_ISDIR(os.stat(taken.name, dir_fd=inside, follow_symlinks=False).st_mode):
+        if (number := _why_it_stays(inside, taken.name)) is not None:
             rename_at(inside, taken.name, directory, name, RENAME_NOREPLACE)
-            raise fail(errno.EISDIR, name)
+            raise fail(number, name)
 
     def put_back(self, taken: Taken, directory: int, name: bytes) -> None:
         """Exchange a file that was taken out with the one in its place, which then counts as taken out."""
@@ -379,6 +379,14 @@ class MountedLayer(UpperLayer):
         self._count += len(taken)
         write_all(self._log.fd, b"".join(b"%b %x %b\0" % (name, made, path) for name, path in taken))
         return taken
+
+
+def _why_it_stays(inside: int, name: bytes) -> int | None:
+    """Give the error for what a program has put in a file's place and no commit can keep: a directory, a pipe, a device."""
+    mode = os.stat(name, dir_fd=inside, follow_symlinks=False).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+        return None
+    return errno.EISDIR if stat.S_ISDIR(mode) else errno.EEXIST
 
 
 def _sign(step: Step) -> bytes:
