@@ -273,9 +273,9 @@ def _python_module(c: Findings, call: Call, words: tuple[Word, ...]) -> None:
 
 
 # A delimiter in brackets is not known: it counts there for some programs, and not for others.
-_SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\[^\n]|\[\^?[^]/\\\n]+\])*+/)"
+_SED_ADDRESS = r"(?:\d+|\$|/(?:[^/\\\n\[]|\\[^\n]|\[\^?+[^]/\\\n]+\])*+/)"
 _SED_SUBSTITUTE = (
-    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]|\\[^\n])*+\1[gpI\d]*+"
+    r"s([^\\\n\s\w;\[\]])(?:(?!\1)[^\\\n\[]|\\[^\n]|\[\^?+(?:(?!\1)[^]\\\n])+\])*+\1(?:(?!\1)[^\\\n]|\\[^\n])*+\1[gpI\d]*+"
 )
 _SED_LOOKS = compiled(
     rf"(?:[ \t]*+(?:{_SED_ADDRESS}(?:,{_SED_ADDRESS})?+)?+(?:!?[pdqD=]|{_SED_SUBSTITUTE})?+[ \t]*+(?:[;\n]|\Z))*+"
@@ -283,6 +283,12 @@ _SED_LOOKS = compiled(
 """Scripts that print, drop and substitute."""
 _AWK_ACTS = compiled(r"system|getline|ARGV|[|>@]|/inet")
 """What runs, reads or writes something in a program of awk, or may."""
+_SCRIPT_RUNS = compiled(
+    r"(?<!\|)\|&?\s*\"([^\"\n]+)\"|\"([^\"\n]+)\"\s*\|&?\s*getline"  # awk
+    rf"|(?:^|[;{{])\s*+(?:{_SED_ADDRESS})?+[ \t]*+e[ \t]++([^\n]+)",
+    re.MULTILINE,
+)
+"""A literal text that awk or sed hands to a shell."""
 
 
 def _check_sed(c: Findings, call: Call) -> None:
@@ -333,7 +339,7 @@ def _look_at_script(c: Findings, name: str, text: Word | None, place: Place) -> 
         c.add("w", f"not all of a script of {name} is known", place, exact=False)
     elif _AWK_ACTS.search(text.value) if name == "awk" else not _SED_LOOKS.fullmatch(text.value):
         c.add("w", f"a script of {name} may do more than look at lines", place)
-        foreign.look_at_text(c, text, place)
+        foreign.look_at_text(c, text, place, (foreign.SHELL, _SCRIPT_RUNS))
 
 
 # --- others ------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ class Classifier(Findings):
         if script.problems:
             return
         for command in script.commands:
-            self._simple(command, place, is_top=is_top)
+            self._simple(command, place, script.functions, is_top=is_top)
         for part, start, end in script.evaluated:
             shown = replace(place, text=part, start=start if is_top else place.start, end=end if is_top else place.end, words=())
             self.add("w", "evaluates what a variable holds, which may hold commands", shown, exact=False)
@@ -119,7 +119,7 @@ class Classifier(Findings):
         if not script.commands:
             self.add("r", "it does nothing", replace(place, text=text))
 
-    def _simple(self, command: SimpleCommand, outer: Place, *, is_top: bool) -> None:
+    def _simple(self, command: SimpleCommand, outer: Place, functions: set[str], *, is_top: bool) -> None:
         place = Place(
             text=command.text,
             start=command.start if is_top else outer.start,
@@ -138,6 +138,8 @@ class Classifier(Findings):
             self._redirect(redirect, place)
         if command.words:
             self.program(command.words, place)
+            if command.words[0].value in functions:  # which may take for a path what a program of that name does not
+                self.words_as_paths(command.words[1:], place)
         elif not command.redirects:
             self.add("r", "sets a variable of the shell", place)
 

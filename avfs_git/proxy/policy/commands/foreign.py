@@ -25,12 +25,17 @@ _PLACE = compiled(
     r"(?:(?<=[\s\"'`(=:<>|,!])|^)"
     r"(?:~(?=/)|/(?:home|root|etc|proc|sys|dev|boot|var|srv|run|mnt|media|Users)(?=/))[^\s\"'`)\]};,<>|&\\]*"
 )
-_SHELL = compiled(
+SHELL = compiled(
     r"(?:system|popen|exec\w{0,8}|spawn\w{0,8}|call|run|check_output|Popen)[ \t]{0,4}\(?\s{0,8}[\"'`]([^\"'`]+)[\"'`]"
 )
 """A literal text that most languages would hand to a shell there."""
-_ESCAPE = compiled(r"(?:^|[+|])[ \t]*+(?::?[\d%,$]*+(?:r[ \t]?)?!|\.(?:shell|system)[ \t])([^\n]+)", re.MULTILINE)
-"""The same in editors, pagers and databases."""
+_ESCAPE = compiled(
+    r"(?:^\+?|(?<!\|)\|)[ \t]*+"
+    r"(?::?(?:sil(?:ent)?!?[ \t]+)?+[\d%,$]*+(?:[rw][ \t]?)?!|\.(?:shell|system)[ \t]"
+    r"|(?:platform[ \t]+)?shell[ \t](?![=:]))([^\n]+)",
+    re.MULTILINE,
+)
+"""The same in editors, pagers, databases and debuggers."""
 
 _TASK = compiled(r"(?:.*[:_-])?(?:publish|deploy|upload)(?:[A-Z:_-].*)?|release:\w+|semantic-release|goreleaser")
 _INSTALLERS = frozenset({"make", "gmake", "bmake", "ninja", "meson", "scons", "nmake", "cmake", "python", "python3"})
@@ -41,16 +46,16 @@ _PREFIX = compiled(r"(?:--)?(?:DESTDIR|PREFIX|prefix|destdir|root|home|user)=?(.
 # --- paths and addresses -----------------------------------------------------------------------------------
 
 
-def look_at_text(c: Findings, word: Word, place: Place) -> None:
-    """Look at a text in a language that avfs does not read: what it names outside, and what it hands to a shell."""
+def look_at_text(c: Findings, word: Word, place: Place, runs: Sequence[re.Pattern[str]] = (SHELL, _ESCAPE)) -> None:
+    """Look at a text in a language that avfs does not read: what it names outside, and what `runs` finds in it for a shell."""
     text = word.value
     for match in _PLACE.finditer(text):
         value = HOME + match[0][1:] if match[0].startswith("~") else match[0]
         c.path(Word(value, exact=True, text=match[0]), place)
     if _ADDRESS.search(text) and _ASKS.search(text):
         c.add("n", "a text names the address of another machine", place)
-    for match in (*_SHELL.finditer(text), *_ESCAPE.finditer(text)):
-        c.text(match[1], replace(place, is_fed=True, stdin=None))
+    for match in (match for pattern in runs for match in pattern.finditer(text)):
+        c.text(match[match.lastindex or 0], replace(place, is_fed=True, stdin=None))
 
 
 def look_at_words(c: Findings, name: str, words: Sequence[Word], place: Place) -> None:
