@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from avfs_git.errors import (
     WorkspaceMounted,
 )
 from avfs_git.model import Operation
+from tests.support.commands import BACKENDS
 from tests.support.servers import git
 
 
@@ -149,6 +152,32 @@ def test_a_dry_run_of_undo_is_refused_as_undo_is_where_the_fork_is_mounted(vault
         for dry_run in (True, False):
             with pytest.raises(WorkspaceMounted):
                 vault.undo(fork="new", dry_run=dry_run)
+
+
+@pytest.mark.needs("git", "user-xattrs", "whiteout")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_dry_run_of_undo_is_not_refused_for_what_a_running_command_does(mount_dir: Path, backend: str) -> None:
+    """A commit of the command's has moved the branch: undo takes that back first, and then what was planned."""
+    with Home(mount_dir / "home") as home:
+        work = home.create_vault("v").workspace()
+        work.write("a", b"")
+        work.checkpoint("first")
+        before, made, go = work.operations(), mount_dir / "made", mount_dir / "go"
+        who = "-c user.name=A -c user.email=a@example.org"
+        script = f"touch x; git add x; git {who} commit -qm own; touch {made}; until test -e {go}; do sleep 0.02; done"
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(work.exec, "sh", "-c", script, backend=backend)
+            try:
+                while not made.exists() and not running.done():
+                    time.sleep(0.02)
+                with Home(mount_dir / "home") as other, other.open_vault("v") as seen:
+                    planned = seen.undo(dry_run=True)
+            finally:
+                go.touch()
+        assert running.result().exit_code == 0
+        assert (planned.operation, len(planned.warnings)) == (before[0], 1)
+        assert work.undo().operation.description.startswith("exec: sh")
+        assert work.undo().operation.id == before[0].id
 
 
 @pytest.mark.needs("fuse", "user-xattrs", "whiteout")

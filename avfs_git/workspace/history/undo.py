@@ -45,7 +45,7 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.forkinfo import find_deleted
 from avfs_git.workspace.vault.format import HEADS, Merging, WorkspaceLayout
-from avfs_git.workspace.vault.gitmoves import open_worktree
+from avfs_git.workspace.vault.gitmoves import find_git_moves, open_worktree
 from avfs_git.workspace.vault.log.lives import find_last_move, find_name_today
 from avfs_git.workspace.vault.log.oprecord import (
     BY,
@@ -383,7 +383,7 @@ def check_planned(vault: OpenVault, record: OpRecord) -> None:
         _find_changes(vault, record, UNDO)
         if record.kind == FORK_DELETE:
             _check_name(vault, record)
-    else:
+    elif not find_git_moves(vault, record.fork)[0]:  # a running command moved the branch: that is taken back first
         state = read_own_state(vault, record.fork)
         _check_turn(vault, record, UNDO, state.merging if state is not None else None)
 
