@@ -251,6 +251,23 @@ def test_gc_keeps_what_another_member_has_mounted(member: Callable[..., str]) ->
     assert found.stdout == "commit\n", found.stderr
 
 
+def test_a_member_cannot_change_the_record_of_another_one(member: Callable[..., str]) -> None:
+    """A record counts for its owner: another member may read it, and neither write to it nor put anything beside it."""
+
+    def show(vault: Vault) -> str:
+        begin(vault.path / "avfs/sessions", fork="main", directory=Path("/mnt"), readonly=True, at=None)
+        return "done"
+
+    def meddle(vault: Vault) -> str:
+        (place,) = (place for place in (vault.path / "avfs/sessions").iterdir() if place.name != "logs" and place.is_dir())
+        files = [path for path in place.rglob("*") if os.access(path, os.W_OK)]
+        return str((os.access(place / "record", os.R_OK), os.access(place, os.W_OK), files))
+
+    member(ALICE, lambda vault: str(vault.workspace().write("a", b"1\n")))
+    assert member(ALICE, show) == "done"
+    assert member(MALLORY, meddle) == "(True, False, [])"
+
+
 def test_a_members_record_ends_no_process_of_another_one(member: Callable[..., str], tmp_path: Path) -> None:
     """A session whose mount is elsewhere is ended by a signal: to the process that it says it is, if that is its own user's."""
     made = Path(member(ALICE, lambda vault: str(vault.path)))

@@ -18,7 +18,7 @@ from pathlib import Path
 from avfs_git import faults
 from avfs_git.errors import HostError
 from avfs_git.host.files.closing import closing_fd
-from avfs_git.host.files.modes import make_dir, open_file
+from avfs_git.host.files.modes import make_dir, mode_below, open_file
 
 
 @contextmanager
@@ -40,10 +40,13 @@ def find_refusal(path: Path) -> OSError | None:
     return OSError(number, os.strerror(number))
 
 
-def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True) -> None:
+def write_file_atomically(
+    path: Path, data: bytes, *, mode: int = 0o666, durable: bool = True, despite_umask: bool = False
+) -> None:
     """Replace a file's content: all of it or nothing; on disk on return if durable. On failure the old content stays.
 
-    The file gets those of the permissions `mode` that its directory has (`modes`).
+    The file gets those of the permissions `mode` that its directory has (`modes`), `despite_umask` also where a group may only
+    read the directory.
     """
     with host_errors(f"write '{path}'"):
         directory, name = os.path.split(os.fsencode(path))
@@ -53,6 +56,8 @@ def write_file_atomically(path: Path, data: bytes, *, mode: int = 0o666, durable
         fd = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
             with closing_fd(fd):
+                if despite_umask:
+                    os.fchmod(fd, mode & mode_below(directory))
                 write_all(fd, data)
                 if durable:
                     sync_file(fd)  # before the rename: else a crash may leave the name with no content

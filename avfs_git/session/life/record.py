@@ -21,6 +21,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -29,7 +30,7 @@ from avfs_git.errors import MountError, NotWritable, SessionEnding, SessionFaile
 from avfs_git.faults import reach
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import find_refusal, host_errors, write_file_atomically
-from avfs_git.host.files.modes import make_dir, open_file
+from avfs_git.host.files.modes import make_dir, mode_below, open_file
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.host.locks.flocks import held
 from avfs_git.host.mounts.mounts import Mounted, detach, list_mounts
@@ -247,11 +248,13 @@ def begin(
                 place = SessionPlace(sessions, os.urandom(4).hex())
                 make_sessions(sessions)  # the end of another one may have removed it
                 with suppress(FileExistsError, FileNotFoundError):
-                    make_dir(place.root)
+                    os.mkdir(place.root, 0o700)
                     break
             try:
                 fd = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 reach("session.made")
+                # Open to the group for reading only: what is in it counts as this user's own, a record or a socket.
+                os.chmod(place.root, 0o700 | mode_below(sessions) & (stat.S_ISGID | 0o050))
                 fcntl.flock(fd, fcntl.LOCK_EX)  # waits only for a process that checks whether it is taken
                 pid = os.getpid()
                 record = SessionRecord(
@@ -466,7 +469,8 @@ def read_record(place: SessionPlace, *, is_own: bool = True) -> SessionRecord | 
 
 
 def _write(place: SessionPlace, record: SessionRecord) -> None:
-    write_file_atomically(place.record, json.dumps(as_dict(record)).encode() + b"\n", mode=0o660, durable=False)
+    told = json.dumps(as_dict(record)).encode() + b"\n"
+    write_file_atomically(place.record, told, mode=0o640, durable=False, despite_umask=True)
 
 
 def _clean_up(place: SessionPlace) -> None:
