@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -127,7 +128,7 @@ def test_a_hook_that_runs_after_can_only_warn(vault: Vault, tmp_path: Path) -> N
     assert json.loads((tmp_path / "facts").read_text())["checkpoint"] == saved.checkpoint.id
 
 
-@pytest.mark.parametrize("kind", ["directory", "pipe", "link to itself"])
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link to itself", "link to no name", "links above it"])
 def test_what_is_no_file_is_no_hook(vault: Vault, tmp_path: Path, kind: str) -> None:
     """What a command left in place of a hook keeps nothing from being done, listed or told as done."""
     for hook in vault.list_hooks():
@@ -136,8 +137,14 @@ def test_what_is_no_file_is_no_hook(vault: Vault, tmp_path: Path, kind: str) -> 
                 hook.path.mkdir()
             elif kind == "pipe":
                 os.mkfifo(hook.path, 0o777)
-            else:
+            elif kind == "link to itself":
                 hook.path.symlink_to(hook.path)
+            elif kind == "link to no name":
+                hook.path.symlink_to("x" * 300)
+            elif not hook.path.parent.is_symlink():
+                with suppress(FileNotFoundError):
+                    hook.path.parent.rmdir()
+                hook.path.parent.symlink_to(hook.path.parent)
 
     with Avfs(tmp_path / "home") as avfs, avfs.open_vault("v") as opened:
         opened.workspace().write("a", b"2\n")

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -82,23 +82,27 @@ def _list_parts(top: str) -> Iterator[str]:
     yield from _PARTS
     for name in _HOOKS:
         yield name
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with _missing_passed():
             yield from (f"{name}/{hook}" for hook in os.listdir(f"{top}/{name}"))
 
 
 def _look(path: str) -> Iterator[os.stat_result]:
     """Stat what has a name, and what it leads to."""
-    with suppress(FileNotFoundError, NotADirectoryError):
+    with _missing_passed():
         status = os.lstat(path)
         yield status
         if stat.S_ISLNK(status.st_mode):
-            try:
-                target = os.stat(path)
-            except OSError as error:
-                if error.errno == errno.ELOOP:  # it leads nowhere
-                    return
-                raise
-            yield target
+            yield os.stat(path)
+
+
+@contextmanager
+def _missing_passed() -> Iterator[None]:
+    """Pass over what is not there, also behind a link that leads nowhere: to itself, or to a name that no file can have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            raise
 
 
 def name_user(uid: int) -> str:
