@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from avfs_git.errors import BaseMoved, FuseUnavailable, InvalidInput, MountError, NotWritable
+from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.mounts.mounts import check_device, list_mounts
 from avfs_git.model import SessionBackend
 from avfs_git.paths import oid_of
@@ -159,6 +160,10 @@ def _find_want(opened: OpenWorkspace) -> str | None:
     settings = opened.vault.config.read()
     if settings["audit.files"] != "none":
         return "the setting 'audit.files' is on, and the kernel tells less of what programs do on overlayfs"
+    if is_partial(opened.vault.git_dir):
+        return (
+            "the vault is a partial clone, and overlayfs lists no directory while a program waits for a file in it to be fetched"
+        )
     if not opened.upper.marks.is_trusted:
         return "the workspace has the marks of an ordinary user, with which overlayfs renames no directory of the base"
     return None

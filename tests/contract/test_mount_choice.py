@@ -16,6 +16,7 @@ from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import Identity, SessionBackend
 from tests.support.capabilities import mount as mount_file_system
 from tests.support.capabilities import unmount as unmount_file_system
+from tests.support.servers import git, make_bare
 from tests.support.shown import spell_for_users
 from tests.support.waiting import wait_for
 
@@ -93,6 +94,19 @@ def test_what_fuse_does_and_overlayfs_does_not_is_a_reason(
     """The tree is mounted by FUSE, and the session says what for."""
     want(vault, tmp_path)
     assert look(work, tree) == (SessionBackend.FUSE, (reason,))
+
+
+@of_root
+def test_a_partial_clone_is_a_reason(vault: Vault, mount_dir: Path, tree: Path, tmp_path: Path) -> None:
+    """On overlayfs more programs would wait for its server; it can be mounted so, and fetches what is read."""
+    served = make_bare(tmp_path / "served.git")
+    git("push", "-q", str(served), "HEAD:refs/heads/main", cwd=vault.path)
+    with Avfs(mount_dir / "h2", identity=ADA, remote_environment={"HOME": str(tmp_path)}) as avfs:
+        avfs.clone_vault(str(served), "lazy", lazy=True)
+        with avfs.open_vault("lazy") as lazy, lazy.workspace() as work:
+            assert look(work, tree, backend="overlay") == (SessionBackend.OVERLAY, ())
+            reason = "overlayfs lists no directory while a program waits for a file in it to be fetched"
+            assert look(work, tree) == (SessionBackend.FUSE, (f"overlay: the vault is a partial clone, and {reason}",))
 
 
 @of_root
