@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import AvfsError
+from avfs_git.errors import AvfsError, CheckpointNotFound
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -68,6 +68,9 @@ def list_shown(core: OpenVault) -> list[Oid]:
     from avfs_git.session.life import record  # noqa: PLC0415 - as above
     from avfs_git.workspace.vault.revisions import resolve_revision  # noqa: PLC0415 - as above
 
-    shown = [resolve_revision(core, at, fork=None) for at in record.list_shown(core.layout.sessions)]
+    shown = []
+    for at in record.list_shown(core.layout.sessions):
+        with suppress(CheckpointNotFound):  # a record of another member's may name anything
+            shown.append(resolve_revision(core, at, fork=None))
     sidecars = [core.store.read_commit(oid).sidecar for oid in shown]  # git does not follow them
     return [*shown, *(oid for oid in sidecars if oid is not None)]

@@ -251,6 +251,19 @@ def test_gc_keeps_what_another_member_has_mounted(member: Callable[..., str]) ->
     assert found.stdout == "commit\n", found.stderr
 
 
+@pytest.mark.parametrize("at", ["0" * 39 + "1", "no such state", "../x"])
+def test_a_record_of_another_member_keeps_gc_from_nothing(member: Callable[..., str], at: str) -> None:
+    """A record may name a commit that is gone, or anything: it keeps nothing then."""
+
+    def show(vault: Vault) -> str:
+        begin(vault.path / "avfs/sessions", fork="main", directory=Path("/mnt"), readonly=True, at=at)
+        return "done"
+
+    member(ALICE, lambda vault: str(vault.workspace().write("b", b"1\n")))
+    assert member(MALLORY, show) == "done"
+    assert member(ALICE, lambda vault: str(vault.gc().dry_run)) == "False"
+
+
 def test_a_member_cannot_change_the_record_of_another_one(member: Callable[..., str]) -> None:
     """A record counts for its owner: another member may read it, and neither write to it nor put anything beside it."""
 
