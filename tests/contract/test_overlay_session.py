@@ -300,6 +300,32 @@ def test_the_base_outlives_the_death_of_its_users(vault: Vault, work: Workspace,
     session.unmount()
 
 
+def test_the_base_goes_with_its_last_user(vault: Vault, work: Workspace, tree: Path, mount_dir: Path) -> None:
+    """Whoever unmounts may remove or unmount what holds the vault next, also where the server of the base gets on slowly."""
+    program = (
+        "import sys; from pathlib import Path; from avfs_git import Avfs\n"
+        "with Avfs(Path(sys.argv[1])) as avfs, avfs.open_vault('v') as vault, vault.workspace('work') as work:\n"
+        "    work.mount(Path(sys.argv[2]), backend='overlay')\n"
+    )
+    subprocess.run([sys.executable, "-c", program, mount_dir / "h", tree], check=True)
+    [base] = [info for info in vault.sessions(bases=True) if info.at is not None]
+    session = vault.find_session("work")
+    assert session is not None
+    os.kill(base.pid, signal.SIGSTOP)
+    server = int(Path(f"/proc/{base.pid}/task/{base.pid}/children").read_text("ascii"))
+    os.kill(server, signal.SIGSTOP)
+
+    def go_on() -> None:
+        for pid in (server, base.pid):
+            os.kill(pid, signal.SIGCONT)
+
+    later = threading.Timer(0.3, go_on)
+    later.start()
+    session.unmount()
+    assert not [mount for mount in list_mounts() if mount_dir in mount.directory.parents]
+    later.join()
+
+
 # --- what others see -----------------------------------------------------------------------------------------------------
 
 

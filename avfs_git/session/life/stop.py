@@ -1,7 +1,8 @@
 """Ending a session from outside: unmounting, detaching, cutting off.
 
 Decided here: how hard a mount is taken away, and what is waited for. Any process and thread of a user who may unmount calls it;
-the process of the session notices and cleans up after itself. When a plain end returns, the workspace is free.
+the process of the session notices and cleans up after itself. When a plain end returns, the workspace is free, and so
+is the place of its base if it was the last user.
 
 - Plain: only if no program uses the tree, as `umount` does; programs that use it are named. Programs in other mount namespaces
   have the mount under their own and do not count: for them it is the lazy way.
@@ -29,12 +30,15 @@ from avfs_git.host.processes.processes import send_signal
 from avfs_git.model import UnmountOutcome
 from avfs_git.session.life.mountsource import is_ours, vault_of_source
 from avfs_git.session.life.record import FoundSession, has_ended, is_dead, list_sessions
+from avfs_git.session.life.users import is_unused
 
 _PATIENCE_S = 0.3
 """How long a mount in use is tried again: indexers and shells touch every mount, and let go of it."""
 _END_S = 15.0
 """How long a session may take to end once it is unused: it finishes what it has begun."""
 _LAZY_S = 0.5
+_BASE_S = 2.0
+"""How long a base may take to end after its last user; with a program in it, or a server that is stopped, it takes longer."""
 _COPIES_AFTER_S = 1.0
 """When to look for users in other mount namespaces; without any, the session ends sooner."""
 _COPIES_SOON_S = 0.1
@@ -114,8 +118,19 @@ def _end(
         _cut_off(session, conversation)
         return "cut_off", users
     if session.record.upper is not None:
-        list_sessions(session.place.root.parent)  # clears up after one that had no process any more to do so
+        for left in list_sessions(session.place.root.parent):  # clears up after one that had no process any more to do so
+            if left.is_base and left.is_visible:
+                _await_base(left)
     return "unmounted", users
+
+
+def _await_base(base: FoundSession) -> None:
+    """Wait until a base without users is gone, so that what holds the vault can be removed or unmounted."""
+    end = time.monotonic() + _BASE_S
+    while base.find_mount() is not None and is_unused(base.place) and time.monotonic() < end:
+        time.sleep(0.005)
+    if base.find_mount() is None:  # its process ends now, unless other mount namespaces have a copy of it
+        _has_ended_within(base, _COPIES_SOON_S)
 
 
 def _unmount(mounted: Mounted, *, lazy: bool) -> list[str]:

@@ -15,6 +15,7 @@ import fcntl
 import os
 import time
 
+from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.plainfile import open_plain
 from avfs_git.session.life.places import SessionPlace
@@ -53,6 +54,22 @@ def begin_use(place: SessionPlace, *, idle_s: float = 0.0) -> int | None:
         os.close(fd)
         raise
     return fd
+
+
+def is_unused(place: SessionPlace) -> bool:
+    """Tell whether a session's mount is about to end, because it has no users any more and is not to stay without."""
+    try:
+        fd = open_plain(place.users, os.O_RDWR)
+    except OSError:  # it has ended just now, or is another user's
+        return False
+    with closing_fd(fd):
+        for lock in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            try:
+                fcntl.flock(fd, lock | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            return lock == fcntl.LOCK_EX and not _read_idle_s(fd)  # else others share it: it has users
+        return True  # the session has it for itself
 
 
 def await_unused(place: SessionPlace, starter_fd: int | None) -> None:
