@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -285,6 +286,11 @@ def _try_user_xattrs(place: Path) -> str:
     return "set and read"
 
 
+def _try_whiteout(place: Path) -> str:
+    os.mknod(place / "whiteout", stat.S_IFCHR, os.makedev(0, 0))
+    return "a mark of a removed file was made"
+
+
 def _try_reflink(place: Path) -> str:
     with (place / "one").open("wb") as one, (place / "two").open("wb") as two:
         one.write(b"x" * (1 << 16))
@@ -356,6 +362,12 @@ _TRIALS: Sequence[_Trial] = (
         _try_user_xattrs,
         "marks of deleted files and metadata in workspaces",
         "Keep the home of avfs on ext4, XFS, btrfs or a tmpfs of Linux 6.6 or newer.",
+    ),
+    _Trial(
+        "whiteouts",
+        _try_whiteout,
+        "removing and renaming what the base of a workspace has",
+        "Keep the home of avfs on ext4, XFS, btrfs or a tmpfs, in a container on a volume: an overlayfs takes no such mark.",
     ),
     _Trial("free-space", _try_room, "checkpoints and changed files", "Free some space, or name another home with AVFS_HOME."),
     _Trial(
