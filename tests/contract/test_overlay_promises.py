@@ -212,6 +212,12 @@ for turn in itertools.count():
                 os.rename(mine, os.path.join(tree, name))
             except FileNotFoundError:  # a restore has taken away what nobody was told of
                 continue
+            try:
+                with open(os.path.join(tree, name), "rb") as file:
+                    if not file.read():  # a restore took its file, and an undo brought it back as saved: unwritten
+                        continue
+            except FileNotFoundError:  # taken away after it had its name
+                pass
             log.write(f"{name} {said}".encode() + bytes([10]))
 """
 
