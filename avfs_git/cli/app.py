@@ -81,7 +81,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return _give_up_stdout(state)
     except OSError as err:
-        error = DirectoryGone(err) if _is_directory_gone() else HostError("finish", err)
+        what = f"use '{err.filename}'" if isinstance(err.filename, str) else "finish"
+        error = DirectoryGone(err) if _is_directory_gone() else HostError(what, err)
         trace = _trace_if(state)
     except Exception as err:  # noqa: BLE001 - the one catch-all: the caller always gets a document or a message
         error = InternalError(

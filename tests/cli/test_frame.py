@@ -38,6 +38,8 @@ def fake(state: State, outcome: str, rest: tuple[str, ...], description: str | N
         raise InternalError("two heads")
     if outcome == "interrupt":
         raise KeyboardInterrupt
+    if outcome == "no proc":
+        raise FileNotFoundError(2, "No such file or directory", "/proc/self/mountinfo")
     if outcome == "disk":
         raise OSError(28, "No space left on device")
     if outcome == "warn":
@@ -162,6 +164,11 @@ def test_text_errors_go_to_stderr_with_a_hint(cli: Cli) -> None:
         b"",
         "error: cannot finish: No space left on device\nhint: Free some space, then try again.\n",
     )
+
+
+def test_a_file_that_the_system_refused_is_named(cli: Cli) -> None:
+    """As in a chroot without /proc."""
+    assert cli("fake", "no proc").stderr == "error: cannot use '/proc/self/mountinfo': No such file or directory\n"
 
 
 def test_bug_shows_its_trace_only_on_request(cli: Cli) -> None:
