@@ -64,6 +64,7 @@ from tests.support.actors import ACTORS, OPERATIONS, Actor, Operation, Place, Re
 from tests.support.capabilities import unmount
 from tests.support.faults import Files, check_objects, check_vault, git, read_files
 from tests.support.passing import Passed
+from tests.support.waiting import wait_for
 
 MODES = ("waits", "dies")
 _LIMIT_S = 90.0
@@ -246,6 +247,7 @@ class Bench:
                 make_scene(self.scene)
                 with Avfs(self.scene / "home") as avfs:
                     operation.prepare(avfs.open_vault("v"))
+                wait_for(lambda: not (self.scene / "home" / "mounts").exists())  # a base ends in its own process
 
             self._do(make)
             subprocess.run(["cp", "-a", "--reflink=auto", self.scene, self.root / f"kept-{operation.name}"], check=True)
