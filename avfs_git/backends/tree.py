@@ -3,12 +3,12 @@
 Decided here: what `auto` takes. Of root's workspaces it is the kernel's overlayfs, which makes and writes files as fast as any
 directory, unless the setting `mount.backend` is `fuse`, the workspace asks for more than overlayfs does (`_find_want`), or
 something is in its way; else it is FUSE, or libfuse where the kernel's own protocol is not usable. The record of the session says
-why a better backend was passed over; overlayfs is none for an ordinary user, for a commit, and where the setting says so.
+why a better backend was passed over. For an ordinary user, for a commit, and where the setting says so, FUSE is the best.
 
 And how the base commit of a workspace is found for a session on overlayfs, which cannot find it by itself (`backends.lower`
 stands above it), and what happens when the workspace moves to another base meanwhile. The session is told where the
 base is mounted, and gets what counts it as its user; so the base stays for as long as the session, also when the process that
-asked for it is gone. `sdk` calls this.
+asked for it is gone. `sdk` calls this, in any thread.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _NEXT_AFTER = (MountError, FuseUnavailable)
 """Exactly these errors say that another backend may work; others are about the directory, the workspace or the disk."""
 _VERSION = compiled(r"\d+")
 _OLDEST: Final = (5, 11)
+"""The oldest Linux on which a workspace is mounted so (docs/guides/live-tree.md)."""
 _UNTOLD: Final = "does not tell when mapped files change"
 _UNFIT: Final = {"tmpfs": _UNTOLD, "ramfs": _UNTOLD, "overlay": "cannot be the upper layer of another overlayfs"}
 """Kinds of file systems on which no workspace can be shown by overlayfs; of others the kernel says so itself."""

@@ -53,7 +53,7 @@ def plan_undo(at: Dispatch, fork: str | None, *, inside: bool = False, alone: bo
     if record is not None:
         if inside:
             undo.check_outside(record, fork)
-        _find_mounted(at, record)
+        _is_of_session(at, record)
         if record.kind == oprecord.FORK_RENAME and user is None and at.core.has_fork(record.fork):
             with at.open_workspace(record.fork).locked(to_read=True) as locked:
                 forkrename.check_at_rest(locked)
@@ -98,7 +98,7 @@ def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int |
     while True:
         _adopt_moves(at, fork)
         record = undo.find_next(at.core, fork, direction, alone=alone)
-        if record is not None and _find_mounted(at, record):
+        if record is not None and _is_of_session(at, record):
             return at.run(at.open_workspace(record.fork), operations.turn, record.id, back, alone)
         try:
             return undo.turn(at.core, fork, direction, at.open_workspace, recorded_at=recorded_at, inside=inside, alone=alone)
@@ -108,7 +108,7 @@ def _turn_next(at: Dispatch, fork: str | None, *, back: bool, recorded_at: int |
                 raise
 
 
-def _find_mounted(at: Dispatch, record: OpRecord) -> bool:
+def _is_of_session(at: Dispatch, record: OpRecord) -> bool:
     """Tell whether the session of a fork turns an operation.
 
     Raises:

@@ -27,23 +27,13 @@ ADA = Identity("Ada Author", "ada@example.org")
 
 
 @pytest.fixture
-def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
+def vault(mount_dir: Path, small_source: Path) -> Iterator[Vault]:
     """A vault with a fork `work`."""
-    source = tmp_path / "source"
-    (source / "d" / "below").mkdir(parents=True)
-    (source / "file").write_text("content\n")
-    (source / "d" / "below" / "deep").write_text("deep\n")
-    with Avfs(mount_dir / "h", identity=ADA) as avfs, avfs.create_vault("v", source=source) as made:
+    with Avfs(mount_dir / "h", identity=ADA) as avfs, avfs.create_vault("v", source=small_source) as made:
         made.fork("work").close()
         yield made
         made.check_unmounted()
     wait_for(lambda: not [mounted for mounted in list_mounts() if mount_dir in mounted.directory.parents])
-
-
-@pytest.fixture
-def tree(mount_dir: Path) -> Path:
-    """Where to mount; not there yet."""
-    return mount_dir / "m"
 
 
 def look(work: Workspace, tree: Path, **options: object) -> tuple[SessionBackend, tuple[str, ...]]:

@@ -40,18 +40,6 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
     wait_for(lambda: not [mount for mount in list_mounts() if mount_dir in mount.directory.parents])
 
 
-@pytest.fixture
-def work(vault: Vault) -> Workspace:
-    """Its workspace."""
-    return vault.workspace("work")
-
-
-@pytest.fixture
-def tree(mount_dir: Path) -> Path:
-    """Where to mount."""
-    return mount_dir / "m"
-
-
 def test_what_it_stands_on_is_no_mount_of_the_user_s(vault: Vault, work: Workspace, tree: Path) -> None:
     """It is listed only for who asks."""
     with work.mount(tree, backend="overlay") as session:

@@ -44,13 +44,9 @@ ADA = Identity("Ada Author", "ada@example.org")
 
 
 @pytest.fixture
-def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
+def vault(mount_dir: Path, small_source: Path) -> Iterator[Vault]:
     """A vault with a fork."""
-    source = tmp_path / "source"
-    (source / "d" / "below").mkdir(parents=True)
-    (source / "file").write_text("content\n")
-    (source / "d" / "below" / "deep").write_text("deep\n")
-    with Avfs(mount_dir / "h", identity=ADA) as avfs, avfs.create_vault("v", source=source) as vault:
+    with Avfs(mount_dir / "h", identity=ADA) as avfs, avfs.create_vault("v", source=small_source) as vault:
         vault.fork("work").close()
         yield vault
         for info in mounted(vault):
@@ -59,12 +55,6 @@ def vault(mount_dir: Path, tmp_path: Path) -> Iterator[Vault]:
                 with contextlib.suppress(AvfsError):
                     session.unmount(lazy=True)
     wait_for(lambda: not [mount for mount in list_mounts() if mount_dir in mount.directory.parents])
-
-
-@pytest.fixture
-def tree(mount_dir: Path) -> Path:
-    """Where to mount; not there yet."""
-    return mount_dir / "m"
 
 
 def mounted(vault: Vault) -> list[str]:

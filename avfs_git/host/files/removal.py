@@ -1,8 +1,8 @@
 """Removing a directory with all that is below it.
 
 Unlike `shutil.rmtree`, no depth, no length of a path and no mode of the user's own directories is in the way. Symbolic links
-are removed, never followed; what is mounted below the directory is not entered (EBUSY). Several processes may remove one
-directory at once; a killed one leaves less than there was, and the next call goes on.
+are removed, never followed. A removal ends with EBUSY at what is mounted below the directory, and does not enter it. Several
+processes may remove one directory at once; a killed one leaves less than there was, and the next call goes on.
 """
 
 from __future__ import annotations

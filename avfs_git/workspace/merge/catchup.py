@@ -44,7 +44,7 @@ def is_behind(locked: LockedWorkspace) -> bool:
 def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | None:
     """Merge what others have put on a fork's branch with what its workspace holds; None if there is nothing of the kind.
 
-    What has changed since the last operation is recorded first: it is an operation of its own, whether or not the two conflict.
+    First it records what has changed since the last operation, as an operation of its own, whether or not the two conflict.
 
     Raises:
         FileChanging: If a file cannot be read whole.
