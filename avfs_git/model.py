@@ -1056,6 +1056,7 @@ class RemoveResult:
     """The repositories inside it for which it was kept: a push of the fork sends none of their commits."""
     left_in_git: tuple[str, ...] = ()
     """What it was kept for: branches, tags, stash entries and staged content with work of git's, as `stash@{0}` or `:path`."""
+    warnings: tuple[Warning, ...] = ()
 
 
 @value_class

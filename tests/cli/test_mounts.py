@@ -346,6 +346,18 @@ def test_a_forked_directory_is_ended_by_the_name_a_person_types(
     assert not (at / "kept").exists()
 
 
+def test_the_end_of_a_fork_names_what_no_checkpoint_has(cli: Cli, at: Path, tmp_path: Path) -> None:
+    """Its last checkpoint leaves out what git cannot hold, and the fork is gone then."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_bytes(b"1")
+    cli("fork", str(tmp_path / "folder"), str(at)).ok()
+    os.mkfifo(at / "pipe")
+
+    ended = cli("end", str(at), "--json").ok()
+    assert ended.result["deleted"]
+    assert [warning["code"] for warning in ended.document["warnings"]] == ["capture.left_out"]
+
+
 def test_a_directory_is_forked_by_its_plain_name(cli: Cli, at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no verb is called so; what no fork can be called is said with what to do, and who names no vault hears which."""
     (tmp_path / "folder").mkdir()

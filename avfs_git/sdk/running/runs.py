@@ -147,13 +147,11 @@ class Run:
             if removed is None or not removed.deleted:
                 gone, head, pushed = False, self.vault.fork_info(self.fork).head, self.session.is_pushed()
                 diff, made = self._compare(head), self._list_made(head)
-            if removed is not None and removed.left_in_git:
-                warnings += (
-                    Warning(
-                        "run.left_in_git",
-                        f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}",
-                    ),
-                )
+            if removed is not None:
+                warnings = tuple(dict.fromkeys((*warnings, *removed.warnings)))
+                if removed.left_in_git:
+                    text = f"the fork '{self.fork}' is kept: git in it has put work elsewhere: {', '.join(removed.left_in_git)}"
+                    warnings += (Warning("run.left_in_git", text),)
         outcome: RunOutcome = "kept" if not gone else "discarded" if discard else "unchanged"
         return RunEnd(outcome, diff, made, pushed, mounted, warnings)
 

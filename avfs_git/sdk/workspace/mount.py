@@ -125,17 +125,19 @@ class Mount:
         in_use = ended.outcome == "detached"
         pushed = clones.is_pushed(core, self.fork)
         deleted = False
+        told = (*(ended.checkpoint.warnings if ended.checkpoint is not None else ()), *ended.warnings)
         left = clones.list_left_in_git(core, self.fork)
         if (discard or (not left and (pushed or clones.is_untouched(core, self.fork)))) and not in_use:
             self.wait()
 
             def may_go(locked: LockedWorkspace) -> bool:
-                nonlocal pushed, left
+                nonlocal pushed, left, told
                 if not self.is_of_fork():
                     raise ForkNotFound(self.fork, vault=core.name)
                 if discard:
                     return True
-                checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))  # of changes since it ended
+                saved = checkpoint.save_checkpoint(locked, requests.CheckpointRequest(description=_LAST))  # of changes since
+                told = tuple(dict.fromkeys((*told, *saved.warnings)))
                 pushed = clones.is_pushed(core, self.fork)
                 left = clones.list_left_in_git(core, self.fork)
                 return not left and (pushed or clones.is_untouched(core, self.fork))
@@ -151,6 +153,7 @@ class Mount:
             in_use=in_use,
             repositories=inside,
             left_in_git=() if deleted or in_use else left,
+            warnings=told,
         )
 
     def unmount(self, *, lazy: bool = False, force: bool = False) -> UnmountResult:
@@ -203,4 +206,5 @@ class Mount:
         except (HookRefused, PluginRefused, PluginFailed) as refused:
             what = f"what programs wrote at the end is in no checkpoint, and stays in the workspace: {refused.message}"
             return replace(ended, checkpoint=saved, warnings=(*ended.warnings, Warning("session.not_saved", what)))
-        return replace(ended, checkpoint=saved if later.outcome == "unchanged" else later)
+        last = saved if later.outcome == "unchanged" else later
+        return replace(ended, checkpoint=replace(last, warnings=tuple(dict.fromkeys((*saved.warnings, *later.warnings)))))
