@@ -471,7 +471,7 @@ class Capture:
             self._take_file(frame, name, path, found)
         elif found.kind == SYMLINK:
             target = self._layer.read_link(frame.path, name)
-            oid = self._sink.add(KIND_BLOB, target)
+            oid = self._sink.add(KIND_BLOB, target, keep=True)  # no file holds it
             self._placing.place(frame, name, path, MODE_SYMLINK, oid, plain_record(found.stat.st_mtime_ns))
         else:
             self._placing.set_absent(frame, name)

@@ -7,7 +7,6 @@ may change files meanwhile. So what is read is compared with the id that the cap
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -68,9 +67,7 @@ class Preview(DryWriter):
             return super().read_blob(oid)
         try:
             tree = self._locked.merged
-            node = tree.resolve(path, follow_last=False)
-            is_link = stat.S_ISLNK(tree.attributes.getattr(node).mode)
-            data = tree.attributes.readlink(node) if is_link else tree.contents.read_all(node)[: self.blob_size(oid)]
+            data = tree.contents.read_all(tree.resolve(path, follow_last=False))[: self.blob_size(oid)]
         except OSError as error:
             raise FileChanging(path) from error
         if hash_object(KIND_BLOB, data) != oid:
