@@ -34,7 +34,7 @@ _OPTIONS: Mapping[str, str] = {
     "fsck": "--strict --full --no-dangling --no-progress",
     "commit-graph": "write --stdin-commits --no-progress",
     "pack-objects": "--revs --reflog --indexed-objects --local --non-empty --delta-base-offset --quiet --window=0 --stdin-packs"
-    " --depth=20 --window-memory=128m --threads=1",
+    " --depth=20 --window-memory=128m --threads=1 --missing=allow-any",
     "rev-list": "--objects --no-object-names --reflog --indexed-objects --stdin --missing=allow-any --missing=print"
     " --filter=blob:none --quiet",
     "grep": "--no-color --color=always --full-name --null --line-number --column -E -F -P -i -w -v -o"

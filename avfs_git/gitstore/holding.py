@@ -7,7 +7,7 @@ object once more. The sweep has the objects for itself while it removes files: i
 holders wait for it.
 
 The lock is flock(2) on `avfs/prune.lock`, shared or exclusive, and ends with its holder. Processes that remove packs, by
-merging small ones (`gitstore.objects.packs`) or by sweeping, exclude each other by `avfs/consolidate.lock`.
+joining them (`gitstore.objects.repack`) or by sweeping, exclude each other by `avfs/consolidate.lock`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def objects_to_oneself(git_dir: Path, *, wait_s: float) -> Iterator[bool]:
 
 @contextmanager
 def packs_to_oneself(git_dir: Path) -> Iterator[bool]:
-    """Keep other processes from merging packs or sweeping, for a block; tell whether that was possible. Writers go on."""
+    """Keep other processes from joining packs or sweeping, for a block; tell whether that was possible. Writers go on."""
     with host_errors("lock the packs"):
         make_dirs_durably(git_dir / "avfs", parents=False)
         fd = open_file(git_dir / _PACKS_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

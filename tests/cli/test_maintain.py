@@ -17,7 +17,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.sdk.background import start
 from avfs_git.workspace.upkeep import folding
-from avfs_git.workspace.upkeep.due import is_worth_asking, maintenance_held, measure, read_last
+from avfs_git.workspace.upkeep.due import is_worth_asking, read_last
 from avfs_git.workspace.upkeep.folding import list_foldable
 from tests.support.failing import armed
 from tests.support.faults import git
@@ -283,27 +283,6 @@ def test_a_vault_that_is_removed_meanwhile_does_not_come_back(tmp_path: Path) ->
 
     assert points
     assert not (tmp_path / "home").exists()
-
-
-@pytest.mark.parametrize(("automatic", "packs", "merged"), [("1", 40, False), ("0", 40, True), ("1", 140, True)])
-def test_a_checkpoint_waits_for_packs_only_if_maintenance_does_not_join_them(
-    tmp_path: Path, automatic: str, packs: int, merged: bool
-) -> None:
-    """Maintenance joins them in the background; a checkpoint joins them where there is no maintenance, or it is far behind."""
-    with Home(tmp_path / "home") as home:
-        vault = home.create_vault("v")
-        vault.set_config("maintenance.auto", automatic)
-        core = vault._core
-        for number in range(packs):
-            pack = PackWriter(core.store)
-            pack.add(KIND_BLOB, b"%d" % number)
-            pack.finish()
-        with maintenance_held(core.layout) as is_held:  # no process in the background joins them meanwhile
-            assert is_held
-            vault.workspace().write("f", b"1")
-            vault.workspace().checkpoint()
-
-            assert (measure(core.layout)[1] < packs) is merged
 
 
 def test_many_more_packs_are_not_left_until_later(home: Path) -> None:

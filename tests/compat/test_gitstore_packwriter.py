@@ -17,10 +17,10 @@ from avfs_git.gitstore.formats.commits import Commit, Signature, serialize_commi
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_SYMLINK, edit_tree, is_forbidden_name
 from avfs_git.gitstore.objects import packwriter
-from avfs_git.gitstore.objects.packs import consolidate_packs, remove_leftovers
+from avfs_git.gitstore.objects.packs import remove_leftovers
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.paths import Oid, TreePath
+from avfs_git.paths import TreePath
 from tests.support.gitrepo import ROOT, GitRepo, init
 
 pytestmark = pytest.mark.needs("git")
@@ -158,39 +158,6 @@ def test_a_commit_is_the_one_that_git_makes(repo: GitRepo, monkeypatch: pytest.M
         assert store.read_commit(made) == Commit(tree, (), author, committer, "message\n")
 
 
-def test_merged_packs_are_good_packs(repo: GitRepo) -> None:
-    """Git finds every object in the merged pack, which is as good as one written at once."""
-    oids: list[Oid] = []
-    with ObjectStore(repo.git_dir) as store:
-        for number in range(40):
-            writer = PackWriter(store)
-            oids += [writer.add(KIND_BLOB, b"%d %d" % (number, n)) for n in range(9)]
-            writer.finish()
-        repo.run("unpack-objects", "-q", data=next((repo.git_dir / "objects/pack").glob("*.pack")).read_bytes())
-
-        assert consolidate_packs(store) >= 32
-        packs = [pack.path for pack in store.packs.packs()]
-        for pack in packs:
-            assert_git_accepts(repo, pack)
-    assert len(packs) < 10
-    assert set(oids) == set(repo.objects())
-
-
-def test_packs_of_deltas_are_not_merged(repo: GitRepo) -> None:
-    """A pack that git made of deltas stays as it is."""
-    for number in range(8):
-        for line in range(3):
-            text = b"".join(b"line %d\n" % n for n in range(1000)) + b"%d %d\n" % (number, line)
-            blob = repo.text("hash-object", "-w", "--stdin", data=text)
-            repo.run("update-ref", f"refs/blobs/{number}-{line}", blob)
-        repo.run("repack", "-dq")
-    before = {path.name for path in (repo.git_dir / "objects/pack").glob("*.pack")}
-    with ObjectStore(repo.git_dir) as store:
-        assert consolidate_packs(store, more_than=3) == 0
-    assert {path.name for path in (repo.git_dir / "objects/pack").glob("*.pack")} == before
-    assert repo.fsck() == []
-
-
 def die_at(number: int, git_dir: Path, body: str) -> int:
     """Run a program that ends without any clean-up at the n-th fault point; return its status."""
     program = textwrap.dedent("""
@@ -200,7 +167,6 @@ def die_at(number: int, git_dir: Path, body: str) -> int:
         from tests.support.failing import DieAt
         from avfs_git.gitstore.formats.packfile import KIND_BLOB
         from avfs_git.gitstore.objects.store import ObjectStore
-        from avfs_git.gitstore.objects.packs import consolidate_packs
         from avfs_git.gitstore.objects.packwriter import PackWriter
         store = ObjectStore(Path(sys.argv[1]))
     """)
@@ -227,23 +193,6 @@ def test_a_writer_that_is_killed_leaves_nothing_that_git_minds(repo: GitRepo, nu
         writer = PackWriter(store)
         writer.add(KIND_BLOB, b"content")
         assert_git_accepts(repo, writer.finish())
-
-
-@pytest.mark.parametrize("number", range(1, 10))
-def test_merging_that_is_killed_loses_nothing(repo: GitRepo, number: int) -> None:
-    """Killed at any step of merging packs, every object is still there for git and for us."""
-    with ObjectStore(repo.git_dir) as store:
-        oids: list[Oid] = []
-        for n in range(4):
-            writer = PackWriter(store)
-            oids.append(writer.add(KIND_BLOB, b"%d" % n))
-            writer.finish()
-
-    assert die_at(number, repo.git_dir, "ARM\nconsolidate_packs(store, more_than=3)") == 137
-    assert repo.fsck() == []
-    assert set(repo.objects()) == set(oids)
-    with ObjectStore(repo.git_dir) as store:
-        assert all(store.exists(oid) for oid in oids)
 
 
 def test_gc_beside_a_writer_takes_nothing_away(repo: GitRepo) -> None:

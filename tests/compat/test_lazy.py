@@ -700,3 +700,18 @@ def test_forks_are_counted_as_far_as_contents_are_here(offline: Vault, tmp_path:
 
     assert found == {"main": ForkStat(0, 0, 0), "new": ForkStat(1, 1, 0), "changed": None}
     assert [warning.code for warning in told] == ["fork.not_counted"]
+
+
+def test_packs_of_checkpoints_are_joined(offline: Vault) -> None:
+    """Maintenance joins the packs that were made here; what came from the server stays apart, and nothing is fetched."""
+    work = offline.workspace()
+    for number in range(20):
+        work.write("own", b"%d\n" % number)
+        work.checkpoint()
+    before, here, made = missing(offline), objects(offline), packs(offline)
+    steps = {step.name: step.handled or 0 for step in offline.maintain().steps}
+
+    assert steps["packs"] >= 20
+    assert packs(offline) == made - steps["packs"] + 1
+    assert (missing(offline), objects(offline)) == (before, here)
+    assert work.read("own") == b"19\n"

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import GitFailed
+from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
+from avfs_git.gitstore.formats.trees import MODE_FILE
+from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.repack import repack
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -20,6 +23,7 @@ from tests.support.gitrepo import GitRepo, init
 pytestmark = pytest.mark.needs("git")
 
 FILES, PACKS = 400, 24
+ADA = Signature("Ada Author", "ada@example.org", 1_700_000_000)
 
 
 @pytest.fixture
@@ -87,6 +91,14 @@ def test_marked_packs_stay(repo: GitRepo) -> None:
     assert [path.stat().st_ino for path in kept] == before
 
 
+def test_one_process_does_it(repo: GitRepo) -> None:
+    """While another process joins packs, there is nothing to do."""
+    with ObjectStore(repo.git_dir) as store:
+        with packs_to_oneself(repo.git_dir):
+            assert repack(store) == 0
+        assert repack(store) > 0
+
+
 def test_a_list_of_git_s_is_obeyed(repo: GitRepo) -> None:
     """Where git keeps a multi-pack-index, which names the packs, nothing is joined."""
     repo.run("multi-pack-index", "write")
@@ -134,3 +146,24 @@ def test_git_packs_beside_it(repo: GitRepo) -> None:
         other.wait()
 
     assert _objects(repo) == before
+
+
+def test_what_a_partial_clone_lacks_is_not_asked_for(repo: GitRepo, tmp_path: Path) -> None:
+    """A pack of a commit is joined although its parent's tree is on the server alone."""
+    blob = repo.text("hash-object", "-w", "--stdin", data=b"1\n")
+    tree = repo.text("mktree", data=f"100644 blob {blob}\tfile\n".encode())
+    repo.run("update-ref", "refs/heads/main", repo.text("commit-tree", tree, "-m", "one"))
+    repo.run("config", "uploadpack.allowFilter", "true")
+    repo.run("clone", "-q", "--bare", "--filter=tree:0", f"file://{repo.git_dir}", str(tmp_path / "partial.git"))
+    partial = GitRepo(tmp_path / "partial.git")
+    parent = partial.oid("rev-parse", "main")
+    with ObjectStore(partial.git_dir) as store:
+        for number in range(3):
+            writer = PackWriter(store)
+            own = writer.add_tree({b"own": (MODE_FILE, writer.add(KIND_BLOB, b"%d\n" % number))})
+            writer.add_commit(Commit(own, (parent,), ADA, ADA, "own\n"))
+            writer.finish()
+        before = _packs(partial)
+
+        assert repack(store, more_than=1) == 3
+        assert len(_packs(partial) & before) == len(before) - 3

@@ -103,10 +103,6 @@ class PackIndex:
             return [self.offset_at(position) for position in range(self.count)]
         return found
 
-    def crcs(self) -> list[int]:
-        """List the checksums of all entries, in order of their ids."""
-        return list(struct.unpack_from(f">{self.count}I", self._data, self._oids_end))
-
     def pack_checksum(self) -> bytes:
         """Return the checksum that the pack itself ends with."""
         return bytes(self._data[-40:-20])

@@ -38,7 +38,7 @@ _SMALL_PACK = 250
 """Objects up to which a pack's index is read into one dict with those of others: most checkpoints."""
 _SMALL_TOTAL = 8_000
 _LISTINGS = 20
-"""How often the directory of packs is read before it counts as known, while others merge packs in it."""
+"""How often the directory of packs is read before it counts as known, while others join packs in it."""
 _CHAIN_MAX = 4_096
 """Deltas that apply to each other, at most: git's own limit is 4,095."""
 _MADE_MAX = 512 << 20
@@ -356,11 +356,6 @@ class PackSet:
         self._open.append(pack)
         while len(self._open) > _OPEN_PACKS:
             self._open.pop(0).close()
-
-    @property
-    def count(self) -> int:
-        """How many packs there were when the directory was last listed."""
-        return len(self._packs)
 
     def packs(self) -> list[Pack]:
         """List all packs that can be read here, as the directory is now."""

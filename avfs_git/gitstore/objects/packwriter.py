@@ -135,7 +135,13 @@ class PackWriter(OverStore):
             return oid
         level = _TREE_LEVEL if kind == KIND_TREE else _LEVEL if size <= SMALL_BLOB else _level_for(data[:_PROBE])
         entry = packfile.entry_header(kind, size) + deflate(data, level)
-        self._take(oid, entry, zlib.crc32(entry))
+        self._offsets[oid] = self._held_from + len(self._held)
+        self._crcs.append(zlib.crc32(entry))
+        self._held += entry
+        if self._told is not None:
+            self._tell(self._held_from + len(self._held))
+        if len(self._held) > _HELD_BYTES:  # what a full disk keeps back stays for the next call
+            self._spill()
         return oid
 
     @contextmanager
@@ -149,16 +155,6 @@ class PackWriter(OverStore):
             whole, self._whole = self._whole, {}  # after an exception, no pack has them
         for data in whole.values():
             self.add(KIND_BLOB, data)
-
-    def _take(self, oid: Oid, entry: bytes | memoryview, crc: int) -> None:
-        """Put an object's entry at the end of the pack; what a full disk keeps back stays for the next call."""
-        self._offsets[oid] = self._held_from + len(self._held)
-        self._crcs.append(crc)
-        self._held += entry
-        if self._told is not None:
-            self._tell(self._held_from + len(self._held))
-        if len(self._held) > _HELD_BYTES:
-            self._spill()
 
     def _tell(self, end: int) -> None:
         if self._told is not None and end - self._told_at >= _TOLD_BYTES:
@@ -179,11 +175,6 @@ class PackWriter(OverStore):
         if oid in self._offsets or self._store_has(oid):
             return oid
         return self._deflate_file(fd, size, goes_on=goes_on)
-
-    def add_entry(self, oid: Oid, entry: memoryview, crc: int) -> None:
-        """Take an object as another pack holds it, deflated and with its header, and no delta."""
-        if oid not in self._offsets:
-            self._take(oid, entry, crc)
 
     def _store_has(self, oid: Oid) -> bool:
         # The order matters: only what is there *after* its time was renewed is safe from a `git prune` under way.

@@ -1,7 +1,7 @@
 """Joining packs, and storing what changed little as differences: what keeps a repository small while it is in use.
 
 Decided here: which packs are joined, and when. Called by maintenance; beside readers, writers, git and `gitstore.objects.sweep`,
-which excludes this by `holding.packs_to_oneself`. Checkpoints join only their own small packs (`gitstore.objects.packs`).
+which excludes this by `holding.packs_to_oneself`.
 
 git makes one pack of all objects of the chosen ones, whether anything reaches them or not, and looks for differences between
 them. So no object goes, and none becomes older: an operation that relies on one does not notice. The chosen packs are the
@@ -15,10 +15,12 @@ goes would be wrong, and with a dozen packs it finds nothing faster. Where git k
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from avfs_git import faults
 from avfs_git.errors import GitFailed
 from avfs_git.gitstore.holding import packs_to_oneself
-from avfs_git.gitstore.objects.packs import choose_packs, list_candidates, remove_pack
+from avfs_git.gitstore.objects.packs import remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore
 from avfs_git.gitstore.objects.sweep import make_pack
@@ -28,15 +30,16 @@ _LEFT = 8
 """So many packs are left, or fewer."""
 _BIG_PACK = 2 << 30
 """Bytes above which a pack is left alone."""
-_OPTIONS = ("--stdin-packs", "--depth=20", "--window-memory=128m", "--threads=1")
-"""How git packs. Chains of differences are short: avfs follows them each time that it reads an object."""
+_OPTIONS = ("--stdin-packs", "--depth=20", "--window-memory=128m", "--threads=1", "--missing=allow-any")
+"""How git packs. Chains of differences are short: avfs follows them each time that it reads an object. What only
+the server of a partial clone has is missing, and is not fetched."""
 
 
 def count_packs(store: ObjectStore) -> int:
     """Count the packs that may be joined; 0 if git keeps a list of them."""
     if (store.objects_dir / "pack" / "multi-pack-index").exists():
         return 0
-    return len(list_candidates(store, below=_BIG_PACK))
+    return len(_list_candidates(store))
 
 
 def repack(store: ObjectStore, *, more_than: int = MANY_PACKS) -> int:
@@ -49,11 +52,35 @@ def repack(store: ObjectStore, *, more_than: int = MANY_PACKS) -> int:
     if count_packs(store) <= more_than:
         return 0
     with packs_to_oneself(store.git_dir) as is_alone:
-        candidates = list_candidates(store, below=_BIG_PACK) if is_alone else []
+        candidates = _list_candidates(store) if is_alone else []
         if len(candidates) <= more_than:
             return 0
-        chosen = choose_packs(candidates, 2 * max(len(candidates) - min(_LEFT, more_than), 1))
+        chosen = _choose_packs(candidates, 2 * max(len(candidates) - min(_LEFT, more_than), 1))
         return _join(store, chosen) if len(chosen) > 1 else 0
+
+
+def _list_candidates(store: ObjectStore) -> list[tuple[int, Pack]]:
+    """List the packs that may be joined, with their sizes, the smallest first."""
+    found: list[tuple[int, Pack]] = []
+    for pack in store.packs.packs():
+        with suppress(OSError):
+            size = pack.path.stat().st_size
+            marked = any(pack.path.with_suffix(suffix).exists() for suffix in (".keep", ".promisor", ".mtimes", ".bitmap"))
+            if size <= _BIG_PACK and not marked:
+                found.append((size, pack))
+    return sorted(found, key=lambda item: (item[0], item[1].path.name))
+
+
+def _choose_packs(candidates: list[tuple[int, Pack]], more_than: int) -> list[Pack]:
+    """Choose the packs to join: at least half of the surplus."""
+    total = 0
+    chosen: list[Pack] = []
+    for size, pack in candidates:
+        if size > total and len(chosen) > max(more_than // 2, 1):
+            break
+        total += size
+        chosen.append(pack)
+    return chosen
 
 
 def _join(store: ObjectStore, chosen: list[Pack]) -> int:

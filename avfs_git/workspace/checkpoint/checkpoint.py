@@ -28,7 +28,6 @@ from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.capture import Captured
 from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
-from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 from avfs_git.workspace.checkpoint.changes import (
     check_recorded,
@@ -251,7 +250,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             )
         result = _record(locked, compared, pack, recorded, request, applied)
     told = (*warn_of_git(locked.vault, locked.fork), *warn_of_excess(locked, compared.changed_files))
-    return replace(result, warnings=(*told, *result.warnings, *merge_small_packs(vault)))
+    return replace(result, warnings=(*told, *result.warnings))
 
 
 def _capture_request(pack: PackWriter, request: CheckpointRequest, applied: Applied) -> CaptureRequest:

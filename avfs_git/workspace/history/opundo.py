@@ -24,7 +24,6 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.model import MergeStrategy, UndoResult, Warning
 from avfs_git.paths import Oid, show_path
 from avfs_git.values import NamedTuple, replace
-from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen
 from avfs_git.workspace.history.opdetails import diff_beside, find_operation, is_first, states_of
 from avfs_git.workspace.merge.merge import join_warnings, open_engine, save_target
@@ -122,7 +121,7 @@ def _undo(locked: LockedWorkspace, record: OpRecord, sides: _Sides, told: tuple[
         description = f"{text} ({record.description})"
         request = AdvanceRequest(tree, make_head, start.head, start.now, OP_UNDO, description, asks=False)
         done = advance(locked, pack, request)
-    warnings = join_warnings(told, start.warnings, done.warnings, merge_small_packs(locked.vault))
+    warnings = join_warnings(told, start.warnings, done.warnings)
     operation = replace(record.to_operation(undone=True), fork=locked.fork)  # as it is called today
     return UndoResult(operation, changed, start.saved, warnings, done.sidecar_changed)
 

@@ -29,7 +29,6 @@ from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.rules.attributes import read_info_attributes
 from avfs_git.model import MergeMode, MergeOptions, MergeOutcome, MergeResult, MergeStrategy, Warning
 from avfs_git.paths import Oid, TreePath, oid_of, show_path
-from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, save_first
 from avfs_git.workspace.merge.conflicts import describe_conflicts
 from avfs_git.workspace.merge.mergestate import begin_merge
@@ -160,7 +159,7 @@ def merge_into(locked: LockedWorkspace, start: Start, theirs: Oid, options: Merg
         result,
         commit=done.head.hex(),
         sidecar_changed=done.sidecar_changed,
-        warnings=join_warnings(result.warnings, done.warnings, start.warnings, merge_small_packs(vault)),
+        warnings=join_warnings(result.warnings, done.warnings, start.warnings),
     )
 
 

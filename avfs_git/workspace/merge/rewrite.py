@@ -32,7 +32,6 @@ from avfs_git.gitstore.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of
-from avfs_git.workspace.checkpoint.aftermath import merge_small_packs
 from avfs_git.workspace.checkpoint.bookkeeping import is_bookkeeping
 from avfs_git.workspace.checkpoint.changes import list_told_sidecars
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, check_seen, merge_in_progress
@@ -330,7 +329,7 @@ def _put_on(
         commits,
         changed,
         saved=start.saved,
-        warnings=join_warnings(done.warnings, start.warnings, merge_small_packs(vault)),
+        warnings=join_warnings(done.warnings, start.warnings),
     )
 
 
@@ -473,7 +472,7 @@ def squash_commits(locked: LockedWorkspace, first: Oid, last: Oid, message: str 
         )
         vault.move_refs([*vault.hold(head), change], record)
     commits = tuple(oid.hex() for oid in made)
-    return RewriteResult("rewritten", locked.fork, head.hex(), made[-1].hex(), commits, warnings=tuple(merge_small_packs(vault)))
+    return RewriteResult("rewritten", locked.fork, head.hex(), made[-1].hex(), commits)
 
 
 def _line(locked: LockedWorkspace, head: Oid | None, first: Oid, last: Oid) -> tuple[list[Oid], list[Oid]]:

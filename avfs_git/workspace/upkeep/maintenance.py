@@ -28,9 +28,9 @@ from contextlib import suppress
 from avfs_git.errors import AvfsError
 from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
+from avfs_git.gitstore.objects.packs import remove_leftovers
 from avfs_git.gitstore.objects.repack import MANY_PACKS, count_packs, repack
 from avfs_git.gitstore.packrefs import list_packable, pack_refs
-from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
 from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_last
@@ -116,7 +116,7 @@ def _measure_steps(vault: OpenVault, last: Last, *, every_step: bool) -> Iterato
     """Tell of each step how much it would handle; 0 where it is not due. Each is measured when the one before is done."""
     loose = len(list_packable(vault.refs, older_than_s=0.0 if every_step else _SETTLED_S))
     yield "refs", loose if every_step or loose > _MANY_REFS else 0
-    packs = 0 if is_partial(vault.git_dir) else count_packs(vault.store)
+    packs = count_packs(vault.store)
     yield "packs", packs if packs > (1 if every_step else MANY_PACKS) else 0
     log_bytes, _ = measure(vault.layout)
     growth = vault.oplog.measure_end() if every_step or log_bytes > INDEXED_ABOVE else 0
@@ -164,6 +164,7 @@ def _pack_refs(vault: OpenVault, older_than_s: float) -> int:
 def _repack(vault: OpenVault, more_than: int) -> int:
     joined = repack(vault.store, more_than=more_than)
     if joined:
+        remove_leftovers(vault.store, now_s=time.time())
         with suppress(AvfsError):  # a cache of git's, with which it finds merge bases faster
             write_commit_graph(vault.store, vault.refs.list().values())
     return joined

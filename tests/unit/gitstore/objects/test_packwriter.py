@@ -346,9 +346,7 @@ def test_offsets_beyond_two_gibibytes_are_kept(tmp_path: Path) -> None:
     index = PackIndex(path)
 
     assert [index.find(oid) for oid in oids] == offsets
-    assert dict(zip(index.oids(), zip(index.offsets(), index.crcs(), strict=True), strict=True)) == {
-        oid: (offset, crc) for oid, offset, crc in zip(oids, offsets, range(300), strict=True)
-    }
+    assert dict(zip(index.oids(), index.offsets(), strict=True)) == dict(zip(oids, offsets, strict=True))
     assert index.pack_checksum() == b"c" * 20
     assert index.find(Oid(b"\xff" * 20)) is None
     assert index.find(Oid(bytes(20))) is None
