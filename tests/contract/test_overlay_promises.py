@@ -240,3 +240,17 @@ def test_a_restore_takes_nothing_from_a_program_that_never_pauses(
 
 def _has_grown(log: Path, size: int) -> bool:
     return log.stat().st_size > size
+
+
+@pytest.mark.parametrize("backend", ["overlay", "fuse"])
+def test_a_checkpoint_leaves_the_times_of_last_access(work: Workspace, tree: Path, backend: str) -> None:
+    """A checkpoint reads new files and lists their directories, but no program has read them."""
+    long_ago = 1_000_000_000
+    with work.mount(tree, backend=backend):
+        (tree / "d").mkdir()
+        (tree / "d" / "f").write_text("new\n")
+        for path in (tree / "d" / "f", tree / "d"):
+            os.utime(path, (long_ago, long_ago))
+        work.checkpoint("read")
+    with work.mount(tree, backend=backend):  # the kernel knows no times any more
+        assert [(tree / name).stat().st_atime for name in ("d/f", "d")] == [long_ago] * 2

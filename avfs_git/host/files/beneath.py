@@ -111,10 +111,15 @@ POOL = DescriptorPool()
 
 
 def open_at(directory: int | None, name: bytes, flags: int, mode: int = 0o666) -> int:
-    """Open an entry of a directory (None: the current one), never a link's target; makes room when too many files are open."""
+    """Open an entry of a directory (None: the current one), never a link's target; makes room when too many files are open.
+
+    `O_NOATIME` is dropped where the kernel refuses it, as for another user's file.
+    """
     try:
         return os.open(name, flags | os.O_NOFOLLOW, mode, dir_fd=directory)
     except OSError as error:
+        if error.errno == errno.EPERM and flags & os.O_NOATIME:
+            return open_at(directory, name, flags & ~os.O_NOATIME, mode)
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
     POOL.clear()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _OPEN_DIRECTORIES = 64
 _KEPT_ON_THE_WAY = 32
-_OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe put in a file's place must not hang the reader
+_OPEN_FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME  # a pipe put in a file's place must not hang the reader
 
 _ACCESS_LIST = b"system.posix_acl_"
 
@@ -227,7 +227,7 @@ class PlainDirectory(_Reader):
     def list_dir(self, path: TreePath) -> Sequence[Found]:
         """List a directory, sorted by name."""
         try:
-            listing = open_at(self._directories.get(path), b".", OPEN_LIST)
+            listing = open_at(self._directories.get(path), b".", OPEN_LIST | os.O_NOATIME)
         except OSError as error:
             error.filename = path
             raise

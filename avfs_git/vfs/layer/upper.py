@@ -122,7 +122,7 @@ class UpperLayer:
         """
         xattr_whiteouts = False
         found: list[Found] = []
-        with closing_fd(open_at(directory, b".", OPEN_LIST)) as listing:
+        with closing_fd(open_at(directory, b".", OPEN_LIST | os.O_NOATIME)) as listing:
             # The marks of the directory itself are asked for through the descriptor that is open anyway.
             xattr_whiteouts = self.read_dir_marks(listing, path).xattr_whiteouts
             with os.scandir(listing) as entries:
