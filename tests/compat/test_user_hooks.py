@@ -226,6 +226,40 @@ def test_merges_and_pushes_have_hooks(vault: Vault, tmp_path: Path) -> None:
     assert not vault.workspace("main").exists("c")
 
 
+def test_an_update_asks_about_what_was_pushed_to_the_fork(vault: Vault, tmp_path: Path) -> None:
+    """Also about what is pushed while a hook runs: the workspace gets nothing that the hook has not seen."""
+    git("clone", "-q", str(vault.path), str(tmp_path / "clone"), cwd=tmp_path)
+    pushed = [_push(tmp_path / "clone", "one"), _commit(tmp_path / "clone", "two")]
+    put(vault, "post-merge", f"cat > {tmp_path}/post-merge")
+    put(vault, "pre-merge", f"cat >> {tmp_path}/seen; echo >> {tmp_path}/seen; git -C {tmp_path}/clone push -q")
+    work = vault.workspace("main")
+    [updated] = work.update()
+    seen = [json.loads(line) for line in (tmp_path / "seen").read_text().splitlines()]
+    assert [facts["commit"] for facts in seen] == pushed
+    assert seen[1]["source"] == updated.source == pushed[1][:12]
+    told = json.loads((tmp_path / "post-merge").read_text())
+    assert (told["source"], told["outcome"], told["commit"]) == (pushed[1][:12], updated.outcome, updated.commit)
+
+    _push(tmp_path / "clone", "three")
+    put(vault, "pre-merge", "echo not that; exit 1")
+    with pytest.raises(HookRefused, match="not that"):
+        work.update()
+    assert [work.exists(name) for name in ("one", "two", "three")] == [True, True, False]
+
+
+def _commit(clone: Path, name: str) -> str:
+    (clone / name).write_bytes(b"1\n")
+    git("add", name, cwd=clone)
+    git("commit", "-q", "-m", name, cwd=clone)
+    return git("rev-parse", "HEAD", cwd=clone)
+
+
+def _push(clone: Path, name: str) -> str:
+    made = _commit(clone, name)
+    git("push", "-q", cwd=clone)
+    return made
+
+
 @pytest.mark.needs("user-xattrs", "whiteout")
 def test_commands_have_a_hook(vault: Vault, tmp_path: Path) -> None:
     """It is told how a command ended and what commit holds its changes."""

@@ -56,7 +56,8 @@ def _look(vault: Vault, fork: str) -> None:
 def _catch_up(vault: Vault, fork: str, *, to_end: bool = False) -> str | None:
     """Do what `update` does first: bring in what others put on the branch; `to_end`, with each conflict resolved for them."""
     work = vault.workspace(fork)
-    found = work._at.run(operations.catch_up, MergeOptions("", in_workspace=to_end))
+    theirs = work._at.run(operations.find_behind)
+    found = work._at.run(operations.catch_up, theirs, MergeOptions("", in_workspace=to_end)) if theirs is not None else None
     if to_end and found is not None and found.outcome == "conflicted":
         for conflict in found.conflicts:
             work.resolve(conflict.path, "theirs")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, quote
+from avfs_git.errors import AvfsError, CheckpointNotFound, InvalidInput, RefConflict, quote
 from avfs_git.model import MergeMode, MergeOptions, MergeProgress, MergeResult, MergeStrategy, RewriteResult, UndoResult, Warning
 from avfs_git.paths import PathLike, parse_tree_path
 from avfs_git.sdk.handle import holding_objects
@@ -27,6 +27,8 @@ from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
 if TYPE_CHECKING:
     from avfs_git.sdk.handle import ForkHandle
 
+_TRIES = 5
+"""How often an update begins again where others move the branch meanwhile."""
 _NEWEST = 64
 """Operations among which a merge that was just made is looked for: other processes may have added some."""
 _Choice = TypeVar("_Choice", MergeStrategy, MergeMode)
@@ -126,10 +128,11 @@ class WorkspaceMerging:
             NoUpstream: If the clone no longer has the branch that the fork was made from, and nothing else is merged; or if no
                 remote has the branch `upstream`.
             RemoteError: If the remote cannot be reached or read.
+            RefConflict: If others move the fork's branch again and again.
             AvfsError: As `merge`. Earlier merges stay, and the error names them, also in its detail `merged`.
         """
         options = MergeOptions("", _choose(MergeStrategy, strategy), in_workspace=_in_workspace(on_conflict))
-        found = self._at.run(operations.catch_up, options)
+        found = self._catch_up(options)
         merges = [] if found is None else [found]
         if found is not None and found.outcome == "conflicted":
             return merges
@@ -142,6 +145,27 @@ class WorkspaceMerging:
             if upstream is not None and followed is not None:
                 self._at.run(operations.follow_branch, followed, self._find_last(merges))
         return merges
+
+    def _catch_up(self, options: MergeOptions) -> MergeResult | None:
+        """Merge what others have put on the fork's branch, if its workspace does not have that, between the owner's hooks."""
+        run_hook = self._at.dispatch.programs.run_hook
+        for left in reversed(range(_TRIES)):
+            theirs = self._at.run(operations.find_behind)
+            if theirs is None:
+                return None
+            source = {"source": theirs.hex()[:12]}
+            warnings = run_hook("pre-merge", self.fork, {**source, "commit": theirs.hex()})
+            try:
+                result = self._at.run(operations.catch_up, theirs, options)
+            except RefConflict:  # others have put more on it: the hook has not seen that
+                if not left:
+                    raise
+                continue
+            if result is not None:
+                facts = {**source, "commit": result.commit, "outcome": result.outcome}
+                warnings += run_hook("post-merge", self.fork, facts)
+                return replace(result, warnings=(*warnings, *result.warnings)) if warnings else result
+        return None
 
     def _find_last(self, merges: Sequence[MergeResult]) -> int | None:
         """Find the number of the last of some merges that changed the fork."""

@@ -381,14 +381,18 @@ def merge_commit(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> M
     return _replace(opened, lambda locked: merge.merge_commit(locked, theirs, options))
 
 
-@operation(flushes=True)
-def catch_up(opened: OpenWorkspace, options: MergeOptions) -> MergeResult | None:
-    """Merge what others have put on the fork's branch."""
+@_repeatable
+def find_behind(opened: OpenWorkspace) -> Oid | None:
+    """Name the commit that others have put on the fork's branch; None if the workspace has it. It waits for its turn."""
     with opened.locked() as locked:
-        if not catchup.is_behind(locked):
-            return None  # nothing is recorded: what that leaves out is told by the operation that follows
+        return catchup.find_behind(locked)
+
+
+@operation(flushes=True)
+def catch_up(opened: OpenWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult | None:
+    """Merge what others have put on the fork's branch."""
     with _standstill(opened) as (locked, told):
-        result = catchup.catch_up(locked, options)
+        result = catchup.catch_up(locked, theirs, options)
     return replace(result, warnings=merge.join_warnings(told, result.warnings)) if result is not None and told else result
 
 

@@ -3,7 +3,7 @@
 Decided here: how the workspace comes to have both. Checkpoints refuse to record over commits that the workspace never held
 (`checkpoint`); here what the workspace holds is saved beside the branch, on the commit that it came from, and merged with what
 the others made. Then the branch moves, once, from where the others put it to the merge: at no time does it lack their
-commits, and a push that git takes meanwhile is a conflict of the move, after which all of it is done again. If the two
+commits, and a push that git takes meanwhile is a conflict of the move, after which the caller begins again. If the two
 conflict, the branch stands where the others put it, and what was saved is kept reachable.
 
 Called with the workspace locked, mounted or not. It is one operation in the log. Its undo takes back our side: the files are what
@@ -17,67 +17,65 @@ from dataclasses import replace
 from avfs_git.errors import RefConflict
 from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
-from avfs_git.model import MergeOptions, MergeResult, Warning
-from avfs_git.paths import oid_of
+from avfs_git.model import MergeOptions, MergeResult
+from avfs_git.paths import Oid, oid_of
 from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, saving_first
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.aside import save_aside
+from avfs_git.workspace.vault.format import HEADS
 from avfs_git.workspace.vault.gitmoves import check_head
 from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
 
-_TRIES = 5
 
-
-def is_behind(locked: LockedWorkspace) -> bool:
-    """Tell whether others have put something on a fork's branch that its workspace does not have.
+def find_behind(locked: LockedWorkspace) -> Oid | None:
+    """Name the commit that others have put on a fork's branch and its workspace does not have; None if there is none.
 
     Raises:
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
+        MergeInProgress: If the workspace is in the middle of a merge.
+        WorkspaceBusy: If a command runs in the live tree and has changed files.
     """
+    unseen = _find_unseen(locked)
+    return unseen[0] if unseen is not None else None
+
+
+def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     check_head(locked.vault, locked.fork)
-    return find_unseen_head(locked) is not None
+    unseen = find_unseen_head(locked)
+    if unseen is not None:
+        check_not_merging(locked)
+        check_recorded(locked)
+    return unseen
 
 
-def catch_up(locked: LockedWorkspace, options: MergeOptions) -> MergeResult | None:
-    """Merge what others have put on a fork's branch with what its workspace holds; None if there is nothing of the kind.
+def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> MergeResult | None:
+    """Merge what others have put on a fork's branch with what its workspace holds; None if it has that by now.
 
     First it records what has changed since the last operation, as an operation of its own, whether or not the two conflict.
 
     Raises:
         FileChanging: If a file cannot be read whole.
-        HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
-        MergeInProgress: If the workspace is in the middle of a merge.
         UnrelatedHistories: If the branch has no commit in common with what the workspace came from.
-        RefConflict: If others move the branch again and again.
-        WorkspaceBusy: If a command runs in the live tree and has changed files.
+        RefConflict: If the branch is not at `theirs` any more.
+        HeadElsewhere, MergeInProgress, WorkspaceBusy: As `find_behind`.
     """
-    check_head(locked.vault, locked.fork)
-    tries = _TRIES
-    told: tuple[Warning, ...] = ()
-    while True:
-        unseen = find_unseen_head(locked)
-        if unseen is None:
-            return None
-        check_not_merging(locked)
-        check_recorded(locked)
-        head, came_from = unseen
-        with saving_first():
-            told = join_warnings(told, record_changes(locked))
-            saved, now, left_out = save_aside(locked, "save before update")
-        told = join_warnings(told, left_out)
-        with host_errors("merge what others have put on the branch"):
-            reach("catchup.saved")
-        ours = oid_of(saved) if saved is not None else came_from
-        start = Start(ours, now, saved, branch=head, warnings=told)
-        try:
-            return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))
-        except RefConflict:
-            tries -= 1
-            if not tries:
-                raise
+    unseen = _find_unseen(locked)
+    if unseen is None:
+        return None
+    head, came_from = unseen
+    if head != theirs:
+        raise RefConflict(HEADS + locked.fork, theirs.hex(), head.hex())
+    with saving_first():
+        told = record_changes(locked)
+        saved, now, left_out = save_aside(locked, "save before update")
+    with host_errors("merge what others have put on the branch"):
+        reach("catchup.saved")
+    ours = oid_of(saved) if saved is not None else came_from
+    start = Start(ours, now, saved, branch=head, warnings=join_warnings(told, left_out))
+    return merge_into(locked, start, head, replace(options, source=head.hex()[:12]))
 
 
 def follow_branch(locked: LockedWorkspace, branch: str, joins: int | None) -> None:

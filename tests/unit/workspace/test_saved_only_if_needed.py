@@ -272,13 +272,19 @@ def _undone(side: Workspace) -> None:
     side.undo()
 
 
+def _catch_up(opened: OpenWorkspace) -> None:
+    theirs = operations.find_behind(opened)
+    assert theirs is not None
+    operations.catch_up(opened, theirs, MergeOptions("", MergeStrategy.THEIRS))
+
+
 STOPPING: dict[str, tuple[Callable[[Workspace], object], Callable[[OpenWorkspace, Oid], object]]] = {
     "restore": (lambda _: None, lambda opened, main: operations.restore_state(opened, main, [], False, "main", "restore")),
     "merge": (
         lambda _: None,
         lambda opened, main: operations.merge_commit(opened, main, MergeOptions("main", MergeStrategy.THEIRS)),
     ),
-    "update": (_pushed, lambda opened, _: operations.catch_up(opened, MergeOptions("", MergeStrategy.THEIRS))),
+    "update": (_pushed, lambda opened, _: _catch_up(opened)),
     "rebase": (lambda _: None, lambda opened, main: operations.rebase(opened, main, "main", MergeStrategy.THEIRS, False)),
     "resolve": (
         lambda side: side.merge("main", on_conflict="workspace"),
