@@ -1185,15 +1185,15 @@ class ApplyConflict(RemoteError, code="remote.apply_conflict", exit_code=99):
 class Interrupted(AvfsError, code="interrupted", exit_code=130):
     """The user pressed Ctrl-C."""
 
-    def __init__(self) -> None:
-        self._say("interrupted")
+    def __init__(self, done: str | None = None) -> None:
+        self._say("interrupted" if done is None else f"interrupted: {done}")
 
 
 class Terminated(AvfsError, code="terminated", exit_code=143):
     """The program was asked to end (SIGTERM)."""
 
-    def __init__(self) -> None:
-        self._say("terminated")
+    def __init__(self, done: str | None = None) -> None:
+        self._say("terminated" if done is None else f"terminated: {done}")
 
 
 class InternalError(AvfsError, code="internal", exit_code=70):

@@ -74,10 +74,10 @@ def run(arguments: list[str]) -> int:
         error = err
         if isinstance(err, InternalError):
             trace = _trace_if(state)
-    except _Ended:
-        error = Terminated()
-    except KeyboardInterrupt:
-        error = Interrupted()
+    except _Ended as err:
+        error = Terminated(*err.args)
+    except KeyboardInterrupt as err:
+        error = Interrupted(*err.args)
     except BrokenPipeError:
         return _give_up_stdout(state)
     except OSError as err:

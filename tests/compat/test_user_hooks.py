@@ -394,6 +394,22 @@ def test_a_hook_may_use_avfs_without_running_itself(vault: Vault, tmp_path: Path
     assert {label for found in vault.workspace().list_checkpoints() for label in found.labels} >= {"one", "inner", "outer"}
 
 
+@pytest.mark.parametrize(("number", "status", "said"), [("INT", 130, "interrupted"), ("TERM", 143, "terminated")])
+def test_a_signal_in_a_hook_says_what_is_done(vault: Vault, tmp_path: Path, number: str, status: int, said: str) -> None:
+    """Of one that runs after an operation; one that runs before leaves it undone."""
+    env = {"AVFS_HOME": str(tmp_path / "home")}
+    put(vault, "post-checkpoint", f"kill -{number} $PPID; exec sleep 60")
+    vault.workspace().write("a", b"2\n")
+    ran = spawn("--vault", str(vault.path), "checkpoint", "save", "two", env=env)
+    assert ran.status == status, ran
+    assert f"{said}: the hook 'post-checkpoint' was ended; what it ran after is done" in ran.stderr
+    put(vault, "pre-checkpoint", f"kill -{number} $PPID; exec sleep 60")
+    vault.workspace().write("a", b"3\n")
+    ran = spawn("--vault", str(vault.path), "checkpoint", "save", "three", env=env)
+    assert (ran.status, "is done" in ran.stderr) == (status, False)
+    assert {label for found in vault.workspace().list_checkpoints() for label in found.labels} == {"one", "two"}
+
+
 def test_a_clone_brings_no_hooks(vault: Vault, tmp_path: Path) -> None:
     """Hooks of another repository never come along, whichever way a vault is made from it."""
     put(vault, "pre-checkpoint", "exit 1")

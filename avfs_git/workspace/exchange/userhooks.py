@@ -120,6 +120,7 @@ def run_hook(
 
     Raises:
         HookRefused: If a hook that runs before an operation does not want it, fails, takes too long, or is not what was enabled.
+        KeyboardInterrupt: If Ctrl-C or a signal ends the program; it says whether the operation is done.
     """
     try:
         return _run_enabled(vault, enabled, name, fork, facts)
@@ -128,6 +129,10 @@ def run_hook(
             raise
         # The operation is done: a hook that cannot run changes nothing about that.
         return (Warning("hook.failed", f"the hook '{name}' failed: {error}"),)
+    except KeyboardInterrupt as stop:
+        if not name.startswith("pre-"):
+            stop.args = (f"the hook '{name}' was ended; what it ran after is done",)
+        raise
 
 
 def _run_enabled(
