@@ -16,7 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from avfs_git.errors import AvfsError, CheckpointNotFound
+from avfs_git.errors import AvfsError
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.vault import OpenVault
 
@@ -66,11 +66,10 @@ def list_shown(core: OpenVault) -> list[Oid]:
     The process that starts such a mount holds objects until it is listed here.
     """
     from avfs_git.session.life import record  # noqa: PLC0415 - as above
-    from avfs_git.workspace.vault.revisions import resolve_revision  # noqa: PLC0415 - as above
+    from avfs_git.workspace.vault.revisions import find_by_whole_id  # noqa: PLC0415 - as above
 
-    shown = []
-    for at in record.list_shown(core.layout.sessions):
-        with suppress(CheckpointNotFound):  # a record of another member's may name anything
-            shown.append(resolve_revision(core, at, fork=None))
+    # A record of another member's may name anything.
+    found = (find_by_whole_id(core, at) for at in record.list_shown(core.layout.sessions))
+    shown = [oid for oid in found if oid is not None]
     sidecars = [core.store.read_commit(oid).sidecar for oid in shown]  # git does not follow them
     return [*shown, *(oid for oid in sidecars if oid is not None)]

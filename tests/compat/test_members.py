@@ -251,7 +251,7 @@ def test_gc_keeps_what_another_member_has_mounted(member: Callable[..., str]) ->
     assert found.stdout == "commit\n", found.stderr
 
 
-@pytest.mark.parametrize("at", ["0" * 39 + "1", "no such state", "../x"])
+@pytest.mark.parametrize("at", ["0" * 39 + "1", "no such state", "../x", "main^2"])
 def test_a_record_of_another_member_keeps_gc_from_nothing(member: Callable[..., str], at: str) -> None:
     """A record may name a commit that is gone, or anything: it keeps nothing then."""
 

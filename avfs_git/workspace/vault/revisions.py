@@ -82,7 +82,7 @@ def resolve_source(vault: OpenVault, name: str, *, fork: str | None) -> Oid:
     Raises:
         CheckpointNotFound, AmbiguousName: As `resolve_revision`.
     """
-    head = vault.read_head(name) if _may_be_ref(name) and _find_by_whole_id(vault, name) is None else None
+    head = vault.read_head(name) if _may_be_ref(name) and find_by_whole_id(vault, name) is None else None
     return head if head is not None else resolve_revision(vault, name, fork=fork)
 
 
@@ -114,7 +114,7 @@ def _resolve_base(vault: OpenVault, name: str, fork: str | None) -> Oid | None:
     labelled = _find_label(vault, name, fork)
     if labelled is not None:
         return labelled
-    known = _find_by_whole_id(vault, name)
+    known = find_by_whole_id(vault, name)
     if known is not None:
         return known
     if _may_be_ref(name):
@@ -153,8 +153,11 @@ def _may_be_ref(name: str) -> bool:
     )
 
 
-def _find_by_whole_id(vault: OpenVault, name: str) -> Oid | None:
-    """Find a commit by its whole id: as to git, it is that commit, also where a branch or a tag has that name."""
+def find_by_whole_id(vault: OpenVault, name: str) -> Oid | None:
+    """Find a commit by its whole id; None if it is not here.
+
+    As to git, it is that commit, also where a branch or a tag has that name.
+    """
     return _resolve_id(vault, name.lower()) if len(name) == _ID_LENGTH and _HEX.fullmatch(name) else None
 
 
