@@ -9,7 +9,7 @@ time writes there; git may read and write at any moment.
     locked                 keeps `git worktree prune` and `git gc` away while nothing is mounted
     index                  made when git first asks for it
     avfs                   says that the directory is ours; holds the name of the branch
-    avfs-basis             the commit for which the index was made, while avfs has moved the branch past it
+    avfs-basis             the commit for which the index was made, while avfs or others have moved the branch past it
 
 A new one is made elsewhere and renamed: git and avfs find all of these files or none. Where a power cut took some of them, the
 next mount makes them again; the doctor puts the directory into the trash. Only `avfs-basis` is forced to disk. What is staged
@@ -233,8 +233,7 @@ class Worktree:
             if at is None:
                 return
             commit = oid_of(at) if _OID.fullmatch(os.fsencode(at)) else RefStore(self.git_dir, recover=False).read(at)
-            data = commit.hex().encode("ascii") if commit is not None else _NO_COMMIT
-            write_file_atomically(self.path / _BASIS, data, mode=self._mode() & 0o666)
+            self.note_basis(commit)
             faults.reach("worktree.head_back")
             ref = self._read(_MARK).partition(b"\n")[0]
             write_file_atomically(self.path / "HEAD", b"ref: " + ref + b"\n", mode=self._mode() & 0o666, durable=False)
@@ -267,8 +266,12 @@ class Worktree:
         Durable on return: an index that is taken for that of another commit shows everything between the two as staged.
         """
         if self.is_there and not (self.path / _BASIS).exists():
-            head = self._aside_at() or head  # others may have moved the branch before
-            data = head.hex().encode("ascii") if head is not None else _NO_COMMIT
+            self.note_basis(self._aside_at() or head)  # others may have moved the branch before
+
+    def note_basis(self, head: Oid | None) -> None:
+        """Remember for which commit the index was made, whatever was remembered before. Durable on return."""
+        data = head.hex().encode("ascii") if head is not None else _NO_COMMIT
+        if self._read(_BASIS) != data:
             write_file_atomically(self.path / _BASIS, data, mode=self._mode() & 0o666)
 
     def basis(self) -> tuple[bool, Oid | None]:

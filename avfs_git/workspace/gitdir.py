@@ -180,7 +180,10 @@ class GitDir:
                 # The time of the old one: what git would have looked at with that, it has to look at with this one.
                 worktree.replace_index(data, instead_of=found[1], mtime_ns=found[1].st_mtime_ns)
         reach("gitdir.index_replaced")
-        worktree.clear_basis()
+        if vault.find_indexed(opened.fork, head) == head:
+            worktree.clear_basis()
+        else:
+            worktree.note_basis(head)
 
     def _tree(self, commit: Oid | None) -> Oid | None:
         return None if commit is None else self.opened.vault.store.read_commit(commit).tree

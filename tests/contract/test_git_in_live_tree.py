@@ -852,3 +852,39 @@ def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Wor
 
     assert git_in(tree, "log", "-1", "--format=%s") == "by git\n"
     assert ((tree / "file").read_bytes(), (tree / "more").read_bytes()) == (b"mine\n", b"by git\n")
+
+
+@pytest.mark.parametrize("how", ["moved on", "merged", "resolved", "after a commit", "restored"])
+def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how: str) -> None:
+    """Its index was that of the commit before: with that, the next commit in the tree would take back what others committed."""
+    work, tree = mounted
+    vault, clone = work.vault.path, tree.parent / "clone"
+    if how == "after a commit":
+        (tree / "new").write_bytes(b"")
+        git_in(tree, "add", "new")
+        git_in(tree, "commit", "-q", "-m", "by git")
+    assert git_in(tree, "status", "--short") == ""
+    git_in(tree.parent, "clone", "-q", str(vault), str(clone))
+    for name in ("file", "theirs", "more"):
+        (clone / name).write_bytes(b"of others\n")
+    git_in(clone, "add", ".")
+    git_in(clone, "commit", "-q", "-m", "of others")
+    git_in(clone, "push", "-q", "origin", "HEAD:refs/heads/incoming")
+    git(vault, "update-ref", "refs/heads/main", "refs/heads/incoming")  # git refuses a push to a branch that a tree shows
+    if how == "merged":
+        (tree / "mine").write_bytes(b"")
+    elif how == "resolved":
+        (tree / "file").write_bytes(b"mine\n")
+    merged = work.update(on_conflict="workspace") if how != "restored" else []
+    if how == "restored":
+        work.restore("HEAD")
+    elif how == "resolved":
+        assert merged[0].outcome == "conflicted"
+        work.resolve("file", "theirs")
+        work.continue_merge()
+
+    assert (tree / "theirs").read_bytes() == b"of others\n"
+    assert git_in(tree, "status", "--short") == ""
+    work.undo()
+    work.redo()
+    assert git_in(tree, "status", "--short") == ""

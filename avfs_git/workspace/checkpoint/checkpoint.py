@@ -229,6 +229,7 @@ def save_checkpoint(locked: LockedWorkspace, request: CheckpointRequest, applied
             if request.command is None:
                 record_head_move(vault, locked.fork)  # else the log has it after the label
             # What git has committed for a command is still to be recorded as the command's (`changes.record_changes`).
+            vault.note_seen(locked.fork)
             unchanged = _label_head(locked, compared, request, tied, is_recorded=not moved)
             return replace(unchanged, warnings=(*warn_of_git(locked.vault, locked.fork), *unchanged.warnings))
         refuse_left_out(vault, locked.fork, compared.changed_files, by_programs=by_programs)

@@ -19,7 +19,7 @@ from avfs_git.faults import reach
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import MergeOptions, MergeResult
 from avfs_git.paths import Oid, oid_of
-from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes
+from avfs_git.workspace.checkpoint.changes import check_recorded, record_changes, record_moves
 from avfs_git.workspace.checkpoint.checkpoint import check_not_merging, find_unseen_head, saving_first
 from avfs_git.workspace.checkpoint.following import follow
 from avfs_git.workspace.merge.merge import Start, join_warnings, merge_into
@@ -31,7 +31,7 @@ from avfs_git.workspace.vault.log.oprecord import JOINS, UPSTREAM, OpRecord
 
 
 def find_behind(locked: LockedWorkspace) -> Oid | None:
-    """Name the commit that others have put on a fork's branch and its workspace does not have; None if there is none.
+    """Name the commit that others have put on a fork's branch and its workspace does not have; None if it has all.
 
     Raises:
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
@@ -44,6 +44,7 @@ def find_behind(locked: LockedWorkspace) -> Oid | None:
 
 def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     check_head(locked.vault, locked.fork)
+    record_moves(locked)
     unseen = find_unseen_head(locked)
     if unseen is not None:
         check_not_merging(locked)

@@ -396,7 +396,7 @@ class OpenVault:
         for change in heads:
             if change.new is not None:
                 # Before it moves: what git in the live tree has staged is to move along, see `workspace.gitdir`.
-                Worktree(self.git_dir, fork_dir_name(change.name.removeprefix(HEADS))).note_move(change.old)
+                self._note_move(change.name.removeprefix(HEADS), change.old)
         changes = self._with_known(changes)
         announced: list[Announced] = []
         records = (record,) if after is None else (after, record)
@@ -421,6 +421,23 @@ class OpenVault:
         finally:
             for line in announced:
                 line.close(happened=happened)
+
+    def note_seen(self, fork: str) -> None:
+        """Have git's index follow in a live tree that has by now what others have put on its branch."""
+        head = self.read_head(fork)
+        if self.find_indexed(fork, head) != head:
+            self._note_move(fork, head)
+
+    def _note_move(self, fork: str, head: Oid | None) -> None:
+        Worktree(self.git_dir, fork_dir_name(fork)).note_move(self.find_indexed(fork, head))
+
+    def find_indexed(self, fork: str, head: Oid | None) -> Oid | None:
+        """Tell for which commit git's index was made, if nothing was noted: not for the branch's where others have moved that."""
+        worktree = Worktree(self.git_dir, fork_dir_name(fork))
+        known = self.refs.read(KNOWN + fork_dir_name(fork)) if worktree.is_there else None
+        if known in (None, head) or any(logged.new == head for logged in worktree.read_heads()):
+            return head
+        return known
 
     def check_not_elsewhere(self, fork: str) -> None:
         """Refuse what would move or delete a branch beneath another working tree than the fork's own, as git does.
