@@ -359,8 +359,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
     @rule()
     def look(self) -> None:
-        """Asking for the status changes nothing, and tells whether a checkpoint would be made."""
+        """Asking for the status changes nothing, and tells whether a checkpoint would be made, also to who asks first."""
         status = self.work.status()
+        with Avfs(self.base / "home", identity=Identity("Ada Author", "ada@example.org")) as avfs, avfs.open_vault("v") as vault:
+            assert status == vault.workspace(self.branch.name).status()
         if self.branch.head is not None and status.clean:
             expect_same(content_of(self.view()), content_of(self.saved[self.branch.head].view))
 

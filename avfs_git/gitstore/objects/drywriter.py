@@ -41,6 +41,11 @@ class DryWriter(OverStore):
         self._sizes[oid] = size
         return oid
 
+    @property
+    def count(self) -> int:
+        """How many objects it has taken."""
+        return len(self._added) + len(self._sizes)
+
     def list_added(self) -> Iterator[tuple[int, Oid, bytes]]:
         """List the objects that are kept: kind, id and content."""
         return ((kind, oid, data) for oid, (kind, data) in self._added.items())

@@ -54,17 +54,78 @@ class ChangeSets(Protocol):
         """Take the paths that have changed since the last call of either method; None if only a scan tells."""
 
 
+class Rounds:
+    """The rounds of one capture, each of which goes on from what those before it found.
+
+    Attributes:
+        cache: What the last recorded capture found; None if that is not known.
+        is_afresh: Whether the first round compares with nothing, and reads all of the upper layer.
+        found: What the rounds have found so far.
+        has_new_rules: Whether a `.gitignore` or a `.git` is among what a round found after others. What those found before may be
+            placed by rules that were true for a moment only.
+        before_each: Called before each round.
+    """
+
+    def __init__(
+        self, make: MakeCapture, cache: StatCache | None, found: Captured | None = None, *, is_afresh: bool = False
+    ) -> None:
+        """Prepare them; `found` is what an earlier look has found, which wrote to the same sink."""
+        self._make = make
+        self.cache = cache
+        self.is_afresh = is_afresh
+        self.found = found
+        self.has_new_rules = False
+        self.before_each: Callable[[], object] | None = None
+
+    @property
+    def ahead(self) -> Fingerprints | None:
+        """What the next round compares with."""
+        if self.found is not None:
+            return StatCacheAhead(self.cache, self.found.update, tree=self.found.tree, sidecar=self.found.sidecar)
+        return None if self.is_afresh else self.cache
+
+    def make(self, postponed: DirtySet | None = None) -> Capture:
+        """Make the capture of the next round; `follow` is told what it found."""
+        if self.before_each is not None:
+            self.before_each()
+        return self._make(self.ahead, postponed)
+
+    def run(self, dirty: DirtySet | None, postponed: DirtySet | None = None) -> Captured:
+        """Make one round, which looks at some paths or, with None, at all; say what all rounds have found."""
+        return self.follow(self.make(postponed).run(dirty), dirty)
+
+    def follow(self, now: Captured, dirty: DirtySet | None) -> Captured:
+        """Say what all rounds have found, of which the last one looked only at some paths."""
+        before = self.found
+        if before is not None:
+            self.has_new_rules = self.has_new_rules or now.update.names_any((IGNORE, GIT))
+            looked_at = dirty or DirtySet()
+            still = [told for told in before.warnings if told.path is None or not looked_at.may_hold(TreePath(told.path))]
+            now = Captured(
+                now.tree,
+                now.sidecar,
+                before.update.join(now.update),
+                list(dict.fromkeys(still + now.warnings)),  # some are not about a path that was looked at, and told each time
+                before.sidecar_touched or now.sidecar_touched,
+                before.sizes | now.sizes,
+                before.blob_paths | now.blob_paths,
+                now.began_ns,
+                before.is_partial or now.is_partial,
+            )
+        self.found = now
+        return now
+
+
 def capture_live(
     changes: ChangeSets,
     guard: AbstractContextManager[object],
-    cache: StatCache | None,
-    make: MakeCapture,
+    rounds: Rounds,
     *,
     flush: Callable[[], object] | None = None,
 ) -> Captured:
     """Capture a tree that is served.
 
-    With `guard` held, no program changes the tree. `make` makes the capture of a round.
+    With `guard` held, no program changes the tree.
     `flush` writes out pages that programs have mapped and changed. It is called once, right before the last round: what programs
     change in mapped memory after that is in the next checkpoint.
 
@@ -73,16 +134,15 @@ def capture_live(
     """
     with guard:
         dirty = changes.begin_capture()
-    found: Captured | None = None
     is_flushed = False
     for _ in range(ROUNDS_MAX):
         started = time.monotonic()
         postponed = DirtySet()
-        found = _follow(found, make(_ahead(cache, found), postponed).run(dirty), dirty)
+        rounds.run(dirty, postponed)
         with guard:
             dirty = _unite(changes.extend_capture(), postponed)
         if dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
-            found = None
+            rounds.found = None
             break
         if time.monotonic() - started > _SHORT_S:
             continue
@@ -97,19 +157,19 @@ def capture_live(
     if flush is not None and not is_flushed:
         flush()
     with contextlib.ExitStack() as later, guard:
-        if found is not None:
+        if rounds.found is not None:
             dirty = _unite(changes.extend_capture(), dirty)
-        if found is None or dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
-            return make(cache, None).run(changes.begin_capture())
-        last = make(_ahead(cache, found), None)
+        if rounds.found is None or dirty is None or dirty.has_name(IGNORE) or dirty.has_name(GIT):
+            rounds.found = None
+            return rounds.run(changes.begin_capture())
+        last = rounds.make()
         later.enter_context(last.deflating_later())
         write = last.look(dirty)
-    return _follow(found, write(), dirty)
+    return rounds.follow(write(), dirty)
 
 
 def capture_beside(
-    cache: StatCache | None,
-    make: MakeCapture,
+    rounds: Rounds,
     dirty: DirtySet | None,
     look_again: Callable[[Fingerprints | None], DirtySet | None],
     hold: Callable[[], AbstractContextManager[object]],
@@ -121,43 +181,32 @@ def capture_beside(
     but not all at the same one: a warning says so. Only in the last rounds is a file waited for that a program writes to.
 
     Args:
-        cache: What the last capture found; None to read everything.
-        make: Makes the capture of a round.
+        rounds: Its rounds.
         dirty: The only paths that can differ from the cache; None if that is not known.
         look_again: Called before each further round with what was found so far; gives the only paths that can differ from the
             cache now.
         hold: Holds programs, as far as possible. What it left out is found by the rounds.
     """
-    found: Captured | None = None
     left = DirtySet()
     with contextlib.ExitStack() as holding:
         for turn in range(_TRIES + _HELD_MAX):
-            ahead = _ahead(cache, found)
             if turn == _TRIES:
-                holding.enter_context(make(ahead, None).deflating_later())
+                holding.enter_context(rounds.make().deflating_later())
                 holding.enter_context(hold())
                 reach("capture.held")
                 time.sleep(RACY_NS / 1e9)  # after that, times tell the last writes, and each file is read only once
             if turn:
-                dirty = _unite(look_again(ahead), left)
+                dirty = _unite(look_again(rounds.ahead), left)
             postponed = DirtySet() if turn < _TRIES else None
-            now = make(ahead, postponed).run(dirty)
+            found, now = rounds.found, rounds.run(dirty, postponed)
             if found is not None and (now.tree, now.sidecar) == (found.tree, found.sidecar) and not left and not postponed:
-                return _follow(found, now, dirty)
+                return now
             left = postponed or DirtySet()
-            # What was found before may be placed by rules that were true for a moment only.
-            is_void = found is not None and now.update.names_any((IGNORE, GIT))
-            found = None if is_void else _follow(found, now, dirty)
-    if found is None:
-        found = make(cache, None).run(dirty)
-    found.warnings.append(Warning("capture.per_file", _PER_FILE))
-    return found
-
-
-def _ahead(cache: StatCache | None, found: Captured | None) -> Fingerprints | None:
-    if found is None:
-        return cache
-    return StatCacheAhead(cache, found.update, tree=found.tree, sidecar=found.sidecar)
+            if rounds.has_new_rules:
+                rounds.found, rounds.has_new_rules = None, False
+    result = rounds.found or rounds.run(dirty)
+    result.warnings.append(Warning("capture.per_file", _PER_FILE))
+    return result
 
 
 def _unite(one: DirtySet | None, other: DirtySet | None) -> DirtySet | None:
@@ -166,22 +215,3 @@ def _unite(one: DirtySet | None, other: DirtySet | None) -> DirtySet | None:
         return None
     one.update(other)
     return one
-
-
-def _follow(before: Captured | None, after: Captured, dirty: DirtySet | None) -> Captured:
-    """Say what two captures found, of which the second one looked only at some paths."""
-    if before is None:
-        return after
-    looked_at = dirty or DirtySet()
-    still = [warning for warning in before.warnings if warning.path is None or not looked_at.may_hold(TreePath(warning.path))]
-    return Captured(
-        after.tree,
-        after.sidecar,
-        before.update.join(after.update),
-        list(dict.fromkeys(still + after.warnings)),  # some are not about a path that was looked at, and told each time
-        before.sidecar_touched or after.sidecar_touched,
-        before.sizes | after.sizes,
-        before.blob_paths | after.blob_paths,
-        after.began_ns,
-        before.is_partial or after.is_partial,
-    )

@@ -32,6 +32,7 @@ class CaptureRequest:
         beside: A sidecar whose files are beside history, besides those of the last capture.
         added: Files that are tracked from this capture on.
         skips_unreadable: See `Capture`; not for a capture before files are replaced or removed.
+        before: What an earlier look has found, whose objects are in the same sink: only what changed since then is read.
     """
 
     known: Mapping[TreePath, KnownContent] | None = None
@@ -41,6 +42,7 @@ class CaptureRequest:
     beside: Oid | None = None
     added: AbstractSet[TreePath] = frozenset()
     skips_unreadable: bool = False
+    before: Captured | None = None
 
 
 CHANGED = CaptureRequest()

@@ -26,6 +26,7 @@ from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
 from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.looked import Looked
 from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.bookkeeping import bookkeeping
@@ -41,7 +42,7 @@ from avfs_git.workspace.checkpoint.changes import (
 )
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.checkpoint.mark import mark_captured, mark_recorded
-from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, warn_of_excess
+from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_workspace, read_basis, warn_of_excess
 from avfs_git.workspace.checkpoint.staged import refuse_left_out
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.vault import notes
@@ -161,9 +162,12 @@ def _leads_to(vault: OpenVault, head: Oid | None, wanted: Oid, *, until: Oid | N
 
 
 def read_status(locked: LockedWorkspace) -> Status:
-    """Tell what a checkpoint would record now. Writes nothing."""
-    writer = DryWriter(locked.vault.store)
-    compared = compare_workspace(locked, writer, CaptureRequest(skips_unreadable=True))
+    """Tell what a checkpoint would record now. Writes nothing; costs what changed since the last status."""
+    basis, looked = read_basis(locked), locked.opened.looked
+    if looked is None or looked.basis != basis:
+        looked = Looked(basis, DryWriter(locked.vault.store))
+    compared = compare_workspace(locked, looked.sink, CaptureRequest(skips_unreadable=True, before=looked.captured))
+    locked.opened.looked = looked.follow(compared.captured)
     return Status(
         fork=locked.fork,
         head=compared.head.hex() if compared.head else None,
@@ -171,7 +175,7 @@ def read_status(locked: LockedWorkspace) -> Status:
         changed_files=compared.changed_files,
         sidecar_changed=compared.sidecar_changed,
         warnings=(
-            *_warn_of_unseen(locked, compared, writer),
+            *_warn_of_unseen(locked, compared, looked.sink),
             *warn_of_git(locked.vault, locked.fork),
             *compared.captured.warnings,
         ),

@@ -21,16 +21,19 @@ from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.scan.scan import DirtySet, Layer
-from avfs_git.vfs.scan.statcache import Fingerprints
+from avfs_git.vfs.scan.statcache import Fingerprints, take_fingerprint
 from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured, SidecarLimits
+from avfs_git.workspace.capture.livecapture import Rounds
+from avfs_git.workspace.capture.looked import Basis
 from avfs_git.workspace.capture.placing import GIT, Standing
 from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import StagedPaths
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
-from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside
+from avfs_git.workspace.vault.gitmoves import is_link_removed, is_made_inside, open_worktree
 from avfs_git.workspace.vault.vault import OpenVault
 
+_LIMITS = ("sidecar.max_file_bytes", "sidecar.exclude")
 _NAMED_MAX = 20
 """Of paths with access control lists, so many are named."""
 
@@ -127,8 +130,10 @@ def _capture(locked: LockedWorkspace, sink: ObjectSink, request: CaptureRequest)
             skips_unreadable=request.skips_unreadable,
         )
 
-    lasts = not isinstance(sink, DryWriter)
-    captured = opened.mode.capture(make, opened.cache, lasts=lasts, afresh=request.afresh, flush=opened.flush_pages)
+    rounds = Rounds(make, opened.cache, None if request.afresh else request.before, is_afresh=request.afresh)
+    captured = opened.mode.capture(rounds, lasts=not isinstance(sink, DryWriter), flush=opened.flush_pages)
+    if request.before is not None and rounds.has_new_rules:
+        return _capture(locked, sink, replace(request, before=None))
     captured.warnings += _warn_of_lists(layers)
     captured.warnings += warn_of_state(opened)
     return captured
@@ -164,11 +169,24 @@ def _list_moved_by_git(
     return taken, left
 
 
+def read_basis(locked: LockedWorkspace) -> Basis:
+    """Tell what a capture goes by besides the files: while it is the same, what is known of a file that is the same holds."""
+    vault, settings = locked.vault, locked.vault.config.read()
+    try:
+        found = os.stat(open_worktree(vault, locked.fork).index, follow_symlinks=False)
+    except OSError:
+        index = None
+    else:
+        index = take_fingerprint(found)
+    head = vault.read_head(locked.fork)
+    return head, locked.opened.synced_trees(), index, vault.read_exclude(), *map(settings.get, _LIMITS)
+
+
 def _read_limits(vault: OpenVault) -> SidecarLimits:
     settings = vault.config.read()
-    exclude = settings["sidecar.exclude"]
+    max_file_bytes, exclude = (settings[name] for name in _LIMITS)
     return SidecarLimits(
-        max_file_bytes=int(settings["sidecar.max_file_bytes"]) or None,
+        max_file_bytes=int(max_file_bytes) or None,
         exclude=Ignorer(lambda _: None, exclude.encode()) if exclude else None,
     )
 

@@ -30,9 +30,8 @@ from typing import Final, TypeVar
 from avfs_git.errors import AvfsError, FileChanging
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.vfs.scan.statcache import Fingerprints, StatCache
-from avfs_git.workspace.capture.capture import Capture, Captured
-from avfs_git.workspace.capture.livecapture import MakeCapture, capture_live
+from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.livecapture import Rounds, capture_live
 from avfs_git.workspace.opened.layers import Layers
 from avfs_git.workspace.opened.plain import Flush, Plain
 from avfs_git.workspace.opened.served import Served
@@ -139,16 +138,11 @@ class Beside(Plain):
         self._following = following
         super().__init__(layers)
 
-    def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
+    def capture(self, rounds: Rounds, *, lasts: bool, flush: Flush | None) -> Captured:
         """Capture one moment of the served tree, which records nothing."""
         del lasts
-
-        def make_anew(compared: Fingerprints | None, postponed: DirtySet | None) -> Capture:
-            self.view.forget_all()  # it is told no changes
-            return make(compared, postponed)
-
-        compared = None if afresh else cache
-        return capture_live(self._following, self._following, compared, make_anew, flush=flush)
+        rounds.before_each = self.view.forget_all  # it is told no changes
+        return capture_live(self._following, self._following, rounds, flush=flush)
 
 
 def look_beside(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
     from avfs_git.vfs.tree.mounted import MountedTree
     from avfs_git.workspace.capture.capture import Captured
-    from avfs_git.workspace.capture.livecapture import MakeCapture
+    from avfs_git.workspace.capture.livecapture import Rounds
 
 Flush = Callable[[], object]
 """Writes out the pages that programs have mapped and changed; called without the guard of the tree."""
@@ -104,10 +103,10 @@ class Plain:
 
         return UpperReader(self.layers.upper)
 
-    def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
-        """Capture what changed. `afresh` reads all of the upper layer; `flush` is called before the last round."""
+    def capture(self, rounds: Rounds, *, lasts: bool, flush: Flush | None) -> Captured:
+        """Capture what changed, so that it can be recorded if it `lasts`; `flush` is called before the last round."""
         del lasts, flush
-        return make(None if afresh else cache, None).run(None if afresh else self.dirty)
+        return rounds.run(None if rounds.is_afresh else self.dirty)
 
     def end_capture(self, captured: Captured) -> None:
         """Count as recorded what was captured."""

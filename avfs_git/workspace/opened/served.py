@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.changes import OnChange
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.workspace.opened.layers import Layers
@@ -19,7 +18,7 @@ from avfs_git.workspace.opened.plain import Flush, Plain
 
 if TYPE_CHECKING:
     from avfs_git.workspace.capture.capture import Captured
-    from avfs_git.workspace.capture.livecapture import MakeCapture
+    from avfs_git.workspace.capture.livecapture import Rounds
     from avfs_git.workspace.opened.shown import Shown
 
 
@@ -58,17 +57,17 @@ class Served(Plain):
         self.restart(None)
         self.view.namespace.relist()
 
-    def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
+    def capture(self, rounds: Rounds, *, lasts: bool, flush: Flush | None) -> Captured:
         """Capture one moment of the tree, most of it while programs go on."""
         del lasts
         guard = self.view.guard
-        if not afresh:
+        if not rounds.is_afresh:
             from avfs_git.workspace.capture.livecapture import capture_live  # noqa: PLC0415 - as `read_upper`
 
-            return capture_live(self, guard, cache, make, flush=flush)
+            return capture_live(self, guard, rounds, flush=flush)
         with guard:
             self.begin_capture()
-            return make(None, None).run(None)
+            return rounds.run(None)
 
     def begin_capture(self) -> DirtySet | None:
         """Take the set of changes for a capture; what changes now is in another set."""

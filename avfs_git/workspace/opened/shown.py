@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from avfs_git.vfs.layer.mounted import MountedLayer
 from avfs_git.vfs.scan.scan import DirtySet, is_staging
-from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.vfs.tree.merged import MergedTree
 from avfs_git.vfs.tree.mounted import MountedTree
 from avfs_git.workspace.opened.layers import Layers
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from avfs_git.vfs.scan.statcache import Fingerprints
     from avfs_git.vfs.scan.upperwatch import UpperWatch
     from avfs_git.workspace.capture.capture import Captured
-    from avfs_git.workspace.capture.livecapture import MakeCapture
+    from avfs_git.workspace.capture.livecapture import Rounds
 
 
 class Shown:
@@ -95,7 +94,7 @@ class Shown:
 
         return UpperReader(self._layers.upper, watch=self.watch)
 
-    def capture(self, make: MakeCapture, cache: StatCache | None, *, lasts: bool, afresh: bool, flush: Flush | None) -> Captured:
+    def capture(self, rounds: Rounds, *, lasts: bool, flush: Flush | None) -> Captured:
         """Capture one moment of the tree, if programs let it or can be held."""
         from avfs_git.workspace.capture.livecapture import capture_beside  # noqa: PLC0415 - as `read_upper`
 
@@ -105,12 +104,12 @@ class Shown:
         with self.view.guard if self.is_served else contextlib.nullcontext():
             self._last = None
             watch = self.watch
-            dirty = watch.begin(cache, lasts=lasts) if watch is not None else None
-            if afresh:
-                cache = dirty = None
+            dirty = watch.begin(rounds.cache, lasts=lasts) if watch is not None else None
+            if rounds.is_afresh:
+                dirty = None
             if not lasts:
-                return make(cache, None).run(dirty)
-            self._last = capture_beside(cache, make, dirty, self._look_again, self._hold)
+                return rounds.run(dirty)
+            self._last = capture_beside(rounds, dirty, self._look_again, self._hold)
             return self._last
 
     def _look_again(self, found: Fingerprints | None) -> DirtySet | None:

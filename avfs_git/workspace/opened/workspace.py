@@ -48,6 +48,7 @@ from avfs_git.workspace.vault.vault import OpenVault, busy
 
 if TYPE_CHECKING:
     from avfs_git.vfs.tree.mounted import MountedTree
+    from avfs_git.workspace.capture.looked import Looked
     from avfs_git.workspace.opened.shown import Shown
 
 _LOOK_S = 0.05
@@ -116,6 +117,8 @@ class OpenWorkspace:
         """Whether something failed, so that the disk is looked at again when the lock is next taken."""
         self._cache: StatCache | None = None
         self._cache_known = False
+        self.looked: Looked | None = None
+        """What the last status found, from which the next one goes on; it is as old as the stat cache at most."""
         try:
             with host_errors(f"open workspace '{fork}'"):
                 is_writable = self.refused is None
@@ -423,7 +426,7 @@ class OpenWorkspace:
     def _look_again(self) -> None:
         """Believe nothing but the nodes, after a failure while the workspace is served."""
         self.is_distrusted = False
-        self._cache, self._cache_known = None, False
+        self._forget_cache()
         try:
             self.state = load_state(self.vault, self.layout, has_lock=True)
             self.mode.distrust()
@@ -452,7 +455,7 @@ class OpenWorkspace:
         else:
             self.layers.open(state)
             self.mode.renew()
-        self._cache, self._cache_known = None, False
+        self._forget_cache()
         epoch = self.lock.epoch
         died_in_a_change = bool(epoch % 2)
         self.dirty = DirtySet() if self.is_clean() else None
@@ -513,14 +516,17 @@ class OpenWorkspace:
 
     def adopt_cache(self, cache: StatCache) -> None:
         """Use a stat cache that was written just now."""
-        self._cache, self._cache_known = cache, True
+        self._cache, self._cache_known, self.looked = cache, True, None
 
     def drop_cache(self) -> None:
         """Forget what the upper layer looked like, on disk too: the next capture reads all of it."""
         with host_errors("drop the stat cache"):
             self.layout.statcache.unlink(missing_ok=True)
-        self._cache, self._cache_known = None, True
+        self._cache, self._cache_known, self.looked = None, True, None
         self.dirty = None
+
+    def _forget_cache(self) -> None:
+        self._cache, self._cache_known, self.looked = None, False, None
 
     def synced_trees(self) -> tuple[Oid | None, Oid | None]:
         """Get the tree and sidecar tree of the state from which captures start."""

@@ -20,7 +20,7 @@ from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import Fingerprints, StatCacheAhead
 from avfs_git.workspace.capture.capture import Capture
-from avfs_git.workspace.capture.livecapture import capture_live
+from avfs_git.workspace.capture.livecapture import Rounds, capture_live
 
 _NAMES = ("a", "b", "c.log", "deep")
 
@@ -126,7 +126,7 @@ def test_rounds_find_what_one_capture_at_the_end_finds(home: Avfs, tmp_path: Pat
         rules = Ignorer(lambda directory: b"*.log\n" if not directory else None, b"")
         return Capture(PlainDirectory(root), sink, rules, cache=cache, index=EMPTY_TREE, postponed=postponed)
 
-    found = capture_live(program, guard, None, make, flush=program.change)
+    found = capture_live(program, guard, Rounds(make, None), flush=program.change)
     afresh = make(None, None).run()
 
     assert (found.tree, found.sidecar) == (afresh.tree, afresh.sidecar)
