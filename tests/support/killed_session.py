@@ -148,7 +148,8 @@ def _work(
     with Avfs(root / "home", identity=ADA, lock_timeout_s=300) as avfs, avfs.create_vault("v", source=prepare(aside)) as vault:
         with vault.fork("work").mount(root / "tree", backend=backend) as session:
             client = Client(vault, "work")
-            with disturb(session) as count, client.at_work():
+            # The kills end before the client does: on a busy machine a server may answer nothing between two of them.
+            with client.at_work(), disturb(session) as count:
                 run_programs(session, aside, seconds, *names, seed=seed)
             vault.workspace("work").checkpoint("after")
             shown = describe(session.path)
