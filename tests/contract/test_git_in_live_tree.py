@@ -289,7 +289,8 @@ def test_undo_of_a_reset_moves_the_branch_only(mounted: tuple[Workspace, Path]) 
     assert (tree / "more").exists()
 
 
-def test_the_log_has_what_git_committed_before_what_was_changed_after_it(mounted: tuple[Workspace, Path]) -> None:
+@pytest.mark.parametrize("updates", [False, True])
+def test_the_log_has_what_git_committed_before_what_was_changed_after_it(mounted: tuple[Workspace, Path], updates: bool) -> None:
     """Undo takes back the later change first, and then the commit; the committed files are an operation before it."""
     work, tree = mounted
     (tree / "file").write_bytes(b"committed\n")
@@ -297,6 +298,7 @@ def test_the_log_has_what_git_committed_before_what_was_changed_after_it(mounted
     (tree / "file").write_bytes(b"later\n")
     (tree / "new").write_bytes(b"new\n")
 
+    assert not updates or work.update() == []
     assert work.undo().operation.description == "change 'file', 'new'"
     assert (tree / "file").read_bytes() == b"committed\n"
     assert git_in(tree, "status", "--short") == ""

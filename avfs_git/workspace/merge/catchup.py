@@ -44,7 +44,6 @@ def find_behind(locked: LockedWorkspace) -> Oid | None:
 
 def _find_unseen(locked: LockedWorkspace) -> tuple[Oid, Oid] | None:
     check_head(locked.vault, locked.fork)
-    record_moves(locked)
     unseen = find_unseen_head(locked)
     if unseen is not None:
         check_not_merging(locked)
@@ -63,14 +62,17 @@ def catch_up(locked: LockedWorkspace, theirs: Oid, options: MergeOptions) -> Mer
         RefConflict: If the branch is not at `theirs` any more.
         HeadElsewhere, MergeInProgress, WorkspaceBusy: As `find_behind`.
     """
-    unseen = _find_unseen(locked)
-    if unseen is None:
+    if _find_unseen(locked) is None:
         return None
-    head, came_from = unseen
-    if head != theirs:
-        raise RefConflict(HEADS + locked.fork, theirs.hex(), head.hex())
     with saving_first():
         told = record_changes(locked)
+        record_moves(locked)
+        unseen = find_unseen_head(locked)
+        if unseen is None:
+            return None
+        head, came_from = unseen
+        if head != theirs:
+            raise RefConflict(HEADS + locked.fork, theirs.hex(), head.hex())
         saved, now, left_out = save_aside(locked, "save before update")
     with host_errors("merge what others have put on the branch"):
         reach("catchup.saved")
