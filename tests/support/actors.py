@@ -115,7 +115,7 @@ class Operation:
     @property
     def takes_back(self) -> bool:
         """Whether it may take commits from the fork's branch."""
-        return self.name.startswith(("undo", "redo", "delete", "end", "rename"))
+        return self.name.startswith(("undo", "redo", "delete", "end", "rename", "pull-rebase"))
 
     @property
     def is_possible(self) -> bool:
@@ -280,6 +280,29 @@ def _pick(place: Place) -> None:
         attempts.pick(vault, attempts.Attempts(NEW, str(vault.path), (), made), 3)
 
 
+def _undo_git(place: Place) -> None:
+    """Commit in the live tree as its programs do, and take that back."""
+    _commit_inside(place)
+    _undo(place)
+
+
+def _undo_redo(place: Place) -> None:
+    _undo(place)
+    _redo(place)
+
+
+def _plan(place: Place) -> None:
+    with place.open() as vault:
+        vault.undo(fork=place.fork, dry_run=True)
+
+
+def _pull(place: Place, *, rebase: bool = False) -> None:
+    with place.open() as vault:
+        pulled = vault.pull(place.fork, rebase=rebase)
+        if pulled.merge is not None and pulled.merge.commit is not None:
+            place.has_commit(pulled.merge.commit)
+
+
 def _apply(place: Place) -> None:
     with place.open() as vault:
         vault.apply(FORK, place.root / "source")
@@ -310,7 +333,8 @@ def _mount(place: Place, backend: str = "auto") -> None:
 def _unmount(place: Place) -> None:
     with place.open() as vault:
         session = vault.find_session(FORK)
-        assert session is not None
+        if session is None:
+            raise Refused("it is not mounted")
         session.unmount()
         session.wait()
 
@@ -373,6 +397,18 @@ def _mounted_once(vault: Vault) -> None:
     tree = vault.path.parents[2] / "tree"
     with vault.workspace(FORK).mount(tree):
         (tree / "once").write_bytes(b"once\n")
+
+
+def _committed_mounted(vault: Vault) -> None:
+    """Let git make a commit in a live tree that is there no more."""
+    tree = vault.path.parents[2] / "tree"
+    with vault.workspace(FORK).mount(tree):
+        _commit_in(tree, "inside", b"of git, inside\n")
+
+
+def _moved_mounted(vault: Vault) -> None:
+    _mounted_once(vault)
+    _moved_outside(vault)
 
 
 def _deleted_mounted(vault: Vault) -> None:
@@ -457,11 +493,16 @@ OPERATIONS = {
         Operation("undo-delete", _undo, _deleted, holds=_has(FORK)),
         Operation("undo-rename", _undo, _renamed, fork=RENAMED, holds=_has(FORK)),
         Operation("undo-delete-mounted", _undo, _deleted_mounted, holds=_has(FORK)),
+        Operation("undo-git-mounted", _undo, _committed_mounted),
+        Operation("plan-undo-mounted", _plan, _committed_mounted),
         Operation("redo-restore", _redo, _undone),
         Operation("redo-fork", _redo, _unforked, fork=NEW, holds=_has(NEW)),
         Operation("redo-delete", _redo, _undeleted),
         Operation("merge", _merge, holds=_is_on(FORK, "side")),
         Operation("update", _update, _moved_outside, has_steps=True),
+        Operation("update-mounted", _update, _moved_mounted, has_steps=True),
+        Operation("pull", _pull, has_steps=True),
+        Operation("pull-rebase", partial(_pull, rebase=True), has_steps=True),
         Operation("apply", _apply, _checkpointed),
         Operation("fetch", lambda place: place.open().fetch()),
         Operation("push", lambda place: place.open().push(["side"], with_checkpoints=True, with_sidecar=True), holds=_is_pushed),
@@ -485,6 +526,9 @@ OPERATIONS = {
                 ("checkpoint", _checkpoint, _nothing, False),
                 ("restore", lambda place: _work(place).restore("one"), _nothing, False),
                 ("undo", _undo, _restored, False),
+                ("undo-git", _undo_git, _nothing, True),
+                ("redo", _undo_redo, _nothing, True),
+                ("pull", _pull, _nothing, True),
                 ("merge", _merge, _nothing, False),
                 ("update", _update, _moved_outside, True),
                 ("fork", _fork, _nothing, True),
@@ -514,6 +558,24 @@ def _use_live(place: Place) -> None:
 def _git_commit(place: Place, name: str = "") -> None:
     place.has_commit(_commit(place.git_dir, place.fork, place.mark(), name or f"mark-{place.who}"), "pushed")
     place.has_content(place.mark())
+
+
+def _commit_inside(place: Place) -> None:
+    """Commit in the live tree, as its programs do."""
+    if not os.path.ismount(place.tree):
+        raise Refused("it is not mounted")
+    place.has_commit(_commit_in(place.tree, f"inside-{place.who}", place.mark(3)))
+    place.has_content(place.mark(3))
+
+
+def _commit_in(tree: Path, name: str, content: bytes) -> str:
+    try:
+        (tree / name).write_bytes(content)
+        git("add", name, cwd=tree)
+        git("commit", "-q", "-m", name, cwd=tree)
+        return git("rev-parse", "HEAD", cwd=tree).strip()
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"git: {error.stderr}") from None
 
 
 def _push_in(place: Place) -> None:
@@ -567,6 +629,9 @@ ACTORS = {
         Actor("exec", _exec),
         Actor("update", _update),
         Actor("stop", _stop),
+        Actor("unmount", _unmount),
+        Actor("pull", _pull),
+        Actor("git-commit-inside", _commit_inside, is_git=True),
         Actor("push-out", lambda place: place.open().push([place.fork]), is_neutral=True),
         Actor("gc", _collect, is_neutral=True),
         Actor("maintain", _maintain, is_neutral=True),
@@ -600,7 +665,9 @@ def goes_with(operation: Operation, actor: Actor) -> bool:
     """Whether an actor has something to do beside an operation."""
     if actor.name == "edit":
         return operation.live is not None or operation.name.startswith(("apply", "mount"))
-    if actor.name == "stop":
+    if actor.name == "git-commit-inside":
+        return operation.live is not None
+    if actor.name in ("stop", "unmount"):
         return operation.live is not None or operation.name.startswith("mount")
     if actor.name.startswith("push") and actor.is_git:
         return operation.fork == FORK
