@@ -1,4 +1,4 @@
-"""Packs that go: those that others stand for, and what killed writers have left.
+"""Packs that go: their objects stand in other packs, or killed writers have left them.
 
 Decided here: the index of a pack goes before the pack, and a reader that misses an object looks at the directory again; so each
 object is found at every instant. `repack` and `sweep` have the objects in another pack by then. Leftovers go after a day, longer
