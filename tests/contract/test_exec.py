@@ -13,14 +13,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.cli.commands.running.exec import command as proxy_exec
+from avfs_git.cli.commands.upkeep.schema import describe
 from avfs_git.errors import (
     ApprovalNeeded,
     BackendUnavailable,
@@ -540,7 +540,7 @@ def test_a_session_of_the_command_line_ends_when_it_is_idle(vault: Vault, cli: C
 
 # --- the one document -------------------------------------------------------------------------------------------------
 
-SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy_exec_result.json").read_text("utf-8"))
+SCHEMA = describe(proxy_exec)
 
 
 @pytest.mark.parametrize(

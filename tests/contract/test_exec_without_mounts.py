@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import jsonschema
 import pytest
 
 from avfs_git import Avfs
+from avfs_git.cli.commands.running.exec import command as proxy_exec
+from avfs_git.cli.commands.upkeep.schema import describe
 from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Workspace
 from tests.support.commands import ALLOW_ALL, place_policy
@@ -23,7 +24,7 @@ from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.needs("git", "user-xattrs", "whiteout", "root"), pytest.mark.slow]
 
-SCHEMA: dict[str, Any] = json.loads((files("avfs_git.proxy") / "schema" / "proxy_exec_result.json").read_text("utf-8"))
+SCHEMA = describe(proxy_exec)
 WRAPPERS = {
     # The device is there, and is a plain file.
     "no device": ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /dev/fuse && exec "$@"'],

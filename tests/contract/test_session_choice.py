@@ -12,13 +12,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from avfs_git.cli.commands.running.exec import command as proxy_exec
+from avfs_git.cli.commands.upkeep.schema import describe
 from avfs_git.host.mounts.mounts import list_mounts
 
 pytestmark = [pytest.mark.needs("fuse", "libfuse", "compiler", "user-xattrs", "whiteout"), pytest.mark.slow]
@@ -99,9 +100,8 @@ def test_the_next_backend_is_used_and_the_reason_told(avfs: Run, point: Path, pe
     assert (ran["result"]["backend"], ran["result"]["backend_reasons"]) == ("portable", [])
     planned = avfs("--vault", "v", "exec", "--dry-run", "--", "cat", "new")
     assert planned["result"]["backend"] == "portable", planned
-    schema = json.loads((files("avfs_git.proxy") / "schema" / "proxy_exec_result.json").read_text("utf-8"))
     for document in (ran, planned):
-        jsonschema.validate(document, schema)
+        jsonschema.validate(document, describe(proxy_exec))
     ended = avfs("stop", point)
     assert ended["result"]["checkpoint"]["outcome"] == "created", ended
     assert not [mounted for mounted in list_mounts() if mounted.directory == point]

@@ -1,7 +1,6 @@
 """The request and the result of `exec`: the fields of the envelope.
 
-Decided here: the names, meanings and defaults of these fields. `schema/proxy_exec_result.json` says the same to programs; tests
-compare every result with it. `records` converts them to JSON. Values without behaviour.
+Decided here: the names, meanings and defaults of these fields. `records` converts them to JSON. Values without behaviour.
 """
 
 from __future__ import annotations

@@ -39,12 +39,6 @@ def command(_state: State, kind: str | None) -> SchemaResult:
 
 def describe(found: Verb) -> dict[str, object]:
     """Describe the documents of a verb."""
-    if found.kind == "proxy_exec_result":  # it has a schema of its own, which says more
-        import json  # noqa: PLC0415 - only here
-        from importlib.resources import files  # noqa: PLC0415 - only here
-
-        held: dict[str, object] = json.loads(files("avfs_git.proxy").joinpath("schema/proxy_exec_result.json").read_bytes())
-        return held
     from collections.abc import Mapping, Sequence  # noqa: PLC0415 - only here
     from pathlib import Path  # noqa: PLC0415 - only here
 
