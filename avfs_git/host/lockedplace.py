@@ -1,22 +1,19 @@
 """Temporary directories that are locked while they are used.
 
-Decided here: that the lock tells which are in use. A killed process leaves its directory unlocked, and the next process that
-makes one at the same place removes it, with what is mounted in it. Any number of threads and processes.
+Decided here: mounts in a directory of a killed process go with it. `host.locks.making` decides which are in use.
+Any number of threads and processes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from avfs_git.errors import AvfsError
-from avfs_git.host.files.closing import closing_fd
-from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.locks.flocks import take
+from avfs_git.host.locks.making import directory_filled, remove_abandoned
 from avfs_git.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ else:
 
 _PREFIX = ".avfs-locked-"
 """Of directories that are locked while they are used, and of no others."""
-_PATIENCE_S = 10.0
 
 
 @contextmanager
@@ -38,49 +34,24 @@ def locked_directory(parent: Path | None = None) -> Iterator[Path]:
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent
     _remove_left(parent)
-    while True:
-        place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        try:
-            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:  # another process found it not locked yet
-            continue
-        try:
-            if _lock(fd) and place.exists():
-                (place / "in").mkdir()
-                yield place / "in"
-                return
-        finally:
-            with suppress(OSError):
-                remove_tree(place)
-            os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    """Lock a directory, from which another process may be about to remove it; tell whether that was possible."""
-    try:
-        return take(fd, wait_s=_PATIENCE_S)
-    except OSError:  # a file system without locks: no process finds it unlocked either
-        return True
+    with directory_filled(parent, _PREFIX, mode=0o700) as place:
+        (place / "in").mkdir()
+        yield place / "in"
 
 
 @cache
 def _remove_left(parent: Path) -> None:
     """Remove what processes of this user that died left in a directory; once a process."""
-    with suppress(OSError):
-        for name in os.listdir(parent):
-            if name.startswith(_PREFIX):
-                with suppress(OSError, AvfsError):
-                    _remove_unlocked(parent / name)
+    remove_abandoned(parent, _PREFIX, first=_unmount_in)
 
 
-def _remove_unlocked(place: Path) -> None:
+def _unmount_in(place: Path) -> None:
     from avfs_git.host.mounts.mounts import find_mount, list_mounts_below, unmount  # noqa: PLC0415 - only after a kill
 
-    with closing_fd(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as fd:
-        if os.fstat(fd).st_uid == os.geteuid() and take(fd):
-            found = place.resolve()
-            for path in list_mounts_below(found):
-                mounted = find_mount(found / os.fsdecode(path))
-                if mounted is not None:
-                    unmount(mounted, lazy=True)
-            remove_tree(place)
+    if os.lstat(place).st_uid != os.geteuid():
+        raise PermissionError(f"{place} is another user's")
+    found = place.resolve()
+    for path in list_mounts_below(found):
+        mounted = find_mount(found / os.fsdecode(path))
+        if mounted is not None:
+            unmount(mounted, lazy=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avfs_git.errors import HostError
+from avfs_git.errors import AvfsError, HostError
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.locks.flocks import take
@@ -49,21 +49,30 @@ def _make(parent: Path, prefix: str, mode: int) -> tuple[int, Path]:
         except FileNotFoundError:  # a process that looked was faster than the lock
             continue
         try:
-            if take(fd, wait_s=_WAIT_S) and os.path.samestat(os.stat(place), os.fstat(fd)):
+            if _lock(fd) and place.exists():
                 return fd, place
-        except FileNotFoundError:
-            pass
         except BaseException:
             os.close(fd)
             raise
         os.close(fd)
 
 
+def _lock(fd: int) -> bool:
+    """Lock a directory, from which another process may be about to remove it; tell whether that was possible."""
+    try:
+        return take(fd, wait_s=_WAIT_S)
+    except OSError:  # a file system without locks: no process finds it unlocked either
+        return True
+
+
 def remove_abandoned(parent: Path, prefix: str = MAKING, *, first: Callable[[Path], object] = lambda _: None) -> None:
-    """Remove directories, whose names begin so, that dead processes were filling; call `first` with each before."""
+    """Remove directories, whose names begin so, that dead processes were filling.
+
+    `first` is called with each before; where that fails, the directory stays.
+    """
     with suppress(OSError):
         for place in [entry for entry in parent.iterdir() if entry.name.startswith(prefix)]:
-            with suppress(OSError, HostError), closing_fd(os.open(place, _FLAGS)) as fd:
+            with suppress(OSError, AvfsError), closing_fd(os.open(place, _FLAGS)) as fd:
                 if take(fd):
                     first(place)
                     remove_tree(place)
