@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import heapq
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Final
 
 from avfs_git.gitstore.compare.treediff import Entry, changed_file
 from avfs_git.gitstore.formats.commits import Commit
-from avfs_git.gitstore.formats.packfile import KIND_TREE
-from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE
+from avfs_git.gitstore.formats.trees import find_entry
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile
-from avfs_git.paths import Oid, TreePath, components
+from avfs_git.paths import Oid, TreePath
 
 _COUNTED_AT_MOST = 2000
 
@@ -69,11 +66,10 @@ def path_versions(
     A directory changes with anything below it; its ids are those of its trees. A commit that removed the
     path is a version as well. Renames are not followed.
     """
-    tracker = _Tracker(source, path)
     found: list[tuple[Oid, Commit, ChangedFile]] = []
     newer: tuple[Oid, Commit, Entry | None] | None = None
-    for oid, commit in _first_parents(source, head, shallow):
-        entry = tracker.find(commit.tree)
+    for oid, commit in first_parents(source, head, shallow):
+        entry = find_entry(source, commit.tree, path)
         if newer is not None and newer[2] != entry:
             found.append((newer[0], newer[1], changed_file(path, entry, newer[2])))
         newer = (oid, commit, entry)
@@ -82,62 +78,13 @@ def path_versions(
     return found
 
 
-def _first_parents(source: ObjectSource, head: Oid, shallow: Collection[Oid]) -> Iterator[tuple[Oid, Commit]]:
+def first_parents(source: ObjectSource, head: Oid, shallow: Collection[Oid]) -> Iterator[tuple[Oid, Commit]]:
+    """Walk back from a commit along first parents, as far as the caller looks."""
     oid: Oid | None = head
     while oid is not None:
         commit = source.read_commit(oid)
         yield oid, commit
         oid = commit.parents[0] if commit.parents and oid not in shallow else None
-
-
-class _Tracker:
-    """Finds one path in tree after tree; where a directory on the way is the same as last time, so is the rest."""
-
-    def __init__(self, source: ObjectSource, path: TreePath) -> None:
-        self._source = source
-        self._patterns = [(name, _entry_pattern(name)) for name in components(path)]
-        self._trees: list[Oid] = []  # the directories on the way, as last seen
-        self._entry: Entry | None = None
-
-    def find(self, tree: Oid) -> Entry | None:
-        """Return the entry at the path below a tree."""
-        entry: Entry | None = (MODE_TREE, tree)
-        trees: list[Oid] = []
-        for depth, (name, pattern) in enumerate(self._patterns):
-            if entry is None or entry[0] != MODE_TREE:
-                entry = None
-                break
-            if depth < len(self._trees) and self._trees[depth] == entry[1]:
-                trees += self._trees[depth:]
-                entry = self._entry
-                break
-            trees.append(entry[1])
-            entry = _find_in_tree(self._source, entry[1], name, pattern)
-        self._trees, self._entry = trees, entry
-        return entry
-
-
-# One name is searched for in a thousand trees that nothing else will need. Parsing them would take three
-# times as long, and push the trees of workspaces out of the object store's cache.
-_SOUND_TREE: Final = re.compile(rb"(?:[0-7]{5,6} [^\0/]+\0.{20})*", re.DOTALL)
-_GROUP_WRITABLE: Final = 0o100664  # as git wrote files until 2005
-
-
-def _entry_pattern(name: bytes) -> re.Pattern[bytes]:
-    # From the start of the tree entry by entry: an id may hold any bytes, even those of a name.
-    return re.compile(rb"(?:[^\0]*\0.{20})*?([0-7]+) %b\0(.{20})" % re.escape(name), re.DOTALL)
-
-
-def _find_in_tree(source: ObjectSource, tree: Oid, name: bytes, pattern: re.Pattern[bytes]) -> Entry | None:
-    kind, data = source.read(tree)
-    if kind == KIND_TREE:
-        match = pattern.match(data)
-        if match is not None:
-            mode = int(match[1], 8)
-            return (MODE_FILE if mode == _GROUP_WRITABLE else mode), Oid(match[2])
-        if _SOUND_TREE.fullmatch(data):
-            return None
-    return source.read_tree(tree).get(name)  # which says what is wrong with it
 
 
 def count_apart(

@@ -39,7 +39,7 @@ def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpo
         made = list_made_inside(vault, fork)
         # Below avfs's own commits only labels are looked for, and none is older than its commit.
         oldest_s = min((vault.store.read_commit(oid).committer.when_s for oid in labelled), default=0)
-        for oid, commit in _first_parents(vault, head):
+        for oid, commit in commits.first_parents(vault.store, head, read_shallow(vault.git_dir)):
             if commit.sidecar is None and oid not in labelled and oid not in made:
                 if not labelled - seen or commit.committer.when_s < oldest_s:
                     break
@@ -52,16 +52,6 @@ def list_checkpoints(vault: OpenVault, fork: str, *, limit: int) -> list[Checkpo
     rest = sorted({oid for oid in labels.values() if oid not in seen})
     found += [vault.describe(oid, fork=fork, labels=labels) for oid in rest]
     return found[:limit]
-
-
-def _first_parents(vault: OpenVault, head: Oid) -> Iterator[tuple[Oid, Commit]]:
-    """Walk back from a commit as far as the caller looks."""
-    shallow = read_shallow(vault.git_dir)
-    oid: Oid | None = head
-    while oid is not None:
-        commit = vault.store.read_commit(oid)
-        yield oid, commit
-        oid = None if oid in shallow or not commit.parents else commit.parents[0]
 
 
 def _tree_before(vault: OpenVault, oid: Oid, commit: Commit) -> Oid | None:

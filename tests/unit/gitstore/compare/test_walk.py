@@ -55,16 +55,6 @@ def test_a_directory_changes_with_what_is_below_it() -> None:
     assert len(path_versions(source, commits[0], TreePath(b""))) == 3
 
 
-def test_a_name_inside_an_id_is_not_taken_for_an_entry() -> None:
-    """Entries are walked from the start of a tree, whatever bytes its ids hold."""
-    source = MemorySource()
-    trap = b"100644 f\0" + b"\x55" * 11
-    tree = source.add(KIND_TREE, b"100644 a\0" + trap + b"100644 z\0" + b"\x66" * 20)
-    head = source.add_commit(tree)
-    assert path_versions(source, head, TreePath(b"f")) == []
-    assert len(path_versions(source, head, TreePath(b"z"))) == 1
-
-
 def test_a_damaged_tree_is_an_error() -> None:
     """A path is never quietly absent because a tree is broken."""
     source = MemorySource()
