@@ -33,9 +33,6 @@ In an avfs live tree (`AVFS_FORK` is set, or `avfs status` works) every step can
 The skill `avfs` has the rest.
 """
 
-_CHANGING = "Bash|Edit|MultiEdit|Write|NotebookEdit|mcp__.*"
-"""The tools of Claude Code that may change files."""
-
 
 class Plan(NamedTuple):
     """What a harness gets."""
@@ -52,19 +49,6 @@ def read_skill() -> str:
 
 def _read_integration(*names: str) -> str:
     return files("avfs_git").joinpath("integrations", *names).read_text("utf-8")
-
-
-def claude_hooks() -> dict[str, list[dict[str, object]]]:
-    """Give the hooks of Claude Code, by event."""
-    return {
-        "PreToolUse": [_group("claude", "Bash")],
-        # A command that failed has its own event, and may have changed files before.
-        **{event: [_group("claude", _CHANGING)] for event in ("PostToolUse", "PostToolUseFailure")},
-        **{
-            event: [_group("claude")]
-            for event in ("SessionStart", "Stop", "SubagentStop", "SessionEnd", "WorktreeCreate", "WorktreeRemove")
-        },
-    }
 
 
 def make_plan(harness: str, root: Path, *, is_user: bool, home: Path | None = None) -> Plan:
@@ -104,7 +88,7 @@ def _skill(directory: Path) -> Edit:
 def _plan_claude(root: Path, is_user: bool, env: Mapping[str, str]) -> tuple[list[Edit], list[str]]:
     own = root / ".claude"
     notes = []
-    edits = _add_hooks(own / "settings.json", claude_hooks())
+    edits = _add_hooks(own / "settings.json", json.loads(_read_integration("claude", "hooks", "hooks.json"))["hooks"])
     if is_user:
         given = "".join(f"-e {shlex.quote(f'{name}={value}')} " for name, value in env.items())
         notes.append(
