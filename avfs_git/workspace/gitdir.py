@@ -161,7 +161,8 @@ class GitDir:
             return
         found = worktree.read_index()
         head = vault.read_head(opened.fork)
-        if found is None or not found[0].strip(b"\0"):
+        has_none = found is None or not found[0].strip(b"\0")
+        if found is None or has_none:
             if head is not None:
                 self._make_index(head, found[1] if found else None, check)
         elif has_moved and basis != head:
@@ -182,7 +183,7 @@ class GitDir:
         reach("gitdir.index_replaced")
         if vault.find_indexed(opened.fork, head) == head:
             worktree.clear_basis()
-        else:
+        elif has_moved or has_none:
             worktree.note_basis(head)
 
     def _tree(self, commit: Oid | None) -> Oid | None:

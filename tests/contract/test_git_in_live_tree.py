@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, SparseCheckout, WorkspaceBusy
+from avfs_git.errors import CannotUndo, HeadElsewhere, MarkedUnchanged, RefConflict, SparseCheckout, WorkspaceBusy
 from avfs_git.sdk import Workspace
 from tests.support.faults import check_vault, git
 
@@ -28,8 +28,8 @@ def git_in(tree: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def mounted(mount_dir: Path) -> Iterator[tuple[Workspace, Path]]:
-    """A fork with two checkpoints, and where it is mounted."""
+def mounted(mount_dir: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Workspace, Path]]:
+    """A fork with two checkpoints, and where it is mounted, by the backend of the parameter, if there is one."""
     with Avfs(mount_dir / "h") as avfs:
         work = avfs.create_vault("v").workspace()
         work.write("file", b"1\n")
@@ -37,7 +37,7 @@ def mounted(mount_dir: Path) -> Iterator[tuple[Workspace, Path]]:
         work.write("file", b"2\n")
         work.write("more", b"\n")
         work.checkpoint("two")
-        session = work.mount(mount_dir / "tree")
+        session = work.mount(mount_dir / "tree", backend=getattr(request, "param", "auto"))
         try:
             yield work, session.path
         finally:
@@ -856,7 +856,8 @@ def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Wor
     assert ((tree / "file").read_bytes(), (tree / "more").read_bytes()) == (b"mine\n", b"by git\n")
 
 
-@pytest.mark.parametrize("how", ["moved on", "merged", "resolved", "after a commit", "restored"])
+@pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
+@pytest.mark.parametrize("how", ["moved on", "looked at", "merged", "resolved", "after a commit", "restored"])
 def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how: str) -> None:
     """Its index was that of the commit before: with that, the next commit in the tree would take back what others committed."""
     work, tree = mounted
@@ -873,7 +874,12 @@ def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how:
     git_in(clone, "commit", "-q", "-m", "of others")
     git_in(clone, "push", "-q", "origin", "HEAD:refs/heads/incoming")
     git(vault, "update-ref", "refs/heads/main", "refs/heads/incoming")  # git refuses a push to a branch that a tree shows
-    if how == "merged":
+    if how == "looked at":
+        (tree / "mine").write_bytes(b"")
+        with pytest.raises(RefConflict):
+            work.checkpoint()
+        assert git_in(tree, "status", "--short") != ""
+    elif how == "merged":
         (tree / "mine").write_bytes(b"")
     elif how == "resolved":
         (tree / "file").write_bytes(b"mine\n")
