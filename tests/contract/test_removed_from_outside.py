@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import WorkspaceDamaged
+from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.sdk import Avfs, Vault
 from tests.support.servers import git
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.needs("user-xattrs")
 
@@ -117,3 +121,23 @@ def test_gits_directory_of_a_mounted_tree_is_made_anew(mount_dir: Path, backend:
             assert git("status", "--porcelain", cwd=tree) == ""
             assert vault.doctor().healthy
         assert told == ["git.worktree_removed"]
+
+
+@pytest.mark.needs("fuse")
+@pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("root", "overlayfs"))])
+def test_a_mount_whose_vault_and_server_are_gone_ends(mount_dir: Path, backend: str) -> None:
+    """No process could go on with it: it goes, as where only the vault is gone, and what was written is in the moved vault."""
+    with Avfs(mount_dir / "home") as home, home.create_vault("v") as vault:
+        work, tree = vault.workspace(), mount_dir / "tree"
+        pid = work.mount(tree, backend=backend).info().pid
+        (tree / "new").write_bytes(b"kept")
+        vault.path.rename(moved := vault.path.with_name("moved.git"))
+        for server in Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split():
+            os.kill(int(server), signal.SIGKILL)
+
+        wait_for(lambda: not [mount for mount in list_mounts() if mount.directory == tree])
+
+        moved.rename(vault.path)
+        assert work.read("new") == b"kept"
+        assert work.checkpoint().outcome == "created"
+        assert vault.sessions() == []

@@ -9,8 +9,9 @@ session counts as its user. `process` calls `mount` or `adopt`; the supervisor c
   (`gitwatch`). It may die at any moment; programs notice nothing.
 - The kernel tells the end when the last user in any mount namespace is done (`host.mounts.overlayfs.watch_end`). The supervisor
   has the watch, so that no server can miss it. Only then is the workspace given back.
-- The mount outlives its session. No process uses the workspace then (`OpenWorkspace.show_at`, `record.is_unattended`): one that
-  needs it starts another session, which adopts the mount. A session that cannot go on leaves the mount to that one.
+- The mount outlives its session, unless the vault is gone. No process uses the workspace then (`OpenWorkspace.show_at`,
+  `record.is_unattended`): one that needs it starts another session, which adopts the mount. A session that cannot go on leaves
+  the mount to that one.
 - The mount is not `volatile`: what a program syncs is on the disk.
 
 Nothing else survives a crash, and nothing else has to.
@@ -171,8 +172,9 @@ class OverlayTree:
         """Can be read when the mount is gone, everywhere."""
 
     def stays(self) -> bool:
-        """Whether the mount is there, so that another process can go on with it."""
-        return any(session_of_source(mounted.source) == self.session.held.record.id for mounted in list_mounts())
+        """Whether mount and vault are there, so that another process can go on with it."""
+        held = self.session.held
+        return held.is_there() and any(session_of_source(mounted.source) == held.record.id for mounted in list_mounts())
 
     def go(self, *, keep_log: bool) -> None:
         """Leave nothing behind."""
