@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs, Session, Workspace
-from avfs_git.errors import AvfsError
+from avfs_git.errors import AvfsError, MountError
 from avfs_git.model import Identity
 from tests.support.faults import read_files
 from tests.support.powercut import image
@@ -80,6 +80,27 @@ def fill(point: Path, leave: int) -> Path:
                 size //= 2
         file.truncate(max(0, file.tell() - leave))
     return ballast
+
+
+@pytest.mark.needs("loop", "overlayfs")
+def test_a_mount_on_a_full_disk_is_refused_or_can_be_written(mount_dir: Path) -> None:
+    """Where the kernel can make nothing beside the upper layer, it would show the tree read-only for as long as it is mounted."""
+    with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
+        tree = mount_dir / "tree"
+        with mounted(disk.point / "home", tree, "overlay") as (work, session):
+            session.unmount()
+            layers = work.vault.path / "avfs" / "workspaces" / "work" / "work"
+            subprocess.run(["chattr", "+i", layers / "work"], check=True)  # as on a full disk, whose last block the record gets
+            try:
+                with pytest.raises(MountError, match="directory of work"):
+                    work.mount(tree, backend="overlay")
+                with work.mount(tree) as other:
+                    assert other.info().backend == "fuse"
+                    assert "directory of work" in other.info().backend_reasons[0]
+            finally:
+                subprocess.run(["chattr", "-i", layers / "work"], check=True)
+            with work.mount(tree, backend="overlay"):
+                (tree / "new").write_bytes(b"new\n")
 
 
 @pytest.mark.needs("loop")

@@ -17,7 +17,7 @@ from typing import Final
 from avfs_git.errors import MountError
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.removal import remove_tree
-from avfs_git.host.mounts.mounts import Mounted, list_mounts
+from avfs_git.host.mounts.mounts import Mounted, find_mount, list_mounts, unmount
 
 _MS_NOSUID, _MS_NODEV = 2, 4  # linux/mount.h
 _IN_DELETE_SELF, _IN_ONLYDIR = 0x400, 0x01000000  # inotify(7)
@@ -51,10 +51,20 @@ def _escape(path: Path, special: str) -> str:
 
 
 def mount_overlay(directory: Path, *, source: str, options: str) -> None:
-    """Mount an overlayfs; `source` is what the mount table shows as the thing that is mounted."""
+    """Mount an overlayfs; `source` is what the mount table shows as the thing that is mounted.
+
+    Raises:
+        MountError: If the kernel refuses, or would show it read-only: so it does where the disk is full when it mounts.
+    """
     number = _mount(source, os.fspath(directory), options)
     if number:
         raise MountError(f"cannot mount overlayfs at '{directory}': {os.strerror(number)}", details={"errno": number})
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        mounted = find_mount(directory)
+        if mounted is not None:
+            unmount(mounted, lazy=True)
+        what = f"cannot mount overlayfs at '{directory}': the kernel makes nothing in its directory of work"
+        raise MountError(what, hint="See whether the disk is full, then try again.")
 
 
 def clear_volatile(work: Path) -> None:
