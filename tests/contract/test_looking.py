@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -372,3 +373,27 @@ def test_a_look_that_a_restore_came_into_is_not_used(vault: Vault) -> None:
         look_past(vault._core, "work", lambda _: work.restore("main").outcome, discard=discarded.append)
     assert discarded == ["restored"]
     assert look_past(vault._core, "work", lambda looking: Files(looking).read(TreePath(b"file")), discard=print) == b"content\n"
+
+
+@pytest.mark.parametrize("backend", [*_MOUNTED, _OVERLAY])
+def test_a_tree_is_listed_beside_a_program_that_removes(vault: Vault, mount_dir: Path, backend: SessionBackend) -> None:
+    """What goes between two looks is not there; the rest is."""
+    tree, work = mount_dir / "tree", vault.workspace("work")
+    with work.mount(tree, backend=backend.value):
+        ended = threading.Event()
+
+        def come_and_go() -> None:
+            while not ended.is_set():
+                for number in range(40):
+                    (tree / "in").mkdir(exist_ok=True)
+                    (tree / "in" / f"{number}").write_bytes(b"")
+                shutil.rmtree(tree / "in")
+
+        with ThreadPoolExecutor(1) as threads:
+            program = threads.submit(come_and_go)
+            try:
+                shown = [{each.info.path for each in work.tree("/").children} for _ in range(150)]
+            finally:
+                ended.set()
+            program.result()
+        assert all({b"file", b"dir"} <= names for names in shown)

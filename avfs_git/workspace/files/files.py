@@ -533,6 +533,9 @@ def _describe_bad(path: TreePath, entry: LowerEntry, problem: str) -> FileInfo:
     return FileInfo(path, kind, entry.mode, 0, entry.mtime_ns, oid, problem=problem)
 
 
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
+
+
 def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None, *, sizes: bool) -> TreeNode:
     # An explicit stack: trees may be deeper than Python's own. Each directory comes by twice: before what is in it, and
     # after, when what was made of that stands in `made` behind whatever was made before.
@@ -555,11 +558,17 @@ def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | 
             if level == 0 or there.lower is None:
                 raise
             info = _describe_bad(here, there.lower, error.message)
+        except OSError as error:
+            if level == 0 or error.errno not in _GONE:
+                raise
+            continue
         if not names:
             made.append(TreeNode(info))
             continue
         entered.append((info, len(made)))
         pending.append((here, there, -1))
         bound.meet(len(names))
-        pending += [(join(here, name), merged.nodes.lookup(there, name), level + 1) for name in names]
+        for name in names:
+            with suppress(FileNotFoundError, NotADirectoryError):  # a program has removed it by now
+                pending.append((join(here, name), merged.nodes.lookup(there, name), level + 1))
     return made[0]
