@@ -63,7 +63,8 @@ class _Program:
         elif (place := self._shown / path).is_dir():
             shutil.rmtree(place)
         else:
-            place.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                place.unlink()
 
     def _move(self) -> None:
         if self._shown is not None:

@@ -25,7 +25,7 @@ from avfs_git.faults import reach
 from avfs_git.model import Warning
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCache, StatCacheAhead
+from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCache, StatCacheAhead, StatCacheUpdate
 from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured
 from avfs_git.workspace.capture.placing import GIT
 
@@ -47,8 +47,11 @@ MakeCapture = Callable[[Fingerprints | None, DirtySet | None], Capture]
 class ChangeSets(Protocol):
     """Knows which paths change, round by round. Called with the guard."""
 
-    def begin_capture(self) -> DirtySet | None:
-        """Take the paths that have changed since the last capture was recorded; None if only a scan tells."""
+    def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:
+        """Take the paths that have changed since the last capture was recorded; None if only a scan tells.
+
+        If the rounds go on from a later capture, those that have changed since then.
+        """
 
     def extend_capture(self) -> DirtySet | None:
         """Take the paths that have changed since the last call of either method; None if only a scan tells."""
@@ -76,6 +79,10 @@ class Rounds:
         self.found = found
         self.has_new_rules = False
         self.before_each: Callable[[], object] | None = None
+
+    def goes_on_from(self, update: StatCacheUpdate | None) -> bool:
+        """Whether they begin with what a certain capture has found."""
+        return self.found is not None and self.found.update is update
 
     @property
     def ahead(self) -> Fingerprints | None:
@@ -133,7 +140,7 @@ def capture_live(
         FileChanging, LayerNotUnderstood, HostError: See `Capture.run`.
     """
     with guard:
-        dirty = changes.begin_capture()
+        dirty = changes.begin_capture(rounds)
     is_flushed = False
     for _ in range(ROUNDS_MAX):
         started = time.monotonic()

@@ -107,8 +107,9 @@ class Following:
             else:
                 self._changed.add(path, deep=deep)
 
-    def begin_capture(self) -> DirtySet | None:
+    def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:
         """Begin with a look at all that the fork has changed: which of it is recorded, only the operation knows."""
+        del rounds
         self.extend_capture()
         return None
 

@@ -21,6 +21,7 @@ from avfs_git.workspace.opened.layers import Layers
 
 if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
+    from avfs_git.vfs.scan.statcache import StatCacheUpdate
     from avfs_git.vfs.tree.mounted import MountedTree
     from avfs_git.workspace.capture.capture import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
@@ -43,6 +44,9 @@ class Plain:
     def __init__(self, layers: Layers, view: MergedTree | None = None, dirty: DirtySet | None = None) -> None:
         self.layers = layers
         self.dirty = dirty
+        self._since: DirtySet | None = None
+        """The only paths that can have changed since the capture that found `_seen`."""
+        self._seen: StatCacheUpdate | None = None
         self.view = self._make_view() if view is None else view
         self.view.is_shared = self.is_served
         self.view.changes.report_to(self.note)
@@ -61,12 +65,14 @@ class Plain:
             return
         if deep and path == ROOT:
             self.restart(None)  # a file changed of which not every name is known: only a scan tells
-        else:
-            self.dirty.add(path, deep=deep)
+            return
+        self.dirty.add(path, deep=deep)
+        if self._since is not None:
+            self._since.add(path, deep=deep)
 
     def restart(self, dirty: DirtySet | None) -> None:
         """Note changes from here on, in a given set; None where only a scan tells what has changed."""
-        self.dirty = dirty
+        self.dirty, self._since = dirty, None
         self.view.changes.report_anew()  # else a file that goes on being written would stand in the old set only
 
     def renew(self) -> None:
@@ -106,7 +112,14 @@ class Plain:
     def capture(self, rounds: Rounds, *, lasts: bool, flush: Flush | None) -> Captured:
         """Capture what changed, so that it can be recorded if it `lasts`; `flush` is called before the last round."""
         del lasts, flush
-        return rounds.run(None if rounds.is_afresh else self.dirty)
+        dirty = self.dirty
+        if self._since is not None and rounds.goes_on_from(self._seen):
+            dirty = self._since
+        self._since, self._seen = None if self.dirty is None else DirtySet(), None
+        self.view.changes.report_anew()
+        captured = rounds.run(None if rounds.is_afresh else dirty)
+        self._seen = captured.update
+        return captured
 
     def end_capture(self, captured: Captured) -> None:
         """Count as recorded what was captured."""

@@ -64,13 +64,18 @@ class Served(Plain):
         if not rounds.is_afresh:
             from avfs_git.workspace.capture.livecapture import capture_live  # noqa: PLC0415 - as `read_upper`
 
-            return capture_live(self, guard, rounds, flush=flush)
+            captured = capture_live(self, guard, rounds, flush=flush)
+            self._seen = captured.update
+            return captured
         with guard:
             self.begin_capture()
             return rounds.run(None)
 
-    def begin_capture(self) -> DirtySet | None:
+    def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:
         """Take the set of changes for a capture; what changes now is in another set."""
+        seen, self._seen = self._seen, None
+        if self._is_captured and rounds is not None and rounds.goes_on_from(seen):
+            return self.extend_capture()
         self.give_up_capture()
         self._in_capture, self._is_captured = self.dirty, True
         self.restart(DirtySet())

@@ -57,7 +57,7 @@ class Program:
         self._chance = chance
         self._changed = DirtySet()
 
-    def begin_capture(self) -> DirtySet | None:
+    def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:
         """Take what changed; nothing is known of the time before."""
         self.change()
         self._changed = DirtySet()
