@@ -282,3 +282,17 @@ def test_a_fork_that_was_made_anew_is_not_the_one_to_throw_away(vault: Vault, wo
     with vault.fork("gone", ephemeral=True) as gone:
         gone.write("b", b"2")
     assert not vault.has_fork("gone")
+
+
+def test_an_ignored_directory_of_the_base_that_was_emptied_stays_empty(vault: Vault, work: Workspace) -> None:
+    """Where only what is beside history went, a checkpoint records that, and a fork of it does not bring it back."""
+    work.write(".gitignore", b"built/\n")
+    work.write("built/deep/file", b"old\n")
+    work.checkpoint()
+    task = vault.fork("task")
+    task.remove("built", recursive=True)
+    task.make_dir("built")
+
+    assert [change.path for change in task.status().sidecar_changed] == [b"built/deep"]
+    assert task.checkpoint().outcome == "created"
+    assert vault.fork("next", source="task").list_dir("built") == []
