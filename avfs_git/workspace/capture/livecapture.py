@@ -50,7 +50,7 @@ class ChangeSets(Protocol):
     def begin_capture(self, rounds: Rounds | None = None) -> DirtySet | None:
         """Take the paths that have changed since the last capture was recorded; None if only a scan tells.
 
-        If the rounds go on from a later capture, those that have changed since then.
+        If the rounds go on from a later capture, the paths that have changed since.
         """
 
     def extend_capture(self) -> DirtySet | None:
