@@ -6,7 +6,8 @@ short. The last round holds the guard while it reads, and not while it deflates 
 takes to read what changed during one short round, however much has changed since the last checkpoint. A file that a program
 writes to without a pause is left for the last round.
 
-Called by `LockedWorkspace.capture`, with the workspace lock held and without the guard. The only link between two rounds is the
+Called by the modes of an open workspace (`workspace.opened`), with the workspace lock held and without the guard. The rounds of a
+status begin with what the last status found (`looked`). The only link between two rounds is the
 set of changed paths, so it has to name all of them: it does, because each change goes through this process. A round compares
 with what the rounds before it found (`StatCacheAhead`), and a path is tracked if the last checkpoint tracks it, as in a capture
 of the whole. Where a `.gitignore` or a `.git` changes during a round, what the rounds found is dropped, because rules may have

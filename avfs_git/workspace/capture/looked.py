@@ -1,8 +1,9 @@
 """What a status has found, so that the next one reads only what changed since.
 
-Decided here: what has to be as it was for that. What the look found says it of files (`livecapture.Rounds`), and the basis of all
-else that a capture goes by. An open workspace holds one in memory, for as long as its stat cache is the same. A checkpoint does
-not go on from it: that stores what it reads.
+Decided here: when the next status goes on from it. The basis (`checkpoint.prepare.read_basis`) has to be equal; of files, the
+rounds of a capture find what changed (`livecapture.Rounds`). `checkpoint.read_status` makes and uses one, with the workspace lock
+held. An open workspace keeps it in memory until its stat cache changes; nothing of it survives the process. A checkpoint does not
+go on from it, because that stores what it reads.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Looked:
     captured: Captured | None = None
 
     def follow(self, captured: Captured) -> Looked | None:
-        """Give what the next look can go on from, if it can: what is told of single paths is known only by reading them."""
+        """Give what the next look goes on from; None if it has to read all, as where the capture warns of a single path."""
         is_told = any(told.path is not None for told in captured.warnings)
         if is_told or captured.is_partial or self.sink.count > _OBJECTS_MAX:
             return None

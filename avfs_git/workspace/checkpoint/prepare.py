@@ -170,7 +170,7 @@ def _list_moved_by_git(
 
 
 def read_basis(locked: LockedWorkspace) -> Basis:
-    """Tell what a capture goes by besides the files: while it is the same, what is known of a file that is the same holds."""
+    """Read what a capture goes by besides the files. While two are equal, a capture places a file that did not change alike."""
     vault, settings = locked.vault, locked.vault.config.read()
     try:
         found = os.stat(open_worktree(vault, locked.fork).index, follow_symlinks=False)
