@@ -33,7 +33,7 @@ from typing import ClassVar
 def quote(name: str | bytes) -> str:
     """Show a name from outside in a message: printable, in single quotes, on one line."""
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
-    shown = "".join(c if c.isprintable() else _escape(c) for c in text)
+    shown = text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
     return f"'{shown[:300]}{'…' if len(shown) > 300 else ''}'"
 
 

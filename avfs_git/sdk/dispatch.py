@@ -22,11 +22,12 @@ from avfs_git.errors import (
     InvalidInput,
     WorkspaceBusy,
     WorkspaceMounted,
+    quote,
 )
 from avfs_git.gitstore.repository import is_partial
 from avfs_git.host.locks.locks import Holder
 from avfs_git.model import BASES, SessionBackend, SessionState, Warning
-from avfs_git.paths import Oid, TreePath, check_fork_name, oid_of
+from avfs_git.paths import Oid, PathLike, TreePath, check_fork_name, oid_of
 from avfs_git.sdk.parts import (
     background,
     beside,
@@ -250,10 +251,10 @@ class Dispatch:
                 pass
         self._file_calls.setdefault(fork, [])
 
-    def note_file_call(self, fork: str, text: str) -> None:
-        """Note what a file call has done: the log names it."""
+    def note_file_call(self, fork: str, verb: str, path: PathLike, outcome: str = "") -> None:
+        """Note what a file call has done to a path: the log names the first ones."""
         calls = self._file_calls.setdefault(fork, [])
-        calls.append(text if len(calls) < _CALLS_NAMED else "")
+        calls.append(f"{verb} {quote(os.fsdecode(path))}{outcome}" if len(calls) < _CALLS_NAMED else "")
 
     def record_changes(self, fork: str) -> tuple[Warning, ...]:
         """Record what has changed in a fork since it was last recorded: what file calls did is named, other changes are counted.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
-from avfs_git.errors import AvfsError, quote
+from avfs_git.errors import AvfsError
 from avfs_git.host.files.durable import find_refusal
 from avfs_git.paths import Oid, PathLike
 from avfs_git.sdk.parts import files, holding, lent, nursery_client, operations, point, record, revisions, workspaces
@@ -108,9 +108,9 @@ class ForkHandle:
             done = call()
         except BaseException:
             if in_steps:
-                self.dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))} (failed)")
+                self.dispatch.note_file_call(self.fork, verb, path, " (failed)")
             raise
-        self.dispatch.note_file_call(self.fork, f"{verb} {quote(os.fsdecode(path))}")
+        self.dispatch.note_file_call(self.fork, verb, path)
         return done
 
     def mount(

@@ -66,6 +66,7 @@ SETTINGS = {
 
 
 _QUOTAS = ("quota.fork_bytes", "quota.fork_files", "quota.file_bytes", "quota.vault_bytes")
+_UNSET: tuple[int | None, ...] = (None,) * len(_QUOTAS)
 
 
 class Config:
@@ -77,7 +78,7 @@ class Config:
         self._vault = vault
         self._known = {key: setting for key, setting in SETTINGS.items() if vault is None or setting.of_forks}
         self._seen: tuple[int, int] | None = None
-        self._quotas: list[int | None] = [None] * len(_QUOTAS)
+        self._quotas = _UNSET
 
     def read(self) -> dict[str, str]:
         """Read every setting, with defaults for the others: those of the vault for a fork.
@@ -92,14 +93,13 @@ class Config:
 
     def read_limits(self) -> Limits | None:
         """Tell the quotas of a fork; None for none. Costs a stat or two while the settings are as they were."""
-        quotas = self.read_quotas()
-        if self._vault is not None:
-            others = self._vault.read_quotas()
-            quotas = [own if own is not None else other for own, other in zip(quotas, others, strict=True)]
-        values = [limit or 0 for limit in quotas]
+        quotas, others = self.read_quotas(), _UNSET if self._vault is None else self._vault.read_quotas()
+        if quotas == others == _UNSET:  # each file call asks
+            return None
+        values = [(other if own is None else own) or 0 for own, other in zip(quotas, others, strict=True)]
         return _make_limits(values) if any(values) else None
 
-    def read_quotas(self) -> list[int | None]:
+    def read_quotas(self) -> tuple[int | None, ...]:
         """Tell what this file says of each quota; None where it says nothing."""
         try:
             found = os.stat(self._path)
@@ -111,7 +111,8 @@ class Config:
             with suppress(NotAVault):  # the operations that need a setting say so
                 own = self._read_own()
             texts = [own.get(key, "") for key in _QUOTAS]
-            self._quotas = [int(text) if text.isascii() and text.isdigit() else None for text in texts]  # `set` takes no other
+            # `set` takes no other text
+            self._quotas = tuple(int(text) if text.isascii() and text.isdigit() else None for text in texts)
             self._seen = seen
         return self._quotas
 
