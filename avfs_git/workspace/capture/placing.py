@@ -406,7 +406,7 @@ class Placing:
             was_untracked, is_untracked = before is not None and before.untracked, new_side is not None and new_side.untracked
             # What came in the place of another directory was compared with nothing that this one held.
             follows = child.prev_sidecar == (before.oid if before is not None else None)
-            if was_untracked != is_untracked or (was_untracked and not follows):
+            if was_untracked != is_untracked or not follows:
                 self.sidecar_touched = True
             if new_tree is None:
                 frame.tree.pop(name, None)

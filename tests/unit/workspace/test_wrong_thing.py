@@ -296,3 +296,20 @@ def test_an_ignored_directory_of_the_base_that_was_emptied_stays_empty(vault: Va
     assert [change.path for change in task.status().sidecar_changed] == [b"built/deep"]
     assert task.checkpoint().outcome == "created"
     assert vault.fork("next", source="task").list_dir("built") == []
+
+
+def test_a_directory_of_the_base_that_was_made_again_has_the_modes_that_it_shows(vault: Vault, work: Workspace) -> None:
+    """Where only modes differ, which no tree of git holds, a checkpoint records them, and a fork of it has no others."""
+    work.write("private/deep/file", b"text\n")
+    work.chmod("private/deep", 0o700)
+    work.chmod("private/deep/file", 0o600)
+    work.checkpoint()
+    task = vault.fork("task")
+    task.remove("private", recursive=True)
+    task.write("private/deep/file", b"text\n")
+
+    assert [change.path for change in task.status().sidecar_changed] == [b"private/deep", b"private/deep/file"]
+    assert task.checkpoint().outcome == "created"
+    task.restore("HEAD", into="next")
+    shown = [vault.workspace("next").stat(path).mode & 0o777 for path in ("private/deep", "private/deep/file")]
+    assert shown == [0o755, 0o644]
