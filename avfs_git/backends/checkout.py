@@ -16,7 +16,7 @@ from avfs_git.backends.shield import make_readonly, shield_vault
 from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, start_runner
 from avfs_git.errors import HostError
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.processes.runner_handle import NamespaceRefused
+from avfs_git.host.processes.runner.handle import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.paths import ROOT
 from avfs_git.workspace.files.transfer import export_path

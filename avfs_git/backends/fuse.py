@@ -12,7 +12,7 @@ from collections.abc import Callable
 from avfs_git.backends.shield import make_readonly, shield_vault
 from avfs_git.backends.shown import Passed, Served, start_runner
 from avfs_git.errors import FuseUnavailable, MountError
-from avfs_git.host.processes.runner_handle import NamespaceRefused
+from avfs_git.host.processes.runner.handle import NamespaceRefused
 from avfs_git.model import Warning
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 

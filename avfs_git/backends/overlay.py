@@ -22,7 +22,7 @@ from avfs_git.backends.shield import Mounts, make_readonly, shield_vault
 from avfs_git.backends.shown import BackendName, Passed, make_root, prepare_git, remove_root, start_runner
 from avfs_git.errors import FuseUnavailable, HostError, MountError
 from avfs_git.host.mounts.overlayfs import clear_volatile, mark_options
-from avfs_git.host.processes.runner_handle import NamespaceRefused, file_mount, overlay_mount, unmounting
+from avfs_git.host.processes.runner.handle import NamespaceRefused, file_mount, overlay_mount, unmounting
 from avfs_git.model import Warning
 from avfs_git.paths import oid_of
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace

@@ -22,7 +22,7 @@ from typing import Final
 
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import make_dir
-from avfs_git.host.processes.runner_handle import hiding_mount, readonly_mount, writable_mount
+from avfs_git.host.processes.runner.handle import hiding_mount, readonly_mount, writable_mount
 from avfs_git.model import Warning
 from avfs_git.workspace.opened.workspace import OpenWorkspace
 from avfs_git.workspace.vault.format import HIDDEN

@@ -16,7 +16,7 @@ from avfs_git.backends.shield import Mounts
 from avfs_git.errors import AvfsError
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import make_private_dirs
-from avfs_git.host.processes.runner_handle import NamespaceRefused, Runner
+from avfs_git.host.processes.runner.handle import NamespaceRefused, Runner
 from avfs_git.model import Warning
 from avfs_git.values import NamedTuple
 from avfs_git.workspace.gitlinks import link_tree

@@ -103,6 +103,6 @@ def list_vaults(typed: str = "") -> Iterator[str]:
 
 
 def _list_refs(vault: Path, prefix: str) -> list[str]:
-    from avfs_git.gitstore.refs import RefStore  # noqa: PLC0415 - only there
+    from avfs_git.gitstore.refs.refs import RefStore  # noqa: PLC0415 - only there
 
     return [name.removeprefix(prefix) for name in RefStore(vault, recover=False).list(prefix)]

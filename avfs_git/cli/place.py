@@ -58,7 +58,7 @@ def _find_own(found: Sequence[Place], top: Path) -> Place:
     Raises:
         CloneReplaced: If none has forks of this one.
     """
-    from avfs_git.workspace.vault.source import check_source, is_source  # noqa: PLC0415 - only in a clone with forks
+    from avfs_git.workspace.exchange.source import check_source, is_source  # noqa: PLC0415 - only in a clone with forks
 
     places = [place for place in found if place.top == top]
     own = next((place for place in places if is_source(place.vault, top)), None)
@@ -102,7 +102,7 @@ def _read_whole(vault: Path, parts: Sequence[str]) -> tuple[str | None, int]:
     if parts[:1] == ("commits",):
         return None, min(len(parts), 2)
     if parts[:1] in (("forks",), ("checkpoints",)):
-        from avfs_git.gitstore.refs import RefStore  # noqa: PLC0415 - only there
+        from avfs_git.gitstore.refs.refs import RefStore  # noqa: PLC0415 - only there
         from avfs_git.workspace.vault.format import HEADS  # noqa: PLC0415 - the same
 
         refs = RefStore(vault, recover=False)

@@ -1,7 +1,7 @@
 """The table of commands: which exist, in which folder of `cli.commands` each is, and the groups that find them.
 
-Decided here: the sections of the help, which are the folders, and the one line that the help shows of each command. A command is
-imported when it is asked for, so that `avfs --help` loads neither the SDK nor rich.
+Decided here: the sections of the help, and the one line that the help shows of each command. A command is imported when it is
+asked for, so that `avfs --help` loads neither the SDK nor rich.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ SECTIONS = {
     "history": "Checkpoints and history",
     "merging": "Merging",
     "remotes": "Remotes",
+    "reading": "Files",
     "files": "Files",
     "upkeep": "Upkeep",
 }
-"""The sections of the help, by the folder of `cli.commands` that holds their commands."""
+"""The section of the help in which the commands of a folder of `cli.commands` are listed."""
 
 
 class Entry(NamedTuple):
     """A command, or a group of them, as the help of its parent lists it."""
 
-    section: str
+    folder: str
     help: str
 
 
@@ -88,18 +89,18 @@ VERBS = {
     "prefetch": Entry("remotes", "Fetch file contents into a vault that was cloned with --lazy"),
     "update": Entry("remotes", "Update a fork from its upstream"),
     "apply": Entry("remotes", "Write the changes of a fork into a directory, unstaged"),
-    "ls": Entry("files", "List a directory"),
-    "cat": Entry("files", "Print files"),
-    "grep": Entry("files", "Find lines that match a pattern"),
-    "search": Entry("files", "Find files by their words, the best first"),
-    "find": Entry("files", "Find files by name, kind, size, time, tag or change"),
+    "ls": Entry("reading", "List a directory"),
+    "cat": Entry("reading", "Print files"),
+    "grep": Entry("reading", "Find lines that match a pattern"),
+    "search": Entry("reading", "Find files by their words, the best first"),
+    "find": Entry("reading", "Find files by name, kind, size, time, tag or change"),
     "write": Entry("files", "Write a file"),
     "mkdir": Entry("files", "Make directories"),
     "rm": Entry("files", "Remove files and directories"),
     "cp": Entry("files", "Copy files and directories"),
     "mv": Entry("files", "Move or rename files and directories"),
-    "tree": Entry("files", "Show a directory and everything below it"),
-    "stat": Entry("files", "Show facts about a path"),
+    "tree": Entry("reading", "Show a directory and everything below it"),
+    "stat": Entry("reading", "Show facts about a path"),
     "touch": Entry("files", "Make an empty file, or set the time of a path to now"),
     "meta": Entry("files", "Tag files and directories, and give them metadata"),
     "import": Entry("files", "Copy files from this machine into the workspace"),
@@ -303,16 +304,17 @@ class Program(VerbGroup):
         if name not in VERBS:
             return None
         module = f"{name.replace('-', '_')}{'_' * keyword.iskeyword(name)}"
-        command: click.Command = import_module(f"avfs_git.cli.commands.{VERBS[name].section}.{module}").command
+        command: click.Command = import_module(f"avfs_git.cli.commands.{VERBS[name].folder}.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs by section, without importing any."""
         names = self.list_commands(ctx)
         width = max(map(len, names))
-        for section, title in SECTIONS.items():
+        for title in dict.fromkeys(SECTIONS.values()):
             with formatter.section(title):
-                formatter.write_dl([(name.ljust(width), VERBS[name].help) for name in names if VERBS[name].section == section])
+                verbs = (name for name in names if SECTIONS[VERBS[name].folder] == title)
+                formatter.write_dl([(name.ljust(width), VERBS[name].help) for name in verbs])
 
 
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's signature

@@ -30,7 +30,7 @@ from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
 from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all, write_file_atomically

@@ -20,11 +20,11 @@ from mcp_types import INVALID_REQUEST, PARSE_ERROR, ErrorData, JSONRPCError
 from pydantic import Field, ValidationError
 
 from avfs_git import __version__
-from avfs_git.mcp import commands, files, forks, git, states
 from avfs_git.mcp.answers import Leftovers, Rest
-from avfs_git.mcp.resources import FileServer, add_resources
 from avfs_git.mcp.scope import Call, Reach, Scope
 from avfs_git.mcp.tool import READS, Offset, Toolbox, make_tools
+from avfs_git.mcp.tools import commands, files, forks, git, states
+from avfs_git.mcp.tools.resources import FileServer, add_resources
 from avfs_git.proxy.policy.approvals import Approval
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, TypeVar
 
-from avfs_git.sdk.events import Events
+from avfs_git.sdk.repository.events import Events
 from avfs_git.sdk.workspace.fileevents import FileEvents
 
 _T = TypeVar("_T")

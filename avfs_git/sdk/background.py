@@ -20,7 +20,11 @@ from avfs_git.errors import AvfsError
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.vault import OpenVault
 
-_PROGRAM = Path(__file__).with_name("__main__.py")
+_PROGRAM = (
+    "import json, sys; given = json.load(sys.stdin); sys.path[:] = given['path']; "
+    "from avfs_git.sdk.background import run; run(given)"
+)
+"""What the process runs: nothing of avfs can be imported before its starter, on standard input, has said where modules are."""
 _NICENESS = 10
 _AS_NO_CHILD = 'exec 3<&0; "$@" <&3 3<&- &'
 """A shell's line that starts a process and ends: a program that uses avfs gets no child that it did not start.
@@ -40,8 +44,9 @@ def _spawn(git_dir: Path) -> None:
     given = json.dumps({"path": sys.path, "git_dir": os.fspath(git_dir.absolute())}).encode()
     with suppress(subprocess.CalledProcessError):
         subprocess.run(
-            # Like a session's: without the site packages of another Python that the environment may name.
-            ["/bin/sh", "-c", _AS_NO_CHILD, "sh", sys.executable, "-I", "-S", _PROGRAM, os.fspath(git_dir)],
+            # Like a session's: without the site packages of another Python that the environment may name. The last
+            # argument is for people who look at the list of processes.
+            ["/bin/sh", "-c", _AS_NO_CHILD, "sh", sys.executable, "-I", "-S", "-c", _PROGRAM, os.fspath(git_dir)],
             input=given,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

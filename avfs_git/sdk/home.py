@@ -58,9 +58,9 @@ from avfs_git.sdk.parts import (
 )
 from avfs_git.sdk.repository.programs import Programs
 from avfs_git.sdk.vault import Session, Vault
+from avfs_git.workspace.exchange.source import is_source
 from avfs_git.workspace.vault import known
 from avfs_git.workspace.vault.format import HOME_NAMES, SEAL_KEY, VAULTS, VaultLayout, read_current, write_current
-from avfs_git.workspace.vault.source import is_source
 from avfs_git.workspace.vault.vault import Caller, OpenVault
 
 if TYPE_CHECKING:

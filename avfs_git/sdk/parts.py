@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from avfs_git.gitstore.remote import runner as remotegit
     from avfs_git.host.files import removal
     from avfs_git.proxy.policy import gate
-    from avfs_git.sdk import background, events, policy, renaming, turning
+    from avfs_git.sdk import background, renaming, turning
+    from avfs_git.sdk.repository import events, policy
     from avfs_git.session.control import client, content, operations, table
     from avfs_git.session.life import mountsource, point, record, request, stop
     from avfs_git.session.serve import nursery_client, start
@@ -43,7 +44,8 @@ else:
         "avfs_git.gitstore.remote": "runner",
         "avfs_git.host.files": "removal",
         "avfs_git.proxy.policy": "gate",
-        "avfs_git.sdk": "background events policy renaming turning",
+        "avfs_git.sdk": "background renaming turning",
+        "avfs_git.sdk.repository": "events policy",
         "avfs_git.session.control": "client content operations table",
         "avfs_git.session.life": "mountsource point record request stop",
         "avfs_git.session.serve": "nursery_client start",

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avfs_git.errors import AvfsError, GitFailed, NotAVault, RefLocked
-from avfs_git.gitstore import reflocks
 from avfs_git.gitstore.config.gitconfig import edit_config, is_true, parse_plain, read_config
+from avfs_git.gitstore.refs import locks as reflocks
 from avfs_git.gitstore.remote.remotes import add_remote, find_remote, list_remotes, remove_remote, set_url
 
 HOSTILE = [

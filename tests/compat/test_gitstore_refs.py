@@ -20,7 +20,7 @@ from avfs_git.errors import HostError, InvalidName, RefConflict
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange, RefStore, check_ref_name
 from avfs_git.paths import Oid
 from tests.support.gitrepo import ROOT, GitRepo, init
 from tests.support.objects import MemorySource
@@ -140,7 +140,7 @@ def test_git_and_we_count_up_one_ref_together(repo: GitRepo, commits: list[Oid])
         import sys
         from pathlib import Path
         from avfs_git.errors import RefConflict
-        from avfs_git.gitstore.refs import RefChange, RefStore
+        from avfs_git.gitstore.refs.refs import RefChange, RefStore
         refs = RefStore(Path(sys.argv[1]))
         commits = [bytes.fromhex(oid) for oid in sys.argv[2:]]
         won = 0
@@ -180,7 +180,7 @@ KILLED = """
     import sys
     from pathlib import Path
     from avfs_git import faults
-    from avfs_git.gitstore.refs import RefChange, RefStore
+    from avfs_git.gitstore.refs.refs import RefChange, RefStore
     from tests.support.failing import DieAt
     refs = RefStore(Path(sys.argv[1]))
     old, new = (bytes.fromhex(oid) for oid in sys.argv[2:4])
@@ -227,7 +227,7 @@ def test_killed_by_a_signal_at_any_moment_nothing_needs_a_hand(repo: GitRepo, co
     program = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from avfs_git.gitstore.refs import RefChange, RefStore
+        from avfs_git.gitstore.refs.refs import RefChange, RefStore
         refs = RefStore(Path(sys.argv[1]))
         a, b = (bytes.fromhex(oid) for oid in sys.argv[2:4])
         print(flush=True)

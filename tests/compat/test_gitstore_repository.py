@@ -15,7 +15,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repository import check_repository, find_git_dir, init_vault_repo, read_head, read_shallow
 from tests.support.gitrepo import GitRepo, init
 

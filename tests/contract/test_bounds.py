@@ -17,7 +17,7 @@ from avfs_git.fuse.channel import MAX_IO, Channel, Request
 from avfs_git.gitstore.formats.packfile import KIND_TREE
 from avfs_git.gitstore.formats.trees import serialize_tree
 from avfs_git.host.mounts.mounts import mount_fuse
-from avfs_git.host.processes import runner_handle
+from avfs_git.host.processes.runner import handle as runner_handle
 from avfs_git.paths import Oid
 from avfs_git.proxy.exec import run
 from avfs_git.workspace import gitdir

@@ -13,7 +13,7 @@ import pytest
 
 from avfs_git.errors import CloneReplaced
 from avfs_git.sdk import Avfs, Vault
-from avfs_git.workspace.vault.source import is_source
+from avfs_git.workspace.exchange.source import is_source
 from tests.support.cli import Cli
 
 pytestmark = pytest.mark.needs("git", "fuse", "user-xattrs", "whiteout")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avfs_git import Avfs
-from avfs_git.gitstore import reflocks
+from avfs_git.gitstore.refs import locks as reflocks
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.paths import Oid
 from avfs_git.sdk import Workspace

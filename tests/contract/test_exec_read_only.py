@@ -16,7 +16,7 @@ import pytest
 from avfs_git import Avfs
 from avfs_git.errors import BackendUnavailable
 from avfs_git.host.mounts.mounts import list_mounts
-from avfs_git.host.processes.runner_handle import readonly_mount
+from avfs_git.host.processes.runner.handle import readonly_mount
 from avfs_git.proxy.exec.envelope import View
 from avfs_git.proxy.policy.decision import Category
 from avfs_git.sdk import Workspace

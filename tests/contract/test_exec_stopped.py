@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from avfs_git.errors import WorkspaceBusy
-from avfs_git.host.processes import runner
 from avfs_git.host.processes.processes import list_family
-from avfs_git.host.processes.runner_handle import Runner
+from avfs_git.host.processes.runner import runner
+from avfs_git.host.processes.runner.handle import Runner
 from avfs_git.model import SessionBackend, SessionInfo
 from avfs_git.sdk import Avfs, Vault
 

@@ -19,8 +19,8 @@ from avfs_git.model import FileEvent
 from avfs_git.sdk import Avfs, Session, Workspace
 from avfs_git.sdk.workspace.fileevents import FileEvents
 from avfs_git.session.control.listening import LISTENERS_MAX
-from avfs_git.session.serve.overlayevents import OverlayEvents
-from avfs_git.session.serve.upperchanges import QUEUED
+from avfs_git.session.serve.overlay.events import OverlayEvents
+from avfs_git.session.serve.overlay.upperchanges import QUEUED
 from tests.support.killing import server_below
 from tests.support.live_tree import PROJECT
 
@@ -377,7 +377,7 @@ def test_without_descriptors_there_are_no_events_and_none_is_lost(tmp_path: Path
     """Whichever of those that are needed is the first that is not to be had."""
     code = (
         "import os, resource, sys; from pathlib import Path; from avfs_git.errors import NoFileEvents\n"
-        "from avfs_git.session.serve.overlayevents import OverlayEvents\n"
+        "from avfs_git.session.serve.overlay.events import OverlayEvents\n"
         "at = Path(sys.argv[1]); events = OverlayEvents('work', at, at.stat().st_dev, upper=at, work=at)\n"
         "before = len(os.listdir('/proc/self/fd'))\n"
         "for limit in range(3, 20):\n"

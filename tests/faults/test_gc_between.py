@@ -18,7 +18,7 @@ import pytest
 from avfs_git import Avfs, Vault, faults
 from avfs_git.errors import ObjectMissing
 from avfs_git.gitstore.objects import sweep
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.paths import Oid
 from tests.support.failing import armed
 from tests.support.faults import check_objects, git

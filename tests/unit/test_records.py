@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avfs_git.cli.commands.files.cat import to_content
+from avfs_git.cli.commands.reading.cat import to_content
 from avfs_git.cli.output.quoting import defuse, quote_path
 from avfs_git.errors import HostError, VaultNotFound
 from avfs_git.model import ChangedFile, ChangeKind, FileInfo, Kind, Status

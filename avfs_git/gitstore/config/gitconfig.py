@@ -4,7 +4,7 @@ Decided here: that only git interprets the file. What `git config` and avfs writ
 which a line has one meaning; that is read here, because opening a vault must not start a process. Any other file goes to `git
 config --list`, and is refused if git refuses it. Includes are never followed. Safe from any thread.
 
-`git config` makes a change in a copy, which replaces the file under git's lock, `config.lock` (`reflocks`). A crash leaves the
+`git config` makes a change in a copy, which replaces the file under git's lock, `config.lock` (`refs.locks`). A crash leaves the
 old file or the new one, and the copy, which may hold a password, in a private directory that the next process removes.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avfs_git.errors import GitFailed, NotAVault, RefLocked
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.lockedplace import locked_directory

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from avfs_git import faults
 from avfs_git.errors import InternalError, InvalidName, NotAVault, RefConflict
-from avfs_git.gitstore.refs import RefChange, RefStore, check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange, RefStore, check_ref_name
 from avfs_git.gitstore.repository import check_config, check_layout, common_dir, list_alternates, read_head, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file_system, sync_path, write_file_atomically
 from avfs_git.host.files.modes import make_dir

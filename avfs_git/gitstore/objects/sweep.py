@@ -49,7 +49,7 @@ from avfs_git.gitstore.holding import objects_to_oneself
 from avfs_git.gitstore.objects.packs import remove_pack
 from avfs_git.gitstore.objects.packset import Pack
 from avfs_git.gitstore.objects.store import ObjectStore, list_loose
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably, sync_path
 from avfs_git.paths import Oid, oid_of
 

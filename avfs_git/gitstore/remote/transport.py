@@ -46,7 +46,7 @@ from avfs_git.gitstore.judge import judge_objects, list_objects
 from avfs_git.gitstore.objects.packset import PackSet
 from avfs_git.gitstore.objects.packwriter import hold_pack, release_pack
 from avfs_git.gitstore.objects.store import list_loose
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.remote.remotes import check_url, hide_secret, list_remotes, local_path
 from avfs_git.gitstore.remote.runner import (
     NO_ACCESS,

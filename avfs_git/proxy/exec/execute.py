@@ -44,7 +44,7 @@ from avfs_git.errors import (
 )
 from avfs_git.faults import reach
 from avfs_git.host.files.umask import read_umask
-from avfs_git.host.processes.runner_handle import Launch, NamespaceRefused
+from avfs_git.host.processes.runner.handle import Launch, NamespaceRefused
 from avfs_git.host.userhome import find_user_home
 from avfs_git.lazy import LazyModule
 from avfs_git.model import ChangedFile, Warning

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import host_errors
-from avfs_git.host.processes.runner_handle import STUCK_S, CannotStart, Ended, Launch, LeaseRefused, Runner
+from avfs_git.host.processes.runner.handle import STUCK_S, CannotStart, Ended, Launch, LeaseRefused, Runner
 from avfs_git.proxy.exec.output import Captured
 from avfs_git.values import value_class
 

@@ -1,1 +1,1 @@
-"""The parts of `Vault` beside its forks: their history, search, other repositories, upkeep. `sdk.vault` puts them together."""
+"""The parts of `Vault` beside its forks: history, events, policy, search, other repositories, upkeep. `sdk.vault` joins them."""

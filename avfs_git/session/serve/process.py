@@ -42,11 +42,12 @@ from avfs_git.workspace.vault.commits import open_commit
 from avfs_git.workspace.vault.vault import OpenVault
 
 if TYPE_CHECKING:
-    from avfs_git.session.serve import overlay, portable
+    from avfs_git.session.serve import portable
+    from avfs_git.session.serve.overlay import tree as overlay
 
     Shown = live.LiveTree | overlay.OverlayTree
 else:  # only for sessions of that kind
-    overlay = LazyModule("avfs_git.session.serve.overlay")
+    overlay = LazyModule("avfs_git.session.serve.overlay.tree")
     portable = LazyModule("avfs_git.session.serve.portable")
 
 _LOG = LazyLogger(__name__)
@@ -60,8 +61,8 @@ NEEDED = (
 """What a session imports in the course of its life. A supervisor has all of it: what is on disk may have been replaced since."""
 _MAKE_TRIES = 5
 NEEDED_ON_OVERLAYFS = (
-    "avfs_git.session.serve.overlay",
-    "avfs_git.session.serve.overlayevents",
+    "avfs_git.session.serve.overlay.tree",
+    "avfs_git.session.serve.overlay.events",
     "avfs_git.vfs.tree.mounted",
     "avfs_git.vfs.scan.upperwatch",
     "termios",

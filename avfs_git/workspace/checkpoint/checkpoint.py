@@ -20,7 +20,7 @@ from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, check_new_label, maybe_hex, maybe_oid

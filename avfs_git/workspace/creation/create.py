@@ -19,7 +19,7 @@ from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes, read_file_m
 from avfs_git.gitstore.foreign.takeover import import_objects_and_refs, list_borrowed
 from avfs_git.gitstore.formats.trees import EMPTY_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ, Ignorer

@@ -26,7 +26,7 @@ from avfs_git.gitstore.foreign.filemodes import AS_SHOWN, FileModes
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.trees import MODE_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, TreePath

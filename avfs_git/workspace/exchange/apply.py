@@ -67,9 +67,9 @@ from avfs_git.vfs.layer.lower import read_target
 from avfs_git.vfs.layer.readers import Directories
 from avfs_git.workspace.exchange.applied import Held, Written, note_applied, read_applied
 from avfs_git.workspace.exchange.shown import Shown
+from avfs_git.workspace.exchange.source import check_source
 from avfs_git.workspace.vault.identity import find_making
 from avfs_git.workspace.vault.revisions import resolve_revision
-from avfs_git.workspace.vault.source import check_source
 from avfs_git.workspace.vault.vault import OpenVault
 
 _OTHER: Held = (0, "")

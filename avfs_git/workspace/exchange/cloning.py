@@ -19,7 +19,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.formats.packedrefs import format_packed
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.runner import NO_ACCESS, Access
 from avfs_git.gitstore.repository import init_vault_repo, read_head

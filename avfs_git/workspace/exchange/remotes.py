@@ -44,7 +44,7 @@ from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, find_entry
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefChange, check_ref_name
+from avfs_git.gitstore.refs.refs import RefChange, check_ref_name
 from avfs_git.gitstore.remote import remotes, transport
 from avfs_git.gitstore.remote.partial import PartialObjectStore
 from avfs_git.gitstore.remote.runner import NO_ACCESS, QUIET_RECEIVE_PACK, SHOWING_UPLOAD_PACK, Access
@@ -65,9 +65,9 @@ from avfs_git.model import (
 from avfs_git.paths import ROOT, Oid, TreePath, check_fork_name, maybe_hex
 from avfs_git.progress import Progress
 from avfs_git.workspace.exchange.fetchedsidecars import accept_sidecars, pack_newest
+from avfs_git.workspace.exchange.source import check_source
 from avfs_git.workspace.opened.vaultroom import check_not_full
 from avfs_git.workspace.vault.format import HEADS, LABELS, REMOTE_STATE, REMOTES, SIDECARS
-from avfs_git.workspace.vault.source import check_source
 from avfs_git.workspace.vault.vault import OpenVault
 
 ORIGIN = "origin"

@@ -28,7 +28,7 @@ from avfs_git.gitstore.foreign.takeover import import_as_remote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir, init_vault_repo, is_bare, read_head
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.host.processes.boot import read_boot_id

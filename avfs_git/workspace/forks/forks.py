@@ -31,7 +31,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.formats.trees import edit_tree
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.processes.boot import read_boot_id
 from avfs_git.model import ForkInfo, Identity
 from avfs_git.paths import Oid, check_fork_name, maybe_hex, maybe_oid, oid_of

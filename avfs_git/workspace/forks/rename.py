@@ -25,7 +25,7 @@ from pathlib import Path
 
 from avfs_git.errors import AvfsError, InvalidInput, LeftInForce, quote
 from avfs_git.faults import reach
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import host_errors
 from avfs_git.model import ForkInfo
 from avfs_git.paths import check_fork_name, maybe_hex

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from avfs_git.errors import ForkExists, LeftInForce, WorkspaceMounted
 from avfs_git.faults import reach
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, LockFile
 from avfs_git.host.mounts.overlayfs import find_overlay, is_upper_used

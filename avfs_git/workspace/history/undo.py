@@ -21,7 +21,7 @@ from itertools import takewhile
 from avfs_git.errors import AvfsError, CannotUndo, ForkNotFound, LeftInForce, NothingToUndo, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.locks.locks import LookingLock, ReadingLock
 from avfs_git.host.mounts.overlayfs import is_upper_used
 from avfs_git.host.processes.boot import read_boot_id

@@ -28,7 +28,7 @@ from avfs_git.gitstore.merge.engine import Labels, MergedTrees, MergeEngine
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import MergeStrategy, RewriteResult
 from avfs_git.paths import Oid, oid_of

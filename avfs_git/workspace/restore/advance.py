@@ -25,7 +25,7 @@ from avfs_git.errors import InternalError, PathUnsuitable
 from avfs_git.faults import reach
 from avfs_git.gitstore.formats.trees import EMPTY_TREE, find_entry
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, Warning
 from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_oid, show_path, split

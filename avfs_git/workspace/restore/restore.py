@@ -31,7 +31,7 @@ from avfs_git.gitstore.formats.trees import EMPTY_TREE, MODE_GITLINK, edit_tree,
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import Oid, TreePath, climb, list_above, maybe_hex, maybe_oid, oid_of, show_path

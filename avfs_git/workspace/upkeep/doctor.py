@@ -18,7 +18,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.gitcommand import fsck
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.packs import is_left_hold, is_without_index
-from avfs_git.gitstore.refs import BAD_NAME, RefChange
+from avfs_git.gitstore.refs.refs import BAD_NAME, RefChange
 from avfs_git.gitstore.worktree import list_half_made, read_log
 from avfs_git.model import DoctorReport, Problem, Severity
 from avfs_git.paths import Oid, fork_of_dir_name, oid_of, show_path

@@ -39,7 +39,7 @@ from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packs import remove_leftovers
 from avfs_git.gitstore.objects.sweep import Swept, check_connected, read_ids_below, survey, sweep
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.repository import is_partial, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors
 from avfs_git.host.files.plainfile import read_plain

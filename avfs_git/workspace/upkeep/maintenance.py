@@ -6,7 +6,7 @@ cannot do now, the next run does. One process at a time does it. A step that fai
 
 | Step | Due if | What it does |
 |---|---|---|
-| `refs` | more than 256 refs have files of their own, untouched for a minute | `gitstore.packrefs` |
+| `refs` | more than 256 refs have files of their own, untouched for a minute | `gitstore.refs.packing` |
 | `packs` | there are more than 16 packs | `gitstore.objects.repack`, then git's commit-graph |
 | `oplog` | the log is above 256 KiB, and its index lacks more than 64 KiB of it | `OpLog.write_index` |
 | `audit` | asked once a week, if `audit.keep_days` or `audit.files_keep_days` is set: a line is older | `AuditLog.release` |
@@ -30,7 +30,7 @@ from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.objects.packs import remove_leftovers
 from avfs_git.gitstore.objects.repack import MANY_PACKS, count_packs, repack
-from avfs_git.gitstore.packrefs import list_packable, pack_refs
+from avfs_git.gitstore.refs.packing import list_packable, pack_refs
 from avfs_git.host.files.durable import write_file_atomically
 from avfs_git.model import MaintenanceResult, MaintenanceStep, Warning
 from avfs_git.workspace.upkeep.due import Last, maintenance_held, measure, read_last

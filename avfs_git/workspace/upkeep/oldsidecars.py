@@ -36,7 +36,7 @@ from avfs_git.gitstore.formats.packfile import KIND_COMMIT, KIND_TAG
 from avfs_git.gitstore.holding import objects_held
 from avfs_git.gitstore.objects.owncommits import find_named, list_sidecars, stand_for
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.locks.locks import LookingLock
 from avfs_git.paths import Oid

@@ -20,7 +20,7 @@ from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_FILE, MODE_TREE, edit_tree
 from avfs_git.gitstore.objects.packwriter import PackWriter
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.source import ObjectSource
 from avfs_git.host.files.durable import host_errors
 from avfs_git.host.files.modes import open_file

@@ -18,7 +18,7 @@ from pathlib import Path
 from avfs_git.errors import ForkNotFound, HostError, WorkspaceDamaged
 from avfs_git.faults import reach
 from avfs_git.gitstore.config.gitconfig import rename_branch_section
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.host.files.durable import fsync_dir, host_errors, make_dirs_durably
 from avfs_git.host.files.modes import make_dir
 from avfs_git.host.locks.locks import LOCK_TIMEOUT_S, REFUSED_WRITING, LockFile

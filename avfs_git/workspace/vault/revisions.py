@@ -13,7 +13,7 @@ import re
 from avfs_git.errors import AmbiguousName, CheckpointNotFound, InvalidInput, quote
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.merge.bases import find_merge_bases
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.model import Checkpoint
 from avfs_git.paths import Oid, check_label, label_ref_name, oid_of
 from avfs_git.patterns import compiled

@@ -33,7 +33,7 @@ from avfs_git.errors import (
 from avfs_git.gitstore.config.trust import check_owner
 from avfs_git.gitstore.formats.commits import Commit, Signature
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import OWN_REFS, RefChange, RefStore
+from avfs_git.gitstore.refs.refs import OWN_REFS, RefChange, RefStore
 from avfs_git.gitstore.repofile import read_plain_file
 from avfs_git.gitstore.repository import check_repository, ensure_config, is_partial, read_shallow
 from avfs_git.gitstore.rules.ignore import IGNORE_FILE_READ

@@ -29,7 +29,7 @@ from avfs_git.gitstore.foreign.takeover import import_as_remote, import_objects_
 from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_TREE
 from avfs_git.gitstore.objects.packwriter import PackWriter
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import (
     check_repository,
     common_dir,
@@ -411,7 +411,7 @@ class RacedRefs(RefStore):
             self.source.move()
         code = """if True:
             import pathlib, sys
-            from avfs_git.gitstore.refs import RefStore
+            from avfs_git.gitstore.refs.refs import RefStore
             from avfs_git.gitstore.foreign.takeover import import_as_remote
             source, git_dir = map(pathlib.Path, sys.argv[1:])
             import_as_remote(source, git_dir, RefStore(git_dir), "there")

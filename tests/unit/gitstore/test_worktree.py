@@ -11,7 +11,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import HostError
-from avfs_git.gitstore.refs import RefChange, RefStore
+from avfs_git.gitstore.refs.refs import RefChange, RefStore
 from avfs_git.gitstore.repository import init_vault_repo
 from avfs_git.gitstore.worktree import Worktree, find_checked_out, list_half_made
 from avfs_git.paths import Oid

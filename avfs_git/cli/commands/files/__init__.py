@@ -1,1 +1,1 @@
-"""Files of a workspace."""
+"""Changing files of a workspace, and copying them in and out."""

@@ -240,7 +240,7 @@ def _starting_early() -> Iterator[None]:
 
     # Where the base of any fork is mounted, that of this one is, mostly.
     with nursery_client.starting_early(unless_mounted=(find_home() / "mounts", BASES)):
-        from avfs_git.host.processes.runner_handle import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
+        from avfs_git.host.processes.runner.handle import starting_early  # noqa: PLC0415 - takes as long to load as the other to start
 
         with starting_early():
             yield

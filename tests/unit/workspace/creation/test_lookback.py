@@ -13,7 +13,7 @@ import pytest
 
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.objects.store import hash_object
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs
 from avfs_git.workspace.creation import create

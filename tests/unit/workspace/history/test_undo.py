@@ -8,7 +8,7 @@ import pytest
 
 from avfs_git import faults
 from avfs_git.errors import CannotUndo, NothingToUndo
-from avfs_git.gitstore.refs import RefChange
+from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.paths import Oid
 from avfs_git.sdk import Avfs, Vault, Workspace
 from avfs_git.workspace.history import undo

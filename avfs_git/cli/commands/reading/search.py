@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from avfs_git.cli.commands.files.grep import FOUND_NOTHING
+from avfs_git.cli.commands.reading.grep import FOUND_NOTHING
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import LIMIT, TREE_PATH, verb
 from avfs_git.errors import BadUsage, PathNotFound

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from avfs_git.cli.amounts import read_size, read_time
-from avfs_git.cli.commands.files.grep import FOUND_NOTHING
+from avfs_git.cli.commands.reading.grep import FOUND_NOTHING
 from avfs_git.cli.context import State
 from avfs_git.cli.verb import TREE_PATH, verb
 from avfs_git.errors import BadUsage

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from avfs_git.errors import AvfsError, CloneReplaced
 from avfs_git.gitstore.objects.store import ObjectStore
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repository import common_dir, find_git_dir
 from avfs_git.paths import Oid
 from avfs_git.workspace.vault.format import REMOTES, VaultLayout

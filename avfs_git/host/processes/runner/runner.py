@@ -1,6 +1,6 @@
 """The process above a command: it holds the command's namespaces, starts it, and kills what it leaves behind.
 
-    python -I -S avfs_git/host/processes/runner.py SOCKET
+    python -I -S avfs_git/host/processes/runner/runner.py SOCKET
 
 Decided here: how all processes of a command are kept together and ended. Where the system allows it they live in a PID namespace
 whose first process this is: killing all of it misses nothing, however often a program has forked and called setsid(2), and when
@@ -10,7 +10,7 @@ descendants until there are none. Mounts for the command are in a mount namespac
 It can make the first process that opens a given file wait, by a lease (fcntl(2)), and say so: that process waits until the user
 of the runner answers, at most `/proc/sys/fs/lease-break-time`.
 
-`runner_handle.Runner` starts it and talks to it over a socket of sequenced packets, one `marshal` value each. It has
+`handle.Runner` starts it and talks to it over a socket of sequenced packets, one `marshal` value each. It has
 to start in a few milliseconds, so it imports next to nothing, and nothing of avfs. When the socket closes, because its user is
 done or dead, everything ends; descriptors that came with the first message, such as a lock, stay open until then.
 

@@ -22,8 +22,8 @@ from contextlib import ExitStack, suppress
 from avfs_git import faults
 from avfs_git.errors import RefDamaged
 from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed
-from avfs_git.gitstore.reflocks import RefLocks
-from avfs_git.gitstore.refs import RefStore
+from avfs_git.gitstore.refs.locks import RefLocks
+from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file
 from avfs_git.host.files.plainfile import read_plain
 from avfs_git.paths import Oid

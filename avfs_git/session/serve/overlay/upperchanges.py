@@ -7,7 +7,7 @@ replaces a whiteout, which is a creation. Attributes of directories are not told
 A directory is known by its handle. Where it is, the kernel says when it is first met, and its changes say afterwards. Where one
 was before it was renamed or removed, that change says: so all that waits is looked through before the first of it is told, and
 the paths are those of the moment of the change. The known directories are a cache, of the whole file system; a change
-outside of the upper layer costs a few looks into it. `overlayevents` makes one and calls it under a lock.
+outside of the upper layer costs a few looks into it. `events` makes one and calls it under a lock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reading refs, and moving them by compare-and-swap.
 
 Decided here: how refs are checked, moved and made durable, beside git and beside other processes of avfs. Nothing else touches
-`refs/`, `packed-refs` or `HEAD`, but for `packrefs`, which moves values from the one to the other. Usable from threads and
-processes at once; `reflocks` has the locks.
+`refs/`, `packed-refs` or `HEAD`, but for `packing`, which moves values from the one to the other. Usable from threads and
+processes at once; `locks` has the locks.
 
 **The order** of `update`: write the new values and lock all refs; check all old values; sync the new values; let the caller
 announce the move; then for each change in the order given: rename `REF.lock` to `REF`, or remove `REF` (from `packed-refs`
@@ -34,7 +34,7 @@ from avfs_git.errors import (
 )
 from avfs_git.gitstore.formats.packedrefs import PackedRefs, find_bad_line, format_packed, read_packed, remove_packed
 from avfs_git.gitstore.holding import objects_held
-from avfs_git.gitstore.reflocks import Lock, Prepared, RefLocks
+from avfs_git.gitstore.refs.locks import Lock, Prepared, RefLocks
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import fsync_dir, host_errors, sync_file, sync_files, write_all
 from avfs_git.host.files.plainfile import read_plain

@@ -28,7 +28,7 @@ from avfs_git.host.fanotify import Access, Accesses, Changes
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.lazy import LazyLogger
 from avfs_git.model import FileEvent
-from avfs_git.session.serve.upperchanges import QUEUED, UpperChanges
+from avfs_git.session.serve.overlay.upperchanges import QUEUED, UpperChanges
 
 _LOG = LazyLogger(__name__)
 Listener = Callable[[FileEvent], object]

@@ -41,7 +41,7 @@ from avfs_git.session.life.mountsource import mount_source, session_of_source
 from avfs_git.session.life.places import SessionPlace
 from avfs_git.session.life.record import take_over
 from avfs_git.session.life.request import Request
-from avfs_git.session.serve.gitwatch import GitWatch
+from avfs_git.session.serve.overlay.gitwatch import GitWatch
 from avfs_git.session.serve.session import Session
 from avfs_git.workspace.gitlinks import link_tree
 from avfs_git.workspace.opened.workspace import OpenWorkspace
@@ -182,7 +182,7 @@ class OverlayTree:
 
     def serve(self, handover: Handover) -> None:
         """Be there until the tree is gone, in a fork of the process that started the session."""
-        from avfs_git.session.serve.overlayevents import OverlayEvents  # noqa: PLC0415 - programs in the tree do not wait for it
+        from avfs_git.session.serve.overlay.events import OverlayEvents  # noqa: PLC0415 - programs in the tree do not wait for it
         from avfs_git.session.serve.start_control import Control  # noqa: PLC0415 - the same
         from avfs_git.session.serve.trail import begin_trail  # noqa: PLC0415 - the same
 

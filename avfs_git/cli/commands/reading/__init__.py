@@ -1,0 +1,1 @@
+"""Listing, reading and finding files of a workspace, or of another state."""

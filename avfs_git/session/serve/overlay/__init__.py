@@ -1,0 +1,5 @@
+"""Sessions on the kernel's overlayfs: the mount and its server (`tree`), file events (`events`, `upperchanges`), `gitwatch`.
+
+`process` calls `tree`. Programs in the tree wait for no server of avfs, except a git whose index is behind. The mount outlives
+its session, and another session adopts it.
+"""
