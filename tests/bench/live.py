@@ -59,6 +59,8 @@ class _Way(NamedTuple):
         return self.backend == "fuse"
 
 
+_STRAYS, _CHANGED, _DELETED = "over 1,000 new files and 20 changed", "of 300 changed files", "of everything deleted"
+"""What a restore takes back."""
 _BY_FUSE = _Way("fuse", ", `--backend fuse`")
 _WAYS = (_Way("auto", ""), _BY_FUSE)
 """Root's default is overlayfs, which `make bench` needs root for."""
@@ -293,9 +295,15 @@ class LiveBench:
         plain = self.scratch / "reset"
         shutil.copytree(self.clone, plain, symlinks=True)
         look = partial(native.git, plain, "status", "--porcelain")
-        theirs = measure(
-            partial(works.reset, plain), self.rounds, before=lambda: works.write_strays(plain, 20, 1_000), warm_up=True
-        )
+        theirs: dict[str, Callable[[], object]] = {
+            _STRAYS: partial(works.write_strays, plain, 20, 1_000),
+            _CHANGED: partial(works.write_strays, plain, 300, 0),
+            _DELETED: partial(works.delete_all, plain),
+        }
+        reset = {
+            change: measure(partial(works.reset, plain), self.rounds, before=before, warm_up=True)
+            for change, before in theirs.items()
+        }
         looks = {}
         for count in (10, 1_000):
             works.write_strays(plain, count, 0)
@@ -308,21 +316,35 @@ class LiveBench:
                 else:
                     fork = stack.enter_context(self._mounted(vault, way)).fork
                 space = stack.enter_context(vault.workspace(fork))
-                space.write("saved", b"now\n")
-                saved = space.checkpoint().checkpoint
-                assert saved is not None
+                yield from self._restore_and_look(space, shown, reset, looks)
 
-                def write(changed: int, added: int, space: Workspace = space) -> None:
-                    for name, data in works.strays(changed, added).items():
-                        space.write(name, data)
+    def _restore_and_look(
+        self, space: Workspace, shown: str, reset: dict[str, Sample], looks: dict[int, Sample]
+    ) -> Iterator[LiveRow]:
+        space.write("saved", b"now\n")
+        saved = space.checkpoint().checkpoint
+        assert saved is not None
 
-                restored = measure(partial(space.restore, saved.id), self.rounds, before=partial(write, 20, 1_000), warm_up=True)
-                name = f"restore over 1,000 new files and 20 changed{shown}; native: `git reset --hard && git clean -fd`"
-                yield _of_sdk(name, 1.0, restored, theirs)
-                for count, beside in looks.items():
-                    write(count, 0)
-                    taken = measure(space.status, self.rounds, warm_up=True)
-                    yield _of_sdk(f"status of {count:,} changes{shown}; native: git", 1.2, taken, beside)
+        def write(changed: int, added: int) -> None:
+            for name, data in works.strays(changed, added).items():
+                space.write(name, data)
+
+        def delete() -> None:
+            for info in space.list_dir():
+                space.remove(info.path, recursive=True)
+
+        def restore(change: str, before: Callable[[], object]) -> LiveRow:
+            taken = measure(partial(space.restore, saved.id), self.rounds, before=before, warm_up=True)
+            name = f"restore {change}{shown}; native: `git reset --hard && git clean -fd`"
+            return _of_sdk(name, 1.0, taken, reset[change])
+
+        yield restore(_STRAYS, partial(write, 20, 1_000))
+        yield restore(_CHANGED, partial(write, 300, 0))
+        for count, beside in looks.items():
+            write(count, 0)
+            taken = measure(space.status, self.rounds, warm_up=True)
+            yield _of_sdk(f"status of {count:,} changes{shown}; native: git", 1.2, taken, beside)
+        yield restore(_DELETED, delete)  # last: from then on the workspace holds each file itself
 
     def _in_ram(self, ram: Path, policy: Path) -> Iterator[LiveRow]:
         """Do on a disk that costs nothing what asks the server most."""

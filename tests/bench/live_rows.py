@@ -19,7 +19,9 @@ _TWO_LAYERS = (
 )
 _ALIKE = {
     "`git add": "The content of each new object is written out, 200 for one commit; git does not wait for that in a plain clone.",
-    "restore over": "A restore reads and saves what it replaces, which git drops: more than half of its processor time.",
+    "restore of everything": "Each file is made again, and gets a new time; where the kernel shows the tree, through the mount, "
+    "and the result is captured, which takes as long again.",
+    "restore o": "A restore reads and saves what it replaces, which git drops: more than half of its processor time.",
     "status of 1,000": "A status goes on from the last one. Where the kernel shows the tree, nothing tells what programs changed "
     "since, and each entry of the upper layer is looked at, in Python; from a mounted tree, 1,000 results come over a socket.",
     "fork . DIR": "Each file of the clone is looked at once, as by `git status`: 20 µs of processor time a file for the first "

@@ -9,6 +9,7 @@ up to 400 µs to find another.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -92,6 +93,13 @@ def write_strays(directory: Path, changed: int, added: int) -> None:
     for name, data in strays(changed, added).items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_bytes(data)
+
+
+def delete_all(directory: Path) -> None:
+    """Delete all that git tracks."""
+    for entry in directory.iterdir():
+        if entry.name != ".git":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def change_some(directory: Path, _turn: int) -> None:
