@@ -29,7 +29,7 @@ from avfs_git.errors import HostError, NotAVault
 from avfs_git.gitstore.config.gitconfig import is_true, read_config
 from avfs_git.gitstore.formats.fullindex import ReadTree, read_full_index
 from avfs_git.gitstore.formats.index import BadIndex, GitIndex
-from avfs_git.gitstore.formats.reflog import Logged, format_move, parse_log
+from avfs_git.gitstore.formats.reflog import LOOKING, Logged, find_inside, format_move, parse_log
 from avfs_git.gitstore.refs.refs import RefStore
 from avfs_git.gitstore.repofile import list_worktree_dirs, open_plain_file, read_plain_file
 from avfs_git.host.files.closing import closing_fd
@@ -257,6 +257,17 @@ class Worktree:
     def read_moves(self, ref: str) -> list[Logged]:
         """List what git's log says of a branch, the oldest first; empty where it keeps none."""
         return read_log(self.git_dir / "logs" / ref)
+
+    def is_made_inside(self, ref: str, commit: Oid) -> bool:
+        """Tell whether it was git in this tree that put a commit on a branch.
+
+        Where git's log of the branch does not say how it came there, the commit counts if that of HEAD has it, unless HEAD only
+        went there to look.
+        """
+        moves, heads = self.read_moves(ref), self.read_heads()
+        if moves and moves[-1].new == commit:
+            return find_inside(heads)(moves[-1])
+        return any(logged.new == commit and not logged.message.startswith(LOOKING) for logged in heads)
 
     # --- the commit of the index -------------------------------------------------------------------------------
 

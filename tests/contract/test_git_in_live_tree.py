@@ -857,12 +857,14 @@ def test_what_git_has_committed_in_a_merge_stays_in_the_files(mounted: tuple[Wor
 
 
 @pytest.mark.parametrize("mounted", ["auto", "fuse"], indirect=True)
-@pytest.mark.parametrize("how", ["moved on", "looked at", "merged", "resolved", "after a commit", "restored"])
+@pytest.mark.parametrize(
+    "how", ["moved on", "looked at", "checked out", "merged", "resolved", "after a commit", "restored", "dropped"]
+)
 def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how: str) -> None:
     """Its index was that of the commit before: with that, the next commit in the tree would take back what others committed."""
     work, tree = mounted
     vault, clone = work.vault.path, tree.parent / "clone"
-    if how == "after a commit":
+    if how in ("after a commit", "dropped"):
         (tree / "new").write_bytes(b"")
         git_in(tree, "add", "new")
         git_in(tree, "commit", "-q", "-m", "by git")
@@ -873,6 +875,9 @@ def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how:
     git_in(clone, "add", ".")
     git_in(clone, "commit", "-q", "-m", "of others")
     git_in(clone, "push", "-q", "origin", "HEAD:refs/heads/incoming")
+    if how == "checked out":
+        git_in(tree, "checkout", "-q", "--detach", "incoming")
+        git_in(tree, "checkout", "-q", "main")
     git(vault, "update-ref", "refs/heads/main", "refs/heads/incoming")  # git refuses a push to a branch that a tree shows
     if how == "looked at":
         (tree / "mine").write_bytes(b"")
@@ -893,6 +898,10 @@ def test_git_has_what_came_from_the_branch(mounted: tuple[Workspace, Path], how:
 
     assert (tree / "theirs").read_bytes() == b"of others\n"
     assert git_in(tree, "status", "--short") == ""
+    if how == "dropped":  # others take it back, to a commit at which git in the tree was before
+        git(vault, "update-ref", "refs/heads/main", "main~1")
+        work.restore("HEAD")
+        assert (git_in(tree, "status", "--short"), (tree / "theirs").exists()) == ("", False)
     work.undo()
     work.redo()
     assert git_in(tree, "status", "--short") == ""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable, Iterable
 
 from avfs_git.paths import Oid, oid_of
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 
 _LINE = compiled(rb"^([0-9a-f]{40}) ([0-9a-f]{40}) [^\n\t]*> (\d+) [+-]\d{4}\t?([^\n]*)$", re.MULTILINE)
+LOOKING = "checkout: "
+"""How the log of HEAD begins where HEAD went to a commit, and no branch with it."""
+_ENDING = compiled(r"[^:]*\(finish\): |rebase finished: ")
+"""How the log of a branch begins where a rebase has ended."""
 
 
 class Logged(NamedTuple):
@@ -35,3 +40,23 @@ def format_move(old: Oid | None, new: Oid, message: str) -> bytes:
     """Write a line for a move that avfs makes now."""
     before = old.hex() if old is not None else "0" * 40
     return os.fsencode(f"{before} {new.hex()} avfs <avfs> {int(time.time())} +0000\t{message}\n")
+
+
+def find_inside(heads: Iterable[Logged]) -> Callable[[Logged], bool]:
+    """Take the log of HEAD in a working tree; give what tells of a move of its branch whether git there made it.
+
+    A push, or git in another working tree, writes to the branch's log as well. What it brings may be a commit at which HEAD was
+    here before, to look at it: the log of HEAD says the same of a move, or what goes with it.
+    """
+    found: dict[Oid, list[Logged]] = {}
+    for logged in heads:
+        found.setdefault(logged.new, []).append(logged)
+    return lambda move: any(_is_same_move(move, head) for head in found.get(move.new, ()))
+
+
+def _is_same_move(move: Logged, head: Logged) -> bool:
+    if move.message.startswith("branch: "):  # `git switch -C`
+        return head.message.startswith(LOOKING) and abs(head.when_s - move.when_s) <= 1
+    if _ENDING.match(move.message):  # HEAD came to the last commit before that
+        return not head.message.startswith(LOOKING)
+    return head.message == move.message

@@ -9,13 +9,13 @@ never mounted.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
 from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError
-from avfs_git.gitstore.formats.reflog import Logged
+from avfs_git.gitstore.formats.reflog import Logged, find_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
 from avfs_git.gitstore.worktree import Worktree, list_worktrees, read_heads_beside
@@ -44,10 +44,6 @@ _NAMED = 3
 """Paths that a warning names; the others are counted."""
 _GOING = compiled(r"checkout:|reset:|[a-z -]*\(start\)|[^:]*: (Fast-forward|fast-forward|checkout)|clone:|switch:")
 """How git's log begins where HEAD went to a commit that was there already."""
-_LOOKING = "checkout: "
-"""How it begins where HEAD went to a commit, and no branch with it."""
-_ENDING = compiled(r"[^:]*\(finish\): |rebase finished: ")
-"""How git's log of a branch begins where a rebase has ended."""
 _LEAVING = compiled(r"(checkout|reset|switch):")
 """How it begins where that took HEAD from a commit, and put nothing in its place as an amendment or rebase does."""
 
@@ -193,38 +189,9 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
 
 
 def is_made_inside(vault: OpenVault, fork: str, commit: Oid) -> bool:
-    """Tell whether it was git in the fork's own live tree that put a commit on its branch.
-
-    Where git's log of the branch does not say how it came there, the commit counts if that of HEAD has it, unless HEAD only
-    went there to look.
-    """
+    """Tell whether it was git in the fork's own live tree that put a commit on its branch."""
     worktree = open_worktree(vault, fork)
-    if not worktree.is_there:
-        return False
-    moves = worktree.read_moves(HEADS + fork)
-    if moves and moves[-1].new == commit:
-        return _read_inside(worktree)(moves[-1])
-    return any(logged.new == commit and not logged.message.startswith(_LOOKING) for logged in worktree.read_heads())
-
-
-def _read_inside(worktree: Worktree) -> Callable[[Logged], bool]:
-    """Read git's log of HEAD in a live tree; give what tells of a move of the branch whether git there made it.
-
-    A push, or git in another live tree, writes to the branch's log as well. What it brings may be a commit at which HEAD was here
-    before, to look at it: the log of HEAD says the same of a move, or what goes with it.
-    """
-    heads: dict[Oid, list[Logged]] = {}
-    for logged in worktree.read_heads():
-        heads.setdefault(logged.new, []).append(logged)
-    return lambda move: any(_is_same_move(move, head) for head in heads.get(move.new, ()))
-
-
-def _is_same_move(move: Logged, head: Logged) -> bool:
-    if move.message.startswith("branch: "):  # `git switch -C`
-        return head.message.startswith(_LOOKING) and abs(head.when_s - move.when_s) <= 1
-    if _ENDING.match(move.message):  # HEAD came to the last commit before that
-        return not head.message.startswith(_LOOKING)
-    return head.message == move.message
+    return worktree.is_there and worktree.is_made_inside(HEADS + fork, commit)
 
 
 def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) -> list[Logged]:
@@ -235,7 +202,7 @@ def list_moves_inside(vault: OpenVault, fork: str, old: Oid | None, new: Oid) ->
     worktree = open_worktree(vault, fork)
     if not worktree.is_there or old == new:
         return []
-    is_inside, at = _read_inside(worktree), maybe_hex(new)
+    is_inside, at = find_inside(worktree.read_heads()), maybe_hex(new)
     found: list[Logged] = []
     for logged in reversed(worktree.read_moves(HEADS + fork)):
         if maybe_hex(logged.new) != at or not is_inside(logged):
@@ -464,7 +431,7 @@ def _list_moves(vault: OpenVault, fork: str) -> list[Logged]:
         found = count
     if not found:
         return []
-    return list(takewhile(_read_inside(worktree), moves_of_git[-found:]))
+    return list(takewhile(find_inside(worktree.read_heads()), moves_of_git[-found:]))
 
 
 def _count_fresh(moves_of_git: Sequence[Logged], recorded: object, last: OpRecord | None) -> int:

@@ -435,7 +435,7 @@ class OpenVault:
         """Tell for which commit git's index was made, if nothing was noted: not for the branch's where others have moved that."""
         worktree = Worktree(self.git_dir, fork_dir_name(fork))
         known = self.refs.read(KNOWN + fork_dir_name(fork)) if worktree.is_there else None
-        if known in (None, head) or any(logged.new == head for logged in worktree.read_heads()):
+        if known in (None, head) or (head is not None and worktree.is_made_inside(HEADS + fork, head)):
             return head
         return known
 
