@@ -210,7 +210,7 @@ class Placing:
         record = frame.meta.get(name)
         if record is not None:
             frame.meta.put(name, None)
-        if (held is not None and held.untracked) or differ_beyond_times(record, None):
+        if held is not None or differ_beyond_times(record, None):  # of a directory, also the modes of what it held
             self.sidecar_touched = True
         frame.changed = True
 

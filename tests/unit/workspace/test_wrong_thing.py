@@ -313,3 +313,17 @@ def test_a_directory_of_the_base_that_was_made_again_has_the_modes_that_it_shows
     task.restore("HEAD", into="next")
     shown = [vault.workspace("next").stat(path).mode & 0o777 for path in ("private/deep", "private/deep/file")]
     assert shown == [0o755, 0o644]
+
+
+def test_the_modes_of_a_removed_directory_are_gone_at_each_status(home: Avfs, vault: Vault, work: Workspace) -> None:
+    """A status that goes on from the one after the removal tells the same as one that begins anew."""
+    work.write("private/file", b"text\n")
+    work.chmod("private/file", 0o600)
+    work.checkpoint()
+    work.remove("private", recursive=True)
+    assert [change.path for change in work.status().sidecar_changed] == [b"private/file"]
+    work.write("private/file", b"other text\n")
+
+    with home.open_vault(vault.name) as other:
+        assert work.status() == other.workspace().status()
+    assert [change.path for change in work.status().sidecar_changed] == [b"private/file"]
