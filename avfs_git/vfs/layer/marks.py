@@ -2,7 +2,8 @@
 
 Decided here and nowhere else: how a deletion (whiteout), a directory that hides the one below it (opaque), a directory that
 shows another one of the lower layer (redirect) and the other marks of overlayfs are spelled, so that the kernel's overlayfs and
-avfs can each show the same workspace, one after the other. A layer has one of two spellings (`Marks`) as long as it lasts:
+avfs can each show the same workspace, one after the other. A layer has one of two spellings (`Marks`) as long as it lasts;
+what overlayfs shows has none (`SHOWN`):
 
     USER       `user.overlay.`: overlayfs is mounted with `userxattr`, and the kernel follows and writes no redirect
     TRUSTED    `trusted.overlay.`: only root can read and write them; overlayfs is mounted with `redirect_dir=on`
@@ -31,9 +32,10 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from avfs_git.errors import LayerNotUnderstood
-from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, remove_xattr, write_xattr
+from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattr, read_xattrs, remove_xattr, write_xattr
 from avfs_git.paths import NAME_MAX
 from avfs_git.values import NamedTuple
+from avfs_git.vfs.errnos import fail
 
 WHITEOUT_RDEV = 0  # Documentation/filesystems/overlayfs.rst: "a character device with 0/0 device number"
 _TRUSTED_PREFIX: Final = b"trusted.overlay."
@@ -190,5 +192,26 @@ def _is_redirect(value: bytes) -> bool:
     return all(part not in (b"", b".", b"..") and b"/" not in part and len(part) <= NAME_MAX for part in parts)
 
 
+class _NoMarks(Marks):
+    """None, as in a mounted directory: overlayfs hides its marks and whiteouts, and programs set each attribute that shows."""
+
+    def read_dir_marks(self, target: Target, path: bytes) -> DirMarks:  # noqa: ARG002 - as `Marks` has it
+        return NO_MARKS
+
+    def mark_opaque(self, target: Target) -> None:
+        """Refuse: a program has taken the name, not a whiteout."""
+        raise fail(errno.EEXIST, target if isinstance(target, bytes) else b"")
+
+    def check_file_marks(self, target: Target, path: bytes) -> bool:  # noqa: ARG002 - as `Marks` has it
+        return bool(list_xattrs(target))
+
+    def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:  # noqa: ARG002 - as `Marks` has it
+        return read_xattrs(target)
+
+    def store_xattr_name(self, name: bytes) -> bytes:
+        return name
+
+
 USER: Final = Marks(b"user.overlay.", is_trusted=False)
 TRUSTED: Final = Marks(_TRUSTED_PREFIX, is_trusted=True)
+SHOWN: Final = _NoMarks(b"", is_trusted=False)

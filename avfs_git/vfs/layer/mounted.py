@@ -45,13 +45,12 @@ from avfs_git.host.files.beneath import (
 from avfs_git.host.files.closing import closing_fd
 from avfs_git.host.files.durable import write_all
 from avfs_git.host.files.removal import remove_entry
-from avfs_git.host.files.xattrs import Target, list_xattrs, read_xattrs
 from avfs_git.host.mounts.mounts import check_in_sight, list_mounts
 from avfs_git.paths import TreePath, join, split
 from avfs_git.patterns import compiled
 from avfs_git.values import NamedTuple
 from avfs_git.vfs.errnos import fail
-from avfs_git.vfs.layer.marks import NO_MARKS, DirMarks
+from avfs_git.vfs.layer.marks import SHOWN
 from avfs_git.vfs.layer.plan import Step
 from avfs_git.vfs.layer.upper import UpperLayer, put_times
 from avfs_git.vfs.scan.scan import STAGING, is_staging
@@ -203,7 +202,7 @@ class MountedLayer(UpperLayer):
         self.quota = below.quota
         self.shut_root = below.shut_root
         self._attic = {}
-        self.marks = below.marks
+        self.marks = SHOWN
         self.follows_redirects = False
         self._below = below
         self._staging: bytes | None = None
@@ -341,29 +340,6 @@ class MountedLayer(UpperLayer):
             rename_at(inside, taken.name, directory, name, RENAME_EXCHANGE)
             if os.stat(taken.name, dir_fd=inside, follow_symlinks=False).st_ino != self._made.get(taken.name):
                 rename_at(inside, taken.name, directory, name, RENAME_EXCHANGE)
-
-    def set_opaque(self, target: Target) -> None:
-        """Refuse: a mounted directory shows no whiteouts, so that a taken name is a program's."""
-        raise fail(errno.EEXIST, target if isinstance(target, bytes) else b"")
-
-    def read_dir_marks(self, target: Target, path: bytes) -> DirMarks:
-        """Read no marks: overlayfs hides its own, and those that show are a program's attributes."""
-        del target, path
-        return NO_MARKS
-
-    def check_file_marks(self, target: Target, path: bytes) -> bool:
-        """Tell whether a file carries any attribute."""
-        del path
-        return bool(list_xattrs(target))
-
-    def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:
-        """Read the attributes of an entry."""
-        del path
-        return read_xattrs(target)
-
-    def store_xattr_name(self, name: bytes) -> bytes:
-        """Give the name of an attribute as it is."""
-        return name
 
     def _taken(self) -> int:
         if self._taken_dir is None:

@@ -190,11 +190,11 @@ class UpperReader(_Reader):
 
     def file_xattrs(self, fd: int, path: TreePath) -> Xattrs:
         """Read the user's own attributes of an open file, after a look at its marks."""
-        return self._pick_users(self._upper.read_user_xattrs(fd, path), path)
+        return self._pick_users(self._upper.marks.read_user_xattrs(fd, path), path)
 
     def dir_xattrs(self, path: TreePath) -> Xattrs:
         """Read the user's own attributes of a directory."""
-        return self._pick_users(self._upper.read_user_xattrs(entry_of(self._directories.get(path), b"."), path), path)
+        return self._pick_users(self._upper.marks.read_user_xattrs(entry_of(self._directories.get(path), b"."), path), path)
 
     def _pick_users(self, found: dict[bytes, bytes], path: TreePath) -> Xattrs:
         if not found:

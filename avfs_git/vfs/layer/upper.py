@@ -506,18 +506,6 @@ class UpperLayer:
         found = self.marks.read_dir_marks(target, path)
         return found if found.redirect is None or self.follows_redirects else found._replace(redirect=None)
 
-    def check_file_marks(self, target: Target, path: bytes) -> bool:
-        """Make sure that a file is what it seems, see `Marks`; tell whether it carries any attribute."""
-        return self.marks.check_file_marks(target, path)
-
-    def read_user_xattrs(self, target: Target, path: bytes) -> dict[bytes, bytes]:
-        """Read the attributes that programs gave an entry, see `Marks`."""
-        return self.marks.read_user_xattrs(target, path)
-
-    def store_xattr_name(self, name: bytes) -> bytes:
-        """Give the name under which an attribute of programs is kept, see `Marks`."""
-        return self.marks.store_xattr_name(name)
-
     def write_user_xattrs(self, target: Target, attributes: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> None:
         """Give a new entry the attributes of another one.
 
@@ -526,7 +514,7 @@ class UpperLayer:
         pairs = attributes.items() if isinstance(attributes, Mapping) else attributes
         for name, value in pairs:
             try:
-                write_xattr(target, self.store_xattr_name(name), value)
+                write_xattr(target, self.marks.store_xattr_name(name), value)
             except OSError as error:
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EACCES):
                     raise

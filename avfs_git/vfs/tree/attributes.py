@@ -105,7 +105,7 @@ class Attributes:
             if node.kind == stat.S_IFLNK and node.held is not None:
                 return {}
             keep, target = self._target(node)
-            found = self._upper.read_user_xattrs(target, node.name)
+            found = self._upper.marks.read_user_xattrs(target, node.name)
             del keep
             return found
 
@@ -263,7 +263,7 @@ class Attributes:
         """
         if name.startswith(ACCESS_LISTS):
             raise fail(errno.EOPNOTSUPP, name)
-        stored = self._upper.store_xattr_name(name)
+        stored = self._upper.marks.store_xattr_name(name)
         with self._lock:
             self._check_takes_xattr(node, name)
             if flags:  # before anything is copied up in vain
@@ -282,7 +282,7 @@ class Attributes:
 
     def remove_xattr(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute."""
-        stored = self._upper.store_xattr_name(name)
+        stored = self._upper.marks.store_xattr_name(name)
         with self._lock:
             self._check_takes_xattr(node, name)
             if name not in self.read_xattrs(node):

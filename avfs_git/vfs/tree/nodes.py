@@ -179,7 +179,7 @@ class Nodes:
             self.add_name(known, parent, name)
             return known
         node = Node(kind, parent, name, None, upper=True)
-        node.has_xattrs = kind != stat.S_IFLNK and self.upper.check_file_marks(place, self.path_in(parent, name))
+        node.has_xattrs = kind != stat.S_IFLNK and self.upper.marks.check_file_marks(place, self.path_in(parent, name))
         node.links = status.st_nlink
         if status.st_nlink > 1:
             self.inodes.link_to_disk(node, (status.st_dev, status.st_ino))
