@@ -44,7 +44,12 @@ def _escape(char: str) -> str:
 
 def name_some(names: Sequence[str | bytes], most: int = 5) -> str:
     """Show the first of some names, and how many more there are."""
-    return ", ".join(map(quote, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(quote, names[:most])) + and_more(len(names) - most)
+
+
+def and_more(count: int) -> str:
+    """Say behind some names how many more there are."""
+    return f" and {count} more" if count > 0 else ""
 
 
 def hide_user(text: str) -> str:
@@ -655,9 +660,9 @@ class SparseCheckout(CheckpointError, code="checkpoint.sparse"):
     """Files are missing in the live tree because git was told to leave them out: no program has removed them."""
 
     def __init__(self, path: bytes, count: int) -> None:
-        more = f" and {count - 1} more" if count > 1 else ""
+        named = f"{quote(path)}{and_more(count - 1)}"
         self._say(
-            f"git leaves {quote(path)}{more} out of this tree (`skip-worktree`), and a checkpoint would remove what is left out",
+            f"git leaves {named} out of this tree (`skip-worktree`), and a checkpoint would remove what is left out",
             "Run `git sparse-checkout disable` in the tree, which brings the files back.",
             path=path.decode("utf-8", "replace"),
         )
@@ -667,10 +672,9 @@ class MarkedUnchanged(CheckpointError, code="checkpoint.marked_unchanged"):
     """Files were edited that git was told to keep out of commits."""
 
     def __init__(self, path: bytes, count: int, mark: str) -> None:
-        more = f" and {count - 1} more" if count > 1 else ""
-        text = path.decode("utf-8", "replace")
+        named, text = f"{quote(path)}{and_more(count - 1)}", path.decode("utf-8", "replace")
         self._say(
-            f"git keeps changes of {quote(path)}{more} out of commits (`{mark}`), and a checkpoint would commit them",
+            f"git keeps changes of {named} out of commits (`{mark}`), and a checkpoint would commit them",
             f"Run `git update-index --no-{mark} {shlex.quote(text)}` in the tree to have them saved, "
             "or move them to a file that `.gitignore` names and put this one back.",
             path=text,
@@ -1120,10 +1124,9 @@ class PushRejected(RemoteError, code="remote.rejected", exit_code=95):
         details: Mapping[str, object],
     ) -> None:
         shown = ", ".join(f"{quote(name)} ({reason})" for name, reason in rejected[:5])
-        more = f" and {len(rejected) - 5} more" if len(rejected) > 5 else ""
         took = name_some([ref.removeprefix("refs/heads/") for ref in pushed])
         super().__init__(
-            f"{quote(remote)} did not take {shown}{more}" + (f"; it took {took}" if pushed else ""),
+            f"{quote(remote)} did not take {shown}{and_more(len(rejected) - 5)}" + (f"; it took {took}" if pushed else ""),
             hint=hint,
             details={
                 "remote": remote,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from avfs_git.errors import WorkspaceBusy
+from avfs_git.errors import WorkspaceBusy, and_more
 from avfs_git.gitstore.compare.treediff import Entry, diff_trees, find_differences
 from avfs_git.gitstore.formats.reflog import Logged
 from avfs_git.gitstore.formats.trees import edit_tree
@@ -191,8 +191,7 @@ def list_changed(source: PackWriter | DryWriter, was: Trees, now: Trees) -> list
 def describe_changes(changed: Sequence[ChangedFile]) -> str:
     """Name what changed, for the log."""
     named = ", ".join(f"'{show_path(change.path)}'" for change in changed[:_NAMED])
-    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
-    return f"change {named}{more}"
+    return f"change {named}{and_more(len(changed) - _NAMED)}"
 
 
 def find_recorded(locked: LockedWorkspace) -> tuple[Oid | None, Trees]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, quote
+from avfs_git.errors import AvfsError, name_some
 from avfs_git.gitstore.compare.treediff import Entry, walk_differences
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE
 from avfs_git.gitstore.rules.attributes import TreeAttributes, Value, read_info_attributes
@@ -105,8 +105,7 @@ def _converts_lines(source: ObjectSource, values: Mapping[bytes, Value], old: Oi
 
 
 def _warn(what: str, paths: Sequence[TreePath]) -> Warning:
-    named = ", ".join(quote(show_path(path)) for path in paths[:_NAMED_MAX])
-    more = f" and {len(paths) - _NAMED_MAX} more" if len(paths) > _NAMED_MAX else ""
+    named = name_some(list(map(show_path, paths)), _NAMED_MAX)
     made = "with LF line ends" if what == "text" else f"as the attribute {what} says"
-    text = f"{named}{more}: saved as in the workspace; git would store {made}, and avfs applies no attributes of that kind"
+    text = f"{named}: saved as in the workspace; git would store {made}, and avfs applies no attributes of that kind"
     return Warning("attributes.not_applied", text, paths[0])

@@ -35,6 +35,7 @@ from avfs_git.errors import (
     InvalidInput,
     NotAVault,
     ObjectMissing,
+    name_some,
     quote,
 )
 from avfs_git.faults import reach
@@ -74,7 +75,6 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 _OTHER: Held = (0, "")
 """What git has no word for, a directory among them."""
-_NAMED = 5
 """Paths that an error names; the others are counted."""
 _TEMPORARY = compiled(rb"\.avfs-[0-9a-f]{12}\.tmp")
 _NO_FLAGS = frozenset({errno.EINVAL, errno.ENOSYS})
@@ -314,9 +314,7 @@ def _put_back_directories(root: int, directories: Mapping[TreePath, int]) -> Non
 def _name_written(error: OSError | AvfsError, directory: Path, path: TreePath, stay: Sequence[str]) -> AvfsError:
     """Make the error that names the path that could not be written, and what stays written of the others."""
     failed = HostError(f"write '{show_path(path)}' in '{directory}'", error) if isinstance(error, OSError) else error
-    more = f" and {len(stay) - _NAMED} more" if len(stay) > _NAMED else ""
-    shown = ", ".join(map(quote, stay[:_NAMED])) + more
-    failed.message += f"; these stay written: {shown}" if stay else "; nothing was changed there"
+    failed.message += f"; these stay written: {name_some(stay)}" if stay else "; nothing was changed there"
     failed.args = (failed.message,)
     failed.details["written"] = list(stay)
     return failed

@@ -26,7 +26,7 @@ from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
-from avfs_git.errors import AvfsError, ObjectCorrupt, quote
+from avfs_git.errors import AvfsError, ObjectCorrupt, name_some, quote
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_TREE, is_forbidden_name
@@ -193,8 +193,7 @@ def accept_sidecars(
 
 
 def _count(paths: list[TreePath]) -> str:
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"'{show_path(paths[0])}'{more}"
+    return name_some(list(map(show_path, paths)), 1)
 
 
 def _accept_chain(

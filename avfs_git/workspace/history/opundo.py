@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
-from avfs_git.errors import CannotUndo, OperationNotFound, UndoConflicts, quote
+from avfs_git.errors import CannotUndo, OperationNotFound, UndoConflicts, name_some
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
 from avfs_git.gitstore.holding import objects_held
@@ -141,8 +141,7 @@ def _warn_of_ignored(paths: Sequence[bytes]) -> tuple[Warning, ...]:
     """Tell which paths the operation changed that history does not hold."""
     if not paths:
         return ()
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    text = f"what is ignored or not known to git stays as it is: {quote(show_path(paths[0]))}{more}"
+    text = f"what is ignored or not known to git stays as it is: {name_some(list(map(show_path, paths)), 1)}"
     return (Warning("undo.ignored_stay", text, paths[0]),)
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
-from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError
+from avfs_git.errors import CheckpointNotFound, HeadElsewhere, HostError, and_more, name_some
 from avfs_git.gitstore.formats.reflog import Logged, find_inside
 from avfs_git.gitstore.merge.bases import is_ancestor
 from avfs_git.gitstore.repository import ensure_config
@@ -179,9 +179,8 @@ def warn_of_git(vault: OpenVault, fork: str) -> tuple[Warning, ...]:
         told.append(Warning("git.head_elsewhere", f"{text}; {_way_back(vault, fork)} in the tree brings it back"))
     unmerged = worktree.list_unmerged(vault.store.read_tree)
     if unmerged:
-        named = ", ".join(f"'{show_path(path)}'" for path in unmerged[:_NAMED])
-        more = f" and {len(unmerged) - _NAMED} more" if len(unmerged) > _NAMED else ""
-        text = f"git has unresolved conflicts in {named}{more}, and a checkpoint holds the conflict markers that are there"
+        named = name_some(list(map(show_path, unmerged)), _NAMED)
+        text = f"git has unresolved conflicts in {named}, and a checkpoint holds the conflict markers that are there"
         if find_under_way(vault, fork) is not None:
             text = f"{text}; what is saved, other than with a label, is recorded beside '{fork}'"
         told.append(Warning("git.unmerged", f"{text}; `git add` in the tree tells git that a file is resolved"))
@@ -461,8 +460,7 @@ def describe_with_git(description: str, moves: Sequence[Logged]) -> str:
     """Say of a command what git did in it."""
     if not moves:
         return description
-    more = f" and {len(moves) - 1} more" if len(moves) > 1 else ""
-    return f"{description} (git {moves[-1].message[:_TEXT_MAX]}{more})"
+    return f"{description} (git {moves[-1].message[:_TEXT_MAX]}{and_more(len(moves) - 1)})"
 
 
 def put_git_dir_away(vault: OpenVault, fork: str) -> None:

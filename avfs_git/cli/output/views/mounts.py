@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from avfs_git.cli.output.quoting import quote_path
+from avfs_git.errors import and_more
 from avfs_git.model import BASES
 from avfs_git.paths import WHOLE_VAULT
 
@@ -117,12 +118,10 @@ def end(text: TextOutput, ended: RemoveResult) -> None:
     why = "programs still use it" if ended.in_use else "it holds work that was not pushed"
     if ended.repositories:
         named = ", ".join(quote_path(path) for path in ended.repositories[:_NAMED])
-        more = f" and {len(ended.repositories) - _NAMED} more" if len(ended.repositories) > _NAMED else ""
-        why += f", such as the commits of the repositories inside it: {named}{more}"
+        why += f", such as the commits of the repositories inside it: {named}{and_more(len(ended.repositories) - _NAMED)}"
     if ended.left_in_git:
         named = ", ".join(ended.left_in_git[:_NAMED])
-        more = f" and {len(ended.left_in_git) - _NAMED} more" if len(ended.left_in_git) > _NAMED else ""
-        why = f"git in it has put work elsewhere: {named}{more}"
+        why = f"git in it has put work elsewhere: {named}{and_more(len(ended.left_in_git) - _NAMED)}"
     text.line("Kept fork ", (ended.fork, "bold"), f": {why}")
     avfs = f"avfs --vault {ended.vault}"
     text.hint(f"Mount it again with `{avfs} mount {ended.fork} DIR`; delete it with `{avfs} fork delete {ended.fork}`.")
