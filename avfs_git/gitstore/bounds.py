@@ -5,12 +5,14 @@ thousand million files: no walk through them ends. A walk makes a `Bound` and te
 entries the `Bound` counts the rest, once; it reads each pair of trees once however often it is named, so that the count costs
 what is stored.
 
-Every walk through several levels of trees uses this. Pure functions over an `ObjectSource`; a `Bound` belongs to one thread.
+Every walk through several levels of trees uses this, or visits each tree once (`visit_once`). Pure functions over an
+`ObjectSource`; a `Bound` belongs to one thread.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from avfs_git.errors import TooManyFiles
 from avfs_git.gitstore.formats.trees import MODE_TREE, differing_names
@@ -25,6 +27,7 @@ ASKED_AFTER: Final = 200_000
 Pair = tuple[Oid | None, Oid | None]
 """A tree before and after; None for the empty tree."""
 _NOTHING: Tree = {}
+_T = TypeVar("_T")
 
 
 class Bound:
@@ -58,20 +61,34 @@ class Bound:
 def count_differences(source: ObjectSource, old: Oid | None, new: Oid | None) -> int:
     """Count the files and directories that differ between two trees. Reads each pair of trees once."""
     counts: dict[Pair, int] = {}
-    entered: dict[Pair, tuple[int, list[Pair]]] = {}
-    pending: list[Pair] = [(old, new)]
+
+    def list_below(pair: Pair) -> list[Pair]:
+        counts[pair], below = _list_differences(source, pair)
+        return below
+
+    def add(pair: Pair, below: Sequence[Pair]) -> None:
+        counts[pair] += sum([counts[child] for child in below])
+
+    visit_once((old, new), list_below, add)
+    return counts[old, new]
+
+
+def visit_once(top: _T, list_below: Callable[[_T], list[_T]], add: Callable[[_T, Sequence[_T]], None]) -> None:
+    """Visit each tree once, however often it is named, and after those in it."""
+    done: set[_T] = set()
+    entered: dict[_T, list[_T]] = {}
+    pending = [top]
     while pending:
-        pair = pending[-1]
-        if pair in counts:
+        tree = pending[-1]
+        if tree in done:
             pending.pop()
-        elif pair in entered:
-            own, below = entered.pop(pair)
-            counts[pair] = own + sum([counts[child] for child in below])
+        elif tree in entered:
+            add(tree, entered.pop(tree))
+            done.add(tree)
             pending.pop()
         else:
-            own, below = entered[pair] = _list_differences(source, pair)
-            pending += [child for child in below if child not in counts]
-    return counts[old, new]
+            entered[tree] = list_below(tree)
+            pending += [below for below in entered[tree] if below not in done]
 
 
 def _list_differences(source: ObjectSource, pair: Pair) -> tuple[int, list[Pair]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from avfs_git.errors import AvfsError, FormatUnsupported, InvalidName, NotAVault, RefDamaged, quote
 from avfs_git.gitstore.config.gitconfig import Config, edit_config, is_true, quote_value, read_config
+from avfs_git.gitstore.config.outside import parse_pointer
 from avfs_git.gitstore.formats.quoting import unquote
 from avfs_git.gitstore.refs.refs import OWN_REFS, RefStore, check_ref_name
 from avfs_git.gitstore.repofile import read_plain_file
@@ -326,9 +327,8 @@ def find_git_dir(directory: Path) -> Path | None:
     with suppress(OSError):
         mode = place.lstat().st_mode
         if stat.S_ISREG(mode):
-            data = read_plain_file(place)
-            if data.startswith(b"gitdir:"):
-                place = directory / os.fsdecode(data[7:].strip(b" \t").rstrip(b"\r\n"))
+            named = parse_pointer(read_plain_file(place))
+            place = place if named is None else directory / named
         if place.is_dir() and (place / "HEAD").is_file():
             return place
     if (directory / "HEAD").is_file() and (directory / "objects").is_dir() and (directory / "refs").is_dir():

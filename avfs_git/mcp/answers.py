@@ -86,12 +86,7 @@ class Leftovers:
             kept = self._kept.get(handle)
         if kept is None:
             raise InvalidInput(f"nothing is kept for the handle {quote(handle)}", hint="Call the tool again that gave it.")
-        value: Any = kept[0]
-        try:
-            for name in field.split("/")[1:]:
-                value = value[int(name)] if isinstance(value, list) else value[name]
-        except (KeyError, ValueError, IndexError, TypeError):
-            value = None
+        value = _find(kept[0], field)
         if not isinstance(value, list | str):
             raise InvalidInput(f"the result has no list or text {quote(field)}", hint="`cut` of the result names the fields.")
         part = value[offset : offset + _fit(value[offset:], BUDGET - 1000)]
@@ -196,7 +191,7 @@ def _shorten(record: Record, handle: str) -> tuple[Record, list[Cut]]:
         else:
             cuts[field] = {"field": field, "given": len(cut), "total": len(value), "handle": handle}
         # What was cut inside of an item that is gone now is no longer to be told.
-        cuts = {other: held for other, held in cuts.items() if not _is_gone(short, other)}
+        cuts = {other: held for other, held in cuts.items() if _find(short, other) is not None}
         excess = _size(short) + _size(list(cuts.values())) - BUDGET
     return short, list(cuts.values())
 
@@ -219,11 +214,12 @@ def _longest(record: Record) -> Iterable[tuple[int, Any, Any, str]]:
                     yield size, holder, name, field
 
 
-def _is_gone(record: Record, field: str) -> bool:
+def _find(record: Record, field: str) -> Any:
+    """Find what a JSON pointer names; None if it names nothing."""
     value: Any = record
     try:
         for name in field.split("/")[1:]:
             value = value[int(name)] if isinstance(value, list) else value[name]
-    except (KeyError, IndexError):
-        return True
-    return False
+    except (KeyError, ValueError, IndexError, TypeError):
+        return None
+    return value

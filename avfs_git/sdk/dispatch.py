@@ -32,7 +32,6 @@ from avfs_git.sdk.parts import (
     background,
     beside,
     client,
-    forkrename,
     forks,
     gate,
     gitmoves,
@@ -352,17 +351,6 @@ class Dispatch:
         if by != name and self.core.has_fork(name):  # a deletion that is refused records nothing
             self.record_work(by)
         return forks.delete_fork(self.core, name, open_workspace=self.open_workspace, by=by, only_if=only_if)
-
-    def rename_fork(self, name: str, new_name: str, *, by: str | None = None) -> ForkInfo:
-        """Rename a fork; see `Vault.rename_fork`."""
-        self.check_unmounted(name)
-        self.check_new(new_name)
-        by = by or self.core.default_fork()
-        if self.core.has_fork(name):  # a rename that is refused records nothing
-            self.record_work(name)  # under the name that it has; undo reaches it after the rename
-            if by != name:
-                self.record_work(by)
-        return forkrename.rename_fork(self.core, name, new_name, open_workspace=self.open_workspace, by=by)
 
     @contextlib.contextmanager
     def at_hand(self, fork: str | None) -> Iterator[str | None]:

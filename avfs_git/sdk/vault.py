@@ -37,6 +37,7 @@ from avfs_git.sdk.parts import (
     clones,
     compare,
     forkinfo,
+    forkrename,
     identity,
     nursery_client,
     opdetails,
@@ -336,7 +337,15 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
             MergeInProgress: If it is in the middle of a merge.
             BranchCheckedOut: If another working tree has its branch checked out.
         """
-        return self._dispatch.rename_fork(name, new_name, by=by)
+        at = self._dispatch
+        at.check_unmounted(name)
+        at.check_new(new_name)
+        by = by or self._core.default_fork()
+        if self._core.has_fork(name):  # a rename that is refused records nothing
+            at.record_work(name)  # under the name that it has; undo reaches it after the rename
+            if by != name:
+                at.record_work(by)
+        return forkrename.rename_fork(self._core, name, new_name, open_workspace=at.open_workspace, by=by)
 
     def overlap(self, names: Sequence[str] = ()) -> Overlap:
         """Compare forks in pairs: which changed the same files, and which would conflict. Nothing is written.

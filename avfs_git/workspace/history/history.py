@@ -6,11 +6,12 @@ only; walks no further than it was asked to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
 from avfs_git.errors import CheckpointNotFound, PathNotFound, PathUnsuitable
+from avfs_git.gitstore.bounds import visit_once
 from avfs_git.gitstore.compare import walk as commits
 from avfs_git.gitstore.compare.treediff import diff_trees, sizes_here
 from avfs_git.gitstore.formats.commits import Commit
@@ -86,7 +87,7 @@ def _count_tree(source: ObjectSource, tree: Oid) -> tuple[int, int]:
         held = [(len(files), sum(map(source.blob_size, files))), *(sizes[child] for child in below)]
         sizes[oid] = sum(count for count, _ in held), sum(size for _, size in held)
 
-    _visit_once(tree, lambda oid: [entry for mode, entry in source.read_tree(oid).values() if mode == MODE_TREE], add)
+    visit_once(tree, lambda oid: [entry for mode, entry in source.read_tree(oid).values() if mode == MODE_TREE], add)
     return sizes[tree]
 
 
@@ -99,26 +100,8 @@ def _count_sidecar(source: ObjectSource, tree: Oid) -> int:
     def add(oid: Oid, below: Sequence[Oid]) -> None:
         counts[oid] = sum(entry.mode != MODE_TREE for entry in list_entries(oid)) + sum(counts[child] for child in below)
 
-    _visit_once(tree, lambda oid: [entry.oid for entry in list_entries(oid) if entry.mode == MODE_TREE and entry.untracked], add)
+    visit_once(tree, lambda oid: [entry.oid for entry in list_entries(oid) if entry.mode == MODE_TREE and entry.untracked], add)
     return counts[tree]
-
-
-def _visit_once(top: Oid, list_below: Callable[[Oid], list[Oid]], add: Callable[[Oid, Sequence[Oid]], None]) -> None:
-    """Visit each tree once, however often it is named, and after those in it."""
-    done: set[Oid] = set()
-    entered: dict[Oid, list[Oid]] = {}
-    pending = [top]
-    while pending:
-        oid = pending[-1]
-        if oid in done:
-            pending.pop()
-        elif oid in entered:
-            add(oid, entered.pop(oid))
-            done.add(oid)
-            pending.pop()
-        else:
-            entered[oid] = list_below(oid)
-            pending += [below for below in entered[oid] if below not in done]
 
 
 def read_log(
