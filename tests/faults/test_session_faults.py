@@ -7,6 +7,7 @@ also stand as programs left it: then the next command finds somebody who attends
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from avfs_git.host.mounts.mounts import list_mounts
 from avfs_git.model import SessionBackend, SessionState
 from avfs_git.session.life.record import FoundSession, has_ended
 from avfs_git.session.life.request import Request
+from avfs_git.session.life.stop import end_session
 from avfs_git.session.serve.start import start_session
 from avfs_git.workspace.vault.vault import OpenVault
 from tests.support.seeds import take_points
@@ -59,10 +61,17 @@ Start = Callable[..., FoundSession]
 @pytest.fixture
 def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
     """What starts a session with a fault in it."""
+    with starting(vault, mount_dir) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def starting(vault: Vault, mount_dir: Path) -> Iterator[Start]:
+    """Give what starts a session; its base has it as a user until the block ends, as the command that mounts."""
     opened = OpenVault(vault.path, name="v")
     lowers = LowerMounts(opened, mount_dir / "lower" / ".lower", lock_timeout_s=5)
 
-    def start(tree: Path, backend: SessionBackend, kind: str, n: int, flag: Path) -> FoundSession:
+    def start(tree: Path, backend: SessionBackend, kind: str, n: int | str, flag: Path) -> FoundSession:
         request = Request(
             git_dir=os.fspath(vault.path),
             vault="v",
@@ -76,8 +85,10 @@ def start(vault: Vault, mount_dir: Path) -> Iterator[Start]:
         )
         return on_base(opened, lowers, request, mount) if backend is SessionBackend.OVERLAY else mount(request)
 
-    yield start
-    lowers.close()
+    try:
+        yield start
+    finally:
+        lowers.close()
 
 
 def is_over(found: FoundSession) -> bool:
@@ -153,6 +164,21 @@ def test_fault_at_each_step_of_a_life(
         *(["session.mounted"] if backend is not SessionBackend.PORTABLE else []),  # libfuse mounts by itself
     }
     assert by_name <= set(points) if len(points) == n - 1 else points
+
+
+@pytest.mark.needs("root", "overlayfs")
+def test_a_session_that_has_ended_uses_no_base(vault: Vault, mount_dir: Path, tmp_path: Path) -> None:
+    """An unmount leaves no base behind where the process of the session takes longer to exit."""
+    flag = tmp_path / "flag"
+    vault.workspace().fold()  # else it stands on no commit
+    with starting(vault, mount_dir) as start:
+        session = start(mount_dir / "tree", SessionBackend.OVERLAY, "wait", "session.discarded", flag)
+    try:
+        end_session(session)
+        assert flag.exists()
+        assert not [mounted for mounted in list_mounts() if mount_dir in mounted.directory.parents]
+    finally:
+        flag.unlink(missing_ok=True)
 
 
 def test_failure_of_a_start_is_told_as_what_it_is(start: Start, mount_dir: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ _PATIENCE_S = 0.3
 _END_S = 15.0
 """How long a session may take to end once it is unused: it finishes what it has begun."""
 _LAZY_S = 0.5
-_BASE_S = 5.0
+_BASE_S = 2.0
 """How long a base may take to end after its last user; with a program in it, or a server that is stopped, it takes longer."""
 _COPIES_AFTER_S = 1.0
 """When to look for users in other mount namespaces; without any, the session ends sooner."""

@@ -132,6 +132,9 @@ class Session:
             self.workspace.opened.lock.close()  # the server gave the workspace back, unless it died in its last steps
         remove_made(self.held.record.made)
         reach("session.point_removed")
+        if self.request.base_fd is not None:
+            with suppress(OSError):
+                os.close(self.request.base_fd)  # before the session counts as ended: an unmount waits then for an unused base
         self.held.end(keep_log=keep_log)
 
     # --- in a server -----------------------------------------------------------------------------------------
