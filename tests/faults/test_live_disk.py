@@ -103,6 +103,19 @@ def test_a_mount_on_a_full_disk_is_refused_or_can_be_written(mount_dir: Path) ->
                 (tree / "new").write_bytes(b"new\n")
 
 
+@pytest.mark.needs("loop", "overlayfs")
+def test_a_copy_that_failed_holds_no_file_of_the_mount(mount_dir: Path) -> None:
+    """Else the session itself would use its tree, and no unmount would succeed."""
+    with image("ext4", mount_dir, size=48 << 20, options=["-m", "0"]) as disk:
+        tree = mount_dir / "tree"
+        with mounted(disk.point / "home", tree, "overlay") as (work, session):
+            ballast = fill(disk.point, 1 << 20)
+            for name in ("second", "third"):
+                assert number_of(lambda name=name: work.copy("low", name)) == errno.ENOSPC  # type: ignore[misc]  # a default binds it
+            ballast.unlink()
+            assert session.unmount().outcome == "unmounted"
+
+
 @pytest.mark.needs("loop")
 @pytest.mark.parametrize("backend", ["fuse", pytest.param("overlay", marks=pytest.mark.needs("overlayfs"))])
 def test_a_full_disk_is_told_and_nothing_is_half_written(mount_dir: Path, backend: str) -> None:

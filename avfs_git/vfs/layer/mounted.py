@@ -191,7 +191,7 @@ class MountedLayer(UpperLayer):
             )
         self._device = device
         self._opened: WeakSet[Descriptor] = WeakSet()
-        """The directories below the root that are open."""
+        """The files and directories below the root that are open."""
         self.directory = directory
         self.work_dir = directory
         self.root = root
@@ -252,10 +252,15 @@ class MountedLayer(UpperLayer):
     def reopen(self) -> None:
         """Do nothing: a layer lasts for one operation."""
 
+    def hold(self, fd: int) -> Descriptor:
+        """Hold an open file or directory of the tree, at most until the layer is closed."""
+        found = Descriptor(fd)
+        self._opened.add(found)
+        return found
+
     def open_child(self, directory: int, name: bytes) -> Descriptor:
         """Open a directory in an open one. Fails with EBUSY where another file system is mounted, which has other files."""
-        found = open_dir(directory, name)
-        self._opened.add(found)
+        found = self.hold(open_at(directory, name, OPEN_DIR))
         if os.fstat(found.fd).st_dev != self._device:
             raise fail(errno.EBUSY, name)
         return found
@@ -344,13 +349,13 @@ class MountedLayer(UpperLayer):
     def _taken(self) -> int:
         if self._taken_dir is None:
             os.mkdir(_TAKEN, 0o700, dir_fd=self.work.fd)
-            self._taken_dir = open_dir(self.work.fd, _TAKEN)
+            self._taken_dir = self.hold(open_at(self.work.fd, _TAKEN, OPEN_DIR))
         return self._taken_dir.fd
 
     def _log_names(self, paths: Iterable[TreePath], made: int = 0) -> list[Taken]:
         """Choose names for files that are about to be taken out, and log them; `made` is the inode of the successor, or 0."""
         if self._log is None:
-            self._log = Descriptor(open_at(self.work.fd, _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+            self._log = self.hold(open_at(self.work.fd, _LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
         taken = [Taken(b"%x" % number, path) for number, path in enumerate(paths, self._count)]
         self._count += len(taken)
         write_all(self._log.fd, b"".join(b"%b %x %b\0" % (name, made, path) for name, path in taken))

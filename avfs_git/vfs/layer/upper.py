@@ -110,6 +110,10 @@ class UpperLayer:
         """
         return open_beneath(self.root.fd, components(path)) if path else self.root
 
+    def hold(self, fd: int) -> Descriptor:
+        """Hold an open file or directory of the layer: a node keeps it, for later calls."""
+        return Descriptor(fd)
+
     def open_child(self, directory: int, name: bytes) -> Descriptor:
         """Open a directory in an open one, to name its entries."""
         return open_dir(directory, name)

@@ -356,7 +356,7 @@ class Contents:
                 return
             if node.is_dir:
                 directory = self._dir_fd(node)
-                held = Descriptor(open_at(directory.fd, b".", os.O_RDONLY | os.O_DIRECTORY))
+                held = self._upper.hold(open_at(directory.fd, b".", os.O_RDONLY | os.O_DIRECTORY))
             elif node.kind == stat.S_IFREG:
                 held = self._data_fd(node, write=False, is_open=True)
             else:

@@ -59,11 +59,11 @@ class Making:
             directory = self._prepare_new(parent, name, is_exclusive=True)
             masked = 0o666 if mode is None else mode & 0o777
             try:
-                data = Descriptor(open_at(directory.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+                data = self._upper.hold(open_at(directory.fd, name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
             except FileExistsError:
                 self._check_new(parent, name)  # a whiteout gives way, nothing else
                 temporary, fd = self._upper.make_file(masked, os.O_RDWR)
-                data = Descriptor(fd)
+                data = self._upper.hold(fd)
                 self._show_new(parent, directory.fd, name, temporary, mode, owner)
                 made = os.stat(data.fd)
             else:
@@ -163,7 +163,7 @@ class Making:
             return node
 
     def _make_unnamed(self, parent: Node, node: Node, mode: int | None, masked: int, owner: Owner | None) -> None:
-        data = Descriptor(open_at(self._upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
+        data = self._upper.hold(open_at(self._upper.work.fd, node.name, os.O_CREAT | os.O_EXCL | os.O_RDWR, masked))
         data.writable = True
         uid, gid = owner or (-1, -1)
         if self.hands_group_on(parent):

@@ -423,13 +423,13 @@ class Nodes:
         directory = self.dir_fd(node.parent)
         writable = write or not self.upper.copies_on_opening  # one descriptor serves both where that costs nothing
         try:
-            found = Descriptor(open_at(directory.fd, node.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK))
+            found = self.upper.hold(open_at(directory.fd, node.name, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK))
             found.writable = writable
         except OSError as error:
             if error.errno not in REFUSED_WRITING or (write and not is_open):
                 raise
             flags = (os.O_RDWR if write else os.O_RDONLY) | os.O_NONBLOCK
-            found = Descriptor((reopen_at if is_open else open_at)(directory.fd, node.name, flags))
+            found = self.upper.hold((reopen_at if is_open else open_at)(directory.fd, node.name, flags))
             found.writable = write
         POOL.keep(node, found)
         return found

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from struct import Struct
 
 from avfs_git import faults
-from avfs_git.host.files.beneath import Descriptor, reopen_at
+from avfs_git.host.files.beneath import reopen_at
 from avfs_git.vfs.errnos import fail
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry
 from avfs_git.vfs.layer.upper import attic_name
@@ -202,7 +202,8 @@ class Pins:
         try:
             self.kept[node.ino] = self._upper.link_to_attic(directory.fd, node.name, node.ino)
         except OSError:  # too many links, or a file system without: then it lasts as long as this process
-            node.held = Descriptor(reopen_at(directory.fd, node.name, os.O_PATH if node.kind != stat.S_IFREG else os.O_RDWR))
+            flags = os.O_PATH if node.kind != stat.S_IFREG else os.O_RDWR
+            node.held = self._upper.hold(reopen_at(directory.fd, node.name, flags))
 
     def cancel_unlink(self) -> None:
         """Undo `prepare_unlink` for names that still exist. Called with the lock."""
