@@ -10,10 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 
 from avfs_git.patterns import compiled
-from avfs_git.proxy.policy.commands import foreign, programs, shellbuiltins
+from avfs_git.proxy.policy.commands import foreign, gitchecks, programs, shellbuiltins
 from avfs_git.proxy.policy.commands.arguments import may_be_option
 from avfs_git.proxy.policy.commands.findings import Call, Findings, Place
-from avfs_git.proxy.shell import variables
 from avfs_git.proxy.shell.words import PLAIN, UNKNOWN, Word
 from avfs_git.values import replace
 
@@ -454,74 +453,6 @@ def _check_dd(c: Findings, call: Call) -> None:
             c.path(named, call.place)
 
 
-# --- git ---------------------------------------------------------------------------------------------------
-
-_GIT_CONFIG_LOOKS = frozenset({"--get", "--get-all", "--get-regexp", "--get-urlmatch", "-l", "--list", "--get-color"})
-_GIT_CONFIG_SCOPES = frozenset(
-    "--local --global --system --worktree --show-origin --show-scope --name-only -z --null --type --bool --int --path".split()  # noqa: SIM905 - reads best as one text
-)
-
-
-def _shows_config(call: Call) -> bool:
-    """`git config --get` and its like."""
-    options = {name for option in call.arguments.options for name, _ in option.may_be} | set(call.arguments.unknown)
-    operands = call.arguments.operands
-    first = operands[0].value if operands else ""
-    is_look = bool(options & _GIT_CONFIG_LOOKS) or first in {"get", "list"} or (len(operands) == 1 and first != "edit")
-    return is_look and options <= _GIT_CONFIG_LOOKS | _GIT_CONFIG_SCOPES and all(word.exact for word in call.words)
-
-
-def _check_git_config(c: Findings, call: Call) -> None:
-    if call.arguments.has("--global", "--system", "-f", "--file") and not _shows_config(call):
-        c.add("h", "git config changes settings outside of the workspace", call.place)
-
-
-def _check_git_list(c: Findings, call: Call) -> None:
-    """`git branch` and `git tag` list, unless they are given a name without being told to list."""
-    listing = ("-l", "--list", "--contains", "--no-contains", "--merged", "--no-merged", "--points-at", "--with", "--without")
-    is_contrary = any(given.name.startswith("--no-l") for given in call.arguments.options)
-    if call.arguments.operands and (is_contrary or not call.arguments.has(*listing)):
-        c.add("w", f"{call.name} makes what it names", call.place)
-    _check_git_format(c, call)
-
-
-def _check_git_format(c: Findings, call: Call) -> None:
-    """A format may ask for what git asks gpg."""
-    for value in call.arguments.values("--format", "--pretty"):
-        if value is not None and (not value.exact or re.search(r"%G|signature", value.value)):
-            c.add("w", f"{call.name} may run gpg for its format", call.place)
-
-
-def _check_git(c: Findings, call: Call) -> None:
-    for option in call.arguments.options:
-        if option.is_one_of("-c"):
-            _git_setting(c, option.value, call.place)
-        elif option.is_one_of("--config-env") or (option.is_one_of("--exec-path") and option.value is not None):
-            c.unseen(f"git {option.name} changes what git runs", call.place)
-    if any(word.value.startswith("ext::") for word in call.words):
-        c.unseen("git runs the command of an ext:: address", call.place)
-    c.subcommand(call)
-
-
-def _git_setting(c: Findings, value: Word | None, place: Place) -> None:
-    """A setting given with `git -c`."""
-    if value is None or not value.exact:
-        c.unseen("a setting of git is not known", place)
-        return
-    key, _, text = value.value.partition("=")
-    key = key.lower()
-    if key.startswith("alias."):
-        c.add("w", "a setting of git makes an alias", place)
-        c.text(text[1:] if text.startswith("!") else f"git {text}", place)
-    elif key.startswith(variables.GIT_COMMAND_KEYS):
-        if key == "core.fsmonitor" and text != "false":
-            c.add("w", "git's setting 'core.fsmonitor' starts a program", place)
-        if text not in {"", "true", "false", "cat"}:
-            c.text(text, replace(place, is_fed=True, stdin=None))
-    elif not variables.GIT_HARMLESS_KEYS.fullmatch(key):
-        c.unseen(f"git's setting '{key}' may name a command", place)
-
-
 CHECKS: dict[str, Callable[[Findings, Call], None]] = {
     "shell": shellbuiltins.check_shell,
     "source": shellbuiltins.check_source,
@@ -564,10 +495,10 @@ CHECKS: dict[str, Callable[[Findings, Call], None]] = {
     "hostname": _check_hostname,
     "date": _check_date,
     "dd": _check_dd,
-    "git-config": _check_git_config,
-    "git-list": _check_git_list,
-    "git": _check_git,
-    "git-format": _check_git_format,
+    "git-config": gitchecks.check_config,
+    "git-list": gitchecks.check_list,
+    "git": gitchecks.check_git,
+    "git-format": gitchecks.check_format,
 }
 """By the name that the table gives."""
 
@@ -579,7 +510,7 @@ TAKES_ALL_WORDS = frozenset(
 LOOKS: dict[str, Callable[[Call], bool]] = {
     "kill": _lists_signals,
     "tar": _lists_archive,
-    "git-config": _shows_config,
+    "git-config": gitchecks.shows_config,
     "alone": _shows_alone,
 }
 """Whether a program that writes is only asked to show something."""
