@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from avfs_git.errors import LeftInForce
 from avfs_git.host.files.closing import Closing
 from avfs_git.host.files.modes import open_file
 from avfs_git.host.files.plainfile import open_plain
@@ -308,6 +309,18 @@ class LockFile(Closing):
     def retire(self, *, retired: bool = True) -> None:
         """Say, to all who have the lock open, whether what it guards is put away."""
         self._map[_RETIRED] = retired
+
+    @contextmanager
+    def retiring(self) -> Iterator[None]:
+        """Retire it for a block that puts away what it guards; if that fails, other than by `LeftInForce`, it is as before."""
+        self.retire()
+        try:
+            yield
+        except LeftInForce:
+            raise
+        except BaseException:
+            self.retire(retired=False)
+            raise
 
 
 class ReadingLock(LockFile):

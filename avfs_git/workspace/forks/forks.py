@@ -23,7 +23,6 @@ from avfs_git.errors import (
     ForkNotFound,
     InvalidInput,
     InvalidName,
-    LeftInForce,
     RefConflict,
     quote,
 )
@@ -93,7 +92,6 @@ def create_fork(
         ForkExists: If the name is taken.
         ForkNotFound, CheckpointNotFound: If there is nothing to start from.
         NoForkChosen, NoForks: If neither a source nor a state is named, and the vault has no default fork.
-        QuotaExceeded: If the vault holds all it may.
     """
     check_fork_name(name)
     check_not_full(vault)
@@ -242,14 +240,8 @@ def end_fork(
 
     def put_away() -> None:
         reach("fork.refs_gone")
-        opened.lock.retire()
-        try:
+        with opened.lock.retiring():
             move_to_trash(vault, fork, trashed)
-        except LeftInForce:
-            raise
-        except BaseException:
-            opened.lock.retire(retired=False)
-            raise
 
     with vault.fork_locked(fork):
         is_default = vault.head_fork() == fork
@@ -302,7 +294,6 @@ def delete_fork(
     that the fork stays.
 
     Raises:
-        ForkNotFound: If no fork has the name.
         InvalidInput: If it is the default fork, and the vault is not that of a directory: there, another fork becomes it.
         HostError: If the disk refuses; the fork is there, unless the error says otherwise.
     """

@@ -56,7 +56,6 @@ def rename_fork(vault: OpenVault, fork: str, name: str, *, open_workspace: Opene
     """Rename a fork. `by` is the fork at hand, where `undo` takes that back.
 
     Raises:
-        ForkNotFound: If there is no such fork.
         ForkExists, InvalidName: If no fork can get the new name.
         BranchCheckedOut: If another working tree has the branch checked out.
         InvalidInput: If the fork has no checkpoint yet, or git is in the middle of a command in its live tree.
@@ -162,15 +161,8 @@ def _move_workspace(locked: LockedWorkspace, record: OpRecord) -> None:
     reach("fork.renamed_refs")
     with suppress(AvfsError):  # no session shows it; one that was killed may have left HEAD on the branch
         open_worktree(vault, fork).step_aside()
-    lock = locked.opened.lock
-    lock.retire()
-    try:
+    with locked.opened.lock.retiring():
         move_to_trash(vault, fork, record.more[TRASH])
-    except LeftInForce:
-        raise
-    except BaseException:
-        lock.retire(retired=False)
-        raise
     try:
         place_renamed(vault, record)
     except (AvfsError, OSError) as error:

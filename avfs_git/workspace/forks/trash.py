@@ -139,14 +139,8 @@ def _retired(layout: WorkspaceLayout) -> Iterator[None]:
                 mounted = find_overlay(layout.upper)
                 where = os.fspath(mounted.directory if mounted is not None else layout.upper)
                 raise WorkspaceMounted(layout.fork, where, session=lock.session or "", is_ending=mounted is None, is_overlay=True)
-            lock.retire()
-            try:
+            with lock.retiring():
                 yield
-            except LeftInForce:
-                raise
-            except BaseException:
-                lock.retire(retired=False)
-                raise
         finally:
             lock.release()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from avfs_git.proxy.policy.commands import foreign, programs
 from avfs_git.proxy.policy.commands.arguments import Arguments, Given, take_apart
@@ -82,14 +82,7 @@ class Classifier(Findings):
 
     def text(self, text: str, place: Place) -> None:
         """Classify text for a shell; `place` is that of the command that hands it to one."""
-        if self._depth >= _MAX_DEPTH:
-            self.unseen("commands stand too deeply in commands", place)
-            return
-        self._depth += 1
-        try:
-            self._parsed(text, place)
-        finally:
-            self._depth -= 1
+        self._go_deeper(place, lambda: self._parsed(text, place))
 
     def _parsed(self, text: str, place: Place) -> None:
         is_top = place.start is None and text is self._request.shell
@@ -180,12 +173,15 @@ class Classifier(Findings):
 
     def program(self, words: tuple[Word, ...], place: Place) -> None:
         """Classify a command with its arguments."""
+        self._go_deeper(place, lambda: self._named_program(words, replace(place, words=words)))
+
+    def _go_deeper(self, place: Place, classify: Callable[[], None]) -> None:
         if self._depth >= _MAX_DEPTH:
             self.unseen("commands stand too deeply in commands", place)
             return
         self._depth += 1
         try:
-            self._named_program(words, replace(place, words=words))
+            classify()
         finally:
             self._depth -= 1
 
