@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from avfs_git.gitstore.formats.packfile import KIND_BLOB, KIND_COMMIT, KIND_TREE
 from avfs_git.gitstore.formats.trees import MODE_GITLINK, MODE_TREE, edit_tree
 from avfs_git.gitstore.gitversion import installed_git
 from avfs_git.gitstore.merge.bases import find_merge_bases
-from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees, Stage, StoringSink, TreeConflict
+from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees, Stage, StoringSink, Style, TreeConflict
 from avfs_git.gitstore.merge.files import FileMerger, how_to_merge
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.gitstore.objects.store import ObjectStore
@@ -62,14 +62,7 @@ _Changes = Mapping[TreePath, tuple[Entry | None, Entry | None]]
 class GitEngine:
     """Merges commits and trees of one repository, each by a process."""
 
-    def __init__(
-        self,
-        sink: StoringSink,
-        *,
-        favor: MergeStrategy = MergeStrategy.NORMAL,
-        style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
-        attributes: bytes = b"",
-    ) -> None:
+    def __init__(self, sink: StoringSink, *, favor: MergeStrategy, style: Style, attributes: bytes) -> None:
         """Prepare merges; the arguments are those of `choose.make_engine`."""
         self._sink = sink
         self._favor = favor

@@ -6,13 +6,13 @@ first, with its conflicts left in. One contract suite tests it beside `bygit`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from avfs_git.gitstore.formats.commits import Commit, Links
 from avfs_git.gitstore.formats.packfile import KIND_COMMIT
 from avfs_git.gitstore.merge.bases import find_merge_bases
-from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedTrees
+from avfs_git.gitstore.merge.engine import Labels, MergedTrees, Style
 from avfs_git.gitstore.merge.files import FileMerger
 from avfs_git.gitstore.merge.trees import TreeMerge
 from avfs_git.gitstore.objects.store import hash_object
@@ -27,14 +27,7 @@ _SHORT = 7
 class LibGit2Engine:
     """Merges commits and trees of one repository."""
 
-    def __init__(
-        self,
-        sink: ObjectSink,
-        *,
-        favor: MergeStrategy = MergeStrategy.NORMAL,
-        style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
-        attributes: bytes = b"",
-    ) -> None:
+    def __init__(self, sink: ObjectSink, *, favor: MergeStrategy, style: Style, attributes: bytes) -> None:
         """Prepare merges; the arguments are those of `choose.make_engine`."""
         self._sink = sink
         self._merger = FileMerger(favor=favor, style=style)

@@ -5,10 +5,8 @@ Decided here and nowhere else; called wherever something is merged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from avfs_git.gitstore.merge.bylibgit2 import LibGit2Engine
-from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergeEngine, StoringSink
+from avfs_git.gitstore.merge.engine import ConflictStyle, EngineName, MergeEngine, StoringSink, Style
 from avfs_git.model import MergeStrategy
 
 
@@ -17,13 +15,12 @@ def make_engine(
     sink: StoringSink,
     *,
     favor: MergeStrategy = MergeStrategy.NORMAL,
-    style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
+    style: Style = ConflictStyle.MERGE,
     attributes: bytes = b"",
 ) -> MergeEngine:
     """Make an engine that reads from the sink and puts new objects there.
 
-    `attributes` is the repository's own `info/attributes`, above the `.gitattributes` of our side. `style` may be a function,
-    which is asked when a conflict is first shown.
+    `attributes` is the repository's own `info/attributes`, above the `.gitattributes` of our side.
     """
     if name is EngineName.GIT:
         from avfs_git.gitstore.merge.bygit import GitEngine  # noqa: PLC0415 - what runs processes is wanted by few

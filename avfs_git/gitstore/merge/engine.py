@@ -8,7 +8,7 @@ used by one thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -39,6 +39,10 @@ class ConflictStyle(StrEnum):
     """The base's lines, too."""
     ZDIFF3 = "zdiff3"
     """The same, without lines with which both sides begin or end."""
+
+
+Style = ConflictStyle | Callable[[], ConflictStyle]
+"""A style, or a function that is asked for one when a conflict is first shown."""
 
 
 class Labels(NamedTuple):

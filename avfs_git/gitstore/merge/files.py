@@ -9,12 +9,12 @@ Called by merges of trees, and to describe conflicts. A `FileMerger` is used by 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from avfs_git.gitstore.compare.renames import is_binary
-from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedContent
+from avfs_git.gitstore.merge.engine import ConflictStyle, Labels, MergedContent, Style
 from avfs_git.gitstore.rules.attributes import TreeAttributes
 from avfs_git.model import ConflictHunk, MergeStrategy
 from avfs_git.paths import TreePath
@@ -72,12 +72,7 @@ def how_to_merge(
 class FileMerger:
     """Merges contents, one file after the other."""
 
-    def __init__(
-        self,
-        *,
-        favor: MergeStrategy = MergeStrategy.NORMAL,
-        style: ConflictStyle | Callable[[], ConflictStyle] = ConflictStyle.MERGE,
-    ) -> None:
+    def __init__(self, *, favor: MergeStrategy = MergeStrategy.NORMAL, style: Style = ConflictStyle.MERGE) -> None:
         """Choose how conflicts are resolved or shown; a function as `style` is asked at the first merge by lines."""
         self.favor = favor
         self._style = style
