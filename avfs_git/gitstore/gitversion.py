@@ -1,6 +1,6 @@
 """Which git is installed here, for the few questions that versions of git answer differently.
 
-`ignore` and `renames` ask, and only about what versions read differently: asking costs a process, once. Without a git the
+`ignore` and `bygit` ask, and only about what versions read differently: asking costs a process, once. Without a git the
 newest is assumed. Safe from any thread; touches no repository.
 """
 

@@ -106,7 +106,6 @@ class GitDir:
         Raises:
             WorkspaceBusy: If another thread holds the workspace for too long.
             MountError: If the tree is out of sight.
-            HostError: If the disk refuses.
         """
         opened = self.opened
         if not is_link_removed(opened.layout):

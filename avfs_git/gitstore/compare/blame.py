@@ -32,11 +32,7 @@ class Blamed(NamedTuple):
 
 
 def blame_file(git_dir: Path, commit: Oid, path: TreePath) -> list[Blamed]:
-    """Find the commit of each line of a file in a state. The caller knows that the file is there.
-
-    Raises:
-        GitFailed: If git is missing, or cannot read what it needs.
-    """
+    """Find the commit of each line of a file in a state. The caller knows that the file is there."""
     operands = [commit.hex(), "--", os.fsdecode(path)]
     return list(_parse(gitcommand.output_of(git_dir, "blame", ["--porcelain", "--no-textconv"], operands)))
 

@@ -18,11 +18,7 @@ _DECORATIONS = tuple(f"--decorate-refs=refs/{place}/*" for place in ("heads", "r
 
 
 def list_touching(git_dir: Path, head: Oid, paths: Sequence[TreePath]) -> list[Oid]:
-    """List the commits that changed any of some paths or what is below them, newest first.
-
-    Raises:
-        GitFailed: If git is missing, or cannot read what it needs.
-    """
+    """List the commits that changed any of some paths or what is below them, newest first."""
     answer = _ask(git_dir, head, ["--format=%H", "--no-color"], paths)
     return [oid_of(line.decode()) for line in answer.splitlines()]
 
@@ -52,7 +48,6 @@ def draw_log(
 
     Raises:
         InvalidInput: If git has no such format.
-        GitFailed: If git is missing, or cannot read what it needs.
     """
     options = [f"--max-count={limit}", *shown, *_DECORATIONS]
     options += ["--color=always", "--decorate=short"] if color else ["--no-color", "--no-decorate"]

@@ -117,9 +117,6 @@ def rename_branch_section(git_dir: Path, old: str, new: str) -> None:
     """Give the settings of a branch (`branch.NAME.*`, such as its upstream) to the branch that it was renamed to.
 
     What git refuses stays under the old name: a fork without these settings can be used.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     with suppress(GitFailed, NotAVault, RefLocked):
         values = read_config(git_dir)

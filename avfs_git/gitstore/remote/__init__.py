@@ -1,4 +1,5 @@
 """Other repositories: their URLs, and clone, fetch and push by git in a directory that sees nothing of the vault but objects.
 
 Called by `workspace.exchange`. A failed exchange raises `RemoteError` and leaves nothing that a ref names.
+`RemoteNotFound` says that no remote has a name.
 """

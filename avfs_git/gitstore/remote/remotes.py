@@ -126,11 +126,7 @@ def list_remotes(git_dir: Path) -> list[ConfiguredRemote]:
 
 
 def find_remote(git_dir: Path, name: str) -> ConfiguredRemote:
-    """Read one remote.
-
-    Raises:
-        RemoteNotFound: If no remote has the name.
-    """
+    """Read one remote."""
     check_remote_name(name)
     for remote in list_remotes(git_dir):
         if remote.name == name:
@@ -162,11 +158,7 @@ def add_remote(git_dir: Path, name: str, url: str) -> None:
 
 
 def remove_remote(git_dir: Path, name: str) -> None:
-    """Remove a remote from the configuration; its refs stay, and a partial clone's filter for `add_remote`. On disk on return.
-
-    Raises:
-        RemoteNotFound: If no remote has the name.
-    """
+    """Remove a remote from the configuration; its refs stay, and a partial clone's filter for `add_remote`. On disk on return."""
     find_remote(git_dir, name)
     values = read_config(git_dir)
     is_server = values.get("extensions.partialclone", [""])[-1] == name
@@ -175,11 +167,7 @@ def remove_remote(git_dir: Path, name: str) -> None:
 
 
 def set_url(git_dir: Path, name: str, url: str) -> None:
-    """Give a remote another address, for pushing too; on disk on return.
-
-    Raises:
-        RemoteNotFound: If no remote has the name.
-    """
+    """Give a remote another address, for pushing too; on disk on return."""
     remote = find_remote(git_dir, name)
     edit_config(git_dir, ("--replace-all", f"remote.{name}.url", url))
     if remote.push_url is not None:

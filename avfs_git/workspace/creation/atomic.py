@@ -31,7 +31,6 @@ def vault_made(git_dir: Path) -> Iterator[Path]:
 
     Raises:
         VaultExists: If something is there.
-        HostError: If the disk refuses.
         LeftInForce: If it refuses so late that the vault stays.
     """
     name = git_dir.name.removesuffix(".git")

@@ -108,7 +108,6 @@ def set_url(vault: OpenVault, name: str, url: str) -> RemoteInfo:
 
     Raises:
         InvalidName, InvalidInput: If the name or the address cannot be used.
-        RemoteNotFound: If there is no such remote.
     """
     checked = remotes.check_url(url, base=Path.cwd())
     remotes.set_url(vault.git_dir, name, checked)
@@ -116,11 +115,7 @@ def set_url(vault: OpenVault, name: str, url: str) -> RemoteInfo:
 
 
 def remove_remote(vault: OpenVault, name: str) -> RemoteInfo:
-    """Forget a remote and what is known of its branches. Forks made from them stay, with all their commits.
-
-    Raises:
-        RemoteNotFound: If there is no such remote.
-    """
+    """Forget a remote and what is known of its branches. Forks made from them stay, with all their commits."""
     info = _describe(vault, remotes.find_remote(vault.git_dir, name))
     remotes.remove_remote(vault.git_dir, name)
     known = {**vault.refs.list(f"{REMOTES}{name}/"), **vault.refs.list(f"{REMOTE_STATE}{name}/")}
@@ -164,9 +159,7 @@ def fetch(
     Raises:
         InvalidInput: If `.git` directories are asked for without the ignored files.
         CloneReplaced: If the remote is the clone of the vault's forks, and another repository is there now.
-        RemoteNotFound: If there is no such remote.
         RemoteError: If the exchange fails; nothing has changed here then.
-        QuotaExceeded: If the vault holds all it may.
     """
     if with_git_dirs and not with_sidecar:
         raise InvalidInput("`.git` directories come with the ignored files only", hint="Add `--with-sidecar`.")
@@ -227,7 +220,6 @@ def prefetch(vault: OpenVault, commit: Oid, paths: Sequence[TreePath]) -> Prefet
     Raises:
         PathNotFound: If the commit has nothing at a path.
         RemoteError: If the server cannot be asked.
-        QuotaExceeded: If the vault holds all it may.
     """
     check_not_full(vault)
     store = vault.store
@@ -396,7 +388,6 @@ def push(
     Raises:
         ForkNotFound: If there is no such fork, or it has no commit yet.
         CloneReplaced: If the remote is the clone of the vault's forks, and another repository is there now.
-        RemoteNotFound: If there is no such remote.
         PushRejected: If the remote did not take all of it; what it took is in the details.
         RemoteError: If the exchange fails.
     """

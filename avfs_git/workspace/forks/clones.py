@@ -119,7 +119,6 @@ def fork_present(
         InvalidName: If git has no branch of that name beside those of other forks.
         NotAVault, FormatUnsupported: If the directory is a repository that cannot be read safely.
         RefDamaged: If the branch that is checked out there does not say at which commit it is.
-        QuotaExceeded: If the vault holds all it may.
     """
     check_fork_name(name)
     check_not_full(vault)

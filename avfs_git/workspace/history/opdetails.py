@@ -38,11 +38,7 @@ from avfs_git.workspace.vault.vault import OpenVault
 
 
 def describe_operation(vault: OpenVault, number: int, *, context: int = 3) -> OperationDetails:
-    """Describe an operation with what it changed; its fork is called as it is today.
-
-    Raises:
-        OperationNotFound: If the log has none of that number.
-    """
+    """Describe an operation with what it changed; its fork is called as it is today."""
     record, is_undone = _find_with_turn(vault, number)
     fork = vault.oplog.find_name_today(record)
     return _describe(vault, record, replace(record.to_operation(undone=is_undone), fork=fork), context, fork)
@@ -65,7 +61,6 @@ def find_state_after(vault: OpenVault, number: int) -> tuple[str, Oid, Oid | Non
     a sidecar, or no operation does. The caller's restore is refused where `gc` has removed the state.
 
     Raises:
-        OperationNotFound: If the log has none of that number.
         InvalidInput: If it led to no state of a fork.
     """
     record = find_operation(vault, number)
@@ -159,11 +154,7 @@ def diff_beside(vault: OpenVault, record: OpRecord) -> tuple[ChangedFile, ...]:
 
 
 def find_operation(vault: OpenVault, number: int) -> OpRecord:
-    """Find an operation by its number.
-
-    Raises:
-        OperationNotFound: If the log has none of that number.
-    """
+    """Find an operation by its number."""
     return _find_with_turn(vault, number)[0]
 
 

@@ -54,7 +54,6 @@ def undo_operation(locked: LockedWorkspace, number: int, *, dry_run: bool = Fals
         CannotUndo: If the operation changed no files of the fork, or `gc` removed a state of it.
         HeadElsewhere: If git's HEAD in the live tree is not on the fork's branch.
         MergeInProgress: If the workspace is in the middle of a merge.
-        OperationNotFound: If the log has none of that number.
         RefConflict: If the branch holds changes that the workspace has not seen.
         UndoConflicts: If files were changed since; nothing is changed then.
     """
@@ -87,7 +86,6 @@ def find_undone(vault: OpenVault, number: int) -> OpRecord:
 
     Raises:
         CannotUndo: If it changed no files of a fork, or the log does not have the state before it any more.
-        OperationNotFound: If the log has none of that number.
     """
     record = find_operation(vault, number)
     before, after = states_of(record)

@@ -158,11 +158,7 @@ def find_full(vault: OpenVault) -> QuotaExceeded | None:
 
 
 def check_not_full(vault: OpenVault) -> None:
-    """Refuse to begin what stores objects.
-
-    Raises:
-        QuotaExceeded: If the vault holds all it may.
-    """
+    """Refuse to begin what stores objects, if the vault holds all it may."""
     full = find_full(vault)
     if full is not None:
         raise full

@@ -253,7 +253,6 @@ class OpenWorkspace:
         `is_patient`, another process is waited for only for a moment: a reader can look on instead (`looks_on`).
 
         Raises:
-            WorkspaceBusy: If another process holds it for too long.
             NotWritable: If nothing may be written, and it is not to be read only.
         """
         locked = self.acquire(to_read=to_read, is_patient=is_patient)
@@ -383,9 +382,6 @@ class OpenWorkspace:
 
         The threads of this process go on to take the lock by turns; other processes find the session's id in it. Its
         socket must be there already. The process may fork afterwards; a child that takes over from another calls `take_over`.
-
-        Raises:
-            WorkspaceBusy: If another process holds it for too long.
         """
         locked = self.acquire()
         try:

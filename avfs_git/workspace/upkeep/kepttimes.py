@@ -29,11 +29,7 @@ class KeptTimes:
         self._path = path
 
     def note(self, touched_ns: Mapping[str, int]) -> None:
-        """Note when the files of refs were last written; of other refs than those that keep something, nothing.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Note when the files of refs were last written; of other refs than those that keep something, nothing."""
         lines = [f"{name.removeprefix(KEPT)} {at_ns}\n" for name, at_ns in touched_ns.items() if name.startswith(KEPT)]
         if lines:
             with host_errors(f"write '{self._path}'"), closing_fd(open_file(self._path, _FLAGS)) as fd:
@@ -51,11 +47,7 @@ class KeptTimes:
         return found
 
     def keep_only(self, names: Iterable[str]) -> None:
-        """Forget all other refs than these.
-
-        Raises:
-            HostError: If the disk refuses.
-        """
+        """Forget all other refs than these."""
         known = self.read()
         staying = {name: known[name] for name in names if name in known}
         if len(staying) < len(known):

@@ -25,7 +25,6 @@ def fork_info(vault: OpenVault, fork: str) -> ForkInfo:
     """Describe a fork.
 
     Raises:
-        ForkNotFound: If no fork has that name.
         InvalidName: If no fork can have it.
     """
     try:

@@ -43,7 +43,6 @@ def load_state(vault: OpenVault, layout: WorkspaceLayout, *, has_lock: bool = Fa
     With `has_lock`, no fork of that name ends meanwhile.
 
     Raises:
-        ForkNotFound: If there is no such fork.
         HostError: If the disk refuses, other than because nothing may be written there.
     """
     state = _read_state(layout)[0]
@@ -271,9 +270,6 @@ def place_renamed(vault: OpenVault, record: OpRecord) -> None:
 
     Called with both names locked, after the refs have moved. The last step brings it there: until then the next call goes on.
     It gets a new lock: a process that has it open under the old name finds that fork gone.
-
-    Raises:
-        HostError: If the disk refuses.
     """
     fork, old = record.fork, record.more[RENAMED_FROM]
     held = vault.layout.trash / record.more[TRASH]

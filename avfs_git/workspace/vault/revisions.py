@@ -176,7 +176,6 @@ def find_label(vault: OpenVault, fork: str, label: str) -> Oid:
 
     Raises:
         InvalidName: If it can be none.
-        CheckpointNotFound: If there is no such label.
     """
     check_label(label)
     oid = vault.refs.read(label_ref(fork, label))
@@ -189,7 +188,6 @@ def delete_label(vault: OpenVault, fork: str, label: str) -> Checkpoint:
     """Take a label away; its commit stays reachable, so that it can be undone.
 
     Raises:
-        CheckpointNotFound: If there is no such label.
         HostError: If the disk refuses; the label is there, unless the error says otherwise.
     """
     ref, oid = label_ref(fork, label), find_label(vault, fork, label)
