@@ -43,7 +43,8 @@ from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.advance import AdvancePlan, NotIgnoredHere, OtherSide, plan_advance
 from avfs_git.workspace.restore.application import Application
 from avfs_git.workspace.restore.aside import save_aside
-from avfs_git.workspace.restore.restore import Replay, announced, put_back, replay_operation
+from avfs_git.workspace.restore.intent import announced, put_back
+from avfs_git.workspace.restore.restore import Replay, replay_operation
 from avfs_git.workspace.vault.format import Merging, OpenConflict, SideRecord
 from avfs_git.workspace.vault.gitmoves import is_made_inside
 from avfs_git.workspace.vault.log.oprecord import EXACT, OURS, SIDECAR, SIDECAR_BEFORE, STATE_BEFORE, OpRecord

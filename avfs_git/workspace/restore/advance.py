@@ -43,7 +43,7 @@ from avfs_git.workspace.checkpoint.prepare import adopt_submodules, capture_work
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 from avfs_git.workspace.restore.application import KEPT_IN_PLACE, Application
 from avfs_git.workspace.restore.carried import carry_attributes
-from avfs_git.workspace.restore.restore import announced, put_back
+from avfs_git.workspace.restore.intent import announced, put_back
 from avfs_git.workspace.vault.format import HEADS, SIDECARS
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, EXACT, OURS, SIDECAR, OpRecord
 from avfs_git.workspace.vault.states import Trees, add_sidecar

@@ -8,7 +8,7 @@ stays where it is, and a warning names it. Times are not put back: what changes 
 Where the kernel shows the workspace, all of it is done through the mounted directory (`OpenWorkspace.changeable`), and programs
 write at the same time. Then what is replaced or removed is taken out, and compared with what was saved at the end (`takenout`).
 
-Called with the workspace lock held, within an intent that is on disk (`restore.announced`): a failure or a crash in the middle
+Called with the workspace lock held, within an intent that is on disk (`intent.announced`): a failure or a crash in the middle
 leaves whole steps, which the caller or the next process puts back.
 """
 

@@ -2,7 +2,7 @@
 
 Decided here: what they are told of a plan: each path that changes, as if a program changed it, with the operation as the cause. A
 directory that goes is told with all that is in it. All is asked before anything is done, so that a refusal refuses the whole
-operation. `restore.announced` calls this, with the workspace lock held; where no plug-in is enabled it costs a look on disk.
+operation. `intent.announced` calls this, with the workspace lock held; where no plug-in is enabled it costs a look on disk.
 What puts a workspace back after a failure or a crash asks nothing.
 """
 
