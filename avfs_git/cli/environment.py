@@ -15,8 +15,8 @@
                     the author of commits, unless the vault's settings name one; else the author that git finds
     _AVFS_COMPLETE  set by the script of `avfs completion` when a shell asks how a command line may go on
     NO_COLOR        no colours
-    AVFS_PAGER      the pager of texts that are longer than the screen, a command for a shell; `cat` or nothing for none. Else git
-                    says which: GIT_PAGER, core.pager of the user or the system, PAGER, less
+    AVFS_PAGER      the pager of texts that are longer than the screen, a command for a shell; `cat` or nothing for none.
+                    Else git says which: GIT_PAGER, core.pager of the user or the system, PAGER, less
     LESS, LV        options of these pagers, as git sets them where they are not set
     TERM            no pager on a terminal that is `dumb`
 

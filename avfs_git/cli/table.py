@@ -336,11 +336,11 @@ PROGRAM_HELP = """Git-compatible workspaces for AI agents
 A vault is a bare git repository; a fork is a branch in it with a workspace of its own; a checkpoint is a commit of a
 workspace. Nothing is lost: every operation can be undone.
 
-Options say which vault and fork are meant, else the current directory, else AVFS_VAULT and AVFS_FORK, else the current vault.
-In a mount or a clone with forks, paths of the workspace are relative to the current directory; elsewhere, and with a leading
-slash, to its root. Without --vault or --fork, a path that this machine has outside of a mount is refused if it begins with
-/ or ~, or elsewhere with a dot. Names of states are labels of checkpoints, FORK@LABEL, forks, ids of commits (four letters or
-more) and HEAD, each also with ~N.
+Options say which vault and fork are meant, else the current directory, else AVFS_VAULT and AVFS_FORK, else the
+current vault. In a mount or a clone with forks, paths of the workspace are relative to the current directory;
+elsewhere, and with a leading slash, to its root. Without --vault or --fork, a path that this machine has outside of a
+mount is refused if it begins with / or ~, or elsewhere with a dot. Names of states are labels of checkpoints,
+FORK@LABEL, forks, ids of commits (four letters or more) and HEAD, each also with ~N.
 """
 
 program = Program(

@@ -5,7 +5,8 @@ replaced beside git's own processes. `workspace.gitdir` calls it with the worksp
 time writes there; git may read and write at any moment.
 
     gitdir, commondir      written at each mount: where the tree is, where the repository is
-    HEAD                   written once, git moves it from then on; names a commit while nothing shows the tree (`step_aside`)
+    HEAD                   written once, git moves it from then on; names a commit while nothing shows the tree
+                           (`step_aside`)
     locked                 keeps `git worktree prune` and `git gc` away while nothing is mounted
     index                  made when git first asks for it
     avfs                   says that the directory is ours; holds the name of the branch

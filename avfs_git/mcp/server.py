@@ -30,15 +30,15 @@ from avfs_git.proxy.policy.approvals import Approval
 if TYPE_CHECKING:
     from mcp.shared._stream_protocols import ReadStream, WriteStream
 
-_INSTRUCTIONS = """avfs gives each agent a fork: a branch of a git repository with files of its own. Work in a fork as in any
-directory, with the file tools and `exec`. Nothing is lost: `undo` takes back the last operation, and `operations` lists
-them.
+_INSTRUCTIONS = """avfs gives each agent a fork: a branch of a git repository with files of its own. Work in a fork as
+in any directory, with the file tools and `exec`. Nothing is lost: `undo` takes back the last operation, and
+`operations` lists them.
 
 - Begin risky work with `fork_create`; save states that work with `checkpoint`; go back with `restore` or `undo`.
-- `git_status` and `git_diff` show what is not saved; `diff`, `git_log` and `git_show` what is. `overlap` shows which forks will
-  conflict; `merge` takes a fork over.
-- `exec` runs a command and commits its changes. The policy may refuse it, or ask a person: then wait for the answer, and do not
-  look for a way around.
+- `git_status` and `git_diff` show what is not saved; `diff`, `git_log` and `git_show` what is. `overlap` shows which forks
+  will conflict; `merge` takes a fork over.
+- `exec` runs a command and commits its changes. The policy may refuse it, or ask a person: then wait for the answer, and
+  do not look for a way around.
 - A long answer is cut: `next_offset`, or `cut` with the arguments of `more`, leads to the rest.
 - An error begins with a code, such as `path.not_found`, and says what to do. Nothing was changed,
   unless it says otherwise.

@@ -27,7 +27,8 @@ _BODY = """\
 In an avfs live tree (`AVFS_FORK` is set, or `avfs status` works) every step can be undone:
 
 - Before risky work make a fork: `avfs fork . ../NAME`, work there, end it with `avfs end ../NAME`.
-- `avfs checkpoint save LABEL` saves a state, ignored files included; `avfs undo` takes back the last operation with its files.
+- `avfs checkpoint save LABEL` saves a state, ignored files included; `avfs undo` takes back the last operation
+  with its files.
 - If the policy refuses a command, do not rephrase it: ask the person, or run it with `avfs exec --json -c '…'`.
 
 The skill `avfs` has the rest.

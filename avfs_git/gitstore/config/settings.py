@@ -30,8 +30,8 @@ _HARMLESS = compiled(
     extensions.noop extensions.partialclone extensions.preciousobjects extensions.objectformat extensions.refstorage
     extensions.worktreeconfig extensions.relativeworktrees
     gc.auto gc.autodetach gc.autopacklimit gc.pruneexpire gc.packrefs gc.aggressivedepth gc.aggressivewindow
-    gc.bigpackthreshold gc.writecommitgraph gc.*reflogexpire gc.*reflogexpireunreachable gc.worktreepruneexpire gc.logexpiry
-    gc.cruftpacks gc.rerereresolved gc.rerereunresolved
+    gc.bigpackthreshold gc.writecommitgraph gc.*reflogexpire gc.*reflogexpireunreachable gc.worktreepruneexpire
+    gc.logexpiry gc.cruftpacks gc.rerereresolved gc.rerereunresolved
     maintenance.auto maintenance.strategy maintenance.*.enabled maintenance.*.schedule maintenance.*.auto
     transfer.* receive.* fetch.* fsck.* http.receivepack http.uploadpack http.getanyfile daemon.*
     uploadpack.hiderefs uploadpack.keepalive uploadpack.allow* uploadarchive.allowunreachable
@@ -41,8 +41,8 @@ _HARMLESS = compiled(
     committer.name committer.email branch.* remote.* remotes.* submodule.*
     push.default push.autosetupremote push.followtags push.negotiate push.recursesubmodules push.useforceifincludes
     push.usebitmaps pull.rebase pull.ff rerere.autoupdate rerere.enabled
-    rebase.abbreviatecommands rebase.autosquash rebase.autostash rebase.backend rebase.forkpoint rebase.missingcommitscheck
-    rebase.reschedulefailedexec rebase.stat rebase.updaterefs sequence.commentchar
+    rebase.abbreviatecommands rebase.autosquash rebase.autostash rebase.backend rebase.forkpoint
+    rebase.missingcommitscheck rebase.reschedulefailedexec rebase.stat rebase.updaterefs sequence.commentchar
     status.* stash.* tag.sort color.* column.* advice.* log.abbrevcommit log.date log.decorate log.follow log.showroot
     commit.cleanup commit.status commit.verbose checkout.* clean.requireforce worktree.guessremote versionsort.suffix
     diff.algorithm diff.colormoved diff.colormovedws diff.context diff.ignoresubmodules diff.indentheuristic
@@ -52,8 +52,8 @@ _HARMLESS = compiled(
     grep.column grep.extendedregexp grep.linenumber grep.patterntype grep.threads
     blame.blankboundary blame.coloring blame.date blame.marki* blame.marku* blame.showemail blame.showroot
     feature.experimental feature.manyfiles sparse.expectfilesoutsideofpatterns notes.mergestrategy
-    gui.* lfs.repositoryformatversion lfs.locksverify lfs.*.locksverify lfs.*.access lfs.url lfs.pushurl lfs.concurrenttransfers
-    lfs.fetchinclude lfs.fetchexclude lfs.fetchrecentrefsdays lfs.allowincompletepush
+    gui.* lfs.repositoryformatversion lfs.locksverify lfs.*.locksverify lfs.*.access lfs.url lfs.pushurl
+    lfs.concurrenttransfers lfs.fetchinclude lfs.fetchexclude lfs.fetchrecentrefsdays lfs.allowincompletepush
     gitflow.branch.* gitflow.prefix.* gitflow.version hub.protocol
     avfs.*
     """),
@@ -69,9 +69,9 @@ _HARMFUL = compiled(
 """Exceptions from the harmless ones: they name programs, or files to read."""
 _OF_OTHERS = compiled(
     _any_of("""
-    core.askpass core.editor core.pager core.fsmonitor core.fsmonitorhookversion core.hookspath core.sshcommand core.gitproxy
-    core.excludesfile core.alternaterefscommand core.createobject core.checkroundtripencoding core.restrictinheritedhandles
-    core.unsetenvvars remote.*.receivepack remote.*.uploadpack remote.*.vcs remote.*.proxy remote.*.url remote.*.pushurl
+    core.askpass core.editor core.pager core.fsmonitor core.fsmonitorhookversion core.hookspath core.sshcommand
+    core.gitproxy core.excludesfile core.alternaterefscommand core.createobject core.checkroundtripencoding
+    core.restrictinheritedhandles core.unsetenvvars remote.*.receivepack remote.*.uploadpack remote.*.vcs remote.*.proxy remote.*.url remote.*.pushurl
     submodule.*.update submodule.*.url
     diff.external diff.*.command diff.*.textconv diff.tool diff.guitool diff.orderfile merge.tool merge.guitool
     merge.verifysignatures user.signingkey log.showsignature pull.twohead pull.octopus push.gpgsign push.pushoption
@@ -81,8 +81,8 @@ _OF_OTHERS = compiled(
 """What no git obeys that avfs runs itself: it edits, shows, signs, checks out and sends nothing, and runs no hook."""
 _READ = compiled(
     _any_of("""
-    core extensions include includeif merge diff blame grep mailmap pack repack index fsck fetch receive transfer log i18n
-    color feature protocol safe trace2 user remote submodule uploadpack bundle pretty notes attr commitgraph gc
+    core extensions include includeif merge diff blame grep mailmap pack repack index fsck fetch receive transfer log
+    i18n color feature protocol safe trace2 user remote submodule uploadpack bundle pretty notes attr commitgraph gc
     """)
 )
 """The sections that such a git reads. Of the others, as `alias` or `credential`, or those of other tools, it knows nothing."""

@@ -20,7 +20,8 @@ _OWN_HEADERS = frozenset({b"tree", b"parent", b"author", b"committer", SIDECAR_H
 _HEX_OID = compiled(rb"[0-9a-f]{40}")
 # A commit as git writes it, with its sidecar; any other commit is read as a whole. `fromhex` passes over ends of lines.
 _LINKS = compiled(
-    rb"tree [0-9a-f]{40}\n((?:parent [0-9a-f]{40}\n)*)author [^\n]+\ncommitter [^\n<>]*<[^\n<>]*> ([0-9]{1,11}) [+-][0-9]{4}\n"
+    rb"tree [0-9a-f]{40}\n((?:parent [0-9a-f]{40}\n)*)author [^\n]+\n"
+    rb"committer [^\n<>]*<[^\n<>]*> ([0-9]{1,11}) [+-][0-9]{4}\n"
     rb"(?:avfs-sidecar [0-9a-f]{40}\n)?(?:\n|(?:encoding|gpgsig|mergetag) )"
 )
 _WHEN = compiled(rb" *(\d+)(?: +([+-])(\d{1,2})(\d\d))?")

@@ -47,7 +47,8 @@ _EXPANSION = compiled(
 )
 """The forms of `${…}` that do no more than put a value in its place, or change one."""
 _NUMBERS_ONLY = compiled(
-    r"\$\(\s*(?:seq(?: \d+)+|nproc|date(?: -u)? ['\"]?\+(?:%[YmdHMSFTjsN]|[-_.T])+['\"]?|git rev-parse --short HEAD)\s*\)"
+    r"\$\(\s*(?:seq(?: \d+)+|nproc|date(?: -u)? ['\"]?\+(?:%[YmdHMSFTjsN]|[-_.T])+['\"]?"
+    r"|git rev-parse --short HEAD)\s*\)"
 )
 """Substitutions that come to numbers, times and the like."""
 _ROOT_OF_REPOSITORY = compiled(r"\$\(\s*git rev-parse --show-toplevel(?: 2>\s*/dev/null)?\s*\)")

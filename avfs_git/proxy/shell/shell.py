@@ -54,15 +54,15 @@ def parse(
 
 
 _STATEMENTS = frozenset(
-    """program redirected_statement for_statement c_style_for_statement while_statement do_group if_statement elif_clause
-    else_clause case_statement case_item function_definition compound_statement subshell pipeline list negated_command
+    """program redirected_statement for_statement c_style_for_statement while_statement do_group if_statement
+    elif_clause else_clause case_statement case_item function_definition compound_statement subshell pipeline list negated_command
     test_command variable_assignments unary_expression binary_expression postfix_expression parenthesized_expression
     ternary_expression subscript arithmetic_expansion heredoc_body comment""".split()  # noqa: SIM905 - names read best as one text
 )
 _WORDS = frozenset(
     """word number string translated_string raw_string ansi_c_string concatenation simple_expansion expansion
-    command_substitution process_substitution arithmetic_expansion brace_expression regex extglob_pattern array variable_name
-    special_variable_name string_content test_operator heredoc_content subscript""".split()  # noqa: SIM905 - the same
+    command_substitution process_substitution arithmetic_expansion brace_expression regex extglob_pattern array
+    variable_name special_variable_name string_content test_operator heredoc_content subscript""".split()  # noqa: SIM905 - the same
 )
 _REPEATED = frozenset({"for_statement", "c_style_for_statement", "while_statement", "function_definition"})
 _SILENT = frozenset({"comment", "test_operator", "heredoc_start", "heredoc_end", "file_descriptor", "heredoc_content"})

@@ -10,8 +10,8 @@ what overlayfs shows has none (`SHOWN`):
 
     whiteout    a character device 0:0; also read: an empty file with the mark `whiteout` in a directory with `opaque=x`
     opaque      a directory with the mark `opaque=y`
-    redirect    TRUSTED only: a directory that shows the directory of the lower layer that the mark names: `/PATH` from its root,
-                or NAME in what the directory above shows of it; hidden by `opaque`
+    redirect    TRUSTED only: a directory that shows the directory of the lower layer that the mark names: `/PATH` from
+                its root, or NAME in what the directory above shows of it; hidden by `opaque`
     harmless    origin, impure, nlink, uuid, upper, protattr: hints for the kernel
     any other mark is refused (`LayerNotUnderstood`), never guessed; with USER also any `trusted.overlay.`
     an attribute of a mark's name that a program sets is kept as `PREFIX.overlay.X`, as the kernel does

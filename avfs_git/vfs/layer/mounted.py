@@ -7,10 +7,10 @@ what it has saved.
 A rename cannot lead from one file system to another. So new files are made in a staging directory at the root of the tree itself,
 which exists only during a change. Its name (`is_staging`) is in no listing and no checkpoint; programs may see it meanwhile:
 
-    plan        the paths that an operation may change, each with a NUL behind it, and before it `+` where everything below it
-                comes or goes with it, else `=`
-    log         a line for each file that is taken out: its name in `taken`, the inode number of the file that takes its place,
-                which has that name before, its path, and a NUL
+    plan        the paths that an operation may change, each with a NUL behind it, and before it `+` where everything
+                below it comes or goes with it, else `=`
+    log         a line for each file that is taken out: its name in `taken`, the inode number of the file that takes its
+                place, which has that name before, its path, and a NUL
     taken/      files that were taken out; before that, the files that take their places
     avfs-…      files that are being made
 

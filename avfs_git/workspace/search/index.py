@@ -59,7 +59,8 @@ SELECT path, oid, -rank, total FROM (
 _HITS = "SELECT path, blob, bm25(terms) AS rank FROM terms CROSS JOIN files ON files.blob = terms.rowid WHERE terms MATCH ?1"
 _CHANGED_HITS = """
 WITH hits AS (SELECT rowid AS blob, bm25(terms) AS rank FROM terms WHERE terms MATCH ?1)
-SELECT path, files.blob, rank FROM hits CROSS JOIN files ON files.blob = hits.blob WHERE path NOT IN (SELECT path FROM changed)
+SELECT path, files.blob, rank FROM hits CROSS JOIN files ON files.blob = hits.blob
+    WHERE path NOT IN (SELECT path FROM changed)
 UNION ALL SELECT path, changed.blob, rank FROM changed JOIN hits ON hits.blob = changed.blob
 """
 _HAS_UNSEARCHED = "SELECT 1 FROM blobs WHERE state > 0 LIMIT 1"
