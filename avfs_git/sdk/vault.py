@@ -61,6 +61,7 @@ from avfs_git.sdk.workspace.files import WorkspaceFiles
 from avfs_git.sdk.workspace.merging import WorkspaceMerging
 from avfs_git.sdk.workspace.metadata import WorkspaceMetadata
 from avfs_git.sdk.workspace.mount import Mount
+from avfs_git.sdk.workspace.searching import WorkspaceSearch
 from avfs_git.sdk.workspace.states import WorkspaceStates
 from avfs_git.values import replace
 
@@ -404,7 +405,7 @@ class Vault(VaultHistory, VaultRemotes, VaultSearch, VaultUpkeep, Closing):
         return PullResult(fetched, upstream, merged, None, (*fetched.warnings, *merged.warnings))
 
 
-class Workspace(WorkspaceFiles, WorkspaceMetadata, WorkspaceStates, WorkspaceMerging):
+class Workspace(WorkspaceFiles, WorkspaceSearch, WorkspaceMetadata, WorkspaceStates, WorkspaceMerging):
     """The workspace of a fork: its files and its checkpoints.
 
     Attributes:

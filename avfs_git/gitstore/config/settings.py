@@ -71,8 +71,8 @@ _OF_OTHERS = compiled(
     _any_of("""
     core.askpass core.editor core.pager core.fsmonitor core.fsmonitorhookversion core.hookspath core.sshcommand
     core.gitproxy core.excludesfile core.alternaterefscommand core.createobject core.checkroundtripencoding
-    core.restrictinheritedhandles core.unsetenvvars remote.*.receivepack remote.*.uploadpack remote.*.vcs remote.*.proxy remote.*.url remote.*.pushurl
-    submodule.*.update submodule.*.url
+    core.restrictinheritedhandles core.unsetenvvars remote.*.receivepack remote.*.uploadpack remote.*.vcs remote.*.proxy
+    remote.*.url remote.*.pushurl submodule.*.update submodule.*.url
     diff.external diff.*.command diff.*.textconv diff.tool diff.guitool diff.orderfile merge.tool merge.guitool
     merge.verifysignatures user.signingkey log.showsignature pull.twohead pull.octopus push.gpgsign push.pushoption
     """),

@@ -13,7 +13,7 @@ from avfs_git.errors import ForkNotFound, PathNotFound
 from avfs_git.model import FindResult, ForkInfo, GrepHit, GrepQuery, GrepResult, SearchResult
 from avfs_git.paths import PathLike
 from avfs_git.sdk.parts import grep, lent
-from avfs_git.sdk.workspace.files import WorkspaceFiles, make_grep_query
+from avfs_git.sdk.workspace.searching import WorkspaceSearch, make_grep_query
 
 if TYPE_CHECKING:
     from avfs_git.sdk.dispatch import Dispatch
@@ -31,7 +31,7 @@ class VaultSearch:
 
     if TYPE_CHECKING:  # these are the vault's own
 
-        def workspace(self, fork: str | None = None) -> WorkspaceFiles: ...  # noqa: D102 - as above
+        def workspace(self, fork: str | None = None) -> WorkspaceSearch: ...  # noqa: D102 - as above
         def list_forks(self) -> list[ForkInfo]: ...  # noqa: D102 - as above
 
     def grep(
@@ -86,7 +86,7 @@ class VaultSearch:
         """
         return self._each(forks, lambda workspace: workspace.find(*names, paths=paths, **options))
 
-    def _each(self, forks: Sequence[str], look: Callable[[WorkspaceFiles], _T]) -> list[_T]:
+    def _each(self, forks: Sequence[str], look: Callable[[WorkspaceSearch], _T]) -> list[_T]:
         """Look at each of some forks, or of all; one that lacks a path is passed over if another has it."""
         found: list[_T] = []
         missing: PathNotFound | None = None
