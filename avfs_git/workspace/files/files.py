@@ -19,19 +19,17 @@ from typing import TYPE_CHECKING, TypeVar
 from avfs_git.errors import (
     AvfsError,
     HostError,
-    ObjectCorrupt,
-    ObjectMissing,
     PathEscapes,
     PathNotFound,
     PathUnsuitable,
 )
 from avfs_git.lazy import LazyModule
 from avfs_git.model import FileInfo, Kind, MetaEntry, PathMeta, TreeNode
-from avfs_git.paths import ROOT, Oid, TreePath, join, split
-from avfs_git.vfs.layer.lower import LowerEntry
-from avfs_git.vfs.tree.merged import Attr, MergedTree, Node
+from avfs_git.paths import ROOT, TreePath, join, split
+from avfs_git.vfs.tree.merged import MergedTree, Node
 from avfs_git.vfs.tree.writing import Content, pieces_of
 from avfs_git.workspace.files.asked import ask_before
+from avfs_git.workspace.files.describing import describe, describe_listed, describe_tree
 from avfs_git.workspace.files.expected import check_expected, content_oid
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace
 from avfs_git.workspace.restore.refusal import refusal_explained
@@ -45,11 +43,6 @@ else:
 
 _T = TypeVar("_T")
 _AskAgain = Callable[[MergedTree], None]
-
-_FILE = Kind.FILE
-_BAD = (ObjectMissing, ObjectCorrupt)
-"""Errors of one file or directory, which hide no other entry of a list."""
-_KINDS = {stat.S_IFREG: _FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 
 _OF_NEW_NAMES = frozenset({errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM})
 _DISK_FAILED = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
@@ -177,7 +170,7 @@ class Files:
 
         def look(merged: MergedTree) -> FileInfo:
             node = merged.resolve(path, follow_last=follow)
-            info = _describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)
+            info = describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)
             return self._with_oid(merged, node, info) if with_oid else info
 
         return self._read(path, look)
@@ -191,9 +184,9 @@ class Files:
         def look(merged: MergedTree) -> list[FileInfo]:
             node = merged.resolve(path)
             if not node.is_dir:
-                return [_describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)]
+                return [describe(merged, path, node, merged.attributes.getattr(node, sizes=sizes), sizes=sizes)]
             return [
-                _describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem, sizes=sizes)
+                describe_listed(merged, join(path, name), attr, entry.oid if entry is not None else None, problem, sizes=sizes)
                 for name, attr, entry, problem in merged.attributes.list_attrs(node, sizes=sizes)
             ]
 
@@ -203,7 +196,7 @@ class Files:
         """Describe what is below a path, `depth` levels of it; `sizes` as in `list_dir`."""
 
         def look(merged: MergedTree) -> TreeNode:
-            return _describe_tree(merged, path, merged.resolve(path), depth, sizes=sizes)
+            return describe_tree(merged, path, merged.resolve(path), depth, sizes=sizes)
 
         return self._read(path, look)
 
@@ -267,7 +260,7 @@ class Files:
                         raise
                     merged.make_dir(split(path)[0], parents=True)
                     node = merged.write_file(path, data, mode=mode)
-            return _describe(merged, path, node, merged.attributes.getattr(node))
+            return describe(merged, path, node, merged.attributes.getattr(node))
 
         return self._change(path, put)
 
@@ -492,83 +485,3 @@ def _copy_entry(merged: MergedTree, source: TreePath, node: Node, target: TreePa
         for key, value in merged.attributes.read_xattrs(here).items():
             if key.startswith(b"user."):
                 merged.attributes.set_xattr(made, key, value)
-
-
-def _describe(merged: MergedTree, path: TreePath, node: Node, attr: Attr, *, sizes: bool = True) -> FileInfo:
-    entry = None if node.upper else node.lower
-    return _describe_listed(merged, path, attr, entry.oid if entry is not None and not node.is_dir else None, sizes=sizes)
-
-
-def _describe_listed(
-    merged: MergedTree, path: TreePath, attr: Attr, oid: Oid | None, problem: str | None = None, *, sizes: bool = True
-) -> FileInfo:
-    mode = attr.mode
-    kind = _KINDS.get(stat.S_IFMT(mode), Kind.OTHER)
-    if kind is _FILE:  # most of what is listed: spelled out, because lists are long
-        name = oid.hex() if oid is not None else None
-        return FileInfo(path, kind, mode, attr.size, attr.mtime_ns, name, None, attr.nlink, problem)
-    is_dir = kind is Kind.DIRECTORY
-    target = None
-    if kind is Kind.SYMLINK and problem is None and (sizes or oid is None or merged.lower.source.exists(oid)):
-        try:
-            target = merged.attributes.readlink(merged.resolve(path, follow_last=False))
-        except _BAD as error:
-            problem = error.message
-    return FileInfo(
-        path=path,
-        kind=kind,
-        mode=mode,
-        size=0 if is_dir else attr.size,
-        mtime_ns=attr.mtime_ns,
-        oid=oid.hex() if oid is not None and not is_dir else None,
-        target=target,
-        nlink=attr.nlink,
-        problem=problem,
-    )
-
-
-def _describe_bad(path: TreePath, entry: LowerEntry, problem: str) -> FileInfo:
-    kind = _KINDS.get(stat.S_IFMT(entry.mode), Kind.OTHER)
-    oid = None if entry.is_dir or entry.oid is None else entry.oid.hex()
-    return FileInfo(path, kind, entry.mode, 0, entry.mtime_ns, oid, problem=problem)
-
-
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
-
-
-def _describe_tree(merged: MergedTree, path: TreePath, node: Node, depth: int | None, *, sizes: bool) -> TreeNode:
-    # An explicit stack: trees may be deeper than Python's own. Each directory comes by twice: before what is in it, and
-    # after, when what was made of that stands in `made` behind whatever was made before.
-    pending: list[tuple[TreePath, Node, int]] = [(path, node, 0)]
-    entered: list[tuple[FileInfo, int]] = []
-    made: list[TreeNode] = []
-    bound = merged.nodes.bound_below(node)
-    while pending:
-        here, there, level = pending.pop()
-        if level < 0:
-            info, first = entered.pop()
-            made[first:] = [TreeNode(info, tuple(made[first:]))]
-            continue
-        names: list[bytes] = []
-        try:
-            info = _describe(merged, here, there, merged.attributes.getattr(there, sizes=sizes), sizes=sizes)
-            if there.is_dir and level != depth:
-                names = sorted((name for name, _ in merged.nodes.readdir(there)), reverse=True)
-        except _BAD as error:
-            if level == 0 or there.lower is None:
-                raise
-            info = _describe_bad(here, there.lower, error.message)
-        except OSError as error:
-            if level == 0 or error.errno not in _GONE:
-                raise
-            continue
-        if not names:
-            made.append(TreeNode(info))
-            continue
-        entered.append((info, len(made)))
-        pending.append((here, there, -1))
-        bound.meet(len(names))
-        for name in names:
-            with suppress(FileNotFoundError, NotADirectoryError):  # a program has removed it by now
-                pending.append((join(here, name), merged.nodes.lookup(there, name), level + 1))
-    return made[0]

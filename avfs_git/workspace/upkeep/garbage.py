@@ -33,34 +33,40 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from avfs_git.errors import AvfsError, HostError, RefConflict, RefLocked, WorkspaceDamaged, quote
+from avfs_git.errors import AvfsError, RefConflict, RefLocked, WorkspaceDamaged, quote
 from avfs_git.faults import reach
 from avfs_git.gitstore.commitgraph import write_commit_graph
 from avfs_git.gitstore.holding import packs_to_oneself
 from avfs_git.gitstore.objects.packs import remove_leftovers
-from avfs_git.gitstore.objects.sweep import Swept, check_connected, read_ids_below, survey, sweep
+from avfs_git.gitstore.objects.sweep import Swept, check_connected, survey, sweep
 from avfs_git.gitstore.refs.refs import RefChange
 from avfs_git.gitstore.repository import is_partial, read_shallow
 from avfs_git.host.files.durable import fsync_dir, host_errors
-from avfs_git.host.files.plainfile import read_plain
 from avfs_git.host.files.removal import remove_tree
 from avfs_git.host.files.usage import disk_usage
 from avfs_git.model import GarbageResult, Warning
 from avfs_git.paths import Oid, oid_of
 from avfs_git.progress import listener
-from avfs_git.vfs.scan.statcache import StatCache
 from avfs_git.workspace.forks.trash import is_of_fork
 from avfs_git.workspace.upkeep.kepttimes import KeptTimes
+from avfs_git.workspace.upkeep.named import (
+    GOING,
+    list_going,
+    list_trash,
+    list_workspaces,
+    named_by,
+    named_by_workspaces,
+    read_state,
+    trashed_ns,
+)
 from avfs_git.workspace.upkeep.oldsidecars import Chain, find_chains, forget, is_shown, peel_all, shorten
-from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS, WorkspaceLayout
+from avfs_git.workspace.vault.format import HEADS, KEPT, SIDECARS
 from avfs_git.workspace.vault.log.loglines import INDEXED_ABOVE
 from avfs_git.workspace.vault.log.oplog import Chosen
 from avfs_git.workspace.vault.log.oprecord import BY, GIT_LOG, INTENT, JOINS, REDO, RENAMED_FROM, SINCE, UNDO, OpRecord
 from avfs_git.workspace.vault.vault import OpenVault
 
 _DAY_NS = 86_400 * 10**9
-_HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{40}(?![0-9a-f])")
-_GOING = ".removing-"
 _ALL = 1 << 62
 _AT_ONCE = 200
 """Refs that are locked at a time."""
@@ -245,8 +251,8 @@ def _sweep(
     if dry_run:
         going = plan.unneeded.keys() | {SIDECARS + chain.fork for chain in plan.chains}
         refs = [oid for name, oid in vault.refs.list().items() if name not in going]
-        places = [place for place in _workspaces(vault) if place not in plan.trash]
-        wanted = [*in_use(), *_named_by(plan.records), *_named_by_workspaces(places), *plan.missing]
+        places = [place for place in list_workspaces(vault) if place not in plan.trash]
+        wanted = [*in_use(), *named_by(plan.records), *named_by_workspaces(places), *plan.missing]
         wanted += [vault.store.read_commit(oid).tree for chain in plan.chains for oid in chain.staying]
         swept = survey(vault.store, wanted, refs, before_s=limits.grace_before_s, lazy=lazy)
     else:
@@ -267,8 +273,8 @@ def _sweep(
 def _roots(vault: OpenVault, in_use: InUse) -> Iterator[Oid]:
     """List what keeps objects beside what git knows of."""
     yield from in_use()
-    yield from _named_by(vault.oplog.read())
-    yield from _named_by_workspaces(_workspaces(vault))
+    yield from named_by(vault.oplog.read())
+    yield from named_by_workspaces(list_workspaces(vault))
 
 
 def _list_tips(vault: OpenVault) -> set[Oid]:
@@ -302,15 +308,15 @@ def _make_plan(vault: OpenVault, limits: Limits, in_use: InUse) -> _Plan:
     plan.records += [each.expired() for at, each in enumerate(records) if at in chosen.spent]
     plan.records += [each.without_moves() for at, each in enumerate(records) if at >= chosen.newest and at in chosen.facts]
     named = {str(each.more["trash"]) for each in plan.records if "trash" in each.more}
-    plan.trash = [place for place in _trash(vault) if place.name not in named and _time_of(place) < limits.before_ns]
+    plan.trash = [place for place in list_trash(vault) if place.name not in named and trashed_ns(place) < limits.before_ns]
     owners = {str(each.more["trash"]): each.fork for each in records if "trash" in each.more}
     plan.forks = tuple(sorted({owners[place.name] for place in plan.trash if place.name in owners}))
-    places = [place for place in _workspaces(vault) if place not in plan.trash]
+    places = [place for place in list_workspaces(vault) if place not in plan.trash]
     refs = vault.refs.list()
     kept = {name: oid for name, oid in refs.items() if name.startswith(KEPT)}
     times = KeptTimes(vault.layout.kept_times).read()
-    by_log = set(_named_by(plan.records))
-    needed = {*in_use(), *by_log, *_named_by_workspaces(places)}
+    by_log = set(named_by(plan.records))
+    needed = {*in_use(), *by_log, *named_by_workspaces(places)}
     commits = _Walk(vault)
     commits.add(oid for name, oid in refs.items() if name not in kept)
     commits.add(needed)
@@ -351,7 +357,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
         if records[at].created_at_ns >= limits.before_ns:
             stay = at + 1
             break
-    intents = {found for place in _workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', _read_state(place))}
+    intents = {found for place in list_workspaces(vault) for found in re.findall(r'"intent": *"([^"]+)"', read_state(place))}
     living = {*vault.list_heads(), *vault.layout.list_workspaces()} | ({vault.head_fork() or ""} - {""})
     seen: dict[tuple[str, str], set[str]] = {}
     whole: set[int] = set()
@@ -361,7 +367,7 @@ def _choose(vault: OpenVault, records: list[OpRecord], limits: Limits) -> Chosen
     """Branches that newer operations moved."""
     passed: set[str] = set()
     """Forks of which an operation goes: an older one must not be undone alone."""
-    in_trash = [place.name for place in _trash(vault) if _time_of(place) >= limits.before_ns]
+    in_trash = [place.name for place in list_trash(vault) if trashed_ns(place) >= limits.before_ns]
     turned = {record.target for record in records[:stay] if record.kind in (UNDO, REDO)}
     """What these have taken back or done again can be done again or taken back."""
     today: dict[str, str] = {}
@@ -457,55 +463,6 @@ class _Walk:
                 waiting.append(commit.sidecar)
 
 
-def _named_by(records: Iterable[OpRecord]) -> Iterator[Oid]:
-    for record in records:
-        texts = [value for move in record.moves for value in move[1:] if value is not None]
-        texts += [value for value in (record.before, record.after) if value is not None]
-        for found in _HEX.findall(" ".join([*texts, repr(record.more)])):
-            yield oid_of(found)
-
-
-def _named_by_workspaces(places: Iterable[Path]) -> Iterator[Oid]:
-    for place in places:
-        layout = WorkspaceLayout(place, "")
-        for found in _HEX.findall(_read_state(place)):
-            yield oid_of(found)
-        yield from StatCache.read_ids(layout.statcache)
-        yield from read_ids_below(place / "git")
-
-
-def _read_state(place: Path) -> str:
-    try:
-        return read_plain(WorkspaceLayout(place, "").state).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:  # what it names is not known: nothing may go
-        raise HostError(f"read '{place}'", error) from error
-
-
-def _workspaces(vault: OpenVault) -> list[Path]:
-    """List all workspaces, those in the trash as well."""
-    return [*_listed(vault.layout.workspaces), *_trash(vault)]
-
-
-def _trash(vault: OpenVault) -> list[Path]:
-    return [place for place in _listed(vault.layout.trash) if not place.name.startswith(_GOING)]
-
-
-def _listed(directory: Path) -> list[Path]:
-    with host_errors(f"read '{directory}'"):
-        try:
-            return sorted(place for place in directory.iterdir() if place.is_dir())
-        except FileNotFoundError:
-            return []
-
-
-def _time_of(place: Path) -> int:
-    """Tell when a workspace was put into the trash; one whose name does not say it stays."""
-    text = place.name.partition("-")[0]
-    return int(text) if text.isascii() and text.isdigit() else 1 << 63
-
-
 def _made_ns(vault: OpenVault, ref: str, times: Mapping[str, int]) -> int:
     """Tell when a ref was made, or later; `times` has it of those without a file of their own."""
     with contextlib.suppress(FileNotFoundError):
@@ -520,7 +477,7 @@ def find_oldest_ns(vault: OpenVault, limits: Limits) -> int | None:
 
     Reads the whole log.
     """
-    times = [_time_of(place) for place in _trash(vault)]
+    times = [trashed_ns(place) for place in list_trash(vault)]
     records = vault.oplog.read()
     if sum(1 for _ in itertools.islice(records, limits.operations)) == limits.operations:
         times += [record.created_at_ns for record in collections.deque(records, maxlen=1)]
@@ -552,11 +509,11 @@ def _shorten_chains(vault: OpenVault, plan: _Plan, warnings: list[Warning], *, d
 
 
 def _empty_trash(vault: OpenVault, places: list[Path]) -> None:
-    going = [place for place in _listed(vault.layout.trash) if place.name.startswith(_GOING)]
+    going = list_going(vault)
     with host_errors("empty the trash"):
         for place in places:
             # Renamed first: an undo finds it whole, or not at all.
-            gone = place.with_name(f"{_GOING}{os.urandom(8).hex()}")
+            gone = place.with_name(f"{GOING}{os.urandom(8).hex()}")
             with contextlib.suppress(FileNotFoundError):
                 place.rename(gone)
                 going.append(gone)
