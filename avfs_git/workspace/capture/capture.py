@@ -23,10 +23,8 @@ from avfs_git.errors import FileChanging, HostError
 from avfs_git.gitstore.formats.packfile import KIND_BLOB
 from avfs_git.gitstore.formats.trees import MODE_EXEC, MODE_FILE, MODE_GITLINK, MODE_SYMLINK, MODE_TREE
 from avfs_git.gitstore.source import ObjectSink
-from avfs_git.model import Warning
 from avfs_git.paths import ROOT, Oid, TreePath, join, show_path
 from avfs_git.progress import listener
-from avfs_git.values import field, record_class, value_class
 from avfs_git.vfs.layer.lower import DIRECTORY_MODE, LowerEntry, LowerTree, find_redirected
 from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, format_record, plain_record
 from avfs_git.vfs.scan.scan import (
@@ -44,7 +42,9 @@ from avfs_git.vfs.scan.scan import (
 )
 from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCacheUpdate, is_same_entry, show_alike, take_fingerprint
 from avfs_git.vfs.scan.steady import PATIENT_TRIES, READ_TRIES, KnownContent, read_steadily
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.placing import GIT, Frame, IgnoreRules, Placing, Standing
+from avfs_git.workspace.capture.requests import SidecarLimits
 
 COARSE_NS = 3_000_000_000
 """`RACY_NS` where the file system may be any: some tell the time by 2 s, and some have it from another machine."""
@@ -56,45 +56,6 @@ _LOOKS_MAX = 10_000
 """So many names may go while they are captured; more than that only where something is wrong."""
 
 IGNORE = b".gitignore"
-_KEPT_BESIDE = "was kept out of history before, and stays out of it though no rule ignores it; `avfs add PATH` puts it in"
-_NAMED_MAX = 20
-"""Of files that stay beside history, so many are named."""
-
-
-@value_class
-class SidecarLimits:
-    """What the sidecar may hold; what it may not is left out and named in a warning."""
-
-    max_file_bytes: int | None = None
-    exclude: IgnoreRules | None = None
-
-
-_CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
-
-
-def read_kernel_time() -> int:
-    """Read the clock that file systems take their times from: it is behind the system's by up to a tick, 10 ms at most."""
-    return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
-
-
-@record_class
-class Captured:
-    """What a capture found."""
-
-    tree: Oid | None
-    sidecar: Oid | None
-    update: StatCacheUpdate
-    warnings: list[Warning] = field(default_factory=list)
-    sidecar_touched: bool = False
-    """Whether the sidecar may differ from the previous one in more than times."""
-    sizes: dict[Oid, int] = field(default_factory=dict)
-    """How large the files are that were read just now."""
-    blob_paths: dict[Oid, TreePath] = field(default_factory=dict)
-    """Where the content of blobs that were read just now can be found."""
-    began_ns: int = field(default_factory=read_kernel_time)
-    """A time of the kernel's, in nanoseconds since the epoch: what is changed after the capture was changed then or later."""
-    is_partial: bool = False
-    """Whether a directory could not be read, and is as it was at the previous state."""
 
 
 class _GoneError(Exception):
@@ -273,7 +234,7 @@ class Capture:
         tree, sidecar = self._placing.write(frame)
         if frame.parent is None:
             self._result.tree, self._result.sidecar = tree, sidecar
-            self._warn_of_kept(sorted(frame.stays))
+            self._result.warn_of_kept(sorted(frame.stays))
             return
         if frame.stays:
             frame.parent.stays |= {frame.path + b"/"} if tree is None else frame.stays
@@ -302,7 +263,7 @@ class Capture:
         frame.parent.fresh_prints.pop(frame.name, None)
         if not self._result.is_partial or all(told.path != frame.path for told in self._result.warnings):
             what = "cannot be read by its owner, and is saved as it was in the last checkpoint; let avfs in with `chmod u+rwx`"
-            self._warn("capture.unreadable", frame.path, what)
+            self._result.warn("capture.unreadable", frame.path, what)
         self._result.is_partial = True
 
     def _drop(self, stack: list[Frame], gone: _GoneError) -> None:
@@ -475,7 +436,7 @@ class Capture:
             self._placing.place(frame, name, path, MODE_SYMLINK, oid, plain_record(found.stat.st_mtime_ns))
         else:
             self._placing.set_absent(frame, name)
-            self._warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
+            self._result.warn("capture.left_out", path, "is a device, socket or pipe, which no checkpoint can hold")
         if name == IGNORE and self._placing.held(frame, name) != before:
             frame.reclassify = True
 
@@ -550,7 +511,9 @@ class Capture:
         if not excluded and (limit is None or size <= limit):
             return False
         self._placing.set_absent(frame, name)
-        self._warn("sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold")
+        self._result.warn(
+            "sidecar.left_out", path, "is excluded from checkpoints" if excluded else "is larger than checkpoints hold"
+        )
         return True
 
     # --- looking up ------------------------------------------------------------------------------
@@ -585,14 +548,3 @@ class Capture:
             return find_redirected(self._lower, frame.lower, found.redirect, path)
         lower = self._lower_child(frame, found.name)
         return lower if lower is not None and lower.is_dir else None
-
-    def _warn_of_kept(self, paths: list[bytes]) -> None:
-        """Name what stays beside history though no rule ignores it."""
-        for path in paths[:_NAMED_MAX]:
-            self._warn("capture.kept_beside", TreePath(path), _KEPT_BESIDE)
-        if len(paths) > _NAMED_MAX:
-            text = f"{len(paths) - _NAMED_MAX} more paths were kept out of history before, and stay out of it"
-            self._result.warnings.append(Warning("capture.kept_beside", text))
-
-    def _warn(self, code: str, path: TreePath, what: str) -> None:
-        self._result.warnings.append(Warning(code, f"'{show_path(path)}' {what}", path))

@@ -27,7 +27,8 @@ from avfs_git.model import Warning
 from avfs_git.paths import TreePath
 from avfs_git.vfs.scan.scan import DirtySet
 from avfs_git.vfs.scan.statcache import RACY_NS, Fingerprints, StatCache, StatCacheAhead, StatCacheUpdate
-from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured
+from avfs_git.workspace.capture.capture import IGNORE, Capture
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.placing import GIT
 
 ROUNDS_MAX: Final = 4

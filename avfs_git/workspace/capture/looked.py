@@ -12,7 +12,7 @@ from typing import Final
 
 from avfs_git.gitstore.objects.drywriter import DryWriter
 from avfs_git.values import replace, value_class
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 
 Basis = tuple[object, ...]
 _OBJECTS_MAX: Final = 20_000

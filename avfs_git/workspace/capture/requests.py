@@ -15,9 +15,18 @@ from avfs_git.vfs.scan.steady import KnownContent
 
 if TYPE_CHECKING:
     from avfs_git.gitstore.objects.packwriter import PackWriter
-    from avfs_git.workspace.capture.capture import Captured
+    from avfs_git.workspace.capture.captured import Captured
+    from avfs_git.workspace.capture.placing import IgnoreRules
     from avfs_git.workspace.vault.gitmoves import CommandStart
     from avfs_git.workspace.vault.notes import Note
+
+
+@value_class
+class SidecarLimits:
+    """What the sidecar may hold; what it may not is left out and named in a warning."""
+
+    max_file_bytes: int | None = None
+    exclude: IgnoreRules | None = None
 
 
 @value_class

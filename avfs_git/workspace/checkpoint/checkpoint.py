@@ -25,7 +25,7 @@ from avfs_git.gitstore.source import ObjectSink, ObjectSource
 from avfs_git.model import ChangedFile, CheckpointResult, Status, Warning
 from avfs_git.paths import Oid, check_new_label, maybe_hex, maybe_oid
 from avfs_git.values import replace, value_class
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.looked import Looked
 from avfs_git.workspace.capture.requests import CHANGED, NOTHING_APPLIED, Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars

@@ -30,7 +30,7 @@ from avfs_git.vfs.layer.sidecar import SELF, Meta, Record, edit_sidecar, format_
 from avfs_git.vfs.scan.scan import DIRECTORY, FILE, WHITEOUT, WHITEOUT_PRINT, DirtySet
 from avfs_git.vfs.scan.statcache import RACY_NS, DirCache, StatCacheUpdate, is_same_entry, take_fingerprint, with_marks_of
 from avfs_git.vfs.scan.steady import KnownContent
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.opened.served import Served
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 

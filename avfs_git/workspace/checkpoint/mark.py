@@ -12,7 +12,7 @@ from avfs_git.errors import HostError
 from avfs_git.model import Warning
 from avfs_git.paths import Oid
 from avfs_git.vfs.scan.statcache import StatCache
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.opened.workspace import LockedWorkspace
 
 

@@ -22,11 +22,12 @@ from avfs_git.paths import Oid, TreePath, join, show_path
 from avfs_git.values import replace
 from avfs_git.vfs.scan.scan import DirtySet, Layer
 from avfs_git.vfs.scan.statcache import Fingerprints, take_fingerprint
-from avfs_git.workspace.capture.capture import IGNORE, Capture, Captured, SidecarLimits
+from avfs_git.workspace.capture.capture import IGNORE, Capture
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.livecapture import Rounds
 from avfs_git.workspace.capture.looked import Basis
 from avfs_git.workspace.capture.placing import GIT, Standing
-from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest
+from avfs_git.workspace.capture.requests import CHANGED, CaptureRequest, SidecarLimits
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars, list_added_files
 from avfs_git.workspace.checkpoint.staged import StagedPaths
 from avfs_git.workspace.opened.workspace import LockedWorkspace, OpenWorkspace

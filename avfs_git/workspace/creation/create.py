@@ -29,7 +29,8 @@ from avfs_git.model import Warning
 from avfs_git.paths import Oid, check_fork_name, show_path
 from avfs_git.vfs.layer.readers import PlainDirectory
 from avfs_git.vfs.scan.scan import Layer
-from avfs_git.workspace.capture.capture import COARSE_NS, Capture, Captured
+from avfs_git.workspace.capture.capture import COARSE_NS, Capture
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.checkpoint.conversions import warn_of_conversions
 from avfs_git.workspace.creation.atomic import vault_made
 from avfs_git.workspace.creation.lookback import Lookback

@@ -31,7 +31,7 @@ from avfs_git.gitstore.repofile import open_plain_file
 from avfs_git.host.files.modes import make_dir
 from avfs_git.paths import Oid, TreePath
 from avfs_git.vfs.scan.statcache import DirCache, StatCache
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.vault.format import SEEN
 from avfs_git.workspace.vault.vault import OpenVault
 

@@ -30,7 +30,7 @@ from typing import Final, TypeVar
 from avfs_git.errors import AvfsError, FileChanging
 from avfs_git.paths import ROOT, TreePath
 from avfs_git.vfs.scan.scan import DirtySet
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.livecapture import Rounds, capture_live
 from avfs_git.workspace.opened.layers import Layers
 from avfs_git.workspace.opened.plain import Flush, Plain

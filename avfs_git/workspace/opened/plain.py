@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
     from avfs_git.vfs.scan.statcache import StatCacheUpdate
     from avfs_git.vfs.tree.mounted import MountedTree
-    from avfs_git.workspace.capture.capture import Captured
+    from avfs_git.workspace.capture.captured import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
 
 Flush = Callable[[], object]

@@ -17,7 +17,7 @@ from avfs_git.workspace.opened.layers import Layers
 from avfs_git.workspace.opened.plain import Flush, Plain
 
 if TYPE_CHECKING:
-    from avfs_git.workspace.capture.capture import Captured
+    from avfs_git.workspace.capture.captured import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
     from avfs_git.workspace.opened.shown import Shown
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from avfs_git.vfs.scan.scan import Layer
     from avfs_git.vfs.scan.statcache import Fingerprints
     from avfs_git.vfs.scan.upperwatch import UpperWatch
-    from avfs_git.workspace.capture.capture import Captured
+    from avfs_git.workspace.capture.captured import Captured
     from avfs_git.workspace.capture.livecapture import Rounds
 
 

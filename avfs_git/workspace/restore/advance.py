@@ -32,7 +32,7 @@ from avfs_git.paths import ROOT, Oid, TreePath, climb, join, list_above, maybe_o
 from avfs_git.vfs.layer.lower import LowerEntry, LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
 from avfs_git.vfs.layer.sidecar import Meta
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath

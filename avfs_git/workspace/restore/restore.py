@@ -35,7 +35,7 @@ from avfs_git.model import ChangedFile, RestoreResult, Warning
 from avfs_git.paths import Oid, TreePath, maybe_hex, oid_of, show_path
 from avfs_git.vfs.layer.lower import LowerTree
 from avfs_git.vfs.layer.plan import Plan, Step, list_contents, plan_steps
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import Applied, CaptureRequest, CheckpointRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.aftermath import aftermath

@@ -13,7 +13,7 @@ from avfs_git.paths import TreePath, oid_of
 from avfs_git.sdk import Vault, Workspace
 from avfs_git.session.control import operations
 from avfs_git.vfs.scan.statcache import DirCache, StatCache, StatCacheAhead
-from avfs_git.workspace.capture.capture import Captured
+from avfs_git.workspace.capture.captured import Captured
 from avfs_git.workspace.capture.requests import CaptureRequest
 from avfs_git.workspace.capture.sidecardiff import diff_sidecars
 from avfs_git.workspace.checkpoint.confirm import confirm_advanced, confirm_restored

@@ -12,7 +12,7 @@ import pytest
 from avfs_git import Avfs, Vault
 from avfs_git.model import Status
 from avfs_git.paths import TreePath
-from avfs_git.workspace.capture.capture import read_kernel_time
+from avfs_git.workspace.capture.captured import read_kernel_time
 from avfs_git.workspace.vault.log.oprecord import CAPTURED, SINCE
 
 pytestmark = [pytest.mark.needs("user-xattrs", "whiteout"), pytest.mark.usefixtures("person")]
